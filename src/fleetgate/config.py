@@ -1,0 +1,214 @@
+"""The configuration: one TOML file, an environment overlay, unknown keys refused.
+
+Every key is declared here once, with its default and its meaning; `fleetgate config show` and
+docs/reference/configuration.md are made from these declarations. What a value means is decided by the room that uses
+it; here only its shape is checked. Paths are relative to the directory of the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fleetgate.errors import ConfigError
+
+Count = Annotated[int, Meta(ge=1)]
+Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}$")]
+ENVIRONMENT_PREFIX = "FLEETGATE_"
+_NOT_SETTINGS = {"FLEETGATE_TEST_CLOCK", "FLEETGATE_CONFIG"}
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file: frozen, closed."""
+
+
+class Edge(Section, frozen=True):
+    id: Annotated[str, Meta(description="Name of this edge; stands on every row it received.")] = "edge-1"
+    mqtt_listen: Annotated[Address, Meta(description="Where vehicles connect with MQTT 5.")] = "127.0.0.1:8883"
+    https_listen: Annotated[Address, Meta(description="Where vehicles connect with HTTPS.")] = "127.0.0.1:8443"
+    admin_listen: Annotated[
+        Address, Meta(description="/metrics, /livez, /readyz; keep it off the vehicles' network.")
+    ] = "127.0.0.1:9101"
+    certificate: Annotated[str, Meta(description="Server certificate chain, PEM.")] = "pki/server.pem"
+    private_key: Annotated[str, Meta(description="Server private key, PEM, mode 0600.")] = "pki/server.key"
+    trust_bundle: Annotated[str, Meta(description="CA certificates that may vouch for devices, PEM.")] = (
+        "pki/trust.pem"
+    )
+    keyring: Annotated[str, Meta(description="MAC root keys, mode 0600.")] = "keyring.json"
+    tls_1_2: Annotated[bool, Meta(description="Also offer TLS 1.2, for units that cannot do 1.3.")] = False
+    max_connections: Annotated[Count, Meta(description="MQTT connections; more are closed at once.")] = 20_000
+    max_handshakes: Annotated[
+        Count, Meta(description="Connections between accept and CONNECT; beyond it the oldest is closed.")
+    ] = 2_000
+    max_http_connections: Annotated[Count, Meta(description="HTTPS connections; more wait in the backlog.")] = 1_000
+    handshake_seconds: Annotated[Count, Meta(description="From accept to CONNECT, else the connection ends.")] = 10
+    keep_alive_seconds: Annotated[
+        Count, Meta(description="Largest keep-alive; a client that asks for more or none is given this one.")
+    ] = 300
+    control_grace_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How long live sessions go on while control is away (rows carry stale_revocation).",
+        ),
+    ] = 900
+    drain_seconds: Annotated[Count, Meta(description="Deadline of the drain on SIGTERM.")] = 10
+
+
+class Spool(Section, frozen=True):
+    directory: Annotated[str, Meta(description="The spool; a disk of its own in production.")] = "spool"
+    segment_bytes: Annotated[int, Meta(ge=4096, description="A segment is sealed at this size.")] = 16 * 1024 * 1024
+    segment_seconds: Annotated[float, Meta(gt=0, description="... or at this age.")] = 1.0
+    checkpoint_seconds: Annotated[float, Meta(gt=0, description="How often changed replay windows are written.")] = (
+        10.0
+    )
+    max_bytes: Annotated[Count, Meta(description="Spool size at which the edge takes no more.")] = 64 * 1024**3
+    min_free_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Free disk below which the edge takes no more; keep it above two segments."),
+    ] = 256 * 1024**2
+
+
+class Control(Section, frozen=True):
+    url: Annotated[
+        str, Meta(description="Control records, an SQLAlchemy URL; a relative SQLite path is allowed.")
+    ] = "sqlite:///control.db"
+
+
+class ClickHouse(Section, frozen=True):
+    url: Annotated[
+        str,
+        Meta(description="chdb://DIRECTORY (embedded, owned by load) or http(s)://HOST:PORT of a server."),
+    ] = "chdb://clickhouse"
+    listen: Annotated[
+        Address,
+        Meta(description="Where the owner of an embedded ClickHouse serves its HTTP interface; loopback."),
+    ] = "127.0.0.1:8124"
+    database: Annotated[str, Meta(pattern="^[a-z_][a-z0-9_]*$", description="Database of all tables.")] = "fleetgate"
+    user: Annotated[str, Meta(description="User at a server.")] = "default"
+    token_file: Annotated[
+        str,
+        Meta(description="File with the password (server) or the access token (embedded; made at first start)."),
+    ] = "clickhouse.token"  # noqa: S105  a file name
+
+
+class Load(Section, frozen=True):
+    admin_listen: Annotated[Address, Meta(description="/metrics, /livez, /readyz of load.")] = "127.0.0.1:9102"
+    raw_days: Annotated[Count, Meta(description="How long raw_messages keeps the signed bytes.")] = 7
+    retry_seconds: Annotated[
+        float, Meta(gt=0, description="Longest pause between tries while ClickHouse is away.")
+    ] = 10.0
+
+
+class Policy(Section, frozen=True):
+    version: Annotated[str, Meta(description="Stands on every row that was judged under this policy.")] = "1"
+    messages_per_second: Annotated[float, Meta(gt=0, description="Sustained rate of one device.")] = 200.0
+    burst_messages: Annotated[Count, Meta(description="What a device may send at once.")] = 1_000
+    score_half_life_seconds: Annotated[float, Meta(gt=0, description="A device's score halves in this time.")] = 600.0
+    watched_score: Annotated[float, Meta(gt=0, description="From this score a device is watched.")] = 50.0
+    quarantined_score: Annotated[float, Meta(gt=0, description="From this score a device is quarantined.")] = 100.0
+    weights: Annotated[
+        dict[str, Annotated[float, Meta(ge=0)]],
+        Meta(description="Score of one refusal, by reason; a reason not named here does not score."),
+    ] = msgspec.field(
+        default_factory=lambda: {
+            "malformed_envelope": 10.0,
+            "unsupported_version": 10.0,
+            "malformed_body": 10.0,
+            "identity_mismatch": 10.0,
+            "bad_mac": 10.0,
+            "unknown_key": 10.0,
+            "oversized": 5.0,
+            "equivocation": 25.0,
+        }
+    )
+
+
+class Config(Section, frozen=True):
+    trust_domain: Annotated[str, Meta(description="Trust domain in the devices' SPIFFE ids.")] = "fleet.example"
+    testing: Annotated[
+        bool, Meta(description="Allows test variables such as FLEETGATE_TEST_CLOCK; never in production.")
+    ] = False
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = (
+        "info"
+    )
+    edge: Edge = msgspec.field(default_factory=Edge)
+    spool: Spool = msgspec.field(default_factory=Spool)
+    control: Control = msgspec.field(default_factory=Control)
+    clickhouse: ClickHouse = msgspec.field(default_factory=ClickHouse)
+    load: Load = msgspec.field(default_factory=Load)
+    policy: Policy = msgspec.field(default_factory=Policy)
+    home: Annotated[
+        str, Meta(description="Directory that relative paths start from; default: that of this file.")
+    ] = "."
+
+    def path(self, setting: str) -> Path:
+        """The absolute path of a setting that names a file or directory."""
+        return Path(self.home) / setting
+
+
+def settings(config: Config | type[Config] = Config) -> Iterator[tuple[str, Any, str]]:
+    """(dotted name, value or default, meaning) of every key, in the order of declaration."""
+    value = config if isinstance(config, Config) else Config()
+    yield from _walk("", value)
+
+
+def _walk(prefix: str, section: Section) -> Iterator[tuple[str, Any, str]]:
+    hints = get_type_hints(type(section), include_extras=True)
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _walk(f"{prefix}{name}.", value)
+        else:
+            metas = [meta.description for meta in getattr(hints[name], "__metadata__", ()) if meta.description]
+            yield f"{prefix}{name}", value, metas[-1]
+
+
+def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read the file (none: defaults), lay the environment over it, check every name and type.
+
+    A variable FLEETGATE_EDGE_MQTT_LISTEN sets `edge.mqtt_listen`; its value is read as TOML, else as text. Raises
+    ConfigError naming the setting or file.
+    """
+    raw: dict[str, Any] = {}
+    if path is not None:
+        try:
+            raw = msgspec.toml.decode(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from None
+    base = path.resolve().parent if path is not None else Path.cwd()
+    raw["home"] = str((base / str(raw.get("home", "."))).resolve())
+    _overlay(raw, environment)
+    try:
+        return msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        where = path or "the environment"
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _overlay(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
+    names = {ENVIRONMENT_PREFIX + name.upper().replace(".", "_"): name for name, _, _ in settings()}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _NOT_SETTINGS:
+            continue
+        if variable not in names:
+            raise ConfigError(f"the variable {variable} names no setting; see `fleetgate config show`")
+        *tables, key = names[variable].split(".")
+        table = raw
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[key] = _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return msgspec.toml.decode(f"value = {text}")["value"]
+    except msgspec.DecodeError:
+        return text

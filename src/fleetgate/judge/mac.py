@@ -1,0 +1,63 @@
+"""Step 3: the MAC. The only maker of an AuthenticEnvelope: what it returns was written by the device's own key.
+
+Tries the presented credential, then at most two former ones, so that a message signed before a renewal can be
+retried after it. Comparison is in constant time; there is one tag length.
+"""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from struct import Struct as Layout
+
+from msgspec import Struct
+
+from fleetgate.judge.envelope import TAG_BYTES, Envelope
+from fleetgate.judge.identity import Credential, Peer
+from fleetgate.judge.verdict import Flag, Reason, Reject
+
+FORMER_CREDENTIAL_MS = 30 * 24 * 3600 * 1000
+"""A former credential verifies for this long after its end: longer than any honest backlog (7 days)."""
+
+_header = Layout(">BBIIQq").pack
+
+
+class AuthenticEnvelope(Struct, frozen=True, gc=False):
+    """An envelope, and the credential whose key made its tag. `flags` has former_credential where that is so."""
+
+    envelope: Envelope
+    credential: Credential
+    flags: int
+
+
+def authenticate(envelope: Envelope, peer: Peer, now: int) -> AuthenticEnvelope:
+    """Raises Reject with bad_mac or unknown_key."""
+    credential = peer.credential
+    keyed = credential.macs.keyed(envelope.kid)
+    if keyed is None:
+        raise Reject(Reason.UNKNOWN_KEY, scores=credential.macs.knows(envelope.kid))
+    signed = (
+        _header(envelope.v, envelope.enc, envelope.kid, envelope.epoch, envelope.seq, envelope.sent_at)
+        + envelope.body
+    )
+    mac = keyed.copy()
+    mac.update(signed)
+    if compare_digest(mac.digest()[:TAG_BYTES], envelope.tag):
+        return AuthenticEnvelope(envelope, credential, 0)
+    for former in peer.former:
+        if _may_verify(former, now) and _verifies(former, envelope, signed):
+            return AuthenticEnvelope(envelope, former, Flag.FORMER_CREDENTIAL.value)
+    raise Reject(Reason.BAD_MAC)
+
+
+def _may_verify(former: Credential, now: int) -> bool:
+    ended = former.ended_at_ms
+    return former.refusal is None and ended is not None and now - ended <= FORMER_CREDENTIAL_MS
+
+
+def _verifies(credential: Credential, envelope: Envelope, signed: bytes) -> bool:
+    keyed = credential.macs.keyed(envelope.kid)
+    if keyed is None:
+        return False
+    mac = keyed.copy()
+    mac.update(signed)
+    return compare_digest(mac.digest()[:TAG_BYTES], envelope.tag)

@@ -1,0 +1,50 @@
+"""Structured logs: one JSON object a line on standard error, or a readable line on a terminal.
+
+Callers pass names, reasons and counts. Payloads, keys, tags and tokens are never passed; `redact` is the second
+lock on that door: any value under a name that looks like a secret, and any bytes at all, are replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_SECRET_NAMES = ("key", "token", "password", "secret", "tag", "body", "payload", "authorization")
+_SAFE_NAMES = frozenset({"key_digest", "key_id", "kid"})
+
+
+def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if name in _SAFE_NAMES:
+            continue
+        lowered = name.lower()
+        if isinstance(value, bytes | bytearray | memoryview) or any(word in lowered for word in _SECRET_NAMES):
+            event[name] = "[redacted]"
+    return event
+
+
+def configure(process: str, level: str = "info") -> None:
+    """Called once by each process; `process` is its name in every line."""
+    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def get(name: str) -> Any:
+    """A logger that carries its room's name; structlog's loggers are typed as Any."""
+    return structlog.get_logger(room=name)

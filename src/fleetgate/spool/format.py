@@ -1,0 +1,157 @@
+"""The bytes of a segment, as schemas/spool.md says them. Pure: packs and unpacks, opens no file.
+
+Writer and reader use these and nothing else, so the format stands in one place.
+"""
+
+from __future__ import annotations
+
+import zlib
+from struct import Struct as Layout
+from struct import error as LayoutError
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+MAGIC: Final = b"FGSPOOL1"
+TRAILER_MAGIC: Final = b"FGSE"
+PEER, MESSAGE, REJECTION, TRANSITION, FOOTER = 1, 2, 3, 4, 5
+MAX_RECORD_BYTES: Final = 1024 * 1024
+
+_HEADER = Layout("<8s16sQqI")
+HEADER_BYTES: Final = _HEADER.size
+_TRAILER = Layout("<Q4s")
+TRAILER_BYTES: Final = _TRAILER.size
+RECORD_HEAD: Final = Layout("<IIB")  # crc, length, kind
+RECORD_HEAD_BYTES: Final = RECORD_HEAD.size
+_CRC = Layout("<I").pack
+_LENGTH_KIND = Layout("<IB").pack
+MESSAGE_HEAD: Final = Layout("<IqBH")  # peer, received_at, outcome, flags
+_MESSAGE = Layout("<IBIqBH").pack  # length, kind, then MESSAGE_HEAD
+MESSAGE_HEAD_BYTES: Final = MESSAGE_HEAD.size
+MESSAGE_OVERHEAD_BYTES: Final = RECORD_HEAD_BYTES + MESSAGE_HEAD_BYTES
+
+_crc32 = zlib.crc32
+
+
+class DamagedError(Exception):
+    """Bytes that are not what the format says; `offset` is where they stop being good."""
+
+    def __init__(self, offset: int, what: str) -> None:
+        super().__init__(f"byte {offset}: {what}")
+        self.offset = offset
+
+
+class Header(Struct, frozen=True):
+    """`spool` is the 16 bytes of the spool's identity, `opened_at` Unix ms."""
+
+    spool: bytes
+    segment: int
+    opened_at: int
+
+
+class PeerRecord(Struct, array_like=True, frozen=True):
+    """Who sent: the facts of the verified certificate and the connection. Digests are 32 bytes."""
+
+    ref: int
+    tenant: str
+    vehicle_id: str
+    device_id: str
+    fingerprint: bytes
+    key_digest: bytes
+    address: str
+    transport: str
+    edge_id: str
+
+
+class RejectionRecord(Struct, array_like=True, frozen=True):
+    """Refusals of one peer and reason within one commit; `ranges` are (epoch, first, last) that had passed step 3."""
+
+    peer: int
+    reason: str
+    count: int
+    first_at: int
+    last_at: int
+    ranges: list[tuple[int, int, int]]
+
+
+class TransitionRecord(Struct, array_like=True, frozen=True):
+    """A device's state changed at the edge, at `at` (Unix ms), because of `why`."""
+
+    tenant: str
+    device_id: str
+    before: str
+    after: str
+    at: int
+    why: str
+    score: float
+    policy_version: str
+
+
+class Footer(Struct, array_like=True, frozen=True):
+    """`offsets` are packed little-endian u32; `rows` is [messages, rejections, transitions]."""
+
+    records: int
+    offsets: bytes
+    peers: list[PeerRecord]
+    rows: list[int]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def pack_header(header: Header) -> bytes:
+    head = _HEADER.pack(MAGIC, header.spool, header.segment, header.opened_at, 0)[:-4]
+    return head + _CRC(_crc32(head))
+
+
+def unpack_header(data: bytes) -> Header:
+    """Raises DamagedError."""
+    if len(data) < HEADER_BYTES:
+        raise DamagedError(len(data), "the header is cut off")
+    magic, spool, segment, opened_at, crc = _HEADER.unpack_from(data)
+    if magic != MAGIC or crc != _crc32(data[: HEADER_BYTES - 4]):
+        raise DamagedError(0, "not a segment header")
+    return Header(spool, segment, opened_at)
+
+
+def pack_record(kind: int, record: Struct) -> bytes:
+    """A peer, rejection, transition or footer record."""
+    payload = _encode(record)
+    body = _LENGTH_KIND(len(payload), kind) + payload
+    return _CRC(_crc32(body)) + body
+
+
+def pack_message(parts: list[bytes], peer: int, received_at: int, outcome: int, flags: int, raw: bytes) -> int:
+    """Appends a message record to `parts` without copying `raw`; returns its length in bytes."""
+    size = len(raw)
+    head = _MESSAGE(MESSAGE_HEAD_BYTES + size, MESSAGE, peer, received_at, outcome, flags)
+    parts += (_CRC(_crc32(raw, _crc32(head))), head, raw)
+    return MESSAGE_OVERHEAD_BYTES + size
+
+
+def check_record(data: memoryview, offset: int) -> tuple[int, int, int]:
+    """(kind, start, end of the payload) of the record at `offset`. Raises DamagedError."""
+    try:
+        crc, length, kind = RECORD_HEAD.unpack_from(data, offset)
+    except LayoutError:
+        raise DamagedError(offset, "a record head is cut off") from None
+    start = offset + RECORD_HEAD_BYTES
+    end = start + length
+    if not 1 <= length <= MAX_RECORD_BYTES or end > len(data):
+        raise DamagedError(offset, "a record's length is impossible")
+    if _crc32(data[offset + 4 : end]) != crc:
+        raise DamagedError(offset, "a record's checksum is wrong")
+    return kind, start, end
+
+
+def pack_trailer(footer_offset: int) -> bytes:
+    return _TRAILER.pack(footer_offset, TRAILER_MAGIC)
+
+
+def footer_offset(data: memoryview) -> int | None:
+    """Where the trailer says the footer starts; None without a readable trailer."""
+    if len(data) < HEADER_BYTES + TRAILER_BYTES:
+        return None
+    offset, magic = _TRAILER.unpack_from(data, len(data) - TRAILER_BYTES)
+    return int(offset) if magic == TRAILER_MAGIC and offset < len(data) else None

@@ -1,0 +1,139 @@
+"""Reads segments: whole ones for load, the rest of one for recovery. Opens files, changes nothing.
+
+A damaged byte costs the record it lies in: the walk goes from record to record, and where one is damaged the footer's
+offsets (and its copies of the peer records) lead on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from fleetgate.spool import format as fmt
+
+_decode_peer = msgspec.msgpack.Decoder(fmt.PeerRecord).decode
+_decode_rejection = msgspec.msgpack.Decoder(fmt.RejectionRecord).decode
+_decode_transition = msgspec.msgpack.Decoder(fmt.TransitionRecord).decode
+_decode_footer = msgspec.msgpack.Decoder(fmt.Footer).decode
+
+
+class Message(NamedTuple):
+    """One stored message: `peer` is a ref of the segment's peers, `outcome` 1 accepted or 2 held, `raw` as received."""
+
+    offset: int
+    peer: int
+    received_at: int
+    outcome: int
+    flags: int
+    raw: bytes
+
+
+class Segment:
+    """A decoded segment. `damaged` lists what could not be read; `footer` is None for one that was never sealed.
+
+    `good_bytes` is the length up to which every record is good (what recovery keeps of a live segment).
+    """
+
+    def __init__(self, header: fmt.Header, sha256: bytes, size: int) -> None:
+        self.header = header
+        self.sha256 = sha256
+        self.size = size
+        self.peers: dict[int, fmt.PeerRecord] = {}
+        self.messages: list[Message] = []
+        self.rejections: list[tuple[int, fmt.RejectionRecord]] = []
+        self.transitions: list[tuple[int, fmt.TransitionRecord]] = []
+        self.offsets: array[int] = array("I")
+        self.footer: fmt.Footer | None = None
+        self.damaged: list[fmt.DamagedError] = []
+        self.good_bytes = fmt.HEADER_BYTES
+
+    @property
+    def name(self) -> str:
+        return f"{self.header.segment:020d}"
+
+
+def segment_paths(directory: Path, suffix: str = ".seg") -> list[tuple[int, Path]]:
+    """(number, path) of the segments in `directory`, in order."""
+    found = [(int(path.stem), path) for path in directory.glob(f"*{suffix}") if path.stem.isdigit()]
+    return sorted(found)
+
+
+def read_segment(path: Path) -> Segment:
+    """Everything readable in the segment at `path`. Raises DamagedError when not even the header is good, OSError."""
+    data = path.read_bytes()
+    segment = Segment(fmt.unpack_header(data), hashlib.sha256(data).digest(), len(data))
+    view = memoryview(data)
+    offset = fmt.HEADER_BYTES
+    try:
+        while offset < len(data) and segment.footer is None:
+            offset = _take(segment, view, data, offset)
+            segment.good_bytes = offset
+    except fmt.DamagedError as error:
+        segment.damaged.append(error)
+        _read_by_footer(segment, view, data, after=error.offset)
+    return segment
+
+
+def _take(segment: Segment, view: memoryview, data: bytes, offset: int) -> int:
+    """Decodes the record at `offset` into `segment`; returns where the next one starts. Raises DamagedError."""
+    kind, start, end = fmt.check_record(view, offset)
+    if kind == fmt.MESSAGE:
+        head = fmt.MESSAGE_HEAD.unpack_from(view, start)
+        segment.messages.append(Message(offset, *head, data[start + fmt.MESSAGE_HEAD_BYTES : end]))
+    else:
+        try:
+            _take_rare(segment, kind, offset, view[start:end])
+        except msgspec.MsgspecError:
+            raise fmt.DamagedError(offset, "a record's payload is not what its kind says") from None
+    if kind != fmt.FOOTER:
+        segment.offsets.append(offset)
+    return end
+
+
+def _take_rare(segment: Segment, kind: int, offset: int, payload: memoryview) -> None:
+    match kind:
+        case fmt.PEER:
+            peer = _decode_peer(payload)
+            segment.peers[peer.ref] = peer
+        case fmt.REJECTION:
+            segment.rejections.append((offset, _decode_rejection(payload)))
+        case fmt.TRANSITION:
+            segment.transitions.append((offset, _decode_transition(payload)))
+        case fmt.FOOTER:
+            segment.footer = _decode_footer(payload)
+        case _:
+            raise fmt.DamagedError(offset, f"unknown record kind {kind}")
+
+
+def _read_by_footer(segment: Segment, view: memoryview, data: bytes, after: int) -> None:
+    """Goes on behind the first damaged record by the footer's offsets, where there is a footer."""
+    footer_at = fmt.footer_offset(view)
+    if footer_at is None:
+        return
+    try:
+        _take(segment, view, data, footer_at)
+    except fmt.DamagedError as error:
+        segment.damaged.append(error)
+    if segment.footer is None:
+        return
+    for peer in segment.footer.peers:
+        segment.peers.setdefault(peer.ref, peer)
+    offsets: array[int] = array("I", segment.footer.offsets)
+    for offset in offsets:
+        if offset > after:
+            try:
+                _take(segment, view, data, offset)
+            except fmt.DamagedError as error:
+                segment.damaged.append(error)
+
+
+def read_segments(directory: Path, after: int) -> Iterator[Segment]:
+    """The sealed segments behind number `after`, in order; one is in memory at a time."""
+    for number, path in segment_paths(directory):
+        if number > after:
+            yield read_segment(path)
