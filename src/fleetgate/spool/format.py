@@ -5,9 +5,9 @@ Writer and reader use these and nothing else, so the format stands in one place.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from struct import Struct as Layout
-from struct import error as LayoutError
 from typing import Final
 
 import msgspec
@@ -134,7 +134,7 @@ def check_record(data: memoryview, offset: int) -> tuple[int, int, int]:
     """(kind, start, end of the payload) of the record at `offset`. Raises DamagedError."""
     try:
         crc, length, kind = RECORD_HEAD.unpack_from(data, offset)
-    except LayoutError:
+    except struct.error:
         raise DamagedError(offset, "a record head is cut off") from None
     start = offset + RECORD_HEAD_BYTES
     end = start + length

@@ -23,7 +23,7 @@ _decode_footer = msgspec.msgpack.Decoder(fmt.Footer).decode
 
 
 class Message(NamedTuple):
-    """One stored message: `peer` is a ref of the segment's peers, `outcome` 1 accepted or 2 held, `raw` as received."""
+    """`peer` is a ref of the segment's peers, `outcome` 1 accepted or 2 held, `raw` the envelope as received."""
 
     offset: int
     peer: int
@@ -83,8 +83,11 @@ def _take(segment: Segment, view: memoryview, data: bytes, offset: int) -> int:
     """Decodes the record at `offset` into `segment`; returns where the next one starts. Raises DamagedError."""
     kind, start, end = fmt.check_record(view, offset)
     if kind == fmt.MESSAGE:
-        head = fmt.MESSAGE_HEAD.unpack_from(view, start)
-        segment.messages.append(Message(offset, *head, data[start + fmt.MESSAGE_HEAD_BYTES : end]))
+        if end - start <= fmt.MESSAGE_HEAD_BYTES:
+            raise fmt.DamagedError(offset, "a message record is too short")
+        peer, received_at, outcome, flags = fmt.MESSAGE_HEAD.unpack_from(view, start)
+        raw = data[start + fmt.MESSAGE_HEAD_BYTES : end]
+        segment.messages.append(Message(offset, peer, received_at, outcome, flags, raw))
     else:
         try:
             _take_rare(segment, kind, offset, view[start:end])

@@ -1,0 +1,96 @@
+"""The spool's directory: made once, identified for ever, held by one edge at a time.
+
+Opening it is the normal start after a crash: lock, identity, cut and seal what was left open, number on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from fleetgate.clock import Clock, Entropy
+from fleetgate.errors import SpoolError
+from fleetgate.spool.checkpoint import Checkpoint
+from fleetgate.spool.cursor import read_cursor, replace_durably
+from fleetgate.spool.reader import segment_paths
+from fleetgate.spool.writer import Writer, recover_live
+
+
+class Identity(Struct, frozen=True, forbid_unknown_fields=True):
+    """`spool` is 16 random bytes in hex, `created_at` Unix ms."""
+
+    spool: str
+    created_at: int
+
+
+class Spool:
+    """An opened spool: `writer` appends, `checkpoint` remembers, `cut_bytes` were behind the last good record."""
+
+    def __init__(self, directory: Path, clock: Clock, entropy: Entropy) -> None:
+        self.directory = directory
+        try:
+            for name in ("segments", "parked"):
+                (directory / name).mkdir(parents=True, exist_ok=True)
+            self._lock = _take_lock(directory / "lock")
+            self.identity = _identity(directory / "identity", clock, entropy)
+            self.cut_bytes = recover_live(directory)
+        except OSError as error:
+            raise SpoolError(f"cannot open the spool {directory}: {error.strerror}") from None
+        self.checkpoint = Checkpoint(directory / "checkpoint.db")
+        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), self._next_segment(), clock)
+
+    def _next_segment(self) -> int:
+        """One above every number that was ever given: segments may be deleted, cursor and checkpoint remember."""
+        cursor = read_cursor(self.directory)
+        ours = cursor.segment if cursor is not None and cursor.spool == self.identity.spool else 0
+        numbers = [number for number, _ in segment_paths(self.directory / "segments")]
+        return max([ours, self.checkpoint.segment(), *numbers]) + 1
+
+    def delete_loaded(self) -> int:
+        """Deletes segments behind both the cursor and the durable checkpoint; how many."""
+        cursor = read_cursor(self.directory)
+        if cursor is None or cursor.spool != self.identity.spool:
+            return 0
+        return self.writer.delete_through(min(cursor.segment, self.checkpoint.segment()))
+
+    def free_bytes(self) -> int:
+        """Free space on the spool's disk for an unprivileged process."""
+        status = os.statvfs(self.directory)
+        return status.f_bavail * status.f_frsize
+
+    def close(self) -> None:
+        self.checkpoint.close()
+        os.close(self._lock)
+
+
+def read_identity(directory: Path) -> Identity | None:
+    """The identity of the spool at `directory`; None before its edge first started."""
+    path = directory / "identity"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Identity)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise SpoolError(f"{path} is damaged: restore it from the spool's backup; it names every segment") from None
+
+
+def _take_lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SpoolError(f"another edge holds {path}: stop it, or give this one a spool of its own") from None
+    return descriptor
+
+
+def _identity(path: Path, clock: Clock, entropy: Entropy) -> Identity:
+    identity = read_identity(path.parent)
+    if identity is None:
+        identity = Identity(entropy(16).hex(), clock.now_ms())
+        replace_durably(path, msgspec.json.encode(identity))
+    return identity

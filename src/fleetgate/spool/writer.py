@@ -1,0 +1,205 @@
+"""The edge's end of the spool: append, group commit, seal, delete.
+
+Invariants: nothing is acknowledged before `commit` has returned; a segment is never changed once it is sealed; an
+error of write or sync is fatal (SpoolError, the process ends and recovery decides what is on the disk). Windows and
+states are not kept here (`checkpoint`), nor who may write (`lock`).
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from pathlib import Path
+
+import msgspec
+
+from fleetgate.clock import Clock
+from fleetgate.errors import SpoolError
+from fleetgate.spool import format as fmt
+from fleetgate.spool.cursor import sync_directory
+from fleetgate.spool.reader import read_segment, segment_paths
+
+
+class Sender:
+    """A peer as the spool names it: written once into each segment that has a record of it."""
+
+    __slots__ = ("facts", "ref", "segment")
+
+    def __init__(self, facts: fmt.PeerRecord) -> None:
+        self.facts = facts
+        self.segment = 0
+        self.ref = -1
+
+
+class Live:
+    """The open segment: its file, and what its footer will say."""
+
+    def __init__(self, path: Path, header: fmt.Header) -> None:
+        try:
+            self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            sync_directory(path.parent)
+        except OSError as error:
+            raise _fatal("open", path, error) from None
+        self.path = path
+        self.number = header.segment
+        self.opened_at = header.opened_at
+        self.offsets: array[int] = array("I")
+        self.peers: list[fmt.PeerRecord] = []
+        self.rows = [0, 0, 0]
+        self.parts: list[bytes] = [fmt.pack_header(header)]
+        self.size = fmt.HEADER_BYTES
+
+
+class Writer:
+    """Appends records to the live segment of the spool at `directory`; `identity` is the spool's 16 bytes."""
+
+    def __init__(self, directory: Path, identity: bytes, next_segment: int, clock: Clock) -> None:
+        self._segments = directory / "segments"
+        self._identity = identity
+        self._clock = clock
+        self._live: Live | None = None
+        self.next_segment = next_segment
+        self.sealed_sizes = {number: path.stat().st_size for number, path in segment_paths(self._segments)}
+
+    # Append: into memory, until the next commit.
+
+    def message(self, sender: Sender, received_at: int, outcome: int, flags: int, raw: bytes) -> None:
+        live = self._live or self._open()
+        ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
+        live.offsets.append(live.size)
+        live.size += fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw)
+        live.rows[0] += 1
+
+    def rejection(
+        self, sender: Sender, reason: str, count: int, first_at: int, last_at: int, ranges: list[tuple[int, int, int]]
+    ) -> None:
+        live = self._live or self._open()
+        ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
+        record = fmt.RejectionRecord(ref, reason, count, first_at, last_at, ranges)
+        self._append(live, fmt.REJECTION, record)
+        live.rows[1] += 1
+
+    def transition(self, record: fmt.TransitionRecord) -> None:
+        live = self._live or self._open()
+        self._append(live, fmt.TRANSITION, record)
+        live.rows[2] += 1
+
+    def _introduce(self, live: Live, sender: Sender) -> int:
+        sender.segment, sender.ref = live.number, len(live.peers)
+        record = msgspec.structs.replace(sender.facts, ref=sender.ref)
+        live.peers.append(record)
+        self._append(live, fmt.PEER, record)
+        return sender.ref
+
+    @staticmethod
+    def _append(live: Live, kind: int, record: msgspec.Struct) -> None:
+        data = fmt.pack_record(kind, record)
+        live.offsets.append(live.size)
+        live.parts.append(data)
+        live.size += len(data)
+
+    def _open(self) -> Live:
+        header = fmt.Header(self._identity, self.next_segment, self._clock.now_ms())
+        self._live = Live(self._segments / f"{self.next_segment:020d}.open", header)
+        self.next_segment += 1
+        return self._live
+
+    # Commit: what was appended is on disk when this returns.
+
+    def commit(self) -> None:
+        live = self._live
+        if live is None or not live.parts:
+            return
+        try:
+            _write_all(live.descriptor, b"".join(live.parts))
+            os.fdatasync(live.descriptor)
+        except OSError as error:
+            raise _fatal("write", live.path, error) from None
+        live.parts.clear()
+
+    # Seal: the live segment becomes a frozen batch for load.
+
+    @property
+    def live_bytes(self) -> int:
+        return self._live.size if self._live is not None else 0
+
+    def live_age_ms(self) -> int:
+        return self._clock.now_ms() - self._live.opened_at if self._live is not None else 0
+
+    def seal(self) -> int | None:
+        """Commits and seals the live segment; its number, or None when there is none."""
+        live = self._live
+        if live is None:
+            return None
+        live.parts += _closing(live.size, live.offsets, live.peers, live.rows)
+        self.commit()
+        sealed = live.path.with_suffix(".seg")
+        try:
+            self.sealed_sizes[live.number] = os.fstat(live.descriptor).st_size
+            os.close(live.descriptor)
+            live.path.rename(sealed)
+            sync_directory(self._segments)
+        except OSError as error:
+            raise _fatal("seal", live.path, error) from None
+        self._live = None
+        return live.number
+
+    # Delete: only behind the cursor and a durable checkpoint; the caller knows both.
+
+    def delete_through(self, segment: int) -> int:
+        """Deletes the sealed segments up to and including number `segment`; how many there were."""
+        gone = [number for number in self.sealed_sizes if number <= segment]
+        for number in gone:
+            try:
+                (self._segments / f"{number:020d}.seg").unlink(missing_ok=True)
+            except OSError as error:
+                raise _fatal("delete", self._segments, error) from None
+            del self.sealed_sizes[number]
+        return len(gone)
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.sealed_sizes.values()) + self.live_bytes
+
+
+def recover_live(directory: Path) -> int:
+    """Seals what a former edge left open, cut behind its last good record; the bytes cut off.
+
+    A live segment without a good header holds nothing that was committed, and is removed.
+    """
+    cut = 0
+    for _, path in segment_paths(directory / "segments", ".open"):
+        try:
+            segment = read_segment(path)
+        except fmt.DamagedError:
+            cut += path.stat().st_size
+            path.unlink()
+            continue
+        if segment.footer is None:
+            rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
+            peers = list(segment.peers.values())
+            cut += segment.size - segment.good_bytes
+            with path.open("r+b") as file:
+                file.truncate(segment.good_bytes)
+                file.seek(segment.good_bytes)
+                file.writelines(_closing(segment.good_bytes, segment.offsets, peers, rows))
+                file.flush()
+                os.fsync(file.fileno())
+        path.rename(path.with_suffix(".seg"))
+    sync_directory(directory / "segments")
+    return cut
+
+
+def _closing(size: int, offsets: array[int], peers: list[fmt.PeerRecord], rows: list[int]) -> list[bytes]:
+    footer = fmt.Footer(len(offsets), offsets.tobytes(), peers, rows)
+    return [fmt.pack_record(fmt.FOOTER, footer), fmt.pack_trailer(size)]
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _fatal(what: str, path: Path, error: OSError) -> SpoolError:
+    return SpoolError(f"cannot {what} {path}: {error.strerror}; the edge stops, mend the disk and start it again")
