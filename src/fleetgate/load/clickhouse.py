@@ -1,0 +1,245 @@
+"""The one client of ClickHouse: an embedded one that this process owns, or a server by URL, behind one protocol.
+
+Decides how a statement travels and what a failure means: `ClickHouseAway` (the same again later) or `Refused` (this
+data, never). What is inserted, and when it is tried again, is the loader's business.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import chdb
+import clickhouse_connect
+import msgspec
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from fleetgate.errors import ClickHouseAway, ConfigError
+
+Parameters = Mapping[str, str | int]
+
+INSERT_SETTINGS: Mapping[str, str | int] = {
+    "async_insert": 0,  # the server's default may be 1; an acknowledged insert must be on disk
+    "insert_deduplicate": 1,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "input_format_parallel_parsing": 0,  # blocks, and with them their tokens, must be cut the same way each time
+}
+
+CONTENT_CODES = frozenset(
+    {
+        6,  # CANNOT_PARSE_TEXT
+        27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+        33,  # CANNOT_READ_ALL_DATA
+        69,  # ARGUMENT_OUT_OF_BOUND
+        117,  # INCORRECT_DATA
+        131,  # TOO_LARGE_STRING_SIZE
+        190,  # SIZES_OF_ARRAYS_DONT_MATCH
+        321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+        349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+        469,  # VIOLATED_CONSTRAINT
+    }
+)
+"""Only these say that the rows themselves are at fault. A missing table, a full disk or a wrong password would refuse
+every segment alike: those wait for a person, and nothing is set aside."""
+
+_CODE = re.compile(r"Code: (\d+)")
+
+
+class Refused(Exception):
+    """ClickHouse will never take these rows; `code` is ClickHouse's number of the error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ClickHouse(Protocol):
+    """Every method raises ClickHouseAway or Refused, and may be called from any thread."""
+
+    def command(self, sql: str) -> None:
+        """Runs a statement without a result."""
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
+        """The rows of a SELECT; values of `{name:Type}` come from `parameters`."""
+
+    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+        """Inserts durably; a repetition with the same token and rows changes nothing."""
+
+    def close(self) -> None: ...
+
+
+def failure(message: str) -> ClickHouseAway | Refused:
+    """What the text of a ClickHouse error means to the loader."""
+    start = message.find("Code: ")
+    text = message[max(start, 0) :].strip().split("\n")[0][:500]
+    match = _CODE.search(text)
+    code = int(match.group(1)) if match else 0
+    if code in CONTENT_CODES:
+        return Refused(code, text)
+    return ClickHouseAway(f"ClickHouse does not take this now: {text or 'no answer'}")
+
+
+class EmbeddedClickHouse:
+    """chdb on a directory that this process owns. One handle writes, under one lock; readers open their own.
+
+    Measured (chdb 26.9): its own streaming insert takes Arrow from memory; clickhouse-connect's chdb client would
+    write each block to a temporary file first.
+    """
+
+    def __init__(self, directory: Path, database: str) -> None:
+        """Raises ClickHouseAway while another process owns the directory."""
+        self.directory = directory
+        self.database = database
+        self._lock = threading.Lock()
+        if _owned_elsewhere(directory):
+            raise ClickHouseAway(f"another process owns {directory}: stop it, or reach it over HTTP")
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._handle = chdb.connect(str(directory.resolve()))
+        except RuntimeError as error:
+            raise failure(str(error)) from None
+        self.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+        self.command(f"USE {database}")
+
+    def handle(self) -> Any:
+        """A handle of its own (0.3 ms), with its own settings; the caller closes it."""
+        return chdb.connect(str(self.directory.resolve()))
+
+    def command(self, sql: str) -> None:
+        self._query(sql, {})
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
+        return _rows(self._query(f"{sql} FORMAT JSONCompactEachRow", parameters or {}))
+
+    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+        settings = ", ".join(f"{name} = {value}" for name, value in INSERT_SETTINGS.items())
+        sql = f"INSERT INTO {table} ({_columns(rows)}) SETTINGS {settings}, insert_deduplication_token = '{token}'"
+        with self._lock:
+            try:
+                with self._handle.send_insert(sql, "ArrowStream") as insert:
+                    insert.append(_arrow_stream(rows))
+                    insert.finish()
+            except RuntimeError as error:
+                raise failure(str(error)) from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._handle.close()
+
+    def _query(self, sql: str, parameters: Parameters) -> bytes:
+        with self._lock:
+            try:
+                result = self._handle.query(sql, "TabSeparated", params={k: str(v) for k, v in parameters.items()})
+            except RuntimeError as error:  # chdb's errors are RuntimeErrors or ChdbErrors, which differ by version
+                raise failure(str(error)) from None
+            except chdb.ChdbError as error:
+                raise failure(str(error)) from None
+            return bytes(result.bytes() or b"")
+
+
+class ServerClickHouse:
+    """A ClickHouse server over HTTP, or the owner of an embedded one. Connects when first used."""
+
+    def __init__(self, url: str, database: str, user: str, password: str) -> None:
+        self.database = database
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or parts.hostname is None:
+            raise ConfigError(f"clickhouse.url: {url} is neither chdb://DIRECTORY nor http(s)://HOST:PORT")
+        self._arguments: dict[str, Any] = {
+            "interface": parts.scheme,
+            "host": parts.hostname,
+            "port": parts.port or (8443 if parts.scheme == "https" else 8123),
+            "username": user,
+            "password": password,
+            "autogenerate_session_id": False,  # one client serves several threads
+            "compress": False,  # a local or nearby server; the columns are compressed on its disk
+            "connect_timeout": 5,
+            "send_receive_timeout": 120,
+        }
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def command(self, sql: str) -> None:
+        self._call("command", sql)
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
+        return _rows(self.raw(sql, "JSONCompactEachRow", parameters))
+
+    def raw(self, sql: str, output_format: str, parameters: Parameters | None = None) -> bytes:
+        """The answer in one of ClickHouse's output formats."""
+        result = self._call("raw_query", sql, parameters=dict(parameters or {}), fmt=output_format)
+        return bytes(result)
+
+    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
+        names = rows.column_names
+        self._call("raw_insert", table, names, _arrow_stream(rows), settings=settings, fmt="ArrowStream")
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._connect()
+            return getattr(self._client, method)(*arguments, **options)
+        except ClickHouseError as error:
+            raise failure(str(error)) from None
+
+    def _connect(self) -> Any:
+        client = clickhouse_connect.get_client(**self._arguments)
+        if self.database not in client.command("SHOW DATABASES"):
+            client.command(f"CREATE DATABASE IF NOT EXISTS {self.database}")
+        client.database = self.database
+        return client
+
+
+def open_embedded(directory: Path, database: str, wait_seconds: float) -> EmbeddedClickHouse:
+    """Waits for the directory's former owner to end. Raises ClickHouseAway after `wait_seconds`."""
+    deadline = time.monotonic() + wait_seconds
+    while _owned_elsewhere(directory) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return EmbeddedClickHouse(directory, database)
+
+
+def _owned_elsewhere(directory: Path) -> bool:
+    """Asks ClickHouse's own lock. Trying to open chdb instead would work too, but prints a stack trace each time."""
+    try:
+        descriptor = os.open(directory / "status", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _columns(rows: pa.Table) -> str:
+    return ", ".join(rows.column_names)
+
+
+def _arrow_stream(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+_decode_row = msgspec.json.Decoder(list[Any]).decode
+
+
+def _rows(lines: bytes) -> list[list[Any]]:
+    return [_decode_row(line) for line in lines.splitlines() if line]
