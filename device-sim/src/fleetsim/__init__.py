@@ -1,0 +1,14 @@
+"""fleetsim: a simulated fleet, its attackers, and a ledger of what each message deserves.
+
+The map of this package:
+
+    vehicles -> traffic -> core -> journal -> agent / https_agent -> the gate
+    (physics)   (drafts)   (rules)  (disk)    (sockets)                |
+                              +---- ledger <------ answers <-----------+
+
+`core` is the device without its sockets: epochs, numbers, signatures, the outbox, and what to do on each answer
+(`answers`). The agents only move bytes. `attackers` do what a device must not. `vectors` writes the test vectors.
+
+Nothing here imports fleetgate: the two are written from schemas/envelope.md separately, so that an error in the one
+is not repeated by the other.
+"""

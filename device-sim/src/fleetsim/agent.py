@@ -1,0 +1,92 @@
+"""Decides how a device lives in one process: drafts in, sessions one after another, and when it is done.
+
+What to send and when to be silent is `core`'s; how bytes travel is the two subclasses' (`mqtt_agent`, `https_agent`).
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+
+from fleetsim.clock import Clock
+from fleetsim.commits import Committer
+from fleetsim.core import DeviceCore
+from fleetsim.outbox import Draft
+
+log = logging.getLogger("fleetsim")
+
+# Drafts wait here before the first connection and while 512 messages are open; beyond this the oldest is lost, as in
+# a real unit whose memory is full.
+MAX_BACKLOG = 512
+# Nothing should need this: every event that matters wakes the agent. It bounds the harm if one does not.
+IDLE_S = 5.0
+
+
+class Agent:
+    """A device's driver. `run()` goes on until `finish()` was called and everything has its answer."""
+
+    def __init__(self, core: DeviceCore, journal: Committer, clock: Clock) -> None:
+        self.core = core
+        self.clock = clock
+        self.lost_drafts = 0
+        self.wake = asyncio.Event()
+        self._journal = journal
+        self._backlog: deque[Draft] = deque()
+        self._finishing = False
+
+    def offer(self, draft: Draft) -> None:
+        """A new message to send, as soon as a number may be given to it."""
+        if len(self._backlog) >= MAX_BACKLOG:
+            self._backlog.popleft()
+            self.lost_drafts += 1
+        self._backlog.append(draft)
+        self.wake.set()
+
+    def finish(self) -> None:
+        """No more drafts will come."""
+        self._finishing = True
+        self.wake.set()
+
+    @property
+    def open_messages(self) -> int:
+        """Drafts and messages without an answer."""
+        return len(self._backlog) + len(self.core.outbox)
+
+    @property
+    def done(self) -> bool:
+        """True after `finish()`, when everything has its answer."""
+        return self._finishing and not self._backlog and self.core.settled
+
+    async def run(self) -> None:
+        """Connect, serve, come back, until done. Raises nothing for what a gate or a network does."""
+        while not self.done:
+            await self._until(self.core.pace.away_until_ms)
+            if not self.done:
+                await self.session()
+
+    async def session(self) -> None:
+        """One connection, from its start to its end; tells the core how it ended."""
+        raise NotImplementedError
+
+    def sign(self) -> None:
+        """Give numbers to waiting drafts, and ask for what was signed to be made durable."""
+        while self._backlog and self.core.submit(self._backlog[0]):
+            self._backlog.popleft()
+        if self.core.awaits_disk:
+            self._journal.ask(self.wake)
+
+    async def until_woken(self, seconds: float = IDLE_S) -> None:
+        """Wait for a draft, an answer or the disk, at most `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self.wake.wait()
+
+    def quiet_s(self) -> float:
+        """Seconds until something may be sent, at most IDLE_S."""
+        left = (self.core.pace.quiet_until_ms - self.clock.now_ms()) / 1000
+        return min(left, IDLE_S) if left > 0 else IDLE_S
+
+    async def _until(self, at_ms: float) -> None:
+        while not self.done and (left := (at_ms - self.clock.now_ms()) / 1000) > 0:
+            self.wake.clear()
+            await self.until_woken(min(left, IDLE_S))

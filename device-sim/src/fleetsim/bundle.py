@@ -1,0 +1,102 @@
+"""Decides what a device is given at enrolment and how it is read: the bundle directory.
+
+It leaves verification to others: TLS checks the gate's certificate, the gate checks the device's.
+"""
+
+import base64
+import binascii
+import socket
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetsim import mac
+
+
+class BundleError(Exception):
+    """A device bundle that cannot be used; the text names the file and the field."""
+
+
+class _DeviceFile(msgspec.Struct):
+    tenant: str
+    device_id: str
+    vehicle_id: str
+    kid: int
+    mac_key: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One device's identity and credentials; the key never shows in a repr."""
+
+    tenant: str
+    device_id: str
+    vehicle_id: str
+    kid: int
+    mac_key: bytes = field(repr=False)
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """`tenant/device_id`, as the journal keeps it."""
+        return f"{self.tenant}/{self.device_id}"
+
+    @property
+    def topic(self) -> str:
+        """The MQTT topic this device publishes to."""
+        return f"fleet/v1/{self.tenant}/{self.device_id}/telemetry"
+
+
+def read_bundle(directory: Path) -> Bundle:
+    """Read `device.json` and check that the files beside it exist. Raises BundleError."""
+    path = directory / "device.json"
+    try:
+        device = msgspec.json.decode(path.read_bytes(), type=_DeviceFile)
+        key = base64.b64decode(device.mac_key, validate=True)
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; is {directory} a device bundle?") from None
+    except (msgspec.MsgspecError, binascii.Error) as error:
+        # The library's message names the field and the type, never the value.
+        raise BundleError(f"{path}: {error}; enrol the device again to get a whole bundle") from None
+    if len(key) != mac.KEY_BYTES:
+        raise BundleError(f"{path}: mac_key has {len(key)} bytes, not {mac.KEY_BYTES}; enrol the device again")
+    for name in ("certificate.pem", "private.pem", "ca.pem"):
+        if not (directory / name).is_file():
+            raise BundleError(f"{directory / name}: missing; enrol the device again to get a whole bundle")
+    return Bundle(device.tenant, device.device_id, device.vehicle_id, device.kid, key, directory)
+
+
+class _NamedContext(ssl.SSLContext):
+    """A context that checks the server against a fixed name, whatever address the library connects to."""
+
+    server_name = "localhost"
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        kwargs["server_hostname"] = self.server_name
+        return super().wrap_socket(sock, *args, **kwargs)
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return super().wrap_bio(incoming, outgoing, server_side, self.server_name, session)
+
+
+def tls_context(bundle: Bundle, server_name: str) -> ssl.SSLContext:
+    """Mutual TLS 1.3 with the bundle's certificate, trusting its `ca.pem` only. Raises BundleError."""
+    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.server_name = server_name
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(bundle.directory / "ca.pem")
+        context.load_cert_chain(bundle.directory / "certificate.pem", bundle.directory / "private.pem")
+    except (ssl.SSLError, OSError) as error:
+        raise BundleError(f"{bundle.directory}: the certificate files cannot be used ({error})") from None
+    return context
