@@ -1,0 +1,97 @@
+"""The keyring: MAC root keys in a file that only its owner reads.
+
+Decides which root keys there are, which of them still verify, and which one new credentials are made under. How a
+device's key follows from a root is decided by `judge.keys`; the file's mode and owner by `control.secretfile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+from msgspec import Struct
+
+from fleetgate.clock import Entropy
+from fleetgate.control.secretfile import read_secret, write_secret
+from fleetgate.errors import ConfigError
+
+ROOT_BYTES = 32
+MAX_KID = 2**32 - 1  # u32 in the envelope
+FIRST_KID = 1
+
+
+class RootState(StrEnum):
+    ACTIVE = "active"
+    RETIRED = "retired"  # its last credential has ended: kept for proving old messages, verifies no new one
+
+
+class _Root(Struct, frozen=True, forbid_unknown_fields=True):
+    root: bytes
+    created_at: int
+    state: RootState
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    roots: dict[str, _Root]
+
+
+class Keyring:
+    """Root keys by key id. Its repr tells the key ids and nothing else."""
+
+    __slots__ = ("_newest_kid", "_roots")
+
+    def __init__(self, roots: Mapping[int, bytes | None]) -> None:
+        """`roots` maps each key id to its 32 bytes, or to None once retired. Raises ValueError if none is active."""
+        active = [kid for kid, root in roots.items() if root is not None]
+        if not active:
+            raise ValueError("a keyring needs an active root key")
+        self._roots = MappingProxyType(dict(roots))
+        self._newest_kid = max(active)
+
+    @classmethod
+    def load(cls, path: Path) -> Keyring:
+        """Raises ConfigError, naming the file, for one that others can read or that is not a keyring."""
+        content = read_secret(path)
+        try:
+            entries = msgspec.json.decode(content, type=_File).roots
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise ConfigError(f'{path} is not a keyring: it must hold {{"roots": {{"1": ...}}}}') from None
+        roots: dict[int, bytes | None] = {}
+        for name, entry in entries.items():
+            if not (name.isascii() and name.isdecimal() and name == str(int(name)) and int(name) <= MAX_KID):
+                raise ConfigError(f"{path}: a key id must be a decimal number from 0 to {MAX_KID}")
+            if len(entry.root) != ROOT_BYTES:
+                raise ConfigError(f"{path}: root key {name} must have {ROOT_BYTES} bytes")
+            roots[int(name)] = entry.root if entry.state is RootState.ACTIVE else None
+        try:
+            return cls(roots)
+        except ValueError:
+            raise ConfigError(f"{path} holds no active root key: restore the file or make a new keyring") from None
+
+    @classmethod
+    def create(cls, path: Path, now_ms: int, entropy: Entropy) -> Keyring:
+        """Writes a new keyring with one root key. Raises Conflict where the file exists."""
+        root = entropy(ROOT_BYTES)
+        file = _File({str(FIRST_KID): _Root(root, now_ms, RootState.ACTIVE)})
+        write_secret(path, msgspec.json.format(msgspec.json.encode(file)) + b"\n")
+        return cls({FIRST_KID: root})
+
+    @property
+    def newest_kid(self) -> int:
+        """The key id that new credentials are made under."""
+        return self._newest_kid
+
+    @property
+    def roots(self) -> Mapping[int, bytes | None]:
+        """Every key id the gate knows; None for a retired one. As `judge.keys.MacKeys` takes it."""
+        return self._roots
+
+    def root(self, kid: int) -> bytes | None:
+        """32 bytes; None where the key id is unknown or retired."""
+        return self._roots.get(kid)
+
+    def __repr__(self) -> str:
+        return f"Keyring(kids={sorted(self._roots)})"

@@ -1,0 +1,78 @@
+"""What the other rooms get to see of the control records: frozen values, no database in them.
+
+Decides the closed sets of statuses and states and the pattern of ids. What a status means for a message is decided by
+the judge; which state follows which, by `control.quarantine`.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from msgspec import Struct
+
+ID_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+"""Tenant, vehicle and device ids (schemas/envelope.md); at most 63 bytes, so that one fits a DNS label."""
+
+_ID = re.compile(ID_PATTERN)
+
+
+def is_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
+class DeviceStatus(StrEnum):
+    """What people decided about a device."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    BANNED = "banned"
+    DECOMMISSIONED = "decommissioned"
+
+
+class DeviceState(StrEnum):
+    """How far a device is trusted: moved by its score, and by a person's decision."""
+
+    TRUSTED = "trusted"
+    WATCHED = "watched"
+    QUARANTINED = "quarantined"
+    RELEASED = "released"
+    BANNED = "banned"
+
+
+class CredentialStatus(StrEnum):
+    ACTIVE = "active"
+    FORMER = "former"
+    REVOKED = "revoked"
+
+
+class CredentialRecord(Struct, frozen=True, gc=False):
+    """A certificate of a device. `key_digest`, `fingerprint`: SHA-256, 32 bytes; times in Unix milliseconds."""
+
+    key_digest: bytes
+    fingerprint: bytes
+    kid: int
+    status: CredentialStatus
+    not_after_ms: int
+    ended_at_ms: int | None
+
+
+class DeviceRecord(Struct, frozen=True, gc=False):
+    """A telematics unit. `vehicle_id` is None while it sits in no vehicle; `credentials` stand newest first."""
+
+    tenant: str
+    device_id: str
+    vehicle_id: str | None
+    status: DeviceStatus
+    state: DeviceState
+    credentials: tuple[CredentialRecord, ...]
+
+
+class Change(Struct, frozen=True, gc=False):
+    """One device's records changed; `revision` is unique and only grows."""
+
+    revision: int
+    kind: str
+    tenant: str
+    device_id: str
+    at_ms: int

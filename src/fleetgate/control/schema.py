@@ -1,0 +1,201 @@
+"""The tables of the control database, in SQLAlchemy Core.
+
+Tenant, vehicle, device, credential and binding are apart, so that replacing a unit, renewing a certificate or selling
+the car changes one of them and leaves the history of the others. VINs stand in a table of their own, which a
+connection opened for reading cannot read (`control.store`). Which rows may be written together is decided by
+`control.devices` and `control.quarantine`. All times are Unix milliseconds.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+
+_RowId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
+
+metadata = MetaData()
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""`schema`: version of these tables. `revision`: that of the newest row of `changes`."""
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+vehicles = Table(
+    "vehicles",
+    metadata,
+    Column("tenant", String(63), ForeignKey("tenants.tenant"), nullable=False),
+    Column("vehicle_id", String(63), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "vehicle_id"),
+)
+
+vins = Table(
+    "vins",
+    metadata,
+    Column("tenant", String(63), nullable=False),
+    Column("vehicle_id", String(63), nullable=False),
+    Column("vin", String(17), nullable=False),
+    PrimaryKeyConstraint("tenant", "vehicle_id"),
+    ForeignKeyConstraint(["tenant", "vehicle_id"], ["vehicles.tenant", "vehicles.vehicle_id"]),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("tenant", String(63), ForeignKey("tenants.tenant"), nullable=False),
+    Column("device_id", String(63), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("enrolled_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "device_id"),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("credential_id", _RowId, primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("device_id", String(63), nullable=False),
+    Column("certificate", Text, nullable=False),  # PEM, the leaf alone
+    Column("serial", String(40), nullable=False),  # hex; a serial has up to 20 bytes
+    Column("fingerprint", LargeBinary(32), nullable=False, unique=True),
+    Column("key_digest", LargeBinary(32), nullable=False),
+    Column("kid", BigInteger, nullable=False),
+    Column("parent", _RowId, ForeignKey("credentials.credential_id")),
+    Column("not_before_ms", BigInteger, nullable=False),
+    Column("not_after_ms", BigInteger, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("reason", Text),
+    ForeignKeyConstraint(["tenant", "device_id"], ["devices.tenant", "devices.device_id"]),
+)
+Index("credentials_of_device", credentials.c.tenant, credentials.c.device_id)
+Index(
+    "one_active_credential",
+    credentials.c.tenant,
+    credentials.c.device_id,
+    unique=True,
+    sqlite_where=credentials.c.status == "active",
+    postgresql_where=credentials.c.status == "active",
+)
+
+bindings = Table(
+    "bindings",
+    metadata,
+    Column("binding_id", _RowId, primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("device_id", String(63), nullable=False),
+    Column("vehicle_id", String(63), nullable=False),
+    Column("from_ms", BigInteger, nullable=False),
+    Column("to_ms", BigInteger),
+    ForeignKeyConstraint(["tenant", "device_id"], ["devices.tenant", "devices.device_id"]),
+    ForeignKeyConstraint(["tenant", "vehicle_id"], ["vehicles.tenant", "vehicles.vehicle_id"]),
+)
+for _side in ("device_id", "vehicle_id"):
+    Index(
+        f"one_open_binding_of_{_side.removesuffix('_id')}",
+        bindings.c.tenant,
+        bindings.c[_side],
+        unique=True,
+        sqlite_where=bindings.c.to_ms.is_(None),
+        postgresql_where=bindings.c.to_ms.is_(None),
+    )
+
+quarantine_cases = Table(
+    "quarantine_cases",
+    metadata,
+    Column("case_id", _RowId, primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("device_id", String(63), nullable=False),
+    Column("opened_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Column("closed_at_ms", BigInteger),
+    Column("why", Text, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("policy_version", String(128), nullable=False),
+    ForeignKeyConstraint(["tenant", "device_id"], ["devices.tenant", "devices.device_id"]),
+)
+Index(
+    "one_open_case",
+    quarantine_cases.c.tenant,
+    quarantine_cases.c.device_id,
+    unique=True,
+    sqlite_where=quarantine_cases.c.closed_at_ms.is_(None),
+    postgresql_where=quarantine_cases.c.closed_at_ms.is_(None),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", _RowId, primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("device_id", String(63), nullable=False),
+    Column("case_id", _RowId, ForeignKey("quarantine_cases.case_id")),  # none: decided without a case
+    Column("at_ms", BigInteger, nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("classification", String(16), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    ForeignKeyConstraint(["tenant", "device_id"], ["devices.tenant", "devices.device_id"]),
+)
+Index("decisions_of_device", decisions.c.tenant, decisions.c.device_id, decisions.c.at_ms)
+
+transitions_applied = Table(
+    "transitions_applied",
+    metadata,
+    Column("spool", String(32), nullable=False),
+    Column("segment", BigInteger, nullable=False),
+    Column("record_offset", BigInteger, nullable=False),
+    Column("applied_at_ms", BigInteger, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    UniqueConstraint("spool", "segment", "record_offset"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", _RowId, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("object", Text, nullable=False),
+    Column("detail", Text, nullable=False),  # JSON; never key material
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(32), nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("device_id", String(63), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+"""What edges poll. Rows are never removed while any edge may be behind them."""

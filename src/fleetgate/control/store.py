@@ -1,0 +1,266 @@
+"""The control database: how it is opened, read and written, and what a failure of it looks like.
+
+Invariants
+- Every write is one transaction that holds its rows, a row of `changes` with the next revision, and a row of `audit`.
+- Writers stand in line (SQLite: BEGIN IMMEDIATE; elsewhere: the row of the revision is locked), so that revisions
+  appear in their order and a reader who saw revision n has seen all before it.
+- A store opened for reading cannot write, and cannot read VINs.
+- Whatever goes wrong in the database is ControlAway. That is never a reason to let anybody in, or to say "unknown".
+
+What the rows mean is decided by `control.devices` and `control.quarantine`. Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, and_, func, insert, or_, select, update
+from sqlalchemy.sql import Select
+
+from fleetgate.clock import Clock
+from fleetgate.config import Config
+from fleetgate.control.database import WRITING, answering, open_engine
+from fleetgate.control.records import (
+    Change,
+    CredentialRecord,
+    CredentialStatus,
+    DeviceRecord,
+    DeviceState,
+    DeviceStatus,
+)
+from fleetgate.control.schema import (
+    SCHEMA_VERSION,
+    audit,
+    bindings,
+    changes,
+    credentials,
+    devices,
+    meta,
+    metadata,
+)
+from fleetgate.errors import ConfigError
+
+BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
+FORMER_CREDENTIAL_MS = 30 * 24 * 3600 * 1000  # the judge tries credentials that ended within 30 days, no older ones
+
+
+class Write:
+    """One transaction of writing. `record` says what was done; without it nothing may be changed."""
+
+    def __init__(self, connection: Connection, revision: int, actor: str, now_ms: int) -> None:
+        self._connection = connection
+        self._first_revision = revision + 1
+        self._actor = actor
+        self._changes: list[dict[str, Any]] = []
+        self._audit: list[dict[str, Any]] = []
+        self.now_ms = now_ms
+
+    @property
+    def actor(self) -> str:
+        return self._actor
+
+    def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        return self._connection.execute(query).all()
+
+    def row(self, query: Select[Any]) -> Row[Any] | None:
+        return self._connection.execute(query).first()
+
+    def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> None:
+        self._connection.execute(statement, values)
+
+    def insert_row(self, statement: Executable, values: Mapping[str, Any]) -> int:
+        """Inserts one row into a table whose id counts up by itself; returns that id."""
+        key = self._connection.execute(statement, values).inserted_primary_key
+        assert key is not None  # one row into a table that has a key
+        return int(key[0])
+
+    def record(self, action: str, tenant: str, device_id: str, detail: Mapping[str, Any]) -> None:
+        """Makes the change known to edges and to the audit; `detail` holds no key material."""
+        revision = self._first_revision + len(self._changes)
+        self._changes.append(
+            {
+                "revision": revision,
+                "kind": action,
+                "tenant": tenant,
+                "device_id": device_id,
+                "at_ms": self.now_ms,
+            }
+        )
+        self._audit.append(
+            {
+                "at_ms": self.now_ms,
+                "actor": self._actor,
+                "action": action,
+                "tenant": tenant,
+                "object": f"device/{device_id}",
+                "detail": msgspec.json.encode(detail).decode(),
+            }
+        )
+
+    def flush(self) -> None:
+        """Writes what was recorded, at the end of the transaction."""
+        if not self._changes:
+            return
+        self._connection.execute(insert(changes), self._changes)
+        self._connection.execute(insert(audit), self._audit)
+        newest = self._changes[-1]["revision"]
+        self._connection.execute(update(meta).where(meta.c.name == "revision").values(value=newest))
+
+
+class Store:
+    """The control records behind one URL. Every method raises ControlAway when the database does not answer."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self.clock = clock
+
+    @classmethod
+    def open(cls, config: Config, clock: Clock, *, write: bool = False) -> Store:
+        """Open the database of `control.url`; for writing it is created when absent.
+
+        Raises ConfigError for a URL that cannot be used, ControlAway for a database that cannot be opened.
+        """
+        store = cls(open_engine(config, write=write), clock)
+        with answering():
+            if write:
+                store._create_tables()
+            store._check_version()
+        return store
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # Reading
+
+    def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        with answering(), self._engine.connect() as connection:
+            return connection.execute(query).all()
+
+    def revision(self) -> int:
+        """The newest revision; an edge that knows a higher one talks to a restored database."""
+        return int(self.rows(_REVISION)[0].value)
+
+    def changes_since(self, revision: int, limit: int) -> list[Change]:
+        """At most `limit` changes above `revision`, oldest first."""
+        query = select(changes).where(changes.c.revision > revision).order_by(changes.c.revision).limit(limit)
+        return [Change(row.revision, row.kind, row.tenant, row.device_id, row.at_ms) for row in self.rows(query)]
+
+    def devices(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DeviceRecord]:
+        """The records of at most 500 (tenant, device id) in one query; who is absent from the answer is unknown.
+
+        Left out are credentials that no step of the judge looks at: ended more than 30 days ago and, where revoked,
+        expired as well.
+        """
+        if not names:
+            return {}
+        if len(names) > BATCH_LIMIT:
+            raise ValueError(f"at most {BATCH_LIMIT} devices in one look-up")
+        rows = self.rows(_devices_query(names, self.clock.now_ms()))
+        grouped = groupby(rows, key=lambda row: (str(row.tenant), str(row.device_id)))
+        return {name: _device_record(list(of_device)) for name, of_device in grouped}
+
+    # Writing
+
+    @contextmanager
+    def write(self, actor: str) -> Iterator[Write]:
+        """One transaction: committed at the end of the block, undone when anything is raised in it."""
+        with answering(), self._engine.connect() as connection:
+            connection = connection.execution_options(**{WRITING: True})
+            with connection.begin():
+                revision = connection.execute(_REVISION.with_for_update()).scalar_one()
+                write = Write(connection, revision, actor, self.clock.now_ms())
+                yield write
+                write.flush()
+
+    def _create_tables(self) -> None:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(**{WRITING: True})
+            with connection.begin():
+                metadata.create_all(connection)
+                if connection.execute(select(func.count()).select_from(meta)).scalar_one() == 0:
+                    rows = [{"name": "schema", "value": SCHEMA_VERSION}, {"name": "revision", "value": 0}]
+                    connection.execute(insert(meta), rows)
+
+    def _check_version(self) -> None:
+        version = self.rows(select(meta.c.value).where(meta.c.name == "schema"))
+        if [row.value for row in version] != [SCHEMA_VERSION]:
+            raise ConfigError(
+                f"the control database of control.url is not of version {SCHEMA_VERSION}: "
+                "use the fleetgate that made it, or another database"
+            )
+
+
+_REVISION = select(meta.c.value).where(meta.c.name == "revision")
+
+
+def _devices_query(names: Sequence[tuple[str, str]], now_ms: int) -> Select[Any]:
+    """A row for each device and credential, newest first; credential columns are null where none is left."""
+    binding = and_(
+        bindings.c.tenant == devices.c.tenant,
+        bindings.c.device_id == devices.c.device_id,
+        bindings.c.to_ms.is_(None),
+    )
+    credential = and_(
+        credentials.c.tenant == devices.c.tenant,
+        credentials.c.device_id == devices.c.device_id,
+        or_(
+            credentials.c.ended_at_ms.is_(None),
+            credentials.c.ended_at_ms > now_ms - FORMER_CREDENTIAL_MS,
+            and_(credentials.c.status == CredentialStatus.REVOKED, credentials.c.not_after_ms > now_ms),
+        ),
+    )
+    return (
+        select(
+            devices.c.tenant,
+            devices.c.device_id,
+            devices.c.status.label("device_status"),
+            devices.c.state,
+            bindings.c.vehicle_id,
+            credentials.c.key_digest,
+            credentials.c.fingerprint,
+            credentials.c.kid,
+            credentials.c.status,
+            credentials.c.not_after_ms,
+            credentials.c.ended_at_ms,
+        )
+        .select_from(devices)
+        .outerjoin(bindings, binding)
+        .outerjoin(credentials, credential)
+        .where(or_(*(_of_tenant(tenant, names) for tenant in sorted({tenant for tenant, _ in names}))))
+        .order_by(devices.c.tenant, devices.c.device_id, credentials.c.credential_id.desc())
+    )
+
+
+def _of_tenant(tenant: str, names: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
+    """Apart for each tenant: for pairs in one list SQLite walks through the whole table."""
+    return and_(
+        devices.c.tenant == tenant, devices.c.device_id.in_([device_id for of, device_id in names if of == tenant])
+    )
+
+
+def _device_record(rows: Sequence[Row[Any]]) -> DeviceRecord:
+    """The rows of one device as its record."""
+    first = rows[0]
+    return DeviceRecord(
+        tenant=first.tenant,
+        device_id=first.device_id,
+        vehicle_id=first.vehicle_id,
+        status=DeviceStatus(first.device_status),
+        state=DeviceState(first.state),
+        credentials=tuple(
+            CredentialRecord(
+                key_digest=row.key_digest,
+                fingerprint=row.fingerprint,
+                kid=row.kid,
+                status=CredentialStatus(row.status),
+                not_after_ms=row.not_after_ms,
+                ended_at_ms=row.ended_at_ms,
+            )
+            for row in rows
+            if row.fingerprint is not None
+        ),
+    )
