@@ -1,7 +1,7 @@
 """The signal catalogue: what a signal's number means and which of its values are plausible.
 
-Reads schemas/signals.toml, which is part of the package, and checks its shape. Which readings are flagged is decided by
-`load.plausibility`; that an unknown name does not refuse a message, by `judge.body`.
+Reads schemas/signals.toml, which is part of the package, and checks its shape. Which readings are flagged is decided
+by `load.plausibility`; that an unknown name does not refuse a message, by `judge.body`.
 """
 
 from __future__ import annotations

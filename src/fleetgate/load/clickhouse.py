@@ -198,7 +198,7 @@ class ServerClickHouse:
 
     def _connect(self) -> Any:
         client = clickhouse_connect.get_client(**self._arguments)
-        if self.database not in client.command("SHOW DATABASES"):
+        if client.command(f"EXISTS DATABASE {self.database}") == 0:
             client.command(f"CREATE DATABASE IF NOT EXISTS {self.database}")
         client.database = self.database
         return client

@@ -1,6 +1,7 @@
-"""The tables: schemas/clickhouse/*.sql applied in the order of their names, each once, the same for chdb and a server.
+"""The tables: schemas/clickhouse/*.sql in the order of their names, each once, the same for chdb and a server.
 
-Decides what was applied (table `migrations`) and that an applied file never changes. Fills the mirror of the catalogue.
+Decides what was applied (table `migrations`) and that an applied file never changes. Fills the mirror of the signal
+catalogue.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS migrations (name String, sha256 String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
 ENGINE = MergeTree ORDER BY name SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 """
+_STORED_SIGNALS = "SELECT number, path, unit, minimum, maximum, max_rate_per_second FROM signals FINAL"
 _TTL = re.compile(r"TTL toDateTime\(received_at\) \+ toIntervalDay\((\d+)\)")
 
 
@@ -35,7 +37,7 @@ def migrate(clickhouse: ClickHouse, catalogue: Catalogue, raw_days: int) -> list
     Raises ConfigError when a file that was applied has changed since, ClickHouseAway, Refused.
     """
     clickhouse.command(_MIGRATIONS)
-    applied = {name: sha256 for name, sha256 in clickhouse.rows("SELECT name, sha256 FROM migrations")}
+    applied: dict[str, str] = dict(clickhouse.rows("SELECT name, sha256 FROM migrations"))
     now: list[str] = []
     for name, text in migrations():
         sha256 = hashlib.sha256(text.encode()).hexdigest()
@@ -75,8 +77,7 @@ def _keep_raw_days(clickhouse: ClickHouse, raw_days: int) -> None:
 
 def _mirror_catalogue(clickhouse: ClickHouse, catalogue: Catalogue) -> None:
     """Adds what the table `signals` lacks or has otherwise; the catalogue only grows."""
-    columns = "number, path, unit, minimum, maximum, max_rate_per_second"
-    stored = {tuple(row) for row in clickhouse.rows(f"SELECT {columns} FROM signals FINAL")}
+    stored = {tuple(row) for row in clickhouse.rows(_STORED_SIGNALS)}
     missing = [
         row
         for signal in catalogue.signals
@@ -84,7 +85,7 @@ def _mirror_catalogue(clickhouse: ClickHouse, catalogue: Catalogue) -> None:
     ]
     if not missing:
         return
-    names = [name.strip() for name in columns.split(",")]
+    names = ["number", "path", "unit", "minimum", "maximum", "max_rate_per_second"]
     types = [pa.uint16(), pa.string(), pa.string(), pa.float64(), pa.float64(), pa.float64()]
     arrays = [pa.array(values, type=kind) for values, kind in zip(zip(*missing, strict=True), types, strict=True)]
     token = hashlib.sha256(repr(missing).encode()).hexdigest()
