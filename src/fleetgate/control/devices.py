@@ -134,7 +134,8 @@ def _make_device(write: Write, tenant: str, device_id: str) -> int | None:
         if write.row(select(tenants).where(tenants.c.tenant == tenant)) is None:
             write.execute(insert(tenants), {"tenant": tenant, "created_at_ms": write.now_ms})
         values = {"tenant": tenant, "device_id": device_id, "enrolled_at_ms": write.now_ms}
-        write.execute(insert(devices), values | {"status": DeviceStatus.ACTIVE, "state": DeviceState.TRUSTED})
+        standing = {"status": DeviceStatus.ACTIVE, "state": DeviceState.TRUSTED, "state_at_ms": write.now_ms}
+        write.execute(insert(devices), values | standing)
         return None
     if device.status != DeviceStatus.ACTIVE:
         raise Conflict(f"device {device_id} of tenant {tenant} is {device.status}: it cannot be enrolled")

@@ -125,9 +125,7 @@ class Authority:
         if not hosts:
             raise ConfigError("a server certificate needs at least one host name or address")
         key = generate_private_key(SECP256R1())
-        builder = _builder(
-            _name(hosts[0][:64]), self.issuing.subject, key.public_key(), _now(self._clock), SERVER_DAYS
-        )
+        builder = _builder(_name(hosts[0][:64]), self.issuing.subject, key.public_key(), _now(self._clock), SERVER_DAYS)
         return self._leaf(builder, [_host_name(host) for host in hosts], ExtendedKeyUsageOID.SERVER_AUTH), key
 
     def _leaf(

@@ -102,9 +102,7 @@ def _spiffe_names(extensions: x509.Extensions, trust_domain: str) -> tuple[str, 
         raise ProfileError("the certificate must have exactly one subject alternative name, a SPIFFE URI")
     found = _SPIFFE_ID.fullmatch(listed[0].value)
     if found is None:
-        raise ProfileError(
-            "the certificate's name must be spiffe://<trust-domain>/tenant/<tenant>/device/<device id>"
-        )
+        raise ProfileError("the certificate's name must be spiffe://<trust-domain>/tenant/<tenant>/device/<device id>")
     if found[1] != trust_domain:
         raise ProfileError("the certificate is of another trust domain than the setting trust_domain")
     return found[2], found[3]

@@ -58,13 +58,17 @@ class CredentialRecord(Struct, frozen=True, gc=False):
 
 
 class DeviceRecord(Struct, frozen=True, gc=False):
-    """A telematics unit. `vehicle_id` is None while it sits in no vehicle; `credentials` stand newest first."""
+    """A telematics unit. `vehicle_id` is None while it sits in no vehicle; `credentials` stand newest first.
+
+    `state_at_ms` is when an edge or a person gave it `state`: of two views of a device the newer one stands.
+    """
 
     tenant: str
     device_id: str
     vehicle_id: str | None
     status: DeviceStatus
     state: DeviceState
+    state_at_ms: int
     credentials: tuple[CredentialRecord, ...]
 
 

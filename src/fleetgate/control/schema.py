@@ -72,6 +72,7 @@ devices = Table(
     Column("device_id", String(63), nullable=False),
     Column("status", String(16), nullable=False),
     Column("state", String(16), nullable=False),
+    Column("state_at_ms", BigInteger, nullable=False),
     Column("enrolled_at_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "device_id"),
 )

@@ -49,9 +49,7 @@ def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(descriptor)
     except FileExistsError:
-        raise Conflict(
-            f"{path} exists already and is left as it is: move it away first, if it is not needed"
-        ) from None
+        raise Conflict(f"{path} exists already and is left as it is: move it away first, if it is not needed") from None
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 

@@ -219,6 +219,7 @@ def _devices_query(names: Sequence[tuple[str, str]], now_ms: int) -> Select[Any]
             devices.c.device_id,
             devices.c.status.label("device_status"),
             devices.c.state,
+            devices.c.state_at_ms,
             bindings.c.vehicle_id,
             credentials.c.key_digest,
             credentials.c.fingerprint,
@@ -251,6 +252,7 @@ def _device_record(rows: Sequence[Row[Any]]) -> DeviceRecord:
         vehicle_id=first.vehicle_id,
         status=DeviceStatus(first.device_status),
         state=DeviceState(first.state),
+        state_at_ms=first.state_at_ms,
         credentials=tuple(
             CredentialRecord(
                 key_digest=row.key_digest,

@@ -1,0 +1,171 @@
+"""`fleetgate config`: check the configuration, show every setting, and print the reference pages.
+
+Decides which settings are looked at more closely than their shape. The settings are declared in `fleetgate.config`,
+the exit codes in `fleetgate.errors`; docs/reference is printed from there, and a test compares.
+"""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from fleetgate.cli.console_output import AsJson, print_json, print_table, say
+from fleetgate.cli.session import session_of
+from fleetgate.clock import SystemClock
+from fleetgate.config import ENVIRONMENT_PREFIX, Config, settings
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.secretfile import read_secret
+from fleetgate.control.store import Store
+from fleetgate.errors import EXIT_CODES, ConfigError, FleetgateError
+from fleetgate.judge.verdict import Reason
+
+app = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def check(context: typer.Context) -> None:
+    """Check names and types of all settings, and the files that they name."""
+    session = session_of(context)
+    config = session.config
+    problems = 0
+    rows = []
+    for setting, looks_at in CHECKS.items():
+        try:
+            looks_at(config)
+            rows.append((setting, "ok"))
+        except FleetgateError as error:
+            problems += 1
+            rows.append((setting, str(error)))
+    print_table(("setting", "result"), rows, empty="")
+    if problems:
+        raise ConfigError(f"{problems} of {len(CHECKS)} checks failed; the list above says which and what to do")
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    as_json: AsJson = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/reference/configuration.md, with the defaults.")
+    ] = False,
+) -> None:
+    """Show every setting with its value and meaning. No setting holds a secret."""
+    if markdown:
+        say(configuration_page().rstrip("\n"))
+        return
+    config = session_of(context).config
+    if as_json:
+        print_json({name: value for name, value, _ in settings(config)})
+        return
+    print_table(("setting", "value", "meaning"), [(n, toml(v), m) for n, v, m in settings(config)], empty="")
+
+
+@app.command("exit-codes")
+def exit_codes() -> None:
+    """Print docs/reference/exit-codes.md."""
+    say(exit_codes_page().rstrip("\n"))
+
+
+def _weights(config: Config) -> None:
+    unknown = sorted(set(config.policy.weights) - set(Reason))
+    if unknown:
+        raise ConfigError(f"names no reason: {', '.join(unknown)}; the reasons are {', '.join(Reason)}")
+
+
+def _scores(config: Config) -> None:
+    if config.policy.watched_score > config.policy.quarantined_score:
+        raise ConfigError("is above policy.quarantined_score: a device would be quarantined before it is watched")
+
+
+def _certificate(config: Config) -> None:
+    certificate, key = config.path(config.edge.certificate), config.path(config.edge.private_key)
+    read_secret(key)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        raise ConfigError(f"{certificate} and {key} do not belong together ({error.reason})") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {certificate}: {error.strerror}; `fleetgate ca init` makes it") from None
+
+
+def _trust_bundle(config: Config) -> None:
+    path = config.path(config.edge.trust_bundle)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise ConfigError(f"{path} holds no certificates in PEM ({error.reason})") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; `fleetgate ca init` makes it") from None
+
+
+def _keyring(config: Config) -> None:
+    Keyring.load(config.path(config.edge.keyring))
+
+
+def _control(config: Config) -> None:
+    Store.open(config, SystemClock()).close()
+
+
+CHECKS: dict[str, Callable[[Config], None]] = {
+    "policy.weights": _weights,
+    "policy.watched_score": _scores,
+    "edge.certificate": _certificate,
+    "edge.trust_bundle": _trust_bundle,
+    "edge.keyring": _keyring,
+    "control.url": _control,
+}
+
+
+def configuration_page() -> str:
+    """docs/reference/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Printed by `fleetgate config show --markdown`. One TOML file, `fleetgate.toml` in the working directory or",
+        "what `--config` or `FLEETGATE_CONFIG` names; the key `edge.id` stands there as `id` in the table `[edge]`. The",
+        f"environment lies over it: `{ENVIRONMENT_PREFIX}EDGE_ID` sets `edge.id`. Unknown keys and variables are",
+        "refused. Paths are relative to `home`. No setting holds a secret.",
+        "",
+        "| key | default | meaning |",
+        "| --- | --- | --- |",
+    ]
+    lines += [f"| `{name}` | `{toml(value)}` | {_in_table(meaning)} |" for name, value, meaning in settings()]
+    return "\n".join(lines) + "\n"
+
+
+def exit_codes_page() -> str:
+    """docs/reference/exit-codes.md."""
+    lines = [
+        "# Exit codes",
+        "",
+        "Printed by `fleetgate config exit-codes`. An error is one line on standard error; `fleetgate --debug` adds a",
+        "traceback.",
+        "",
+        "| code | name | meaning |",
+        "| --- | --- | --- |",
+        "| 0 | | Done. |",
+    ]
+    for error in EXIT_CODES:
+        meaning = inspect.cleandoc(error.__doc__ or "").replace(f" (exit {error.exit_code})", "")
+        lines.append(f"| {error.exit_code} | `{error.__name__}` | {_in_table(meaning)} |")
+    lines += [
+        "| 2 | | The command line itself is wrong: an unknown command or option, a missing value. |",
+        "| 70 | | A fault of fleetgate: please report it, with the output of `--debug`. |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def toml(value: Any) -> str:
+    """A value as it stands in the file."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {toml(inner)}" for name, inner in value.items()) + " }"
+    return msgspec.json.encode(value).decode()
+
+
+def _in_table(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")

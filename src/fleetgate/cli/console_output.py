@@ -1,0 +1,85 @@
+"""How commands speak: results on standard output, as a table for people or JSON for programs.
+
+Decides form only. Errors are raised and told once, in `cli.main`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+TIME_NAMES = ("at_ms", "after_ms", "before_ms", "from_ms", "to_ms")
+"""How names of times end; they are shown as UTC in tables and stay numbers in JSON."""
+
+
+def print_json(value: Any) -> None:
+    """One JSON document; bytes in it are base64, structs are objects."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+    """A table of `rows`; the sentence `empty` where there are none.
+
+    Without a terminal there is no width to fit: lines are as long as they need to be, for grep and cut.
+    """
+    console = _console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row))
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(empty, markup=False)
+
+
+def print_fields(value: msgspec.Struct) -> None:
+    """A record's plain fields, one a line; lists in it are left to the caller."""
+    fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
+    grid = Table.grid(padding=(0, 2))
+    for name, content in fields:
+        if not isinstance(content, list):
+            grid.add_row(Text(label(name), style="bold"), Text(show(name, content)))
+    _console().print(grid)
+
+
+def print_records(records: Sequence[msgspec.Struct], names: Sequence[str], *, empty: str) -> None:
+    """The named fields of records as a table."""
+    rows = ([show(name, getattr(record, name)) for name in names] for record in records)
+    print_table([label(name) for name in names], rows, empty=empty)
+
+
+def say(text: str) -> None:
+    """Lines for a person, as they are."""
+    sys.stdout.write(text + "\n")
+
+
+def label(name: str) -> str:
+    return name.removesuffix("_ms").removesuffix("_id").replace("_", " ")
+
+
+def show(name: str, value: Any) -> str:
+    if value is not None and name.endswith(TIME_NAMES):
+        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return cell(value)
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=100_000, color_system=None, soft_wrap=True)

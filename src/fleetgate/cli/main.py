@@ -1,0 +1,92 @@
+"""The command `fleetgate`: global options, the register of commands, and how an error reaches a person.
+
+Decides that an error is one line on standard error and an exit code (docs/reference/exit-codes.md), never a traceback.
+What a command does is decided by its module.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from typer.main import get_command
+
+from fleetgate.cli import ca, config, device, edge, quarantine
+from fleetgate.cli.session import Session, session_of
+from fleetgate.errors import FleetgateError
+
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+
+app = typer.Typer(
+    name="fleetgate",
+    help="The gate a fleet's telemetry enters through.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# The register: a module with a group of commands has an `app`, one with a single command is a function.
+app.add_typer(ca.app, name="ca")
+app.add_typer(device.app, name="device")
+app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(config.app, name="config")
+app.command()(edge.edge)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"fleetgate {version('fleetgate')}")
+        except PackageNotFoundError:
+            typer.echo("fleetgate, not installed (run from its source)")
+        raise typer.Exit
+
+
+@app.callback()
+def _begin(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            envvar="FLEETGATE_CONFIG",
+            help="Configuration file; by default ./fleetgate.toml where it exists, else the defaults.",
+        ),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    session = session_of(context)
+    session.choose(config_file)
+    session.debug = debug
+
+
+def main() -> NoReturn:
+    """Runs one command and exits; the entry point of the installed script."""
+    session = Session()
+    try:
+        get_command(app).main(prog_name="fleetgate", obj=session)
+    except FleetgateError as error:
+        _fail(f"fleetgate: {error}", error.exit_code, session)
+    except Exception as error:  # whatever is not an error of ours is a fault of ours: said in one line all the same
+        kind = type(error).__name__
+        _fail(f"fleetgate: unexpected {kind}; `fleetgate --debug ...` shows where", UNEXPECTED, session)
+    sys.exit(0)
+
+
+def _fail(line: str, exit_code: int, session: Session) -> NoReturn:
+    if session.debug:
+        traceback.print_exc()
+    sys.stderr.write(" ".join(line.splitlines()) + "\n")
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""`fleetgate quarantine`: look at cases and decide them.
+
+Decides options and output; which decision is possible is decided by `control.quarantine`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say
+from fleetgate.cli.session import actor, session_of
+from fleetgate.control.cases import list_cases, show_case_file
+from fleetgate.control.quarantine import Classification, Decision, decide
+from fleetgate.control.store import Store
+
+Tenant = Annotated[str, typer.Option(help="Tenant id.")]
+Device = Annotated[str, typer.Option(help="Device id.")]
+Comment = Annotated[str, typer.Option(help="What the next person should know.")]
+Finding = Annotated[Classification, typer.Option("--classification", help="What you found out.")]
+
+app = typer.Typer(help="Devices under suspicion.", no_args_is_help=True, rich_markup_mode=None)
+
+_CASE = ("case_id", "tenant", "device_id", "vehicle_id", "state", "why", "score", "opened_at_ms", "closed_at_ms")
+_DECISION = ("case_id", "at_ms", "decision", "classification", "actor", "comment")
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Option(help="Only cases of this tenant.")] = None,
+    closed: Annotated[bool, typer.Option("--all", help="Closed cases too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the cases that wait for a decision."""
+    session = session_of(context)
+    cases = list_cases(Store.open(session.config, session.clock), tenant, closed=closed)
+    if as_json:
+        print_json(cases)
+        return
+    print_records(cases, _CASE, empty="no cases" if closed else "no open cases; --all shows closed ones")
+
+
+@app.command()
+def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson = False) -> None:
+    """Show a device's cases and decisions, newest first."""
+    session = session_of(context)
+    file = show_case_file(Store.open(session.config, session.clock), tenant, device)
+    if as_json:
+        print_json(file)
+        return
+    print_fields(file)
+    say("")
+    print_records(file.cases, _CASE, empty="no cases")
+    say("")
+    print_records(file.decisions, _DECISION, empty="no decisions")
+
+
+@app.command()
+def release(
+    context: typer.Context, tenant: Tenant, device: Device, classification: Finding, comment: Comment = ""
+) -> None:
+    """Let a device out of quarantine, or lift its ban."""
+    _decide(context, tenant, device, Decision.RELEASE, classification, comment)
+
+
+@app.command()
+def ban(
+    context: typer.Context,
+    tenant: Tenant,
+    device: Device,
+    classification: Finding = Classification.CONFIRMED,
+    comment: Comment = "",
+) -> None:
+    """Keep a device out, on live connections too."""
+    _decide(context, tenant, device, Decision.BAN, classification, comment)
+
+
+def _decide(
+    context: typer.Context,
+    tenant: str,
+    device: str,
+    decision: Decision,
+    classification: Classification,
+    comment: str,
+) -> None:
+    session = session_of(context)
+    store = Store.open(session.config, session.clock, write=True)
+    try:
+        after = decide(store, tenant, device, decision, classification, actor(), comment)
+    finally:
+        store.close()
+    say(f"{device} of {tenant} is {after} now; edges learn it within a second")
