@@ -8,6 +8,7 @@ applied to it. Devices are read when they are first needed, so a million known d
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,9 +53,10 @@ class DeviceState(Struct, frozen=True):
 
 
 class Checkpoint:
-    """The file `checkpoint.db` of a spool. May be used from several threads, one at a time each call."""
+    """The file `checkpoint.db` of a spool. Safe to use from several threads: a read never sees half a write."""
 
     def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -65,10 +67,15 @@ class Checkpoint:
 
     def segment(self) -> int:
         """The number of the last segment whose records are all in here; 0 at the beginning."""
-        row = self._db.execute("SELECT segment FROM position").fetchone()
+        with self._lock:
+            row = self._db.execute("SELECT segment FROM position").fetchone()
         return int(row[0]) if row else 0
 
     def device(self, tenant: str, device_id: str) -> DeviceState | None:
+        with self._lock:
+            return self._read(tenant, device_id)
+
+    def _read(self, tenant: str, device_id: str) -> DeviceState | None:
         try:
             row = self._db.execute(
                 "SELECT epoch, state, state_at, score, scored_at FROM devices WHERE tenant=? AND device_id=?",
@@ -77,16 +84,21 @@ class Checkpoint:
             if row is None:
                 return None
             windows = self._db.execute(
-                "SELECT key_digest, epoch, highest, newest_sent_at, slots FROM windows"
-                " WHERE tenant=? AND device_id=?",
+                "SELECT key_digest, epoch, highest, newest_sent_at, slots FROM windows WHERE tenant=? AND device_id=?",
                 (tenant, device_id),
             ).fetchall()
         except sqlite3.Error as error:
             raise SpoolError(f"cannot read the checkpoint: {error}") from None
-        return DeviceState(tenant, device_id, *row, [WindowState(*window) for window in windows])
+        epoch, state, state_at, score, scored_at = row
+        kept = [WindowState(*window) for window in windows]
+        return DeviceState(tenant, device_id, epoch, state, state_at, score, scored_at, kept)
 
     def write(self, segment: int, changed: Iterable[DeviceState]) -> None:
         """Durable when it returns: the changed devices, replaced whole, and the position."""
+        with self._lock:
+            self._write(segment, changed)
+
+    def _write(self, segment: int, changed: Iterable[DeviceState]) -> None:
         db = self._db
         try:
             db.execute("BEGIN IMMEDIATE")

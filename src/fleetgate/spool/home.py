@@ -62,6 +62,17 @@ class Spool:
         status = os.statvfs(self.directory)
         return status.f_bavail * status.f_frsize
 
+    def oldest_age_ms(self, now_ms: int) -> int:
+        """Age of the oldest sealed segment by its file's time; 0 when there is none."""
+        oldest = min(self.writer.sealed_sizes, default=None)
+        if oldest is None:
+            return 0
+        try:
+            sealed_s = (self.directory / "segments" / f"{oldest:020d}.seg").stat().st_mtime
+        except FileNotFoundError:
+            return 0
+        return max(0, now_ms - int(sealed_s * 1000))
+
     def close(self) -> None:
         self.checkpoint.close()
         os.close(self._lock)

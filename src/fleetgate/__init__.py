@@ -1,0 +1,20 @@
+"""fleetgate: the gate a fleet's telemetry enters through. This page is its map.
+
+    vehicle ── TLS ──> accept ──> judge ──> spool ──> load ──> ClickHouse
+                         │          │                  │           └──> readings, latest, held_events, rejections
+                         │          └─ a verdict       └─ transitions ──> control
+                         └─ the acknowledgement, once the spool is on disk
+
+The road of one message, and where to read on:
+
+    accept.loop      a socket gives bytes; accept.mqtt or accept.http makes a message of them
+    accept.registry  the certificate's device, from control and from what this edge remembers
+    accept.intake    admits it, has it judged, appends and claims it; then one commit for many messages
+    judge            six numbered steps without I/O: envelope, identity, MAC, freshness, sequence, body
+    spool.writer     records, group commit with fdatasync, sealed segments
+    load.loader      a sealed segment becomes columns and rows, once
+
+Beside the road: `control` (tenants, devices, credentials, quarantine; who may do what), `cli` (what a person types),
+`config`, `clock`, `errors`, `log`, `admin`, `catalogue`. The formats are in `schemas/`, the reasons for choices in
+docs/adr. tests/unit/test_layering.py holds which room may import which.
+"""

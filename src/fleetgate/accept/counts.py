@@ -1,0 +1,128 @@
+"""The edge's figures, counted in plain integers on the road and read by Prometheus when it asks.
+
+Labels come from closed sets; never a vehicle or device. A histogram is observed once a batch, not once an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from fleetgate.control.records import DeviceState
+from fleetgate.judge import Outcome, Reason
+from fleetgate.judge.verdict import STEP_OF
+
+if TYPE_CHECKING:
+    from fleetgate.accept.edge import Edge
+
+TRANSPORTS = ("mqtt", "https")
+ACK_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Counts:
+    """What the road counts since the start."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.outcomes = {transport: dict.fromkeys(Outcome, 0) for transport in TRANSPORTS}
+        self.reasons = {transport: dict.fromkeys(Reason, 0) for transport in TRANSPORTS}
+        self.transitions = dict.fromkeys(DeviceState, 0)
+        self.acks = dict.fromkeys(TRANSPORTS, 0)
+        self.events = 0
+        self.bytes = 0
+        self.commits = 0
+        self.connections = dict.fromkeys(TRANSPORTS, 0)
+        self.refused_connections = dict.fromkeys(Reason, 0)
+        self.protocol_errors = 0
+        self.failed_handshakes = 0
+        self.commit_seconds = Histogram(
+            "fleetgate_commit_seconds", "Time of one group commit.", buckets=ACK_BUCKETS, registry=registry
+        )
+        self.ack_seconds = Histogram(
+            "fleetgate_ack_seconds",
+            "From reading a batch off the socket to sending its acknowledgements.",
+            buckets=ACK_BUCKETS,
+            registry=registry,
+        )
+
+
+class EdgeCollector(Collector):
+    """Turns the counts and the state of the edge into Prometheus families at scrape time."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._road()
+        yield from self._connections()
+        yield from self._state()
+
+    def _road(self) -> Iterator[Metric]:
+        counts = self._edge.counts
+        messages = CounterMetricFamily(
+            "fleetgate_messages", "Messages judged, by outcome.", labels=["outcome", "transport"]
+        )
+        rejections = CounterMetricFamily(
+            "fleetgate_rejections", "Refused messages.", labels=["step", "reason", "transport"]
+        )
+        acks = CounterMetricFamily("fleetgate_acks", "Answers sent after a commit.", labels=["transport"])
+        for transport in TRANSPORTS:
+            for outcome, count in counts.outcomes[transport].items():
+                messages.add_metric([outcome.name.lower(), transport], count)
+            for reason, count in counts.reasons[transport].items():
+                rejections.add_metric([str(STEP_OF[reason]), reason.value, transport], count)
+            acks.add_metric([transport], counts.acks[transport])
+        yield from (messages, rejections, acks)
+        yield CounterMetricFamily("fleetgate_events", "Events in stored messages.", value=counts.events)
+        yield CounterMetricFamily("fleetgate_stored_bytes", "Envelope bytes stored.", value=counts.bytes)
+        yield CounterMetricFamily("fleetgate_commits", "Group commits.", value=counts.commits)
+        transitions = CounterMetricFamily("fleetgate_transitions", "Devices moved to a state.", labels=["state"])
+        for state, count in counts.transitions.items():
+            transitions.add_metric([state.value], count)
+        yield transitions
+
+    def _connections(self) -> Iterator[Metric]:
+        counts = self._edge.counts
+        open_now = GaugeMetricFamily("fleetgate_connections", "Open connections.", labels=["transport"])
+        for transport, count in counts.connections.items():
+            open_now.add_metric([transport], count)
+        yield open_now
+        refused = CounterMetricFamily(
+            "fleetgate_refused_connections", "Connections refused after the handshake.", labels=["reason"]
+        )
+        for reason, count in counts.refused_connections.items():
+            refused.add_metric([reason.value], count)
+        yield refused
+        yield CounterMetricFamily(
+            "fleetgate_protocol_errors", "Connections ended for breaking MQTT.", value=counts.protocol_errors
+        )
+        yield CounterMetricFamily(
+            "fleetgate_failed_handshakes", "TLS handshakes that failed.", value=counts.failed_handshakes
+        )
+
+    def _state(self) -> Iterator[Metric]:
+        edge = self._edge
+        yield GaugeMetricFamily("fleetgate_ready", "1 while the edge can store.", value=float(edge.room.open))
+        yield GaugeMetricFamily("fleetgate_spool_bytes", "Bytes in the spool.", value=edge.spool.writer.total_bytes)
+        yield GaugeMetricFamily(
+            "fleetgate_spool_segments", "Sealed segments not yet deleted.", value=len(edge.spool.writer.sealed_sizes)
+        )
+        yield GaugeMetricFamily(
+            "fleetgate_spool_oldest_seconds",
+            "Age of the oldest segment in the spool.",
+            value=edge.spool_age_seconds(),
+        )
+        yield GaugeMetricFamily("fleetgate_spool_free_bytes", "Free bytes on its disk.", value=edge.room.free_bytes)
+        yield GaugeMetricFamily("fleetgate_devices_in_memory", "Devices the edge has in memory.", value=len(edge.fleet))
+        yield GaugeMetricFamily(
+            "fleetgate_control_answers", "1 while control answers.", value=float(edge.registry.answers)
+        )
+        yield GaugeMetricFamily(
+            "fleetgate_control_older_than_seen",
+            "1 when control is older than what this edge has seen of it: restored from a backup?",
+            value=float(edge.registry.older_than_seen),
+        )
+        yield GaugeMetricFamily("fleetgate_control_revision", "Revision taken over.", value=edge.registry.revision)

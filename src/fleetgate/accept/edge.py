@@ -1,0 +1,195 @@
+"""The edge process: puts the rooms of `accept` together, recovers, serves, drains.
+
+Decides the order of start and stop, and what happens every so often (seal, checkpoint, delete, look at the disk).
+Starting after a kill is the normal start. An error of the spool ends the process: recovery decides.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+import trio
+from prometheus_client.registry import CollectorRegistry
+
+from fleetgate import log
+from fleetgate.accept.admission import Room
+from fleetgate.accept.counts import Counts, EdgeCollector
+from fleetgate.accept.denials import DenialMemory
+from fleetgate.accept.fleet import Fleet
+from fleetgate.accept.http import VehicleApp
+from fleetgate.accept.https import HttpsServer
+from fleetgate.accept.intake import Intake
+from fleetgate.accept.loop import SocketLoop
+from fleetgate.accept.recovery import recover
+from fleetgate.accept.registry import Registry
+from fleetgate.accept.tls import server_context
+from fleetgate.admin import AdminServer
+from fleetgate.catalogue import catalogue
+from fleetgate.clock import Clock, Entropy
+from fleetgate.config import Config
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.store import Store
+from fleetgate.errors import ConfigError, ControlAway, FleetgateError
+from fleetgate.judge import Flag, Policy
+from fleetgate.spool.home import Spool
+
+BACKLOG = 4096
+HOUSEKEEPING_SECONDS = 0.1
+CONTROL_PATIENCE_SECONDS = 60.0
+
+_log = log.get("accept.edge")
+
+
+class Edge:
+    """One edge; `run` serves until SIGTERM or SIGINT."""
+
+    def __init__(self, config: Config, clock: Clock, entropy: Entropy) -> None:
+        self._config = config
+        self._clock = clock
+        self.registry_of_metrics = CollectorRegistry()
+        keyring = Keyring.load(config.path(config.edge.keyring))
+        self._mqtt_tls = server_context(config, ["mqtt"])
+        self._https_tls = server_context(config, ["http/1.1"])
+        self._store = Store.open(config, clock)
+        self.spool = Spool(config.path(config.spool.directory), clock, entropy)
+        if self.spool.cut_bytes:
+            _log.info("unacknowledged_tail_cut", bytes=self.spool.cut_bytes)
+        self._denials = DenialMemory(self.spool.directory / "denials.db")
+        self._policy = Policy(config.policy.version, catalogue().numbers)
+        self.counts = Counts(self.registry_of_metrics)
+        self.fleet = Fleet(keyring.roots, config.policy)
+        self.registry = Registry(
+            self._store, self._denials, self.spool.checkpoint, self.fleet, clock, config.edge.control_grace_seconds
+        )
+        self.room = Room(self.spool, config.spool)
+        self.intake = Intake(self.spool.writer, self.fleet, self._policy, config.policy, self.counts, clock)
+        self.registry_of_metrics.register(EdgeCollector(self))
+
+    async def run(self) -> None:
+        await self._recover()
+        self.room.look()
+        mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
+        https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
+        loop = SocketLoop(
+            mqtt_socket, self._mqtt_tls, self._config, self.intake, self.registry, self.fleet, self.room,
+            self.counts, self._clock,
+        )  # fmt: skip
+        self.registry.on_change = self.intake.on_state = loop.device_changed
+        self.room.on_change = loop.room_changed
+        app = VehicleApp(self.intake, self.registry, self.fleet, self.room, self._clock, self._config.edge.id)
+        https = HttpsServer(
+            app,
+            trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
+            self._https_tls,
+            self._config.trust_domain,
+            self._config.edge.handshake_seconds,
+            self._config.edge.max_http_connections,
+            self.counts,
+        )
+        admin = AdminServer(self._config.edge.admin_listen, self.registry_of_metrics, self._ready)
+        with admin, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                for task in (self.registry.run, self.intake.run, loop.run, https.run, self._housekeeping):
+                    nursery.start_soon(task)
+                _log.info("ready", mqtt=self._config.edge.mqtt_listen, https=self._config.edge.https_listen)
+                async for _ in signals:
+                    break
+                await self._drain(loop, https)
+                nursery.cancel_scope.cancel()
+        self.intake.commit()
+        self.spool.writer.seal()
+        await self._checkpoint()
+        self.spool.close()
+        _log.info("drained")
+
+    async def _recover(self) -> None:
+        """Waits for control: without it no device of the spool can be told from a stranger."""
+        deadline = trio.current_time() + CONTROL_PATIENCE_SECONDS
+        while True:
+            try:
+                recover(self.spool, self.registry, self.fleet, self._config.policy)
+                return
+            except ControlAway as error:
+                if trio.current_time() > deadline:
+                    raise
+                _log.warning("waiting_for_control", error=str(error))
+                await trio.sleep(1)
+
+    def _ready(self) -> str:
+        """Why the edge is not ready; empty when it can store."""
+        return self.room.why
+
+    async def _drain(self, loop: SocketLoop, https: HttpsServer) -> None:
+        """Stops accepting, answers what was received, says goodbye; at most `edge.drain_seconds`."""
+        _log.info("draining")
+        with trio.move_on_after(self._config.edge.drain_seconds):
+            self.room.drain()
+            loop.drain()
+            await https.drain()
+            while not loop.empty or self.counts.connections["https"]:  # noqa: ASYNC110  two rooms to be empty
+                await trio.sleep(0.05)
+
+    async def _housekeeping(self) -> None:
+        """Seals by size and age, checkpoints behind a seal, deletes behind the cursor, looks at the disk."""
+        spool, settings = self.spool, self._config.spool
+        checkpoint_due = self._clock.monotonic() + settings.checkpoint_seconds
+        look_due = 0.0
+        while True:
+            await trio.sleep(HOUSEKEEPING_SECONDS)
+            now_s = self._clock.monotonic()
+            writer = spool.writer
+            full = writer.live_bytes >= settings.segment_bytes
+            if full or writer.live_age_ms() >= settings.segment_seconds * 1000 or now_s >= checkpoint_due:
+                self.intake.commit()
+                writer.seal()
+            if now_s >= checkpoint_due:
+                await self._checkpoint()
+                checkpoint_due = self._clock.monotonic() + settings.checkpoint_seconds
+            if now_s >= look_due:
+                look_due = now_s + 1
+                self.room.look()
+                spool.delete_loaded()
+                self._note_control()
+
+    async def _checkpoint(self) -> None:
+        """Call it right behind a seal, before anything else is received: states and position then agree."""
+        position = self.spool.writer.next_segment - 1
+        changed = self.fleet.take_changed(self._clock.now_ms())
+        if changed or position != self.spool.checkpoint.segment():
+            await trio.to_thread.run_sync(self.spool.checkpoint.write, position, changed)
+        self.fleet.forget_idle(self._clock.monotonic())
+
+    def _note_control(self) -> None:
+        """Flags what is accepted while control is away: revocations may be missing."""
+        flags = 0 if self.registry.answers else Flag.STALE_REVOCATION.value
+        if flags != self.intake.policy.standing_flags:
+            self.intake.policy = Policy(self._policy.version, self._policy.numbers, flags)
+
+    def spool_age_seconds(self) -> float:
+        return self.spool.oldest_age_ms(self._clock.now_ms()) / 1000
+
+
+def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
+    """Runs an edge in this process until it is told to stop. Raises FleetgateError."""
+    try:
+        trio.run(Edge(config, clock, entropy).run)
+    except* FleetgateError as group:
+        raise group.exceptions[0] from None
+
+
+def _listen(setting: str, address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ConfigError(f"{setting}: cannot listen on {address}: {error}") from None
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener

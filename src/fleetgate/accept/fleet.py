@@ -1,0 +1,228 @@
+"""The devices this edge has in memory: records of control, replay windows and standing, joined in one place.
+
+Built when a device first connects (or is replayed from the spool), from its control record and its checkpoint;
+forgotten again when it is idle and the checkpoint holds all of it. Who may connect is not decided here (`registry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from fleetgate.accept.admission import Bucket
+from fleetgate.accept.standing import Standing
+from fleetgate.config import Policy
+from fleetgate.control.profile import CertificateIdentity
+from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
+from fleetgate.judge import Credential, Device, Peer, Reason
+from fleetgate.judge.freshness import MAX_AGE_MS
+from fleetgate.judge.keys import MacKeys
+from fleetgate.judge.mac import FORMER_CREDENTIAL_MS
+from fleetgate.judge.sequence import Window
+from fleetgate.spool import checkpoint
+from fleetgate.spool.format import PeerRecord
+from fleetgate.spool.writer import Sender
+
+if TYPE_CHECKING:
+    from fleetgate.accept.mqtt import Session
+
+FORMER_CREDENTIALS = 2
+IDLE_SECONDS = 300.0  # a device comes back within minutes or after hours; its windows wait in the checkpoint
+
+REFUSAL_OF_STATUS: Mapping[DeviceStatus, Reason | None] = {
+    DeviceStatus.ACTIVE: None,
+    DeviceStatus.SUSPENDED: Reason.SUSPENDED,
+    DeviceStatus.BANNED: Reason.BANNED,
+    DeviceStatus.DECOMMISSIONED: Reason.UNKNOWN_DEVICE,
+}
+
+Key = tuple[str, str]
+"""(tenant, device id)."""
+
+
+class KnownDevice:
+    """A device in memory. `session` is its live MQTT session; `denied` a refusal that this edge remembers."""
+
+    __slots__ = ("bucket", "credentials", "denied", "device", "idle_since", "record", "session", "standing")
+
+    def __init__(self, record: DeviceRecord, standing: Standing, bucket: Bucket) -> None:
+        self.record = record
+        self.device = Device(record.tenant, record.device_id, record.vehicle_id or "")
+        self.credentials: dict[bytes, Credential] = {}
+        self.standing = standing
+        self.bucket = bucket
+        self.denied: Reason | None = None
+        self.session: Session | None = None
+        self.idle_since = 0.0
+
+    @property
+    def key(self) -> Key:
+        return self.device.tenant, self.device.device_id
+
+
+class Caller:
+    """One authenticated connection: the device, the judge's view of it (`peer`), the spool's (`sender`).
+
+    `former_senders` are those of former credentials that verified something here.
+    """
+
+    __slots__ = ("address", "edge_id", "former_senders", "known", "peer", "sender", "transport")
+
+    def __init__(self, known: KnownDevice, peer: Peer, address: str, transport: str, edge_id: str) -> None:
+        self.known = known
+        self.peer = peer
+        self.address = address
+        self.transport = transport
+        self.edge_id = edge_id
+        self.sender = self._sender(peer.credential)
+        self.former_senders: dict[bytes, Sender] = {}
+
+    def sender_of(self, credential: Credential) -> Sender:
+        """The spool's name for this caller under the credential that verified."""
+        if credential is self.peer.credential:
+            return self.sender
+        sender = self.former_senders.get(credential.key_digest)
+        if sender is None:
+            sender = self.former_senders[credential.key_digest] = self._sender(credential)
+        return sender
+
+    def _sender(self, credential: Credential) -> Sender:
+        device = self.peer.device
+        return Sender(
+            PeerRecord(
+                -1,
+                device.tenant,
+                device.vehicle_id,
+                device.device_id,
+                credential.fingerprint,
+                credential.key_digest,
+                self.address,
+                self.transport,
+                self.edge_id,
+            )
+        )
+
+
+class Fleet:
+    """All devices in memory, by (tenant, device id). `roots` are the MAC root keys by key id."""
+
+    def __init__(self, roots: Mapping[int, bytes | None], policy: Policy) -> None:
+        self._roots = roots
+        self._policy = policy
+        self._known: dict[Key, KnownDevice] = {}
+        self._dirty: dict[Key, KnownDevice] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, key: Key) -> KnownDevice | None:
+        return self._known.get(key)
+
+    def all(self) -> Iterable[KnownDevice]:
+        return self._known.values()
+
+    def add(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
+        """Takes a device into memory; one that is there already stays as it is, its record is renewed."""
+        known = self._known.get((record.tenant, record.device_id))
+        if known is None:
+            known = self._build(record, saved, now_s)
+            self._known[known.key] = known
+        self.renew(known, record)
+        return known
+
+    def _build(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
+        bucket = Bucket(self._policy.burst_messages, now_s)
+        if saved is None:
+            known = KnownDevice(record, Standing(record.state, record.state_at_ms), bucket)
+        else:
+            standing = Standing(DeviceState(saved.state), saved.state_at, saved.score, saved.scored_at)
+            known = KnownDevice(record, standing, bucket)
+            known.device.epoch = saved.epoch
+            for window in saved.windows:
+                credential = self._credential(known, window.key_digest)
+                credential.windows.by_epoch[window.epoch] = Window(window.highest, window.newest_sent_at, window.slots)
+        known.idle_since = now_s
+        return known
+
+    def _credential(self, known: KnownDevice, key_digest: bytes) -> Credential:
+        credential = known.credentials.get(key_digest)
+        if credential is None:
+            macs = MacKeys(self._roots, known.device.tenant, known.device.device_id, key_digest)
+            credential = known.credentials[key_digest] = Credential(key_digest, b"", macs)
+        return credential
+
+    def renew(self, known: KnownDevice, record: DeviceRecord) -> None:
+        """Lets a newer control record take effect, from the next message on."""
+        known.record = record
+        known.device.vehicle_id = record.vehicle_id or ""
+        for entry in record.credentials:
+            credential = self._credential(known, entry.key_digest)
+            credential.fingerprint = entry.fingerprint
+            credential.ended_at_ms = entry.ended_at_ms
+            credential.refusal = Reason.REVOKED if entry.status is CredentialStatus.REVOKED else None
+        if known.standing.adopt(record.state, record.state_at_ms):
+            self.touch(known)
+        self.settle(known)
+
+    def settle(self, known: KnownDevice) -> None:
+        """Derives what the judge reads from record and standing."""
+        known.device.held = known.standing.state is DeviceState.QUARANTINED
+        if known.standing.state is DeviceState.BANNED:
+            known.device.refusal = Reason.BANNED
+        else:
+            known.device.refusal = REFUSAL_OF_STATUS[known.record.status] or known.denied
+
+    def peer(
+        self, known: KnownDevice, identity: CertificateIdentity, now_ms: int, *, json_allowed: bool
+    ) -> Peer | None:
+        """The judge's view of a connection with this certificate; None when the records do not have that credential."""
+        if all(entry.key_digest != identity.key_digest for entry in known.record.credentials):
+            return None
+        presented = known.credentials[identity.key_digest]
+        former = [
+            known.credentials[entry.key_digest]
+            for entry in known.record.credentials
+            if entry.status is CredentialStatus.FORMER
+            and entry.key_digest != identity.key_digest
+            and entry.ended_at_ms is not None
+            and now_ms - entry.ended_at_ms <= FORMER_CREDENTIAL_MS
+        ]
+        former.sort(key=lambda credential: -(credential.ended_at_ms or 0))
+        return Peer(known.device, presented, tuple(former[:FORMER_CREDENTIALS]), json_allowed=json_allowed)
+
+    def touch(self, known: KnownDevice) -> None:
+        """Marks a device as changed since the last checkpoint."""
+        self._dirty[known.key] = known
+
+    def take_changed(self, now_ms: int) -> list[checkpoint.DeviceState]:
+        """Frozen copies of the devices changed since the last call, for the checkpoint. Forgets windows of no use."""
+        changed, self._dirty = self._dirty, {}
+        return [_freeze(known, now_ms) for known in changed.values()]
+
+    def forget_idle(self, now_s: float) -> None:
+        """Drops devices that are idle and whole in the checkpoint. Call it right after a checkpoint became durable."""
+        for key, known in list(self._known.items()):
+            if known.session is None and key not in self._dirty and now_s - known.idle_since > IDLE_SECONDS:
+                del self._known[key]
+
+
+def _freeze(known: KnownDevice, now_ms: int) -> checkpoint.DeviceState:
+    windows = []
+    for credential in known.credentials.values():
+        credential.windows.forget(known.device.epoch, now_ms - MAX_AGE_MS)
+        windows += [
+            checkpoint.WindowState(
+                credential.key_digest, epoch, window.highest, window.newest_sent_at, window.slots.tobytes()
+            )
+            for epoch, window in credential.windows.by_epoch.items()
+        ]
+    standing = known.standing
+    return checkpoint.DeviceState(
+        *known.key,
+        known.device.epoch,
+        standing.state.value,
+        standing.state_at,
+        standing.score,
+        standing.scored_at,
+        windows,
+    )

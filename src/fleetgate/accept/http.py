@@ -1,0 +1,293 @@
+"""HTTPS for vehicles: `POST /v1/telemetry`, one envelope or a batch, a result for each item.
+
+The route is a bare ASGI callable (Quart costs half as much again for each request); everything else is Quart's, with
+RFC 9457 problems. Decides sizes and forms of a request; an item's fate is the intake's. 413, 429 and 503 answer the
+whole request and claim nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import trio
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from fleetgate import log
+from fleetgate.accept.admission import RETRY_AFTER_SECONDS, Room
+from fleetgate.accept.fleet import Caller, Fleet
+from fleetgate.accept.intake import Intake
+from fleetgate.accept.registry import Registry
+from fleetgate.clock import Clock
+from fleetgate.control.profile import CertificateIdentity
+from fleetgate.errors import ControlAway
+from fleetgate.judge import Outcome, Reason, Verdict
+from fleetgate.judge.envelope import UNDECODABLE
+
+MAX_REQUEST_BYTES = 1024 * 1024
+MAX_ITEMS = 500
+BODY_SECONDS = 30.0
+MSGPACK_TYPE = "application/vnd.fleetgate.v1+msgpack"
+JSON_TYPE = "application/vnd.fleetgate.v1+json"
+_BIN_HEADS = (0xC4, 0xC5, 0xC6)
+
+_STATUS = {
+    Outcome.ACCEPTED: "accepted",
+    Outcome.HELD: "accepted",  # a quarantined device is not told
+    Outcome.DUPLICATE: "duplicate",
+    Outcome.REJECTED: "rejected",
+}
+
+Scope = Any  # ASGI's own types are unions of everything it can be; here it is always an HTTP request
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+_log = log.get("accept.http")
+
+
+class Problem(Exception):
+    """Answers the whole request; nothing of it was judged. `headers` are added to the answer."""
+
+    def __init__(self, status: HTTPStatus, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class Link:
+    """What one HTTPS connection carries: the certificate's identity or why it has none, and the caller once known."""
+
+    __slots__ = ("address", "caller", "identity", "profile_error")
+
+    def __init__(self, identity: CertificateIdentity | None, profile_error: str, address: str) -> None:
+        self.identity = identity
+        self.profile_error = profile_error
+        self.address = address
+        self.caller: Caller | None = None
+
+
+class VehicleApp:
+    """The ASGI application of the vehicles' HTTPS listener."""
+
+    def __init__(
+        self, intake: Intake, registry: Registry, fleet: Fleet, room: Room, clock: Clock, edge_id: str
+    ) -> None:
+        self._intake = intake
+        self._registry = registry
+        self._fleet = fleet
+        self._room = room
+        self._clock = clock
+        self._edge_id = edge_id
+        self._others = _quart()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/v1/telemetry" or scope["method"] != "POST":
+            await self._others(scope, receive, send)
+            return
+        try:
+            form = _form(scope)
+            body = await _read_body(scope, receive)
+            results = await self._telemetry(scope["state"]["link"], body, form)
+        except Problem as problem:
+            await _send_problem(send, problem)
+            return
+        content = msgspec.json.encode(results) if form == JSON_TYPE else msgspec.msgpack.encode(results)
+        await _send(send, HTTPStatus.ACCEPTED, form, content)
+
+    async def _telemetry(self, link: Link, body: bytes, form: str) -> list[dict[str, object]]:
+        """Judges each item, waits for the commit, returns a result for each. Raises Problem."""
+        items = _items(body, form)
+        if not self._room.open:
+            raise _unavailable(self._room.why)
+        caller = await self._caller(link)
+        if caller is None:
+            return [_result(Reason.UNKNOWN_DEVICE) for _ in items]
+        limited = self._intake.admit(caller, len(items), self._clock.monotonic())
+        if limited is not None:
+            self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), len(items))
+            raise Problem(
+                HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=limited.retry_after_s
+            )
+        started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()
+        results = []
+        for item in items:
+            verdict = self._intake.receive(caller, item, None, now_ms)
+            results.append(_result_of(verdict, caller.peer.device.epoch))
+        caller.known.idle_since = self._clock.monotonic()
+        await self._intake.committed()
+        self._intake.counts.acks["https"] += len(items)
+        self._intake.counts.ack_seconds.observe(self._clock.monotonic() - started_s)
+        return results
+
+    async def _caller(self, link: Link) -> Caller | None:
+        """The device behind the certificate; None when the records do not have it. Raises Problem."""
+        identity = link.identity
+        if identity is None:
+            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {link.profile_error}")
+        try:
+            known = await self._registry.lookup((identity.tenant, identity.device_id))
+        except ControlAway:
+            raise _unavailable("the records of devices are away") from None
+        if known is None:
+            self._intake.counts.refused_connections[Reason.UNKNOWN_DEVICE] += 1
+            return None
+        caller = link.caller
+        # The fleet may have forgotten an idle device and read it again: only the device it has now has true windows.
+        if caller is None or caller.known is not known or caller.sender.facts.vehicle_id != known.device.vehicle_id:
+            peer = self._fleet.peer(known, identity, self._clock.now_ms(), json_allowed=True)
+            if peer is None:
+                self._intake.counts.refused_connections[Reason.UNKNOWN_DEVICE] += 1
+                return None
+            caller = link.caller = Caller(known, peer, link.address, "https", self._edge_id)
+        return caller
+
+
+def _form(scope: Scope) -> str:
+    """The content type, one of two. Raises Problem; Transfer-Encoding is refused because h11 lets a few pairs pass."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in headers and name in (b"content-length", b"content-type", b"transfer-encoding"):
+            raise Problem(HTTPStatus.BAD_REQUEST, f"{name.decode('ascii', 'replace')} stands there twice")
+        headers[name] = value
+    if b"transfer-encoding" in headers:
+        raise Problem(HTTPStatus.BAD_REQUEST, "Transfer-Encoding is not taken: send Content-Length")
+    if b"content-encoding" in headers:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding is not taken")
+    if b"content-length" not in headers:
+        raise Problem(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
+    form = headers.get(b"content-type", b"").decode("latin-1").strip().lower()
+    if form not in (MSGPACK_TYPE, JSON_TYPE):
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type is {MSGPACK_TYPE} or {JSON_TYPE}")
+    return form
+
+
+async def _read_body(scope: Scope, receive: Receive) -> bytes:
+    """The body, if it is announced and small enough. Raises Problem."""
+    announced = next(value for name, value in scope["headers"] if name == b"content-length")
+    if not announced.isdigit():
+        raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+    if len(announced) > 10 or int(announced) > MAX_REQUEST_BYTES:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_REQUEST_BYTES} bytes: split the batch")
+    parts: list[bytes] = []
+    size = 0
+    with trio.move_on_after(BODY_SECONDS):
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Problem(HTTPStatus.BAD_REQUEST, "the client left")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > MAX_REQUEST_BYTES:
+                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_REQUEST_BYTES} bytes")
+            if not message.get("more_body", False):
+                return b"".join(parts)
+    raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_SECONDS:.0f} s")
+
+
+_decode_batch = msgspec.msgpack.Decoder(list[bytes]).decode
+_decode_json_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _items(body: bytes, form: str) -> list[bytes]:
+    """The envelopes of a request. What is no batch is one envelope, for the judge to refuse. Raises Problem (413)."""
+    try:
+        items = _json_items(body) if form == JSON_TYPE else _msgpack_items(body)
+    except UNDECODABLE:
+        return [body]
+    if len(items) > MAX_ITEMS:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_ITEMS} envelopes: split the batch")
+    return items
+
+
+def _json_items(body: bytes) -> list[bytes]:
+    text = body.lstrip(b" \t\r\n")
+    if text[:1] != b"[":
+        # A MessagePack envelope is not let in under the JSON type: one request has one form.
+        return [b"" if body[:1] == b"\x98" else body]
+    return [bytes(item) for item in _decode_json_batch(body)]
+
+
+def _msgpack_items(body: bytes) -> list[bytes]:
+    """An envelope is an array too; its first element is an integer, a batch's are byte strings."""
+    head = body[:1]
+    skip = 1 if head[:1] and 0x90 <= head[0] <= 0x9F else {b"\xdc": 3, b"\xdd": 5}.get(head, 0)
+    if not skip:
+        return [b""]
+    if body == b"\x90" or (len(body) > skip and body[skip] in _BIN_HEADS):
+        return [item if item[:1] == b"\x98" else b"" for item in _decode_batch(body)]
+    return [body]
+
+
+def _result(reason: Reason) -> dict[str, object]:
+    return {"epoch": None, "seq": None, "status": "rejected", "reason": reason.value}
+
+
+def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:
+    envelope = verdict.envelope
+    result: dict[str, object] = {
+        "epoch": envelope.epoch if envelope is not None else None,
+        "seq": envelope.seq if envelope is not None else None,
+        "status": _STATUS[verdict.outcome],
+        "reason": verdict.reason.value if verdict.reason is not None else None,
+    }
+    if verdict.reason is Reason.STALE_EPOCH:
+        result["current_epoch"] = current_epoch
+    return result
+
+
+def _unavailable(why: str) -> Problem:
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}: the same bytes later", retry_after_s=RETRY_AFTER_SECONDS)
+
+
+async def _send_problem(send: Send, problem: Problem) -> None:
+    status = problem.status
+    content = msgspec.json.encode(
+        {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": problem.detail}
+    )
+    headers = []
+    if problem.retry_after_s is not None:
+        headers.append((b"retry-after", str(math.ceil(problem.retry_after_s)).encode()))
+    # What is left of a refused body is not read: the connection ends with the answer.
+    if status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT):
+        headers.append((b"connection", b"close"))
+    await _send(send, status, "application/problem+json", content, headers)
+
+
+async def _send(
+    send: Send, status: HTTPStatus, form: str, content: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status.value,
+            "headers": [
+                (b"content-type", form.encode()),
+                (b"content-length", str(len(content)).encode()),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def _quart() -> QuartTrio:
+    """Everything that is not telemetry; later parts add routes here."""
+    app = QuartTrio("fleetgate")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+
+    @app.errorhandler(HTTPException)
+    async def problem(error: HTTPException) -> Response:
+        status = HTTPStatus(error.code or 500)
+        content = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": _HELP}
+        return Response(msgspec.json.encode(content), status.value, content_type="application/problem+json")
+
+    return app
+
+
+_HELP = "vehicles POST to /v1/telemetry"

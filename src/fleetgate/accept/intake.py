@@ -1,0 +1,184 @@
+"""The road itself: admit, judge, append and claim, count and score; then commit.
+
+One object for both listeners, so a message is treated alike however it came. `receive` is synchronous and never waits;
+what it returns may be told to the vehicle only after the next `commit` has returned. All of it runs on the one trio
+thread, so between a verdict and its claim nothing else happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+
+from fleetgate import log
+from fleetgate.accept.counts import Counts
+from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.clock import Clock
+from fleetgate.config import Policy as PolicySettings
+from fleetgate.control.records import DeviceState
+from fleetgate.judge import Outcome, Policy, Reason, Verdict, claim, judge
+from fleetgate.spool.format import TransitionRecord
+from fleetgate.spool.writer import Sender, Writer
+
+MAX_RANGES = 64
+"""(epoch, first, last) ranges kept of one peer's refusals in one commit; beyond it only the count grows."""
+
+_STORED = (Outcome.ACCEPTED, Outcome.HELD)
+_log = log.get("accept.intake")
+
+
+class Refused:
+    """Refusals of one sender for one reason since the last commit."""
+
+    __slots__ = ("count", "first_at", "last_at", "ranges")
+
+    def __init__(self, now: int) -> None:
+        self.count = 0
+        self.first_at = self.last_at = now
+        self.ranges: list[tuple[int, int, int]] = []
+
+    def note(self, epoch: int, seq: int) -> None:
+        if self.ranges:
+            last_epoch, first, last = self.ranges[-1]
+            if last_epoch == epoch and last <= seq <= last + 1:
+                self.ranges[-1] = (epoch, first, seq)
+                return
+        if len(self.ranges) < MAX_RANGES:
+            self.ranges.append((epoch, seq, seq))
+
+
+class Limited(NamedTuple):
+    """The device is over its rate; `retry_after_s` seconds from now it may send again."""
+
+    retry_after_s: float
+
+
+class Intake:
+    """Judges what the listeners receive and commits it to the spool."""
+
+    def __init__(
+        self, writer: Writer, fleet: Fleet, policy: Policy, settings: PolicySettings, counts: Counts, clock: Clock
+    ) -> None:
+        self._writer = writer
+        self._fleet = fleet
+        self._settings = settings
+        self._clock = clock
+        self._refused: dict[tuple[Sender, Reason], Refused] = {}
+        self._committed = trio.Event()
+        self._wanted = trio.Event()
+        self._pending = 0
+        self.policy = policy
+        self.counts = counts
+        self.on_state: Callable[[KnownDevice], None] = lambda known: None
+        self.on_commit: Callable[[], None] = lambda: None
+
+    def admit(self, caller: Caller, count: int, now_s: float) -> Limited | None:
+        """Takes `count` messages from the device's bucket, before any of them is looked at."""
+        settings = self._settings
+        wait_s = caller.known.bucket.take(count, now_s, settings.messages_per_second, settings.burst_messages)
+        return Limited(wait_s) if wait_s else None
+
+    def receive(self, caller: Caller, raw: bytes, topic: bytes | None, now: int) -> Verdict:
+        """Judges one message and, if it is to be kept, appends and claims it. `now` in Unix ms."""
+        peer = caller.peer
+        verdict = judge(raw, peer, now, self.policy, topic)
+        outcome = verdict.outcome
+        if outcome in _STORED and verdict.credential is not None:
+            sender = caller.sender_of(verdict.credential)
+            self._writer.message(sender, now, outcome.value, verdict.flags, raw)
+            claim(verdict, peer.device)
+            self._fleet.touch(caller.known)
+            self.counts.events += verdict.events
+            self.counts.bytes += len(raw)
+        elif verdict.reason is not None:
+            self._refuse(caller, verdict, verdict.reason, now)
+        self.counts.outcomes[caller.transport][outcome] += 1
+        self._pending += 1
+        return verdict
+
+    def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
+        """Records what admission refused before the judge saw it (oversized, rate_limited)."""
+        refused = self._refusals(caller.sender, reason, now)
+        refused.count += count
+        self.counts.reasons[caller.transport][reason] += count
+        self._score(caller.known, reason, count, now)
+        self._pending += 1
+
+    def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> None:
+        sender, envelope = caller.sender, verdict.envelope
+        if verdict.credential is not None:
+            sender = caller.sender_of(verdict.credential)
+        refused = self._refusals(sender, reason, now)
+        refused.count += 1
+        if verdict.credential is not None and envelope is not None:
+            refused.note(envelope.epoch, envelope.seq)
+        self.counts.reasons[caller.transport][reason] += 1
+        if verdict.scores:
+            self._score(caller.known, reason, 1, now)
+
+    def _refusals(self, sender: Sender, reason: Reason, now: int) -> Refused:
+        key = (sender, reason)
+        refused = self._refused.get(key)
+        if refused is None:
+            refused = self._refused[key] = Refused(now)
+        refused.last_at = now
+        return refused
+
+    def _score(self, known: KnownDevice, reason: Reason, count: int, now: int) -> None:
+        state = known.standing.add(reason, count, now, self._settings)
+        if known.standing.scored_at == now:
+            self._fleet.touch(known)
+        if state is not None:
+            self.move(known, state, now, reason.value)
+
+    def move(self, known: KnownDevice, state: DeviceState, now: int, why: str) -> None:
+        """Gives a device a new state, from its next message on, and records the transition with the next commit."""
+        standing = known.standing
+        before, standing.state, standing.state_at = standing.state, state, max(now, standing.state_at + 1)
+        record = TransitionRecord(
+            *known.key, before.value, state.value, standing.state_at, why, standing.score, self._settings.version
+        )
+        self._writer.transition(record)
+        self._fleet.settle(known)
+        self._fleet.touch(known)
+        self.counts.transitions[state] += 1
+        _log.warning("device_state", tenant=known.key[0], device_id=known.key[1], before=before, after=state, why=why)
+        self.on_state(known)
+        self._pending += 1
+
+    def commit(self) -> None:
+        """Puts everything received so far on disk. When it returns, verdicts may be told. Raises SpoolError."""
+        if self._pending:
+            started = self._clock.monotonic()
+            for (sender, reason), refused in self._refused.items():
+                self._writer.rejection(
+                    sender, reason.value, refused.count, refused.first_at, refused.last_at, refused.ranges
+                )
+            self._refused.clear()
+            self._writer.commit()
+            self.counts.commits += 1
+            self.counts.commit_seconds.observe(self._clock.monotonic() - started)
+            self._pending = 0
+            self._committed.set()
+            self._committed = trio.Event()
+        self.on_commit()
+
+    async def committed(self) -> None:
+        """Waits until everything received so far is on disk."""
+        if self._pending:
+            self.wake()
+            await self._committed.wait()
+
+    def wake(self) -> None:
+        """Has a commit done soon, for what did not arrive in a turn of the socket loop."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Commits when woken, one scheduler round later: others that are ready by then join the same commit."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            await trio.lowlevel.checkpoint()
+            self.commit()

@@ -1,0 +1,407 @@
+"""The loop that drives the MQTT sockets: one trio task, one epoll set, turns that end.
+
+Each turn takes a bounded number of events, one read of at most 16 KiB (a TLS record) from each ready socket, a bounded
+number of handshake steps, then commits once and sends every answer of the turn; then it yields to trio, where HTTPS,
+look-ups and timers run. docs/adr/0001-socket-loop.md has the figures that speak for this. Decides the life of a
+connection; the protocol is `mqtt`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+from typing import Final
+
+import trio
+from mqtt5 import DisconnectReasonCode as Code
+
+from fleetgate import log
+from fleetgate.accept.admission import Room
+from fleetgate.accept.counts import Counts
+from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.accept.intake import Intake
+from fleetgate.accept.mqtt import Phase, Session
+from fleetgate.accept.registry import Registry
+from fleetgate.accept.tls import resumed
+from fleetgate.clock import Clock
+from fleetgate.config import Config
+from fleetgate.control.profile import CertificateIdentity, ProfileError, identity_of
+from fleetgate.judge import Reason
+
+MAX_EVENTS: Final = 512
+MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 ms
+MAX_ACCEPTS: Final = 64
+READ_BYTES: Final = 65_536  # more than a TLS record (16 KiB), so nothing stays behind inside OpenSSL
+PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either
+LINGER_SECONDS: Final = 2.0  # time to read our last words before the reset that unread bytes would cause
+_FAILURE_LOGS_PER_SECOND = 5
+
+_log = log.get("accept.loop")
+
+
+class Connection:
+    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage began."""
+
+    __slots__ = ("address", "fd", "lingering", "mask", "session", "since_s", "sock")
+
+    def __init__(self, sock: ssl.SSLSocket, address: str, now_s: float) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.address = address
+        self.session: Session | None = None
+        self.since_s = now_s
+        self.lingering = False
+        self.mask = select.EPOLLIN
+
+
+class SocketLoop:
+    """Serves MQTT on `listener`, a bound and listening non-blocking socket."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        config: Config,
+        intake: Intake,
+        registry: Registry,
+        fleet: Fleet,
+        room: Room,
+        counts: Counts,
+        clock: Clock,
+    ) -> None:
+        self._listener = listener
+        self._context = context
+        self._config = config
+        self._intake = intake
+        self._registry = registry
+        self._fleet = fleet
+        self._room = room
+        self._counts = counts
+        self._clock = clock
+        self._epoll = select.epoll()
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._connections: dict[int, Connection] = {}
+        self._unready: dict[int, Connection] = {}
+        self._touched: dict[int, Connection] = {}
+        self._of_session: dict[Session, Connection] = {}
+        self._failure_logs = 0
+        self._turn_started_s = 0.0
+        self._draining = False
+        intake.on_commit = self._send_answers
+
+    async def run(self) -> None:
+        """Serves until cancelled. SpoolError ends it, and with it the process."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sweep)
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                self._turn()
+
+    # One turn.
+
+    def _turn(self) -> None:
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
+        self._turn_started_s = now_s
+        handshakes = 0
+        for fd, mask in self._epoll.poll(0, MAX_EVENTS):
+            connection = self._connections.get(fd)
+            if connection is None:
+                if fd == self._listener.fileno() and not self._draining:
+                    self._accept(now_s)
+            elif connection.session is None:
+                handshakes += 1
+                if handshakes <= MAX_HANDSHAKES:
+                    self._handshake(connection, now_s)
+            elif mask & select.EPOLLIN:
+                self._read(connection, connection.session, now_ms, now_s)
+            elif mask & (select.EPOLLHUP | select.EPOLLERR):
+                self._close(connection)
+            else:
+                self._touched[fd] = connection
+        self._intake.commit()
+
+    def _accept(self, now_s: float) -> None:
+        for _ in range(MAX_ACCEPTS):
+            try:
+                plain, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # out of descriptors: those that are open go on
+                _log.error("accept_failed", error=error.strerror)
+                self._epoll.modify(self._listener.fileno(), 0)  # until the next sweep: it would stay readable
+                return
+            if len(self._connections) >= self._config.edge.max_connections:
+                plain.close()
+                continue
+            if len(self._unready) >= self._config.edge.max_handshakes:
+                self._close(next(iter(self._unready.values())))
+            plain.setblocking(False)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                sock = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            except OSError:  # gone already
+                plain.close()
+                continue
+            connection = Connection(sock, f"{address[0]}:{address[1]}", now_s)
+            self._connections[connection.fd] = self._unready[connection.fd] = connection
+            self._epoll.register(connection.fd, connection.mask)
+
+    def _handshake(self, connection: Connection, now_s: float) -> None:
+        try:
+            connection.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            return self._watch(connection, select.EPOLLIN)
+        except ssl.SSLWantWriteError:
+            return self._watch(connection, select.EPOLLOUT)
+        except (OSError, ValueError) as error:
+            return self._handshake_failed(connection, error)
+        certificate = connection.sock.getpeercert(binary_form=True)
+        if certificate is None or resumed(connection.sock):
+            return self._handshake_failed(connection, "no certificate was checked")
+        identity: CertificateIdentity | None = None
+        profile_error = ""
+        try:
+            identity = identity_of(certificate, self._config.trust_domain)
+        except ProfileError as error:
+            profile_error = str(error)
+            _log.warning("certificate_profile", address=connection.address, error=profile_error)
+        connection.session = Session(
+            identity,
+            profile_error,
+            connection.address,
+            self._intake,
+            self,
+            self._config.edge.keep_alive_seconds,
+            now_s,
+        )
+        self._of_session[connection.session] = connection
+        return self._watch(connection, select.EPOLLIN)
+
+    def _handshake_failed(self, connection: Connection, error: Exception | str) -> None:
+        self._counts.failed_handshakes += 1
+        if self._failure_logs < _FAILURE_LOGS_PER_SECOND:
+            self._failure_logs += 1
+            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+            _log.warning("handshake_failed", address=connection.address, error=why)
+        self._close(connection)
+
+    def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
+        try:
+            data = connection.sock.recv(READ_BYTES)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except (OSError, ValueError):
+            return self._close(connection)
+        if not data:
+            return self._close(connection)
+        if connection.lingering:
+            return None
+        session.feed(data, now_ms, now_s)
+        self._touched[connection.fd] = connection
+        return None
+
+    # Answers, once the commit has returned.
+
+    def _send_answers(self) -> None:
+        touched, self._touched = self._touched, {}
+        acks = 0
+        for connection in touched.values():
+            session = connection.session
+            if session is not None and not connection.lingering:
+                acks += len(session.acks)
+                self._send(connection, session)
+        if acks:
+            self._counts.acks["mqtt"] += acks
+            self._counts.ack_seconds.observe(self._clock.monotonic() - self._turn_started_s)
+
+    def _send(self, connection: Connection, session: Session) -> None:
+        out = session.out
+        if session.acks:
+            out += b"".join(session.acks)
+            session.acks.clear()
+        if session.farewell:
+            out += session.farewell
+            session.farewell = b""
+        if out:
+            try:
+                del out[: connection.sock.send(out)]
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                pass
+            except (OSError, ValueError):
+                return self._close(connection)
+        if session.phase is Phase.LIVE:
+            self._unready.pop(connection.fd, None)
+        elif session.phase is Phase.ENDED and not out:
+            return self._linger(connection)
+        return self._watch(connection, self._interest(session))
+
+    def _interest(self, session: Session) -> int:
+        reading = (
+            session.phase in (Phase.LIVE, Phase.GREETING)
+            and len(session.out) < PAUSE_OUT_BYTES
+            and (self._room.open or session.phase is Phase.GREETING)
+        )
+        return (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if session.out else 0)
+
+    def _watch(self, connection: Connection, mask: int) -> None:
+        if mask != connection.mask:
+            connection.mask = mask
+            self._epoll.modify(connection.fd, mask)
+
+    # Who is this: asked of the registry, answered at once or later.
+
+    def identify(self, session: Session) -> None:
+        identity = session.identity
+        if identity is None:
+            raise ValueError("a session without an identity has been refused before")
+
+        def found(known: KnownDevice | None) -> None:
+            self._begin(session, identity, known)
+            self._resume(session)
+
+        def away() -> None:
+            session.turn_away(None)
+            self._resume(session)
+
+        self._registry.find((identity.tenant, identity.device_id), found, away)
+
+    def _begin(self, session: Session, identity: CertificateIdentity, known: KnownDevice | None) -> None:
+        now_ms = self._clock.now_ms()
+        peer = self._fleet.peer(known, identity, now_ms, json_allowed=False) if known is not None else None
+        if known is None or peer is None:
+            return self._turn_away(session, identity, Reason.UNKNOWN_DEVICE)
+        refusal = peer.device.refusal or peer.credential.refusal
+        if refusal is not None:
+            return self._turn_away(session, identity, refusal)
+        if not self._room.open or session.phase is Phase.ENDED:
+            return session.turn_away(None)
+        if known.session is not None:
+            known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
+            self._resume(known.session)
+        known.session = session
+        caller = Caller(known, peer, session.address, "mqtt", self._config.edge.id)
+        self._counts.connections["mqtt"] += 1
+        return session.welcome(caller, now_ms)
+
+    def _turn_away(self, session: Session, identity: CertificateIdentity, refusal: Reason) -> None:
+        self._counts.refused_connections[refusal] += 1
+        if self._failure_logs < _FAILURE_LOGS_PER_SECOND:
+            self._failure_logs += 1
+            _log.warning(
+                "connection_refused",
+                reason=refusal.value,
+                tenant=identity.tenant,
+                device_id=identity.device_id,
+                address=session.address,
+            )
+        session.turn_away(refusal)
+
+    def _resume(self, session: Session) -> None:
+        """After something outside a turn changed the session: sends its answers with the next commit."""
+        connection = self._of_session.get(session)
+        if connection is not None:
+            self._touched[connection.fd] = connection
+            self._intake.wake()
+
+    # The records changed: what is refused now ends now.
+
+    def device_changed(self, known: KnownDevice) -> None:
+        """Ends the live session of a device that may no longer send; renews what the spool says of one that may."""
+        session = known.session
+        if session is None or session.caller is None:
+            return
+        peer = session.caller.peer
+        refusal = peer.device.refusal or peer.credential.refusal
+        if refusal is not None:
+            self._counts.refused_connections[refusal] += 1
+            session.end(Code.NOT_AUTHORIZED, refusal.value)
+            self._resume(session)
+        elif session.caller.sender.facts.vehicle_id != peer.device.vehicle_id:
+            session.caller = Caller(known, peer, session.address, "mqtt", self._config.edge.id)
+
+    def room_changed(self) -> None:
+        """Stops reading from vehicles while nothing can be stored, and goes on when there is room again."""
+        self._touched.update(self._connections)
+        self._intake.wake()
+
+    # Ending.
+
+    def _linger(self, connection: Connection) -> None:
+        """Everything is sent: lets the client read it before the socket goes (an early close would reset it)."""
+        self._release(connection)
+        connection.lingering = True
+        connection.since_s = self._clock.monotonic()
+        with contextlib.suppress(OSError, ValueError):  # the close alert is out; the peer's is not waited for
+            connection.sock.unwrap()
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return self._close(connection)
+        self._unready.pop(connection.fd, None)
+        return self._watch(connection, select.EPOLLIN)
+
+    def _release(self, connection: Connection) -> None:
+        """Lets go of the device, if this connection holds its session."""
+        session = connection.session
+        if session is None or self._of_session.pop(session, None) is None:
+            return
+        if session.caller is not None:
+            self._counts.connections["mqtt"] -= 1
+            known = session.caller.known
+            if known.session is session:
+                known.session = None
+                known.idle_since = self._clock.monotonic()
+
+    def _close(self, connection: Connection) -> None:
+        self._release(connection)
+        self._connections.pop(connection.fd, None)
+        self._unready.pop(connection.fd, None)
+        self._touched.pop(connection.fd, None)
+        if connection.session is not None:
+            connection.session.phase = Phase.ENDED
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(connection.fd)
+        connection.sock.close()
+
+    async def _sweep(self) -> None:
+        """Once a second: handshakes, silences and goodbyes that took too long."""
+        while True:
+            await trio.sleep(1)
+            self._failure_logs = 0
+            if not self._draining:
+                self._epoll.modify(self._listener.fileno(), select.EPOLLIN)
+            now_s = self._clock.monotonic()
+            for connection in list(self._unready.values()):
+                if now_s - connection.since_s > self._config.edge.handshake_seconds:
+                    self._close(connection)
+            for connection in list(self._connections.values()):
+                session = connection.session
+                if connection.lingering:
+                    if now_s - connection.since_s > LINGER_SECONDS:
+                        self._close(connection)
+                elif session is not None and session.phase is Phase.LIVE and self._room.open:
+                    if session.overdue(now_s):
+                        session.end(Code.KEEP_ALIVE_TIMEOUT, "no packet within one and a half keep-alives")
+                        self._resume(session)
+                elif session is not None and session.phase is Phase.ENDED and session.overdue(now_s):
+                    self._close(connection)
+
+    def drain(self) -> None:
+        """Stops accepting and tells every client to go elsewhere; what was received is answered first."""
+        self._draining = True
+        self._epoll.unregister(self._listener.fileno())
+        self._listener.close()
+        for connection in list(self._connections.values()):
+            if connection.session is None:
+                self._close(connection)
+            else:
+                connection.session.end(Code.SERVER_SHUTTING_DOWN, "the edge is going down, come back")
+                self._touched[connection.fd] = connection
+        self._intake.wake()
+
+    @property
+    def empty(self) -> bool:
+        """Whether every goodbye is said."""
+        return all(connection.lingering for connection in self._connections.values())

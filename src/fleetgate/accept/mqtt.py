@@ -1,0 +1,254 @@
+"""One MQTT 5 connection without I/O: bytes in, bytes out, and what it asks of the loop.
+
+Telemetry only: CONNECT, PUBLISH (QoS 0 and 1), PINGREQ, DISCONNECT; SUBSCRIBE is refused. The session's key is the
+identity of the certificate; the client id must say the same or nothing. Decides the protocol; who may connect is the
+registry's answer, what becomes of a message the intake's. Whatever the bytes, `feed` does not raise.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Protocol
+
+import mqtt5
+from mqtt5 import ConnAckReasonCode
+from mqtt5 import DisconnectReasonCode as Code
+
+from fleetgate.accept import packets
+from fleetgate.accept.answers import ACCEPTED_PUBACK, connack_code, duplicate_puback, refusing_puback
+from fleetgate.accept.fleet import Caller
+from fleetgate.accept.intake import Intake
+from fleetgate.accept.packets import ProtocolError
+from fleetgate.control.profile import CertificateIdentity
+from fleetgate.judge import Outcome, Reason
+
+RECEIVE_MAXIMUM = 128
+KEEP_ALIVE_FACTOR = 1.5  # 3.1.2.10
+_UNACCEPTABLE_VERSION = b"\x20\x02\x00\x01"  # the CONNACK of MQTT 3.1.1, return code 1
+_PINGRESP = mqtt5.PingRespPacket().write()
+
+
+class Phase(Enum):
+    """GREETING: nothing understood yet. IDENTIFYING: CONNECT is in, the registry is asked. LIVE: CONNACK is out.
+    ENDED: nothing more is read; what is still to be sent says why."""
+
+    GREETING = auto()
+    IDENTIFYING = auto()
+    LIVE = auto()
+    ENDED = auto()
+
+
+class Doorkeeper(Protocol):
+    """What a session asks of the loop: who is this, and may a session begin."""
+
+    def identify(self, session: Session) -> None:
+        """Asks the registry; calls `welcome` or `turn_away` of the session, now or later."""
+
+
+class Session:
+    """The protocol state of one connection.
+
+    `out` is to be sent now, `acks` only after the next commit, and `farewell` behind both; when `phase` is ENDED the
+    connection is closed once all of it is sent. `identity` is None where the certificate does not fit the profile
+    (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds.
+    """
+
+    __slots__ = (
+        "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
+        "acks", "address", "caller", "ended_because", "farewell", "identity", "keep_alive_s", "last_packet_s",
+        "out", "phase",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        identity: CertificateIdentity | None,
+        profile_error: str,
+        address: str,
+        intake: Intake,
+        doorkeeper: Doorkeeper,
+        max_keep_alive_s: int,
+        now_s: float,
+    ) -> None:
+        self.identity = identity
+        self._profile_error = profile_error
+        self.address = address
+        self._intake = intake
+        self._doorkeeper = doorkeeper
+        self._max_keep_alive_s = max_keep_alive_s
+        self._buffer = b""
+        self._client_id = ""
+        self._problem_info = True
+        self.phase = Phase.GREETING
+        self.caller: Caller | None = None
+        self.out = bytearray()
+        self.acks: list[bytes] = []
+        self.keep_alive_s = max_keep_alive_s
+        self.last_packet_s = now_s
+        self.farewell = b""
+        self.ended_because = ""
+
+    def feed(self, data: bytes, now_ms: int, now_s: float) -> None:
+        """Takes what the socket gave. Never raises for anything in it."""
+        if self._buffer:
+            data = self._buffer + data
+        position = 0
+        try:
+            while self.phase is Phase.LIVE or self.phase is Phase.GREETING:
+                packet = packets.next_packet(data, position) if position < len(data) else None
+                if packet is None:
+                    break
+                first, start, position = packet
+                self.last_packet_s = now_s
+                if first >> 4 == packets.PUBLISH and self.caller is not None:
+                    self._publish(self.caller, data, first & 15, start, position, now_ms, now_s)
+                else:
+                    self._other(data, first, start, position)
+        except ProtocolError as error:
+            self._break_off(error, now_ms)
+        self._buffer = data[position:] if self.phase is not Phase.ENDED else b""
+
+    def overdue(self, now_s: float) -> bool:
+        """Whether the client has been silent for one and a half keep-alives."""
+        return now_s - self.last_packet_s > self.keep_alive_s * KEEP_ALIVE_FACTOR
+
+    def end(self, code: Code, why: str) -> None:
+        """Ends the session from our side, with a DISCONNECT if it had begun."""
+        if self.phase is Phase.ENDED:
+            return
+        if self.phase is Phase.LIVE:
+            self.farewell = mqtt5.DisconnectPacket(reason_code=code, reason_str=why).write()
+        self.phase = Phase.ENDED
+        self.ended_because = why
+        self._buffer = b""
+
+    # A PUBLISH: admit, judge, and keep the answer until it is true.
+
+    def _publish(
+        self, caller: Caller, data: bytes, flags: int, start: int, end: int, now_ms: int, now_s: float
+    ) -> None:
+        topic, qos, packet_id, payload = packets.open_publish(data, flags, start, end)
+        if qos and len(self.acks) >= RECEIVE_MAXIMUM:
+            raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
+        intake = self._intake
+        if intake.admit(caller, 1, now_s) is not None:
+            intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
+            if qos:
+                self.acks.append(refusing_puback(packet_id, Reason.RATE_LIMITED, 0, self._problem_info))
+            return
+        verdict = intake.receive(caller, payload, topic, now_ms)
+        if not qos:
+            return
+        if verdict.reason is not None:
+            epoch = caller.peer.device.epoch
+            self.acks.append(refusing_puback(packet_id, verdict.reason, epoch, self._problem_info))
+        elif verdict.outcome is Outcome.DUPLICATE:
+            self.acks.append(duplicate_puback(packet_id, self._problem_info))
+        else:
+            self.acks.append(ACCEPTED_PUBACK[packet_id])
+
+    # Everything else.
+
+    def _other(self, data: bytes, first: int, start: int, end: int) -> None:
+        kind, flags = first >> 4, first & 15
+        if self.phase is Phase.GREETING:
+            if kind != packets.CONNECT:
+                raise ProtocolError(Code.PROTOCOL_ERROR, "the first packet is not CONNECT")
+            self._connect(data, flags, start, end)
+        elif kind == packets.PINGREQ and not flags and start == end:
+            self.out += _PINGRESP
+        elif kind == packets.DISCONNECT:
+            packets.check_disconnect(data, flags, start, end)
+            self.phase = Phase.ENDED
+            self.ended_because = "the client disconnected"
+        elif kind == packets.SUBSCRIBE:
+            packet_id, filters = packets.check_subscribe(data, flags, start, end)
+            refused = [mqtt5.SubAckReasonCode.NOT_AUTHORIZED] * filters
+            self.out += mqtt5.SubAckPacket(packet_id, refused).write()
+        elif kind == packets.UNSUBSCRIBE:
+            packet_id, filters = packets.check_unsubscribe(data, flags, start, end)
+            self.out += mqtt5.UnsubAckPacket(
+                packet_id, [mqtt5.UnsubAckReasonCode.NO_SUBSCRIPTION_EXISTED] * filters
+            ).write()
+        else:
+            raise ProtocolError(Code.PROTOCOL_ERROR, f"packet type {kind} is not for this listener")
+
+    def _connect(self, data: bytes, flags: int, start: int, end: int) -> None:
+        greeting = packets.check_connect(data, flags, start, end)
+        if greeting.level in (3, 4):
+            self.out += _UNACCEPTABLE_VERSION
+            self._finish("MQTT 3: this listener speaks version 5, older clients come through a broker")
+            return
+        if greeting.level != 5:
+            self._refuse(ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION, "this listener speaks MQTT 5")
+            return
+        connect = self._decode_connect(data, start, end)
+        self._client_id = connect.client_id
+        self._problem_info = connect.request_problem_info
+        self.keep_alive_s = min(connect.keep_alive or self._max_keep_alive_s, self._max_keep_alive_s)
+        if self.identity is None:
+            self._refuse(ConnAckReasonCode.NOT_AUTHORIZED, f"certificate: {self._profile_error}")
+        elif connect.authentication_method is not None:
+            self._refuse(ConnAckReasonCode.BAD_AUTHENTICATION_METHOD, "the certificate is the only authentication")
+        elif connect.client_id not in ("", self.identity.device_id):
+            self._refuse(ConnAckReasonCode.CLIENT_ID_NOT_VALID, "the client id is the device id or empty")
+        elif connect.will is not None:
+            self._refuse(ConnAckReasonCode.NOT_AUTHORIZED, "wills are not allowed: this listener is for telemetry only")
+        else:
+            self.phase = Phase.IDENTIFYING
+            self._doorkeeper.identify(self)
+
+    @staticmethod
+    def _decode_connect(data: bytes, start: int, end: int) -> mqtt5.ConnectPacket:
+        length = end - start
+        header = b"\x10" + (bytes((length,)) if length < 128 else bytes((length & 127 | 128, length >> 7)))
+        try:
+            packet, _ = mqtt5.read(memoryview(header + data[start:end]))
+        except (ValueError, IndexError):
+            packet = None
+        if not isinstance(packet, mqtt5.ConnectPacket):
+            raise ProtocolError(Code.MALFORMED_PACKET, "CONNECT cannot be read")
+        return packet
+
+    def welcome(self, caller: Caller, now_ms: int) -> None:
+        """The registry knows the device and nothing keeps it out: the session begins."""
+        if self.phase is not Phase.IDENTIFYING:
+            return
+        self.caller = caller
+        self.phase = Phase.LIVE
+        device = caller.peer.device
+        self.out += mqtt5.ConnAckPacket(
+            session_expiry_interval=0,
+            assigned_client_id=None if self._client_id else device.device_id,
+            server_keep_alive=self.keep_alive_s,
+            receive_max=RECEIVE_MAXIMUM,
+            max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+            max_packet_size=packets.MAX_PACKET_BYTES,
+            topic_alias_max=0,
+            wildcard_subscription_available=False,
+            subscription_id_available=False,
+            shared_subscription_available=False,
+            user_properties=[("now", str(now_ms)), ("epoch", str(device.epoch))],
+        ).write()
+
+    def turn_away(self, refusal: Reason | None) -> None:
+        """The records keep the device out, or (None) nobody can say now: come back later."""
+        if refusal is None:
+            self._refuse(ConnAckReasonCode.SERVER_UNAVAILABLE, "come back later")
+        else:
+            self._refuse(connack_code(refusal), refusal.value)
+
+    def _refuse(self, code: ConnAckReasonCode, why: str) -> None:
+        if self.phase is not Phase.ENDED:
+            self.out += mqtt5.ConnAckPacket(reason_code=code, reason_str=why).write()
+            self._finish(why)
+
+    def _finish(self, why: str) -> None:
+        self.phase = Phase.ENDED
+        self.ended_because = why
+
+    def _break_off(self, error: ProtocolError, now_ms: int) -> None:
+        """Ends the connection for a protocol error; one that names an oversized packet is a refusal of its sender."""
+        self._intake.counts.protocol_errors += 1
+        if self.caller is not None and error.code is Code.PACKET_TOO_LARGE:
+            self._intake.refuse_unseen(self.caller, Reason.OVERSIZED, now_ms)
+        self.end(error.code, str(error))

@@ -1,0 +1,207 @@
+"""Asks control: who is this device, and what has changed. The only place of the edge that waits for the database.
+
+Polls `changes` every 250 ms and lets each changed record take effect on the devices in memory, so that a revocation
+ends live sessions within 2 s. A device that is not in memory is looked up when it connects, several at a time. While
+control is away, devices in memory go on for the configured grace and others are told to come back: never let in,
+never refused as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from fleetgate import log
+from fleetgate.accept.denials import WHOLE_DEVICE, DenialMemory, Denials
+from fleetgate.accept.fleet import REFUSAL_OF_STATUS, Fleet, Key, KnownDevice
+from fleetgate.clock import Clock
+from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState
+from fleetgate.control.store import Store
+from fleetgate.errors import ControlAway
+from fleetgate.judge import Reason
+from fleetgate.spool.checkpoint import Checkpoint
+from fleetgate.spool.checkpoint import DeviceState as SavedDevice
+
+POLL_SECONDS = 0.25
+LOOKUP_BATCH = 200
+CHANGES_BATCH = 500
+
+_log = log.get("accept.registry")
+
+Found = Callable[[KnownDevice | None], None]
+"""Called with the device, or with None when control has no such device."""
+
+
+class Registry:
+    """Joins control, checkpoint and the edge's own memory of denials into `fleet`."""
+
+    def __init__(
+        self, store: Store, denials: DenialMemory, saved: Checkpoint, fleet: Fleet, clock: Clock, grace_s: float
+    ) -> None:
+        self._store = store
+        self._denials = denials
+        self._saved = saved
+        self._fleet = fleet
+        self._clock = clock
+        self._grace_s = grace_s
+        self._wanted: dict[Key, list[tuple[Found, Callable[[], None]]]] = {}
+        self._wake = trio.Event()
+        self._answered_at = clock.monotonic()
+        self.revision = denials.revision()
+        self.answers = True
+        self.older_than_seen = False
+        self.on_change: Callable[[KnownDevice], None] = lambda known: None
+
+    @property
+    def within_grace(self) -> bool:
+        """Whether devices in memory may go on: control answers, or has been away for less than the grace."""
+        return self.answers or self._clock.monotonic() - self._answered_at < self._grace_s
+
+    def find(self, key: Key, found: Found, away: Callable[[], None]) -> None:
+        """Calls `found` or `away` with the answer: at once when the device is in memory, else after a look-up."""
+        known = self._fleet.get(key)
+        if known is not None:
+            if self.within_grace:
+                found(known)
+            else:
+                away()
+            return
+        self._wanted.setdefault(key, []).append((found, away))
+        self._wake.set()
+
+    async def lookup(self, key: Key) -> KnownDevice | None:
+        """The same for a task. Raises ControlAway."""
+        answered = trio.Event()
+        box: list[KnownDevice | None] = []
+
+        def found(known: KnownDevice | None) -> None:
+            box.append(known)
+            answered.set()
+
+        self.find(key, found, answered.set)
+        await answered.wait()
+        if not box:
+            raise ControlAway("control does not answer")
+        return box[0]
+
+    async def run(self) -> None:
+        """Polls and looks up until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._poll)
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while self._wanted:
+                    await self._look_up()
+
+    async def _look_up(self) -> None:
+        keys = list(self._wanted)[:LOOKUP_BATCH]
+        try:
+            rows = await trio.to_thread.run_sync(self._read, keys)
+        except ControlAway as error:
+            self._gone(error)
+            for key in keys:
+                for _, away in self._wanted.pop(key):
+                    away()
+            return
+        self._back()
+        for key in keys:
+            known = self._take(key, rows.get(key))
+            for found, _ in self._wanted.pop(key):
+                found(known)
+
+    def _read(self, keys: list[Key]) -> dict[Key, tuple[DeviceRecord, SavedDevice | None, Denials]]:
+        """In a worker thread: what the database, the checkpoint and the denials say of these devices."""
+        records = self._store.devices(keys)
+        return {key: (record, self._saved.device(*key), self._denials.of(*key)) for key, record in records.items()}
+
+    def _take(self, key: Key, row: tuple[DeviceRecord, SavedDevice | None, Denials] | None) -> KnownDevice | None:
+        if row is None:
+            return None
+        record, saved, denials = row
+        known = self._fleet.add(record, saved, self._clock.monotonic())
+        self._deny(known, denials)
+        return known
+
+    def _deny(self, known: KnownDevice, denials: Denials) -> None:
+        """Holds what this edge was told before against a database that no longer says it."""
+        known.denied = denials.get(WHOLE_DEVICE)
+        for key_digest, reason in denials.items():
+            credential = known.credentials.get(key_digest)
+            if credential is not None:
+                credential.refusal = reason
+        self._fleet.settle(known)
+
+    def load(self, keys: list[Key]) -> None:
+        """Takes devices into memory before the listeners open, for the replay of the spool. Raises ControlAway."""
+        for start in range(0, len(keys), LOOKUP_BATCH):
+            batch = keys[start : start + LOOKUP_BATCH]
+            for key, row in self._read(batch).items():
+                self._take(key, row)
+
+    async def _poll(self) -> None:
+        while True:
+            try:
+                while await self._learn_changes():
+                    pass
+            except ControlAway as error:
+                self._gone(error)
+            await trio.sleep(POLL_SECONDS)
+
+    async def _learn_changes(self) -> bool:
+        """Takes one batch of changes; whether there may be more."""
+        revision, keys, records = await trio.to_thread.run_sync(self._read_changes)
+        self._back()
+        if revision < self.revision:
+            if not self.older_than_seen:
+                _log.error("control_is_older_than_seen", revision=revision, seen=self.revision)
+            self.older_than_seen = True
+            return False
+        if not keys:
+            return False
+        denials = {key: _denials_of(records.get(key)) for key in keys}
+        await trio.to_thread.run_sync(self._denials.learn, revision, denials)
+        self.revision = revision
+        for key in keys:
+            known = self._fleet.get(key)
+            record = records.get(key)
+            if known is not None and record is not None:
+                self._fleet.renew(known, record)
+                self._deny(known, denials[key])
+                self.on_change(known)
+        return True
+
+    def _read_changes(self) -> tuple[int, list[Key], dict[Key, DeviceRecord]]:
+        newest = self._store.revision()
+        if newest <= self.revision:
+            return newest, [], {}
+        changes = self._store.changes_since(self.revision, CHANGES_BATCH)
+        keys = list(dict.fromkeys((change.tenant, change.device_id) for change in changes))
+        records: dict[Key, DeviceRecord] = {}
+        for start in range(0, len(keys), LOOKUP_BATCH):
+            records.update(self._store.devices(keys[start : start + LOOKUP_BATCH]))
+        return (changes[-1].revision if changes else newest), keys, records
+
+    def _gone(self, error: ControlAway) -> None:
+        if self.answers:
+            _log.error("control_is_away", error=str(error), grace_seconds=self._grace_s)
+        self.answers = False
+
+    def _back(self) -> None:
+        if not self.answers:
+            _log.info("control_is_back")
+        self.answers = True
+        self._answered_at = self._clock.monotonic()
+
+
+def _denials_of(record: DeviceRecord | None) -> Denials:
+    if record is None:
+        return {WHOLE_DEVICE: Reason.UNKNOWN_DEVICE}
+    denials: Denials = {
+        entry.key_digest: Reason.REVOKED for entry in record.credentials if entry.status is CredentialStatus.REVOKED
+    }
+    refusal = Reason.BANNED if record.state is DeviceState.BANNED else REFUSAL_OF_STATUS[record.status]
+    if refusal is not None:
+        denials[WHOLE_DEVICE] = refusal
+    return denials

@@ -1,0 +1,52 @@
+"""How a device stands: its score, and the state the edge gives it. First form of the quarantine's rules.
+
+Whom a reason may score (design of the quarantine: it must not become a weapon): reasons of steps 1 to 3 score the
+authenticated peer that sent the bytes; later ones the device, which by then has proved the bytes to be its own. Both
+are the device of the connection's certificate. Time reasons have no weight; a limit scores nobody here. Weights and
+thresholds are the `[policy]` section.
+"""
+
+from __future__ import annotations
+
+from fleetgate.config import Policy
+from fleetgate.control.records import DeviceState
+from fleetgate.judge.verdict import Reason
+
+_SCORED_STATES = frozenset({DeviceState.TRUSTED, DeviceState.WATCHED, DeviceState.RELEASED})
+
+
+class Standing:
+    """A device's state since `state_at` and its score as of `scored_at` (Unix ms); the score halves in a half-life."""
+
+    __slots__ = ("score", "scored_at", "state", "state_at")
+
+    def __init__(self, state: DeviceState, state_at: int, score: float = 0.0, scored_at: int = 0) -> None:
+        self.state = state
+        self.state_at = state_at
+        self.score = score
+        self.scored_at = scored_at
+
+    def add(self, reason: Reason, count: int, now: int, policy: Policy) -> DeviceState | None:
+        """Scores `count` refusals; the state the device should now have, or None when it keeps its own."""
+        weight = policy.weights.get(reason, 0.0)
+        if not weight:
+            return None
+        elapsed_s = max(0, now - self.scored_at) / 1000
+        self.score = self.score * 0.5 ** (elapsed_s / policy.score_half_life_seconds) + weight * count
+        self.scored_at = now
+        if self.state not in _SCORED_STATES:
+            return None
+        if self.score >= policy.quarantined_score:
+            return DeviceState.QUARANTINED
+        if self.score >= policy.watched_score and self.state is not DeviceState.WATCHED:
+            return DeviceState.WATCHED
+        return None
+
+    def adopt(self, state: DeviceState, state_at: int) -> bool:
+        """Takes over a newer state from the records (a person's decision, another edge); whether it did."""
+        if state_at <= self.state_at:
+            return False
+        if state is not self.state and state is DeviceState.RELEASED:
+            self.score = 0.0
+        self.state, self.state_at = state, state_at
+        return True

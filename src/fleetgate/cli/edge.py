@@ -1,0 +1,17 @@
+"""`fleetgate edge`: runs the vehicles' door in this process until SIGTERM."""
+
+from __future__ import annotations
+
+import typer
+
+from fleetgate import log
+from fleetgate.accept.edge import serve
+from fleetgate.cli.session import session_of
+from fleetgate.clock import clock_from_environment
+
+
+def edge(context: typer.Context) -> None:
+    """Receive telemetry from vehicles into the spool (MQTT 5 and HTTPS)."""
+    config = session_of(context).config
+    log.configure("edge", config.log_level)
+    serve(config, clock_from_environment(config.testing))
