@@ -42,9 +42,7 @@ def migrate(clickhouse: ClickHouse, catalogue: Catalogue, raw_days: int) -> list
     for name, text in migrations():
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         if applied.get(name, sha256) != sha256:
-            raise ConfigError(
-                f"schemas/clickhouse/{name} was applied and has changed since: write a new file instead"
-            )
+            raise ConfigError(f"schemas/clickhouse/{name} was applied and has changed since: write a new file instead")
         if name not in applied:
             for statement in _statements(text.replace("${raw_days}", str(raw_days))):
                 clickhouse.command(statement)

@@ -230,9 +230,7 @@ def _decompressed(data: bytes, encoding: str) -> bytes:
         return data
     openers = {"lz4": lz4.frame.LZ4FrameDecompressor, "gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16)}
     if encoding not in openers:
-        raise Failed(
-            1, f"Code: 1. DB::Exception: Content-Encoding {encoding} is not taken. (UNSUPPORTED_METHOD)", 415
-        )
+        raise Failed(1, f"Code: 1. DB::Exception: Content-Encoding {encoding} is not taken. (UNSUPPORTED_METHOD)", 415)
     opened = b""
     try:
         while data:  # a stream may be several frames, one behind the other
@@ -244,9 +242,7 @@ def _decompressed(data: bytes, encoding: str) -> bytes:
                 raise EOFError
             data = opener.unused_data
     except (zlib.error, RuntimeError, EOFError):
-        raise Failed(
-            271, "Code: 271. DB::Exception: the body does not decompress. (CANNOT_DECOMPRESS)", 400
-        ) from None
+        raise Failed(271, "Code: 271. DB::Exception: the body does not decompress. (CANNOT_DECOMPRESS)", 400) from None
     return opened
 
 

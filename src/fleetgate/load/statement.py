@@ -30,9 +30,7 @@ _TOKEN = re.compile(
     r"|(?P<end>;\s*\Z)",
     re.DOTALL,
 )
-_INSERT = re.compile(
-    rb"\s*(INSERT\s+INTO\b(?:[^'`\"]|'[^']*'|`[^`]*`|\"[^\"]*\")*?)\sFORMAT\s+(\w+)[ \t\r]*\n?", re.I
-)
+_INSERT = re.compile(rb"\s*(INSERT\s+INTO\b(?:[^'`\"]|'[^']*'|`[^`]*`|\"[^\"]*\")*?)\sFORMAT\s+(\w+)[ \t\r]*\n?", re.I)
 _TRAILING_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]+|\()", re.DOTALL)
 

@@ -1,0 +1,234 @@
+"""Bodies as flat arrays: the events of many messages side by side, their readings one behind another.
+
+Decides what of a body becomes a reading, an unknown value or a text. The bodies were validated by the judge; names of
+unknown signals are admitted by unknown.py; nothing is dropped for its value.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import chain
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fleetgate.catalogue import Catalogue
+from fleetgate.judge.body import DTYPE_OF, AnyEvent, Body, Columns
+from fleetgate.load.unknown import UnknownNames
+
+KINDS = ("sample", "trip_start", "trip_end", "charge_start", "charge_end", "fault", "heartbeat")
+BATCH_EVENTS = 4_096
+"""Bodies become Python objects and then arrays in batches, so that a segment of 16 MiB (up to 8 million readings)
+never stands in memory as objects."""
+
+_KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
+_at, _kind, _signals, _texts = map(attrgetter, ("at", "kind", "signals", "texts"))
+
+
+class Sparse(NamedTuple):
+    """Values that few events have. `event` is the index of the event, `name` an index into `names`, `value` an Arrow
+    array; one entry for each value, in the order of events."""
+
+    event: NDArray[np.int64]
+    name: NDArray[np.int32]
+    value: pa.Array
+    names: list[str]
+
+
+class Readings(NamedTuple):
+    """Arrays of length events: `at` (ms after sent_at), `kind` (index into KINDS), `counts` (readings of the event),
+    `unknown` (whether it has an unknown name), `dropped` (values under names that are not kept). Of length readings:
+    `ids`, `values`."""
+
+    at: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    counts: NDArray[np.int64]
+    unknown: NDArray[np.bool_]
+    dropped: NDArray[np.int64]
+    ids: NDArray[np.uint16]
+    values: NDArray[np.float64]
+    unknown_values: Sparse
+    texts: Sparse
+
+
+class _Numbers(dict[int | str, int]):
+    """The number of a signal by path or number; 0 for what the catalogue does not have."""
+
+    def __missing__(self, key: int | str) -> int:
+        return 0
+
+
+class Collector:
+    """Takes the bodies of a segment one after another; `finish` gives their readings in the same order."""
+
+    def __init__(self, catalogue: Catalogue, names: UnknownNames) -> None:
+        self._catalogue = catalogue
+        self._admit = names.admit
+        numbers = _Numbers(catalogue.numbers)
+        numbers.update((number, number) for number in catalogue.paths)
+        self._number_of = numbers.__getitem__
+        self._pending: list[AnyEvent] = []
+        self._first: list[int] = []  # index of the first event of each message, and its tenant beside it
+        self._tenant: list[str] = []
+        self._events = 0
+        self._flushed = 0  # events that are arrays already
+        self._pieces: list[tuple[NDArray[Any], ...]] = []  # at, kind, counts, ids, values
+        self._unknown_values = _SparseParts(pa.float64())
+        self._texts = _SparseParts(pa.string())
+        self._named_unknown: list[NDArray[np.int64]] = []
+        self._dropped: list[NDArray[np.int64]] = []
+
+    def add(self, tenant: str, body: Body) -> int:
+        """Takes one body; returns the number of its events."""
+        self._first.append(self._events)
+        self._tenant.append(tenant)
+        if isinstance(body, Columns):
+            self._flush()
+            self._add_columns(tenant, body)
+            added = body.n
+        else:
+            self._pending += body.events
+            added = len(body.events)
+        self._events += added
+        if len(self._pending) >= BATCH_EVENTS:
+            self._flush()
+        return added
+
+    def finish(self) -> Readings:
+        self._flush()
+        empty: list[tuple[NDArray[Any], ...]] = [tuple(np.empty(0, dtype) for dtype in ("i8", "i1", "i8", "u2", "f8"))]
+        at, kind, counts, ids, values = (
+            np.concatenate(column) for column in zip(*(self._pieces or empty), strict=True)
+        )
+        unknown = np.zeros(self._events, dtype=np.bool_)
+        for events in self._named_unknown:
+            unknown[events] = True
+        dropped = np.zeros(self._events, dtype=np.int64)
+        for events in self._dropped:
+            np.add.at(dropped, events, 1)
+        return Readings(
+            at, kind, counts, unknown, dropped, ids, values, self._unknown_values.finish(), self._texts.finish()
+        )
+
+    def _flush(self) -> None:
+        """Rows that wait become arrays."""
+        events, self._pending = self._pending, []
+        if not events:
+            return
+        count = len(events)
+        signals = list(map(_signals, events))
+        counts = np.fromiter(map(len, signals), np.int64, count)
+        total = int(counts.sum())
+        ids = np.fromiter(map(self._number_of, chain.from_iterable(signals)), np.uint16, total)
+        values = np.fromiter(chain.from_iterable(map(dict.values, signals)), np.float64, total)
+        if not ids.all():
+            ids, values, counts = self._set_unknown_aside(signals, ids, values, counts)
+        at = np.fromiter(map(_at, events), np.int64, count)
+        kind = np.fromiter(map(_KIND_INDEX.__getitem__, map(_kind, events)), np.int8, count)
+        self._pieces.append((at, kind, counts, ids, values))
+        if any(map(_texts, events)):
+            self._take_texts(events)
+        self._flushed += count
+
+    def _set_unknown_aside(
+        self, signals: list[Any], ids: NDArray[np.uint16], values: NDArray[np.float64], counts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.int64]]:
+        ends = counts.cumsum()
+        positions = np.flatnonzero(ids == 0)
+        owners = np.searchsorted(ends, positions, side="right")
+        within = positions - (ends - counts)[owners]
+        names = [
+            _name(list(signals[owner])[place]) for owner, place in zip(owners.tolist(), within.tolist(), strict=True)
+        ]
+        self._take_unknown(owners, names, self._unknown_values, pa.array(values[positions]))
+        known = ids != 0
+        return ids[known], values[known], counts - np.bincount(owners, minlength=len(counts))
+
+    def _take_texts(self, events: list[AnyEvent]) -> None:
+        owners: dict[bool, list[int]] = {True: [], False: []}  # by: is the name in the catalogue
+        names: dict[bool, list[str]] = {True: [], False: []}
+        texts: dict[bool, list[str]] = {True: [], False: []}
+        for index, event in enumerate(events):
+            for key, text in event.texts.items():
+                number = self._number_of(key)
+                known = number != 0
+                owners[known].append(index)
+                names[known].append(self._catalogue.paths[number] if known else _name(key))
+                texts[known].append(text)
+        self._texts.add(
+            np.array(owners[True], np.int64) + self._flushed, names[True], pa.array(texts[True], pa.string())
+        )
+        self._take_unknown(
+            np.array(owners[False], np.int64), names[False], self._texts, pa.array(texts[False], pa.string())
+        )
+
+    def _take_unknown(self, owners: NDArray[np.int64], names: list[str], into: _SparseParts, values: pa.Array) -> None:
+        """`owners` are indexes of events among those being flushed."""
+        events = owners + self._flushed
+        tenants = (self._tenant[bisect_right(self._first, event) - 1] for event in events.tolist())
+        kept = np.fromiter(map(self._admit, tenants, names), np.bool_, len(names))
+        into.add(
+            events[kept], [name for name, keep in zip(names, kept.tolist(), strict=True) if keep], values.filter(kept)
+        )
+        self._named_unknown.append(events)
+        self._dropped.append(events[~kept])
+
+    def _add_columns(self, tenant: str, body: Columns) -> None:
+        n, numbers = body.n, np.array(list(body.columns), dtype=np.uint16)
+        matrix = np.empty((n, len(numbers)), dtype=np.float64)
+        for place, column in enumerate(body.columns.values()):
+            matrix[:, place] = np.frombuffer(column.data, dtype=DTYPE_OF[column.type])
+        present = ~np.isnan(matrix)
+        known = self._catalogue.known[numbers]
+        for place in np.flatnonzero(~known).tolist():
+            self._take_unknown_column(tenant, int(numbers[place]), matrix[:, place], present[:, place])
+        present &= known
+        ids = np.broadcast_to(numbers, present.shape)[present]
+        at = np.frombuffer(body.at, dtype="<i4").astype(np.int64)
+        kind = np.full(n, _KIND_INDEX[body.kind], dtype=np.int8)
+        self._pieces.append((at, kind, present.sum(axis=1), ids, matrix[present]))
+        self._flushed += n
+
+    def _take_unknown_column(
+        self, tenant: str, number: int, values: NDArray[np.float64], present: NDArray[np.bool_]
+    ) -> None:
+        events = np.flatnonzero(present) + self._flushed
+        self._named_unknown.append(events)
+        if self._admit(tenant, _name(number)):
+            self._unknown_values.add(events, [_name(number)] * len(events), pa.array(values[present]))
+        else:
+            self._dropped.append(events)
+
+
+class _SparseParts:
+    """Collects sparse values in any order."""
+
+    def __init__(self, kind: pa.DataType) -> None:
+        self._codes: dict[str, int] = {}
+        self._events: list[NDArray[np.int64]] = []
+        self._names: list[NDArray[np.int32]] = []
+        self._values: list[pa.Array] = [pa.array([], type=kind)]
+
+    def add(self, events: NDArray[np.int64], names: list[str], values: pa.Array) -> None:
+        codes = self._codes
+        for name in dict.fromkeys(names):
+            codes.setdefault(name, len(codes))
+        self._events.append(events)
+        self._names.append(np.fromiter(map(codes.__getitem__, names), np.int32, len(names)))
+        self._values.append(values)
+
+    def finish(self) -> Sparse:
+        events = np.concatenate([np.empty(0, np.int64), *self._events])
+        names = np.concatenate([np.empty(0, np.int32), *self._names])
+        order = np.argsort(events, kind="stable")
+        return Sparse(
+            events[order], names[order], pa.concat_arrays(self._values).take(pa.array(order)), list(self._codes)
+        )
+
+
+def _name(key: int | str) -> str:
+    """How a signal that is not in the catalogue is called: by its name, or by `#` and its number."""
+    return key if isinstance(key, str) else f"#{key}"
