@@ -127,7 +127,7 @@ def configuration_page() -> str:
         "# Configuration",
         "",
         "Printed by `fleetgate config show --markdown`. One TOML file, `fleetgate.toml` in the working directory or",
-        "what `--config` or `FLEETGATE_CONFIG` names; the key `edge.id` stands there as `id` in the table `[edge]`. The",
+        "what `--config` or `FLEETGATE_CONFIG` names; the key `edge.id` stands as `id` in the table `[edge]`. The",
         f"environment lies over it: `{ENVIRONMENT_PREFIX}EDGE_ID` sets `edge.id`. Unknown keys and variables are",
         "refused. Paths are relative to `home`. No setting holds a secret.",
         "",

@@ -42,14 +42,10 @@ def enroll(
     session = session_of(context)
     authority = _authority(session)
     keyring = Keyring.load(session.config.path(session.config.edge.keyring))
-    store = Store.open(session.config, session.clock, write=True)
-    try:
-        with store.write(actor()) as write:
-            enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days)
-            directory = out if out is not None else session.config.path("devices") / enrolment.device_id
-            write_bundle(directory, enrolment)
-    finally:
-        store.close()
+    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days)
+        directory = out if out is not None else session.config.path("devices") / enrolment.device_id
+        write_bundle(directory, enrolment)
     say(f"enrolled {enrolment.device_id} of {tenant} in {vehicle}: {directory} (its private key has no copy)")
 
 
@@ -62,12 +58,8 @@ def revoke(
 ) -> None:
     """End a device's current credential, on live connections too."""
     session = session_of(context)
-    store = Store.open(session.config, session.clock, write=True)
-    try:
-        with store.write(actor()) as write:
-            revoke_device(write, tenant, device, reason)
-    finally:
-        store.close()
+    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        revoke_device(write, tenant, device, reason)
     say(f"revoked the credential of {device} of {tenant}; edges end its connections within 2 s")
 
 
@@ -79,7 +71,8 @@ def list_(
 ) -> None:
     """List devices."""
     session = session_of(context)
-    devices = list_devices(Store.open(session.config, session.clock), tenant)
+    with Store.open(session.config, session.clock) as store:
+        devices = list_devices(store, tenant)
     if as_json:
         print_json(devices)
         return
@@ -91,7 +84,8 @@ def list_(
 def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson = False) -> None:
     """Show one device with its credentials and vehicles, newest first."""
     session = session_of(context)
-    detail = show_device(Store.open(session.config, session.clock), tenant, device)
+    with Store.open(session.config, session.clock) as store:
+        detail = show_device(store, tenant, device)
     if as_json:
         print_json(detail)
         return

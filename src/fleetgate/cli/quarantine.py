@@ -35,7 +35,8 @@ def list_(
 ) -> None:
     """List the cases that wait for a decision."""
     session = session_of(context)
-    cases = list_cases(Store.open(session.config, session.clock), tenant, closed=closed)
+    with Store.open(session.config, session.clock) as store:
+        cases = list_cases(store, tenant, closed=closed)
     if as_json:
         print_json(cases)
         return
@@ -46,7 +47,8 @@ def list_(
 def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson = False) -> None:
     """Show a device's cases and decisions, newest first."""
     session = session_of(context)
-    file = show_case_file(Store.open(session.config, session.clock), tenant, device)
+    with Store.open(session.config, session.clock) as store:
+        file = show_case_file(store, tenant, device)
     if as_json:
         print_json(file)
         return
@@ -86,9 +88,6 @@ def _decide(
     comment: str,
 ) -> None:
     session = session_of(context)
-    store = Store.open(session.config, session.clock, write=True)
-    try:
+    with Store.open(session.config, session.clock, write=True) as store:
         after = decide(store, tenant, device, decision, classification, actor(), comment)
-    finally:
-        store.close()
     say(f"{device} of {tenant} is {after} now; edges learn it within a second")
