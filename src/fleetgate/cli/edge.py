@@ -5,13 +5,14 @@ from __future__ import annotations
 import typer
 
 from fleetgate import log
-from fleetgate.accept.edge import serve
 from fleetgate.cli.session import session_of
 from fleetgate.clock import clock_from_environment
 
 
 def edge(context: typer.Context) -> None:
     """Receive telemetry from vehicles into the spool (MQTT 5 and HTTPS)."""
+    from fleetgate.accept.edge import serve  # the listeners' libraries take a second: other commands do without
+
     config = session_of(context).config
     log.configure("edge", config.log_level)
     serve(config, clock_from_environment(config.testing))

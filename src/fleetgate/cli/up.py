@@ -1,0 +1,41 @@
+"""`fleetgate up`: the whole gate on one machine, with an embedded ClickHouse; edge and load as child processes."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import trio
+import typer
+
+from fleetgate import log
+from fleetgate.cli.session import Session, session_of
+from fleetgate.errors import ConfigError
+from fleetgate.supervise import Machine
+
+
+def up(context: typer.Context) -> None:
+    """Run edge and load on this machine until Ctrl-C; a process that ends is started again."""
+    session = session_of(context)
+    config = session.config
+    log.configure("up", config.log_level)
+    if not config.path(config.edge.keyring).exists():
+        raise ConfigError("there is no keyring yet: run `fleetgate ca init` first")
+    trio.run(_run, _config_file(session))
+
+
+def _config_file(session: Session) -> Path:
+    if session.file is None:
+        raise ConfigError("no configuration file: make one (an empty fleetgate.toml will do) or name it with --config")
+    return session.file.resolve()
+
+
+async def _run(config_file: Path) -> None:
+    machine = Machine(config_file)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.run)
+            async for _ in signals:
+                break
+            await machine.stop()
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,94 @@
+"""Runs the processes of one machine as children and starts them again when they end.
+
+Crash-only: a child that was killed is started with the same arguments, on the same ports; nothing else is done for
+it. Decides only when to start and when to give up waiting; what a child does, it reads from the configuration.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from fleetgate import log
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+HEALTHY_SECONDS = 10.0  # a child that lived this long starts again at once
+STOP_SECONDS = 20.0
+
+_log = log.get("supervise")
+
+
+class Child:
+    """One process: `process` is the running one, None between two lives; `starts` counts its lives."""
+
+    def __init__(self, name: str, arguments: Sequence[str], output: int | None) -> None:
+        self.name = name
+        self._arguments = list(arguments)
+        self._output = output
+        self._stopping = False
+        self.process: trio.Process | None = None
+        self.starts = 0
+
+    async def run(self) -> None:
+        """Keeps the child running until `stop`, with a growing pause while it keeps failing."""
+        pause_s = FIRST_PAUSE_SECONDS
+        while not self._stopping:
+            started_s = trio.current_time()
+            self.process = await trio.lowlevel.open_process(
+                self._arguments, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output
+            )
+            self.starts += 1
+            try:
+                status = await self.process.wait()
+            finally:
+                if self.process.returncode is None:
+                    self.process.kill()
+            self.process = None
+            if self._stopping:
+                return
+            lived_s = trio.current_time() - started_s
+            _log.warning("child_ended", child=self.name, status=status, lived_seconds=round(lived_s, 1))
+            pause_s = FIRST_PAUSE_SECONDS if lived_s > HEALTHY_SECONDS else min(pause_s * 2, LONGEST_PAUSE_SECONDS)
+            await trio.sleep(pause_s)
+
+    async def stop(self) -> None:
+        """Asks it to drain; kills it when it does not within 20 s."""
+        self._stopping = True
+        process = self.process
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        with trio.move_on_after(STOP_SECONDS) as scope:
+            await process.wait()
+        if scope.cancelled_caught:
+            process.kill()
+
+    def kill(self) -> None:
+        """As a crash would."""
+        if self.process is not None:
+            self.process.kill()
+
+
+class Machine:
+    """Edge and load of one configuration. `output` is a descriptor for what they print; None: this process's own."""
+
+    def __init__(self, config_file: Path, output: int | None = None) -> None:
+        command = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(config_file)]
+        self.edge = Child("edge", [*command, "edge"], output)
+        self.load = Child("load", [*command, "load"], output)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.load.run)
+            nursery.start_soon(self.edge.run)
+
+    async def stop(self) -> None:
+        """The edge first: what it sealed while draining, load still takes."""
+        await self.edge.stop()
+        await self.load.stop()
