@@ -16,6 +16,7 @@ from fleetsim.bundle import BundleError
 from fleetsim.clock import Clock
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
+from fleetsim.vectors.write import write_all
 
 app = typer.Typer(
     help="A simulated fleet for fleetgate: honest vehicles, recorded drives, attackers, test vectors.",
@@ -67,6 +68,14 @@ def run(
     finally:
         book.note("ended_ms", clock.now_ms())
         book.close()
+
+
+@app.command()
+def vectors(
+    directory: Annotated[Path, typer.Argument(help="Where the files go; vectors that are no more are removed.")],
+) -> None:
+    """Write the test vectors of the wire format: the same files at every run."""
+    typer.echo(f"{write_all(directory)} vectors in {directory}")
 
 
 def main() -> None:

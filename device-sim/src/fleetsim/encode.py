@@ -95,9 +95,9 @@ def encode_envelope(envelope: Envelope, form: Form) -> bytes:
 
 def decode_envelope(raw: bytes) -> Envelope:
     """Read back an envelope of this device's own making. Raises msgspec.MsgspecError if it is damaged."""
-    if raw[:1] == b"{":
-        return _load_envelope(raw)
-    return Envelope(*_unpack_envelope(raw))
+    if raw[:1] == b"\x98":
+        return Envelope(*_unpack_envelope(raw))
+    return _load_envelope(raw)
 
 
 def encode_body(enc: int, body: Body) -> bytes:

@@ -62,9 +62,7 @@ class _Habit:
         if self._style == "columns":
             events = [self._event(at, samples, "sample", slow=False) for at, samples in chosen]
             return Draft(self._software, self._config, COLUMNS, tuple(events))
-        events = [
-            self._event(at, samples, self._kind(samples), slow=i == 0) for i, (at, samples) in enumerate(chosen)
-        ]
+        events = [self._event(at, samples, self._kind(samples), slow=i == 0) for i, (at, samples) in enumerate(chosen)]
         enc = ROWS_JSON if self._style == "json" else ROWS_MSGPACK
         return Draft(self._software, self._config, enc, tuple(events))
 
