@@ -66,14 +66,17 @@ class Caller:
     `former_senders` are those of former credentials that verified something here.
     """
 
-    __slots__ = ("address", "edge_id", "former_senders", "known", "peer", "sender", "transport")
+    __slots__ = ("address", "edge_id", "former_senders", "known", "peer", "policy_version", "sender", "transport")
 
-    def __init__(self, known: KnownDevice, peer: Peer, address: str, transport: str, edge_id: str) -> None:
+    def __init__(
+        self, known: KnownDevice, peer: Peer, address: str, transport: str, edge_id: str, policy_version: str
+    ) -> None:
         self.known = known
         self.peer = peer
         self.address = address
         self.transport = transport
         self.edge_id = edge_id
+        self.policy_version = policy_version
         self.sender = self._sender(peer.credential)
         self.former_senders: dict[bytes, Sender] = {}
 
@@ -99,6 +102,7 @@ class Caller:
                 self.address,
                 self.transport,
                 self.edge_id,
+                self.policy_version,
             )
         )
 

@@ -87,30 +87,36 @@ class VehicleApp:
         self._others = _quart()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/v1/telemetry" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["path"] != "/v1/telemetry":
             await self._others(scope, receive, send)
             return
         try:
             form = _form(scope)
-            body = await _read_body(scope, receive)
-            results = await self._telemetry(scope["state"]["link"], body, form)
+            results = await self._telemetry(scope["state"]["link"], form, scope, receive)
         except Problem as problem:
             await _send_problem(send, problem)
             return
         content = msgspec.json.encode(results) if form == JSON_TYPE else msgspec.msgpack.encode(results)
         await _send(send, HTTPStatus.ACCEPTED, form, content)
 
-    async def _telemetry(self, link: Link, body: bytes, form: str) -> list[dict[str, object]]:
+    async def _telemetry(self, link: Link, form: str, scope: Scope, receive: Receive) -> list[dict[str, object]]:
         """Judges each item, waits for the commit, returns a result for each. Raises Problem."""
-        items = _items(body, form)
         if not self._room.open:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
+        try:
+            items = _items(await _read_body(scope, receive), form)
+        except Problem as problem:
+            if caller is not None and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
+                self._intake.wake()
+            raise
         if caller is None:
             return [_result(Reason.UNKNOWN_DEVICE) for _ in items]
         limited = self._intake.admit(caller, len(items), self._clock.monotonic())
         if limited is not None:
             self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), len(items))
+            self._intake.wake()
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=limited.retry_after_s
             )
@@ -144,12 +150,16 @@ class VehicleApp:
             if peer is None:
                 self._intake.counts.refused_connections[Reason.UNKNOWN_DEVICE] += 1
                 return None
-            caller = link.caller = Caller(known, peer, link.address, "https", self._edge_id)
+            caller = link.caller = Caller(
+                known, peer, link.address, "https", self._edge_id, self._intake.policy.version
+            )
         return caller
 
 
 def _form(scope: Scope) -> str:
     """The content type, one of two. Raises Problem; Transfer-Encoding is refused because h11 lets a few pairs pass."""
+    if scope["method"] != "POST":
+        raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, _HELP)
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in headers and name in (b"content-length", b"content-type", b"transfer-encoding"):
@@ -251,6 +261,8 @@ async def _send_problem(send: Send, problem: Problem) -> None:
         {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": problem.detail}
     )
     headers = []
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.append((b"allow", b"POST"))
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", str(math.ceil(problem.retry_after_s)).encode()))
     # What is left of a refused body is not read: the connection ends with the answer.

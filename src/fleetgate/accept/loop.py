@@ -281,7 +281,7 @@ class SocketLoop:
             known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
             self._resume(known.session)
         known.session = session
-        caller = Caller(known, peer, session.address, "mqtt", self._config.edge.id)
+        caller = Caller(known, peer, session.address, "mqtt", self._config.edge.id, self._config.policy.version)
         self._counts.connections["mqtt"] += 1
         return session.welcome(caller, now_ms)
 
@@ -319,7 +319,9 @@ class SocketLoop:
             session.end(Code.NOT_AUTHORIZED, refusal.value)
             self._resume(session)
         elif session.caller.sender.facts.vehicle_id != peer.device.vehicle_id:
-            session.caller = Caller(known, peer, session.address, "mqtt", self._config.edge.id)
+            session.caller = Caller(
+                known, peer, session.address, "mqtt", self._config.edge.id, self._config.policy.version
+            )
 
     def room_changed(self) -> None:
         """Stops reading from vehicles while nothing can be stored, and goes on when there is room again."""

@@ -51,7 +51,7 @@ class Header(Struct, frozen=True):
 
 
 class PeerRecord(Struct, array_like=True, frozen=True):
-    """Who sent: the facts of the verified certificate and the connection. Digests are 32 bytes."""
+    """Who sent, over what, judged by which policy. Digests are 32 bytes."""
 
     ref: int
     tenant: str
@@ -62,6 +62,7 @@ class PeerRecord(Struct, array_like=True, frozen=True):
     address: str
     transport: str
     edge_id: str
+    policy_version: str
 
 
 class RejectionRecord(Struct, array_like=True, frozen=True):
