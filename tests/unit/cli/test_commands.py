@@ -1,0 +1,235 @@
+"""The commands as a person types them: what they print, what they leave behind, how they end."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+
+from fleetgate.cli import main as main_module
+from fleetgate.errors import EXIT_CODES
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Shell
+
+CAR = ("--tenant", "acme", "--device", "car-tcu")
+
+
+def test_fresh_gate_passes_its_own_check(shell: Shell) -> None:
+    """After `ca init` every file that the configuration names is there and fits."""
+    shell.must("ca", "init")
+    assert shell.run("config", "check") == 0
+
+
+def test_ca_init_speaks_for_local_and_given_hosts(shell: Shell) -> None:
+    """The gate's certificate names localhost, both loopback addresses and every --host."""
+    shell.must("ca", "init", "--host", "gate.example.org", "--host", "192.0.2.7")
+    certificate = x509.load_pem_x509_certificates((shell.directory / "pki" / "server.pem").read_bytes())[0]
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost", "gate.example.org"]
+    assert names.get_values_for_type(x509.IPAddress) == [ip_address(a) for a in ("127.0.0.1", "::1", "192.0.2.7")]
+
+
+def test_second_ca_init_changes_no_file(gate: Shell) -> None:
+    """Root keys and CA are never overwritten, whichever file is in the way."""
+    before = {path: path.read_bytes() for path in gate.directory.rglob("*.*") if path.suffix in {".key", ".pem"}}
+    assert gate.run("ca", "init") == 4
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_ca_init_stops_at_a_keyring_before_making_a_ca(shell: Shell) -> None:
+    """One file in the way leaves no half of a CA behind."""
+    (shell.directory / "keyring.json").write_text("{}")
+    assert (shell.run("ca", "init"), (shell.directory / "pki").exists()) == (4, False)
+
+
+def test_trust_domain_of_ca_init_goes_into_the_configuration(shell: Shell) -> None:
+    """A trust domain that is given once holds for enrolment, and is what the edge reads."""
+    shell.must("ca", "init", "--trust-domain", "cars.example")
+    assert shell.json("config", "show")["trust_domain"] == "cars.example"
+    shell.must("device", "enroll", "--tenant", "acme", "--vehicle", "car")
+
+
+def test_trust_domain_against_the_configuration_is_refused(shell: Shell) -> None:
+    """A file that says otherwise is not overruled by an option, which the edge would not see."""
+    (shell.directory / "fleetgate.toml").write_text('trust_domain = "a.example"\n')
+    assert shell.run("ca", "init", "--trust-domain", "b.example") == 2
+    assert "change it there" in shell.err
+
+
+def test_ca_of_another_trust_domain_enrolls_nobody(gate: Shell) -> None:
+    """A device whose certificate the edge would refuse is not enrolled in the first place."""
+    (gate.directory / "fleetgate.toml").write_text('trust_domain = "other.example"\n')
+    assert gate.run("device", "enroll", "--tenant", "acme", "--vehicle", "bus") == 2
+
+
+def test_enrolled_device_is_listed_and_shown(gate: Shell) -> None:
+    """JSON has the names of the records; the table has a line for the device."""
+    assert [(d["device_id"], d["vehicle_id"], d["credential"]) for d in gate.json("device", "list")] == [
+        ("car-tcu", "car", "active")
+    ]
+    assert gate.json("device", "show", *CAR)["credentials"][0]["kid"] == 1
+    assert "car-tcu" in gate.must("device", "list")
+    assert "car-tcu" in gate.must("device", "show", *CAR)
+
+
+def test_list_of_another_tenant_is_empty(gate: Shell) -> None:
+    """`--tenant` shows that tenant's devices and no others."""
+    assert gate.json("device", "list", "--tenant", "umbra") == []
+
+
+def test_device_whose_bundle_cannot_be_written_is_not_enrolled(gate: Shell) -> None:
+    """Without its private key a device would be on record for nothing; the same command works afterwards."""
+    (gate.directory / "devices" / "bus-tcu").mkdir()
+    enroll = ("device", "enroll", "--tenant", "acme", "--vehicle", "bus")
+    assert gate.run(*enroll) == 4
+    assert [device["device_id"] for device in gate.json("device", "list")] == ["car-tcu"]
+    gate.must(*enroll, "--out", "elsewhere")
+
+
+def test_revoked_device_is_shown_with_the_reason(gate: Shell) -> None:
+    """`device revoke` ends the credential and says why to whoever looks."""
+    gate.must("device", "revoke", *CAR, "--reason", "stolen")
+    credential = gate.json("device", "show", *CAR)["credentials"][0]
+    assert (credential["status"], credential["reason"]) == ("revoked", "stolen")
+
+
+def test_ban_and_release_from_the_shell(gate: Shell) -> None:
+    """A ban needs no finding, for it has only one; a release asks for it."""
+    gate.must("quarantine", "ban", *CAR)
+    assert gate.json("quarantine", "show", *CAR)["state"] == "banned"
+    assert gate.run("quarantine", "release", *CAR) == 2
+    gate.must("quarantine", "release", *CAR, "--classification", "false_positive", "--comment", "wrong car")
+    assert [d["decision"] for d in gate.json("quarantine", "show", *CAR)["decisions"]] == ["release", "ban"]
+    assert "wrong car" in gate.must("quarantine", "show", *CAR)
+
+
+def test_no_open_cases_is_a_sentence(gate: Shell) -> None:
+    """An empty list is said, not left blank."""
+    assert "no open cases" in gate.must("quarantine", "list")
+
+
+def test_markup_in_a_reason_is_printed_as_it_is(gate: Shell) -> None:
+    """What a person typed is text in a table, never formatting."""
+    gate.must("device", "revoke", *CAR, "--reason", "[red]x[/nothing]")
+    assert "[red]x[/nothing]" in gate.must("device", "show", *CAR)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("device", "enroll", "--tenant", "acme", "--vehicle", "car"), 4, "device revoke"),
+        (("device", "enroll", "--tenant", "ACME", "--vehicle", "car"), 2, "must match"),
+        (("device", "enroll", "--tenant", "acme", "--vehicle", "bus", "--days", "401"), 2, "400 days"),
+        (("device", "revoke", "--tenant", "acme", "--device", "ghost", "--reason", "x"), 3, "device list"),
+        (("quarantine", "release", *CAR, "--classification", "benign"), 4, "nothing to release"),
+        (("quarantine", "ban", *CAR, "--classification", "benign"), 2, "confirmed"),
+        (("--config", "absent.toml", "config", "check"), 2, "absent.toml"),
+    ],
+)
+def test_error_is_one_line_that_says_what_to_do(gate: Shell, arguments: tuple[str, ...], code: int, says: str) -> None:
+    """An error ends the command with its exit code and a single line on standard error."""
+    assert gate.run(*arguments) == code
+    assert (gate.out, gate.err.count("\n"), gate.err.startswith("fleetgate: ")) == ("", 1, True)
+    assert says in gate.err
+
+
+def test_unknown_setting_in_the_environment_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped variable is refused by its name."""
+    monkeypatch.setenv("FLEETGATE_EDGE_IDD", "x")
+    assert shell.run("config", "check") == 2
+    assert "FLEETGATE_EDGE_IDD" in shell.err
+
+
+def test_configuration_file_is_found_by_its_variable(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLEETGATE_CONFIG names the file when --config does not."""
+    (shell.directory / "other.toml").write_text('[edge]\nid = "e7"\n')
+    monkeypatch.setenv("FLEETGATE_CONFIG", "other.toml")
+    assert shell.json("config", "show")["edge.id"] == "e7"
+
+
+def test_test_clock_is_refused_in_production(gate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command of a production gate lets its time be chosen from outside."""
+    monkeypatch.setenv("FLEETGATE_TEST_CLOCK", "0,1")
+    assert gate.run("device", "list") == 2
+
+
+def test_damaged_database_ends_with_control_away(gate: Shell) -> None:
+    """The driver's own error never reaches a person, and nothing is taken for unknown."""
+    for path in gate.directory.glob("control.db*"):
+        path.write_bytes(b"junk" * 4096)
+    assert gate.run("device", "list") == 6
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("pki/server.key", "chmod 600"),
+        ("pki/trust.pem", "trust.pem"),
+        ("keyring.json", "keyring.json"),
+        ("control.db", "control database"),
+    ],
+)
+def test_config_check_names_each_broken_file(gate: Shell, damage: str, says: str) -> None:
+    """A file that is damaged or open to others is named, with what to do, and the command fails."""
+    path = gate.directory / damage
+    path.write_bytes(b"junk" * 4096)
+    path.chmod(0o644)
+    assert gate.run("config", "check") == 2
+    assert says in gate.out
+
+
+@pytest.mark.parametrize(
+    "policy", ["[policy.weights]\nbad_mack = 1.0\n", "[policy]\nwatched_score = 200.0\n"], ids=["reason", "order"]
+)
+def test_config_check_refuses_a_policy_that_cannot_work(gate: Shell, policy: str) -> None:
+    """A weight for a reason that does not exist, or thresholds in the wrong order, are mistakes worth a word."""
+    (gate.directory / "fleetgate.toml").write_text(policy)
+    assert gate.run("config", "check") == 2
+
+
+def test_fault_of_the_program_is_one_line_too(gate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception ends with 70 and its type; its text, which may quote anything, is not printed."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr("fleetgate.cli.device.list_devices", fail)
+    assert gate.run("device", "list") == main_module.UNEXPECTED
+    assert ("RuntimeError" in gate.err, "hunter2" in gate.err, gate.err.count("\n")) == (True, False, 1)
+
+
+def test_debug_adds_the_traceback(gate: Shell) -> None:
+    """Whoever asks for it sees where an error came from."""
+    assert gate.run("--debug", "device", "show", "--tenant", "x", "--device", "y") == 3
+    assert "Traceback" in gate.err
+
+
+def test_program_runs_as_a_process_and_says_its_version() -> None:
+    """`fleetgate --version` needs no configuration and ends with 0."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fleetgate.cli.main", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.startswith("fleetgate"), done.stderr) == (0, True, "")
+
+
+def test_exit_codes_are_distinct() -> None:
+    """Each kind of error has a code of its own, none of them that of a fault."""
+    codes = [error.exit_code for error in EXIT_CODES]
+    assert (len(set(codes)), main_module.UNEXPECTED in codes) == (len(codes), False)
+
+
+def test_database_holds_no_key_material(gate: Shell) -> None:
+    """Neither a private key nor a MAC key is in any table."""
+    dump = "\n".join(sqlite3.connect(gate.directory / "control.db").iterdump())
+    mac_key = (gate.directory / "devices" / "car-tcu" / "device.json").read_text().split('"mac_key": "')[1][:20]
+    assert ("PRIVATE" in dump, mac_key in dump) == (False, False)
