@@ -10,7 +10,6 @@ import fcntl
 import os
 import re
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,6 +60,14 @@ class Refused(Exception):
         self.code = code
 
 
+class Answered(ClickHouseAway):
+    """ClickHouse is there and says no, but not for the rows' sake; `code` is its number of the error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class ClickHouse(Protocol):
     """Every method raises ClickHouseAway or Refused, and may be called from any thread."""
 
@@ -69,6 +76,9 @@ class ClickHouse(Protocol):
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
         """The rows of a SELECT; values of `{name:Type}` come from `parameters`."""
+
+    def raw(self, sql: str, output_format: str, parameters: Parameters | None = None) -> bytes:
+        """The answer in one of ClickHouse's output formats."""
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         """Inserts durably; a repetition with the same token and rows changes nothing."""
@@ -84,7 +94,9 @@ def failure(message: str) -> ClickHouseAway | Refused:
     code = int(match.group(1)) if match else 0
     if code in CONTENT_CODES:
         return Refused(code, text)
-    return ClickHouseAway(f"ClickHouse does not take this now: {text or 'no answer'}")
+    if code:
+        return Answered(code, text)
+    return ClickHouseAway(f"ClickHouse does not answer: {text or 'no reason given'}")
 
 
 class EmbeddedClickHouse:
@@ -117,7 +129,10 @@ class EmbeddedClickHouse:
         self._query(sql, {})
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
-        return _rows(self._query(f"{sql} FORMAT JSONCompactEachRow", parameters or {}))
+        return decode_rows(self.raw(sql, "JSONCompactEachRow", parameters))
+
+    def raw(self, sql: str, output_format: str, parameters: Parameters | None = None) -> bytes:
+        return self._query(f"{sql}\nFORMAT {output_format}", parameters or {})
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         settings = ", ".join(f"{name} = {value}" for name, value in INSERT_SETTINGS.items())
@@ -171,10 +186,9 @@ class ServerClickHouse:
         self._call("command", sql)
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
-        return _rows(self.raw(sql, "JSONCompactEachRow", parameters))
+        return decode_rows(self.raw(sql, "JSONCompactEachRow", parameters))
 
     def raw(self, sql: str, output_format: str, parameters: Parameters | None = None) -> bytes:
-        """The answer in one of ClickHouse's output formats."""
         result = self._call("raw_query", sql, parameters=dict(parameters or {}), fmt=output_format)
         return bytes(result)
 
@@ -202,14 +216,6 @@ class ServerClickHouse:
             client.command(f"CREATE DATABASE IF NOT EXISTS {self.database}")
         client.database = self.database
         return client
-
-
-def open_embedded(directory: Path, database: str, wait_seconds: float) -> EmbeddedClickHouse:
-    """Waits for the directory's former owner to end. Raises ClickHouseAway after `wait_seconds`."""
-    deadline = time.monotonic() + wait_seconds
-    while _owned_elsewhere(directory) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return EmbeddedClickHouse(directory, database)
 
 
 def _owned_elsewhere(directory: Path) -> bool:
@@ -241,5 +247,6 @@ def _arrow_stream(rows: pa.Table) -> bytes:
 _decode_row = msgspec.json.Decoder(list[Any]).decode
 
 
-def _rows(lines: bytes) -> list[list[Any]]:
+def decode_rows(lines: bytes) -> list[list[Any]]:
+    """The rows of JSONCompactEachRow."""
     return [_decode_row(line) for line in lines.splitlines() if line]

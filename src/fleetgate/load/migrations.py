@@ -13,7 +13,7 @@ from importlib import resources
 import pyarrow as pa
 
 from fleetgate.catalogue import Catalogue
-from fleetgate.errors import ConfigError
+from fleetgate.errors import ClickHouseAway, ConfigError
 from fleetgate.load.clickhouse import ClickHouse
 
 _MIGRATIONS = """
@@ -37,22 +37,36 @@ def migrate(clickhouse: ClickHouse, catalogue: Catalogue, raw_days: int) -> list
     Raises ConfigError when a file that was applied has changed since, ClickHouseAway, Refused.
     """
     clickhouse.command(_MIGRATIONS)
-    applied: dict[str, str] = dict(clickhouse.rows("SELECT name, sha256 FROM migrations"))
-    now: list[str] = []
-    for name, text in migrations():
-        sha256 = hashlib.sha256(text.encode()).hexdigest()
-        if applied.get(name, sha256) != sha256:
-            raise ConfigError(f"schemas/clickhouse/{name} was applied and has changed since: write a new file instead")
-        if name not in applied:
-            for statement in _statements(text.replace("${raw_days}", str(raw_days))):
-                clickhouse.command(statement)
-            clickhouse.insert(
-                "migrations", pa.table({"name": [name], "sha256": [sha256]}), f"migration-{name}-{sha256}"
-            )
-            now.append(name)
+    missing = _missing(clickhouse)
+    for name, text in missing:
+        for statement in _statements(text.replace("${raw_days}", str(raw_days))):
+            clickhouse.command(statement)
+        row = {"name": [name], "sha256": [_sha256(text)]}
+        clickhouse.insert("migrations", pa.table(row), f"migration-{name}")
     _keep_raw_days(clickhouse, raw_days)
     _mirror_catalogue(clickhouse, catalogue)
-    return now
+    return [name for name, _ in missing]
+
+
+def require(clickhouse: ClickHouse) -> None:
+    """For a process that may not create tables. Raises ClickHouseAway while any is missing, ConfigError."""
+    if _missing(clickhouse):
+        raise ClickHouseAway("the tables are not those of this version: run `fleetgate db migrate`")
+
+
+def _missing(clickhouse: ClickHouse) -> list[tuple[str, str]]:
+    applied: dict[str, str] = dict(clickhouse.rows("SELECT name, sha256 FROM migrations"))
+    missing: list[tuple[str, str]] = []
+    for name, text in migrations():
+        if name not in applied:
+            missing.append((name, text))
+        elif applied[name] != _sha256(text):
+            raise ConfigError(f"schemas/clickhouse/{name} was applied and has changed since: write a new file instead")
+    return missing
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _statements(text: str) -> list[str]:

@@ -13,6 +13,7 @@ import hmac
 import ipaddress
 import socket
 import threading
+import time
 import uuid
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +30,7 @@ MAX_REQUEST_BYTES = 64 * 1024 * 1024
 MAX_CONNECTIONS = 32
 IDLE_SECONDS = 60
 WAIT_FOR_TURN_SECONDS = 30
+CLOSE_SECONDS = 5.0
 MAX_RUNNING = 4
 """Statements that run at once; others wait, and are told 503 when the wait is over."""
 
@@ -59,9 +61,13 @@ class Owner:
         return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     def close(self) -> None:
+        """Answers what is running, within a few seconds, and nothing after that."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for _ in range(MAX_RUNNING):  # whoever holds all turns lets nobody else at the engine
+            self._server.turns.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
 
 class _Server(ThreadingHTTPServer):

@@ -1,0 +1,17 @@
+"""`fleetgate load`: moves sealed segments into ClickHouse until SIGTERM; owns the embedded one."""
+
+from __future__ import annotations
+
+import typer
+
+from fleetgate import log
+from fleetgate.cli.session import session_of
+from fleetgate.clock import clock_from_environment
+from fleetgate.load.service import serve
+
+
+def load(context: typer.Context) -> None:
+    """Load the spool's sealed segments into ClickHouse."""
+    config = session_of(context).config
+    log.configure("load", config.log_level)
+    serve(config, clock_from_environment(config.testing))

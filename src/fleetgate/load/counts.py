@@ -1,0 +1,42 @@
+"""Load's figures for Prometheus: counted once for each segment or insert, never for a row."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.registry import CollectorRegistry
+
+INSERT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Counts:
+    """Labels come from closed sets: `outcome` is loaded, repeated or parked; `table` one of ours."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.segments = Counter(
+            "fleetgate_load_segments", "Segments done with, by outcome.", ["outcome"], registry=registry
+        )
+        self.rows = Counter("fleetgate_load_rows", "Rows that ClickHouse confirmed.", ["table"], registry=registry)
+        self.insert_seconds = Histogram(
+            "fleetgate_load_insert_seconds",
+            "Time of one confirmed insert.",
+            ["table"],
+            buckets=INSERT_BUCKETS,
+            registry=registry,
+        )
+        self.retries = Counter(
+            "fleetgate_load_retries", "Tries that failed and were repeated.", ["what"], registry=registry
+        )
+        self.damaged = Counter(
+            "fleetgate_load_damaged_records", "Records of segments that could not be read.", registry=registry
+        )
+        self.missing = Counter(
+            "fleetgate_load_missing_segments", "Numbers of segments that were skipped.", registry=registry
+        )
+        self.transitions = Counter(
+            "fleetgate_load_transitions", "Transitions handed to control, by outcome.", ["outcome"], registry=registry
+        )
+        self.lag_seconds = Gauge(
+            "fleetgate_load_lag_seconds", "Age of the oldest sealed segment that is not loaded.", registry=registry
+        )
+        self.parked = Gauge("fleetgate_load_parked_segments", "Segments set aside.", registry=registry)
+        self.away = Gauge("fleetgate_load_clickhouse_away", "1 while ClickHouse takes nothing.", registry=registry)

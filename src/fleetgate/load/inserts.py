@@ -1,0 +1,130 @@
+"""One segment into ClickHouse, so that any repetition changes nothing.
+
+Decides what "already there" means. Three nets, one behind the other:
+
+1. A segment that has its row in `segments` is completely loaded: that row is written last.
+2. Every insert carries a token of segment, table and day. ClickHouse drops a repetition within its window, and with it
+   completes rollups that a crash had left out.
+3. A segment that may be older than the window is counted in each table first.
+
+When to try again is decided by loader.py.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pyarrow as pa
+
+from fleetgate.load.clickhouse import ClickHouse, Refused
+from fleetgate.load.columns import MILLISECONDS, Rows, SegmentRows
+from fleetgate.load.counts import Counts
+from fleetgate.load.unknown import UnknownNames
+from fleetgate.spool.reader import Segment
+
+WINDOW_SEGMENTS = 1_000
+"""So many segments may have been loaded since a first try and its token is still known: the tables' window is 10,000
+blocks, and a segment is a few blocks (one a day and million rows)."""
+
+PARTIAL = -1
+"""Number of the refusal that is not ClickHouse's: some rows of a segment are there, and the window no longer tells
+which."""
+
+
+class Inserts:
+    def __init__(self, clickhouse: ClickHouse, counts: Counts) -> None:
+        self._clickhouse = clickhouse
+        self._counts = counts
+
+    def unknown_names(self) -> UnknownNames:
+        """What the table `unknown_names` has. Raises ClickHouseAway."""
+        kept: dict[str, set[str]] = {}
+        for tenant, name in self._clickhouse.rows("SELECT DISTINCT tenant, name FROM unknown_names"):
+            kept.setdefault(tenant, set()).add(name)
+        return UnknownNames(kept)
+
+    def loaded(self, spool: str, segment: int) -> str | None:
+        """The SHA-256 (hex) under which this segment is completely loaded; None when it is not."""
+        found = self._clickhouse.rows(
+            "SELECT sha256 FROM segments WHERE spool = {spool:String} AND segment = {segment:UInt64} LIMIT 1",
+            {"spool": spool, "segment": segment},
+        )
+        return str(found[0][0]) if found else None
+
+    def insert(
+        self, segment: Segment, rows: SegmentRows, names: UnknownNames, previous: str, now_ms: int, repeated: bool
+    ) -> None:
+        """Inserts all rows of the segment, its row in `segments` last. `previous` is the SHA-256 (hex) of the segment
+        before it, `repeated` whether an earlier try may have got anywhere. Raises ClickHouseAway, Refused."""
+        self._insert_names(names, now_ms)
+        count_first = repeated and self._may_be_behind_window(segment)
+        for part in rows.rows:
+            if not (count_first and self._is_there(segment, part)):
+                self._insert(part.table, part.rows, f"{segment.sha256.hex()}-{part.table}-{part.day}")
+        row = _segment_row(segment, rows, previous, now_ms)
+        self._insert("segments", row, f"{segment.sha256.hex()}-segments")
+
+    def _insert(self, table: str, rows: pa.Table, token: str) -> None:
+        start = time.perf_counter()
+        self._clickhouse.insert(table, rows, token)
+        self._counts.insert_seconds.labels(table).observe(time.perf_counter() - start)
+        self._counts.rows.labels(table).inc(rows.num_rows)
+
+    def _insert_names(self, names: UnknownNames, now_ms: int) -> None:
+        unsaved = names.unsaved()
+        if not unsaved:
+            return
+        rows = {
+            "tenant": pa.array([tenant for tenant, _ in unsaved], type=pa.string()),
+            "name": pa.array([name for _, name in unsaved], type=pa.string()),
+            "first_received_at": pa.array([now_ms] * len(unsaved), type=MILLISECONDS),
+        }
+        self._clickhouse.insert("unknown_names", pa.table(rows), f"names-{now_ms}")
+        names.saved()
+
+    def _may_be_behind_window(self, segment: Segment) -> bool:
+        """Whether many segments, of any spool, were loaded since the one before this."""
+        [[since]] = self._clickhouse.rows(
+            "SELECT count() FROM segments WHERE loaded_at > "
+            "(SELECT max(loaded_at) FROM segments WHERE spool = {spool:String} AND segment < {segment:UInt64})",
+            {"spool": segment.header.spool.hex(), "segment": segment.header.segment},
+        )
+        return int(since) > WINDOW_SEGMENTS
+
+    def _is_there(self, segment: Segment, part: Rows) -> bool:
+        """True when all rows of `part` are in the table, False when none is. Raises Refused for anything between."""
+        [[found]] = self._clickhouse.rows(
+            f"SELECT count() FROM {part.table} WHERE spool = {{spool:String}} AND segment = {{segment:UInt64}} "  # noqa: S608  a table of ours
+            "AND toYYYYMMDD(received_at) = toYYYYMMDD(toDate({day:UInt16}))",
+            {"spool": segment.header.spool.hex(), "segment": segment.header.segment, "day": part.day},
+        )
+        if int(found) not in (0, part.rows.num_rows):
+            raise Refused(
+                PARTIAL, f"{part.table} has {found} of {part.rows.num_rows} rows, and their token is forgotten"
+            )
+        return int(found) != 0
+
+
+def _segment_row(segment: Segment, rows: SegmentRows, previous: str, now_ms: int) -> pa.Table:
+    counts: dict[str, int] = {
+        "segment": segment.header.segment,
+        "bytes": segment.size,
+        "messages": len(segment.messages),
+        **rows.counts,
+        "transitions": len(segment.transitions),
+        "damaged": len(segment.damaged) + len(rows.undecodable),
+    }
+    times = {
+        "opened_at": segment.header.opened_at,
+        "first_received_at": rows.first_received_at,
+        "last_received_at": rows.last_received_at,
+        "loaded_at": now_ms,
+    }
+    names = {"spool": segment.header.spool.hex(), "sha256": segment.sha256.hex(), "previous_sha256": previous}
+    return pa.table(
+        {
+            **{name: pa.array([text], type=pa.string()) for name, text in names.items()},
+            **{name: pa.array([count], type=pa.uint64()) for name, count in counts.items()},
+            **{name: pa.array([at], type=MILLISECONDS) for name, at in times.items()},
+        }
+    )

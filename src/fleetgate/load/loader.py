@@ -1,0 +1,235 @@
+"""The loop: sealed segments, in order, into control and ClickHouse, then the cursor.
+
+For each segment: (1) read it, (2) hand its transitions to control, (3) make columns, (4) insert, (5) advance the cursor
+durably. A crash between any two of these repeats the segment harmlessly. While ClickHouse is away, transitions of later
+segments are handed on all the same: a quarantine does not wait for a database of telemetry. Decides what is tried again
+and what is set aside; inserts.py decides how an insert is made repeatable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from fleetgate import log
+from fleetgate.catalogue import Catalogue
+from fleetgate.clock import Clock, Entropy
+from fleetgate.errors import ClickHouseAway, ControlAway
+from fleetgate.load.clickhouse import Refused
+from fleetgate.load.columns import segment_rows
+from fleetgate.load.counts import Counts
+from fleetgate.load.inserts import Inserts
+from fleetgate.load.parking import Parking
+from fleetgate.load.unknown import UnknownNames
+from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
+from fleetgate.spool.format import DamagedError, TransitionRecord
+from fleetgate.spool.home import read_identity
+from fleetgate.spool.reader import Segment, read_segment, segment_paths
+
+POLL_SECONDS = 0.05
+"""How soon a sealed segment is noticed; the edge seals one a second at most, so looking is cheap."""
+
+FIRST_PAUSE_SECONDS = 0.2
+
+Transition = Callable[[str, int, int, TransitionRecord], str]
+"""Hands one transition to control: (spool, segment, offset, record) -> what became of it. Raises ControlAway."""
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The process was asked to end while a segment was waiting; its cursor stays behind it."""
+
+
+class Settings(NamedTuple):
+    """`spool` is the spool's directory, `retry_seconds` the longest pause between tries."""
+
+    spool: Path
+    policy_version: str
+    retry_seconds: float
+
+
+class Loader:
+    """Loads one spool; `run` in one thread, `unready` from any."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        inserts: Inserts,
+        catalogue: Catalogue,
+        apply_transition: Transition,
+        counts: Counts,
+        clock: Clock,
+        entropy: Entropy,
+        stop: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._inserts = inserts
+        self._catalogue = catalogue
+        self._apply = apply_transition
+        self._counts = counts
+        self._clock = clock
+        self._entropy = entropy
+        self._stop = stop
+        self._segments = settings.spool / "segments"
+        self._parking = Parking(settings.spool / "parked", counts)
+        self._log = log.get("load")
+        self._names: UnknownNames | None = None
+        self._cursor: Cursor | None = None
+        self._applied_through = 0  # transitions of segments up to this one were handed to control
+        self._first = True  # a former process may have got anywhere in the first segment
+        self._waiting = "the loader has not looked at its spool yet"
+
+    def unready(self) -> str:
+        """Why nothing is being loaded; empty when segments are."""
+        return self._waiting
+
+    def run(self) -> None:
+        """Until `stop`; then the segment in hand is finished, unless ClickHouse or control is away.
+
+        Raises SpoolError, OSError.
+        """
+        try:
+            while not self._stop.is_set():
+                if not self.step():
+                    self._stop.wait(POLL_SECONDS)
+        except Stopped:
+            self._log.info("stopped while waiting", why=self._waiting)
+
+    def step(self) -> bool:
+        """Loads the next segment; False when there is none. Raises Stopped, SpoolError."""
+        identity = read_identity(self._settings.spool)
+        if identity is None:
+            self._waiting = ""  # the edge has not started for the first time: nothing to load is not a fault
+            return False
+        if self._cursor is None:
+            self._cursor = self._stored_cursor(identity.spool)
+        found = self._next(self._cursor.segment)
+        self._waiting = ""
+        if found is None:
+            self._counts.lag_seconds.set(0)
+            return False
+        self._load(identity.spool, *found)
+        return True
+
+    def _stored_cursor(self, spool: str) -> Cursor:
+        cursor = read_cursor(self._settings.spool)
+        if cursor is not None and cursor.spool == spool:
+            return cursor
+        if cursor is not None:
+            self._log.warning("the cursor is of another spool: starting at the first segment", cursor=cursor.spool)
+        return Cursor(spool, 0, "")
+
+    def _next(self, after: int) -> tuple[int, Path] | None:
+        path = self._segments / f"{after + 1:020d}.seg"
+        if path.exists():
+            return after + 1, path
+        return next(((number, path) for number, path in segment_paths(self._segments) if number > after), None)
+
+    def _load(self, spool: str, number: int, path: Path) -> None:
+        assert self._cursor is not None  # set by step
+        missing = number - self._cursor.segment - 1
+        if missing and self._cursor.segment:
+            self._counts.missing.inc(missing)
+            self._log.error("segments are missing: restore them from backup", after=self._cursor.segment, count=missing)
+        previous = "" if missing else self._cursor.sha256
+        try:
+            segment = read_segment(path)
+        except DamagedError as error:
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            self._park(path, number, "unreadable", str(error))
+        else:
+            sha256 = segment.sha256.hex()
+            self._counts.lag_seconds.set(max(0, self._clock.now_ms() - segment.header.opened_at) / 1000)
+            self._insist("control", lambda _: self._hand_on(segment))
+            self._load_segment(segment, path, previous)
+        self._cursor = Cursor(spool, number, sha256)
+        write_cursor(self._settings.spool, self._cursor)
+        self._first = False
+
+    def _load_segment(self, segment: Segment, path: Path, previous: str) -> None:
+        spool, number, sha256 = segment.header.spool.hex(), segment.header.segment, segment.sha256.hex()
+        stored = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number))
+        if stored == sha256:
+            self._counts.segments.labels("repeated").inc()
+            return
+        if stored is not None:
+            self._park(path, number, "changed", f"it was loaded before with SHA-256 {stored}, and is now {sha256}")
+            return
+        if self._names is None:
+            self._names = self._insist("ClickHouse", lambda _: self._inserts.unknown_names())
+        names = self._names
+        rows = segment_rows(segment, self._catalogue, names, self._settings.policy_version)
+        self._report_damage(segment, path, rows.undecodable)
+        started = self._first
+        try:
+            self._insist(
+                "ClickHouse",
+                lambda tries: self._inserts.insert(
+                    segment, rows, names, previous, self._clock.now_ms(), repeated=started or tries > 0
+                ),
+            )
+        except Refused as error:
+            self._park(path, number, "refused", str(error), error.code)
+            return
+        self._counts.segments.labels("loaded").inc()
+        self._log.debug("loaded", segment=number, **rows.counts)
+
+    def _report_damage(self, segment: Segment, path: Path, undecodable: list[int]) -> None:
+        """What is readable is loaded; the file is kept for what is not."""
+        damaged = len(segment.damaged) + len(undecodable)
+        if damaged:
+            self._counts.damaged.inc(damaged)
+            offsets = sorted([damage.offset for damage in segment.damaged] + undecodable)[:20]
+            self._park(path, segment.header.segment, "damaged", f"{damaged} records are lost, at {offsets}")
+
+    def _park(self, path: Path, number: int, why: str, error: str, code: int | None = None) -> None:
+        self._parking.park(path, why, error, code, self._clock.now_ms())
+        if why != "damaged":  # of which the rest is loaded
+            self._counts.segments.labels("parked").inc()
+        self._log.error("segment set aside", segment=number, why=why, error=error)
+
+    def _hand_on(self, segment: Segment) -> None:
+        """The transitions of a segment to control. Raises ControlAway."""
+        spool, number = segment.header.spool.hex(), segment.header.segment
+        for offset, record in segment.transitions:
+            outcome = self._apply(spool, number, offset, record)
+            self._counts.transitions.labels(outcome).inc()
+        self._applied_through = max(self._applied_through, number)
+
+    def _hand_on_later(self) -> None:
+        """The transitions of segments that wait while ClickHouse is away."""
+        for number, path in segment_paths(self._segments):
+            if number > self._applied_through and not self._stop.is_set():
+                try:
+                    self._hand_on(read_segment(path))
+                except (DamagedError, ControlAway):
+                    return  # its turn comes in `_load`, which insists
+
+    def _insist(self, what: str, attempt: Callable[[int], T]) -> T:
+        """Tries until it succeeds, with growing, jittered pauses; `attempt` gets the number of failed tries."""
+        tries = 0
+        while True:
+            try:
+                result = attempt(tries)
+            except (ClickHouseAway, ControlAway) as error:
+                self._waiting = str(error)
+                self._log.warning("waiting", what=what, tries=tries, error=str(error))
+            else:
+                self._counts.away.set(0)
+                self._waiting = ""
+                return result
+            self._counts.retries.labels(what).inc()
+            if what == "ClickHouse":
+                self._counts.away.set(1)
+                self._hand_on_later()
+            if self._stop.wait(self._pause_seconds(tries)):
+                raise Stopped
+            tries += 1
+
+    def _pause_seconds(self, tries: int) -> float:
+        longest: float = min(FIRST_PAUSE_SECONDS * 2 ** min(tries, 16), self._settings.retry_seconds)
+        return longest * (0.5 + int.from_bytes(self._entropy(2)) / 2**17)

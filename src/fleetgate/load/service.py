@@ -1,0 +1,172 @@
+"""The load process: who is opened in which order, and how it ends.
+
+An embedded ClickHouse is opened, brought up to date and served over HTTP before the first segment is read; of a server
+only the client is needed. Holds no MAC key and no device key. Ends on SIGTERM with the segment in hand finished.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from fleetgate import log
+from fleetgate.admin import AdminServer
+from fleetgate.catalogue import catalogue
+from fleetgate.clock import Clock, Entropy
+from fleetgate.config import Config
+from fleetgate.control.quarantine import apply_transition
+from fleetgate.control.secretfile import read_secret, write_secret
+from fleetgate.control.store import Store
+from fleetgate.errors import ClickHouseAway, ConfigError
+from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
+from fleetgate.load.counts import Counts
+from fleetgate.load.inserts import Inserts
+from fleetgate.load.loader import Loader, Settings
+from fleetgate.load.migrations import migrate, require
+from fleetgate.load.owner import Owner
+from fleetgate.spool.format import TransitionRecord
+
+EMBEDDED = "chdb://"
+WAIT_SECONDS = 0.5
+TOKEN_BYTES = 24
+
+
+def embedded_directory(config: Config) -> Path | None:
+    """Where the embedded ClickHouse lives; None when `clickhouse.url` names a server."""
+    url = config.clickhouse.url
+    return config.path(url.removeprefix(EMBEDDED)) if url.startswith(EMBEDDED) else None
+
+
+def access_token(config: Config) -> str:
+    """The token or password for ClickHouse over HTTP. Raises ConfigError when there is no usable file."""
+    path = config.path(config.clickhouse.token_file)
+    if not path.exists():
+        raise ConfigError(
+            f"clickhouse.token_file: {path} does not exist: `fleetgate load` makes it for an embedded ClickHouse at "
+            "its first start; for a server write its password there, mode 0600"
+        )
+    return read_secret(path).decode("ascii", "replace").strip()
+
+
+def reader(config: Config) -> ServerClickHouse:
+    """A client over HTTP, with the rights that the token gives: of a server, or of the embedded one's owner."""
+    settings = config.clickhouse
+    url = settings.url if embedded_directory(config) is None else f"http://{settings.listen}"
+    return ServerClickHouse(url, settings.database, settings.user, access_token(config))
+
+
+def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
+    """Loads until SIGTERM or SIGINT. Raises ConfigError, SpoolError, ClickHouseAway."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    registry = CollectorRegistry()
+    counts = Counts(registry)
+    state = _Opening()
+    with ExitStack() as opened:
+        opened.enter_context(AdminServer(config.load.admin_listen, registry, state.unready))
+        clickhouse = opened.enter_context(_clickhouse(config, entropy, stop))
+        if clickhouse is None:
+            return
+        control = opened.enter_context(_Control(config, clock))
+        settings = Settings(config.path(config.spool.directory), config.policy.version, config.load.retry_seconds)
+        loader = Loader(settings, Inserts(clickhouse, counts), catalogue(), control.apply, counts, clock, entropy, stop)
+        state.loader = loader
+        log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
+        loader.run()
+
+
+class _Opening:
+    """Readiness before there is a loader, and then the loader's own."""
+
+    def __init__(self) -> None:
+        self.loader: Loader | None = None
+
+    def unready(self) -> str:
+        return "ClickHouse is not open yet" if self.loader is None else self.loader.unready()
+
+
+class _Control:
+    """The control records, opened when the first transition comes: telemetry does not wait for them."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._store: Store | None = None
+
+    def __enter__(self) -> _Control:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def apply(self, spool: str, segment: int, offset: int, record: TransitionRecord) -> str:
+        if self._store is None:
+            self._store = Store.open(self._config, self._clock, write=True)
+        return apply_transition(
+            self._store,
+            spool,
+            segment,
+            offset,
+            record.tenant,
+            record.device_id,
+            record.before,
+            record.after,
+            record.at,
+            record.why,
+            record.score,
+            record.policy_version,
+        )
+
+
+@contextmanager
+def _clickhouse(config: Config, entropy: Entropy, stop: threading.Event) -> Iterator[ClickHouse | None]:
+    """ClickHouse with all its tables; None when `stop` came first."""
+    directory = embedded_directory(config)
+    if directory is None:
+        server = reader(config)
+        yield server if _patiently(stop, lambda: require(server)) else None
+        server.close()
+        return
+    token = _own_token(config, entropy)
+    engines: list[EmbeddedClickHouse] = []
+    if not _patiently(stop, lambda: engines.append(EmbeddedClickHouse(directory, config.clickhouse.database))):
+        yield None
+        return
+    [engine] = engines
+    with ExitStack() as opened:
+        opened.callback(engine.close)  # chdb crashes an interpreter that ends with an open handle
+        migrate(engine, catalogue(), config.load.raw_days)
+        opened.callback(Owner(engine, config.clickhouse.listen, token).close)
+        yield engine
+
+
+def _patiently(stop: threading.Event, attempt: Callable[[], object]) -> bool:
+    """Tries until ClickHouse is there; False when `stop` comes first."""
+    said = ""
+    while not stop.is_set():
+        try:
+            attempt()
+        except ClickHouseAway as error:
+            if str(error) != said:
+                said = str(error)
+                log.get("load").warning("waiting for ClickHouse", error=said)
+            stop.wait(WAIT_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _own_token(config: Config, entropy: Entropy) -> str:
+    """The token of the embedded ClickHouse, made at first start."""
+    path = config.path(config.clickhouse.token_file)
+    if not path.exists():
+        write_secret(path, entropy(TOKEN_BYTES).hex().encode() + b"\n")
+    return access_token(config)
