@@ -1,0 +1,89 @@
+"""`fleetgate demo`: options, and how its result is told."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import trio
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fleetgate.errors import CheckFailed, FleetgateError
+
+if TYPE_CHECKING:
+    from fleetgate.demo.reconcile import Report
+
+
+def demo(
+    vehicles: Annotated[int, typer.Option(min=1, max=2000, help="Honest vehicles.")] = 60,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long the fleet drives.")] = 30.0,
+    interval: Annotated[float, typer.Option(min=0.05, help="Seconds between two messages of a vehicle.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Same seed, same fleet.")] = 1,
+    kill_edge_at: Annotated[float | None, typer.Option(help="kill -9 the edge after so many seconds.")] = None,
+    kill_load_at: Annotated[float | None, typer.Option(help="kill -9 load after so many seconds.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the report here, as JSON.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Run in this new directory and keep it.")] = None,
+) -> None:
+    """Run the whole gate with a simulated fleet and attackers, then reconcile what was sent with what was stored."""
+    from fleetgate.demo import prepare, stage
+
+    console = Console()
+    directory = keep if keep is not None else Path(tempfile.mkdtemp(prefix="fleetgate-demo-"))
+    plan = stage.Plan(seconds, seed, interval, kill_edge_at, kill_load_at)
+    try:
+        with console.status(f"enrolling {vehicles} vehicles and {len(prepare.ATTACKS)} attackers"):
+            config, config_file, fleet_file = prepare.prepare(directory.resolve(), vehicles)
+        result = _run(lambda: trio.run(stage.run, config, config_file, fleet_file, plan, console))
+    except FleetgateError:
+        console.print(f"kept for you to look at: {directory}")
+        raise
+    if report is not None:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    _tell(console, result)
+    problems = result.problems()
+    if keep is None and not problems:
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        console.print(f"everything is in {directory}")
+    if problems:
+        raise CheckFailed("; ".join(problems))
+
+
+def _run(call: Callable[[], Report]) -> Report:
+    """Takes our own error out of the groups that nurseries make."""
+    try:
+        return call()
+    except BaseExceptionGroup as group:
+        while isinstance(group.exceptions[0], BaseExceptionGroup):
+            group = group.exceptions[0]
+        raise group.exceptions[0] from None
+
+
+def _tell(console: Console, report: Report) -> None:
+    table = Table(title="what was sent, and what became of it", title_justify="left", min_width=72)
+    table.add_column("", width=34)
+    table.add_column("", justify="right", width=12)
+    table.add_column("", width=22)
+    table.add_row("honest messages sent", str(report.sent.messages), f"{report.sent.events} events")
+    table.add_row("acknowledged", str(report.acked.messages), f"{report.acked.events} events")
+    table.add_row("rows in ClickHouse", "", f"{report.stored['events']} events")
+    for name in ("lost", "duplicated", "cross_tenant", "false_rejections"):
+        count = getattr(report, name)
+        table.add_row(name.replace("_", " "), f"[{'red' if count else 'green'}]{count}[/]", "")
+    for kind, attack in report.attacks.items():
+        colour = "green" if attack.caught == attack.sent and attack.sent else "red"
+        table.add_row(f"attack: {kind}", f"[{colour}]{attack.caught}/{attack.sent}[/]", "caught/sent")
+    right = report.quarantined["expected"] == report.quarantined["actual"]
+    actual = len(report.quarantined["actual"])
+    table.add_row(
+        "devices in quarantine", f"[{'green' if right else 'red'}]{actual}[/]", "as expected" if right else ""
+    )
+    for name, times in (("sent to acknowledged", report.ack_ms), ("received to queryable", report.queryable_ms)):
+        table.add_row(name, f"{times.get('p50', 0):.0f} ms", f"p99 {times.get('p99', 0):.0f} ms")
+    console.print(table)

@@ -1,0 +1,7 @@
+"""`fleetgate demo`: the whole gate on this machine, a simulated fleet with attackers in it, and the reckoning.
+
+prepare    a gate of its own in a directory: configuration, CA, enrolled devices, the fleet file
+stage      runs gate and fleet as processes, kills one when asked, shows what happens
+figures    what the gate says of itself while it runs, and the table on the terminal
+reconcile  the simulator's ledger against ClickHouse: what was lost, doubled, let through
+"""

@@ -1,0 +1,121 @@
+"""Makes a gate of its own in a directory: configuration on free ports, CA, devices, and the file for fleetsim.
+
+Decides who takes part: honest vehicles of two tenants and one attacker of each kind.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from fleetgate.clock import SystemClock
+from fleetgate.config import Config, load
+from fleetgate.control.bundle import write_bundle
+from fleetgate.control.devices import enrol, revoke
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.pki import Authority
+from fleetgate.control.store import Store, Write
+from fleetgate.errors import ConfigError
+
+TENANTS = ("acme", "globex")
+ATTACKS = (
+    "replay",
+    "forged_mac",
+    "other_credential",
+    "other_tenant",
+    "revoked",
+    "malformed_envelope",
+    "malformed_body",
+    "future_clock",
+    "stale_epoch",
+    "equivocation",
+    "oversized",
+    "flood",
+    "fuzz",
+)
+_NEEDS_ANOTHER = ("other_credential", "other_tenant")
+_ACTOR = "demo"
+
+
+def prepare(directory: Path, vehicles: int) -> tuple[Config, Path, Path]:
+    """(configuration, its file, the fleet file) of a new gate in `directory`, which must be empty or absent."""
+    if directory.exists() and any(directory.iterdir()):
+        raise ConfigError(f"{directory} is not empty: the demo wants a directory of its own")
+    directory.mkdir(parents=True, exist_ok=True)
+    config_file = directory / "fleetgate.toml"
+    config_file.write_text(_configuration(_free_ports(5)))
+    command = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(config_file), "ca", "init"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise ConfigError(made.stderr.strip())
+    config = load(config_file)
+    fleet_file = directory / "fleet.json"
+    fleet_file.write_bytes(msgspec.json.format(msgspec.json.encode(_enrol(config, directory, vehicles))))
+    return config, config_file, fleet_file
+
+
+def _configuration(ports: list[int]) -> str:
+    mqtt, https, edge_admin, load_admin, clickhouse = ports
+    return f"""trust_domain = "fleet.example"
+log_level = "warning"
+
+[edge]
+mqtt_listen = "127.0.0.1:{mqtt}"
+https_listen = "127.0.0.1:{https}"
+admin_listen = "127.0.0.1:{edge_admin}"
+
+[load]
+admin_listen = "127.0.0.1:{load_admin}"
+
+[clickhouse]
+listen = "127.0.0.1:{clickhouse}"
+"""
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now; held open together, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _enrol(config: Config, directory: Path, vehicles: int) -> dict[str, object]:
+    """Enrols everybody in one transaction; the content of the fleet file."""
+    clock = SystemClock()
+    authority = Authority.load(directory / "pki", clock)
+    keyring = Keyring.load(config.path(config.edge.keyring))
+
+    def device(write: Write, tenant: str, name: str) -> str:
+        enrolment = enrol(write, authority, keyring, tenant, name)
+        where = f"devices/{enrolment.device_id}"
+        write_bundle(directory / where, enrolment)
+        return where
+
+    with Store.open(config, clock, write=True) as store:
+        with store.write(_ACTOR) as write:
+            honest = [device(write, TENANTS[i % 2], f"car-{i + 1:04d}") for i in range(vehicles)]
+            victim = {tenant: device(write, tenant, f"victim-{tenant}") for tenant in TENANTS}
+            attackers: list[dict[str, str]] = []
+            for kind in ATTACKS:
+                entry = {"kind": kind, "device": device(write, TENANTS[0], f"attacker-{kind.replace('_', '-')}")}
+                if kind in _NEEDS_ANOTHER:
+                    entry["other"] = victim[TENANTS[kind == "other_tenant"]]
+                attackers.append(entry)
+        with store.write(_ACTOR) as write:
+            revoke(write, TENANTS[0], "attacker-revoked-tcu", "the demo's stolen unit")
+    return {
+        "mqtt": config.edge.mqtt_listen,
+        "https": config.edge.https_listen,
+        "server_name": "localhost",
+        "vehicles": honest,
+        "attackers": attackers,
+    }
