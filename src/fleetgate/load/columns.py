@@ -70,12 +70,12 @@ class _Opened:
         return np.fromiter(map(attrgetter(field), self.envelopes), dtype, len(self.envelopes))
 
 
-def segment_rows(segment: Segment, catalogue: Catalogue, names: UnknownNames, policy_version: str) -> SegmentRows:
+def segment_rows(segment: Segment, catalogue: Catalogue, names: UnknownNames) -> SegmentRows:
     """The rows of `segment`. Names that the catalogue does not have are admitted to `names`."""
     collector = Collector(catalogue, names)
     messages, undecodable = _open(segment, collector, catalogue)
     source = _Source(segment)
-    events, held = _events(source, messages, collector.finish(), catalogue, policy_version)
+    events, held = _events(source, messages, collector.finish(), catalogue)
     tables = {
         "events": events if not held.any() else events.filter(pa.array(~held)),
         "held_events": events.filter(pa.array(held)),
@@ -148,7 +148,7 @@ class _Source:
 
 
 def _events(
-    source: _Source, messages: _Opened, readings: Readings, catalogue: Catalogue, policy_version: str
+    source: _Source, messages: _Opened, readings: Readings, catalogue: Catalogue
 ) -> tuple[pa.Table, NDArray[np.bool_]]:
     """The rows of `events` and, for each, whether it belongs into `held_events` instead."""
     sizes = np.array(messages.events, dtype=np.int64)
@@ -181,7 +181,7 @@ def _events(
         "config": _words(messages.config, message),
         "key_id": pa.array(messages.envelope("kid", "u4")[message]),
         "schema_version": pa.array(messages.envelope("v", "u1")[message]),
-        "policy_version": _constant(policy_version, total),
+        "policy_version": source.fact(peers, lambda peer: peer.policy_version),
         "flags": pa.array(flags),
         "decision": _constant("", total),
     }

@@ -48,7 +48,6 @@ class Settings(NamedTuple):
     """`spool` is the spool's directory, `retry_seconds` the longest pause between tries."""
 
     spool: Path
-    policy_version: str
     retry_seconds: float
 
 
@@ -162,7 +161,7 @@ class Loader:
         if self._names is None:
             self._names = self._insist("ClickHouse", lambda _: self._inserts.unknown_names())
         names = self._names
-        rows = segment_rows(segment, self._catalogue, names, self._settings.policy_version)
+        rows = segment_rows(segment, self._catalogue, names)
         self._report_damage(segment, path, rows.undecodable)
         started = self._first
         try:

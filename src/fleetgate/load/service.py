@@ -75,7 +75,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         if clickhouse is None:
             return
         control = opened.enter_context(_Control(config, clock))
-        settings = Settings(config.path(config.spool.directory), config.policy.version, config.load.retry_seconds)
+        settings = Settings(config.path(config.spool.directory), config.load.retry_seconds)
         loader = Loader(settings, Inserts(clickhouse, counts), catalogue(), control.apply, counts, clock, entropy, stop)
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
