@@ -21,9 +21,10 @@ MAX_EVENTS, MAX_SIGNALS, MAX_ROWS = 1_000, 256, 8_000
 MAX_AT_MS = 30 * 24 * 3600 * 1000
 MAX_NAME = 128
 MAX_TEXT_BYTES = 256
+MAX_LABEL_BYTES = 128
 _FINITE = 1.7976931348623157e308  # the largest f64: the bounds below refuse infinities, and NaN compares with neither
 
-Label = Annotated[str, Meta(max_length=128)]
+Label = Annotated[str, Meta(max_length=MAX_LABEL_BYTES)]
 At = Annotated[int, Meta(ge=-MAX_AT_MS, le=0)]
 Kind = Literal["sample", "trip_start", "trip_end", "charge_start", "charge_end", "fault", "heartbeat"]
 Number = Annotated[int, Meta(ge=1, le=2**16 - 1)]
@@ -111,14 +112,19 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def open_body(enc: int, data: bytes, numbers: Mapping[str, int]) -> Body:
     """The validated body; `numbers` maps the catalogue's paths to numbers. Raises Reject(malformed_body)."""
+    body: Body
     try:
         if enc == COLUMNS:
-            return _open_columns(data)
-        if enc == ROWS_MSGPACK:
-            return _open_rows(data, numbers)
-        return _open_json(data, numbers)
+            body = _open_columns(data)
+        elif enc == ROWS_MSGPACK:
+            body = _open_rows(data, numbers)
+        else:
+            body = _open_json(data, numbers)
     except UNDECODABLE:
         raise Reject(Reason.MALFORMED_BODY) from None
+    _check_label(body.software)
+    _check_label(body.config)
+    return body
 
 
 def count_events(enc: int, data: bytes, numbers: Mapping[str, int]) -> int:
@@ -157,8 +163,14 @@ def _check_samples(events: list[NumberedEvent] | list[Event] | list[JsonEvent]) 
             raise Reject(Reason.MALFORMED_BODY)
 
 
-def _check_texts(events: list[NumberedEvent] | list[Event] | list[JsonEvent]) -> None:
+def _check_label(label: str) -> None:
     """Lengths on the wire are bytes; msgspec counts characters."""
+    if not label.isascii() and len(label.encode()) > MAX_LABEL_BYTES:
+        raise Reject(Reason.MALFORMED_BODY)
+
+
+def _check_texts(events: list[NumberedEvent] | list[Event] | list[JsonEvent]) -> None:
+    """As for labels: bytes, not characters."""
     for event in events:
         if event.texts:
             for text in event.texts.values():
