@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fleetgate import log
 from fleetgate.errors import CheckFailed, FleetgateError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def demo(
     from fleetgate.demo import prepare, stage
 
     console = Console()
+    log.configure("demo", "error")  # what gate and fleet log stands in their own files
     directory = keep if keep is not None else Path(tempfile.mkdtemp(prefix="fleetgate-demo-"))
     plan = stage.Plan(seconds, seed, interval, kill_edge_at, kill_load_at)
     try:

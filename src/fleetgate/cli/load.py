@@ -7,11 +7,12 @@ import typer
 from fleetgate import log
 from fleetgate.cli.session import session_of
 from fleetgate.clock import clock_from_environment
-from fleetgate.load.service import serve
 
 
 def load(context: typer.Context) -> None:
     """Load the spool's sealed segments into ClickHouse."""
+    from fleetgate.load.service import serve  # ClickHouse's library takes a second: other commands do without
+
     config = session_of(context).config
     log.configure("load", config.log_level)
     serve(config, clock_from_environment(config.testing))

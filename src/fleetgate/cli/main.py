@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from fleetgate.cli import ca, config, demo, device, edge, quarantine, up
+from fleetgate.cli import ca, config, db, demo, device, edge, load, quarantine, up
 from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 
@@ -35,8 +35,10 @@ app.add_typer(ca.app, name="ca")
 app.add_typer(device.app, name="device")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(config.app, name="config")
+app.add_typer(db.app, name="db")
 app.command()(up.up)
 app.command()(edge.edge)
+app.command()(load.load)
 app.command()(demo.demo)
 
 
