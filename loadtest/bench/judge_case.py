@@ -1,0 +1,109 @@
+"""Case judge: `judge()` alone, in process, beside its floor.
+
+The floor is what nobody can leave out: the bare decode of the envelope, the HMAC over header and body, the validated
+decode of the body, of the same bytes in the same run. One event of 8 signals in each message, by number.
+"""
+
+from __future__ import annotations
+
+import gc
+import hmac
+import os
+import statistics
+import struct
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from fleetgate.catalogue import catalogue
+from fleetgate.judge import Credential, Device, Outcome, Peer, Policy, claim, judge
+from fleetgate.judge.body import NumberedRows
+from fleetgate.judge.envelope import Envelope
+from fleetgate.judge.keys import MacKeys, derive_mac_key
+
+MESSAGES = 2_000
+ROUNDS = 9
+_NOW = 1_800_000_000_000
+_CONTEXT = b"fleetgate/v1 mac\x00"
+_header = struct.Struct(">BBIIQq").pack
+_encode = msgspec.msgpack.encode
+
+
+def run() -> dict[str, float]:
+    root, digest = os.urandom(32), os.urandom(32)
+    key = derive_mac_key(root, "acme", "bench-tcu", digest)
+    policy = Policy("bench", catalogue().numbers)
+    body = _encode(["2026.44.1", "cfg-7f3a", [[-250, "sample", {n: 50.25 + n for n in range(1, 9)}, {}]]])
+    good = [_envelope(key, seq, body) for seq in range(MESSAGES)]
+    forged = [_envelope(b"x" * 32, seq, body) for seq in range(MESSAGES)]
+    garbage = [os.urandom(len(good[0])) for _ in range(MESSAGES)]
+
+    def accepted() -> float:
+        peer = _peer(root, digest)
+
+        def one(raw: bytes) -> None:
+            verdict = judge(raw, peer, _NOW, policy, peer.topic)
+            claim(verdict, peer.device)
+
+        cost = _each(one, good)
+        if judge(good[-1], peer, _NOW, policy, peer.topic).outcome is not Outcome.DUPLICATE:
+            raise RuntimeError("the benchmark's messages were not accepted")
+        return cost
+
+    peer = _peer(root, digest)
+    accepted_us, floor_us, forged_us, garbage_us = (
+        statistics.median(figures)
+        for figures in zip(
+            *[
+                (
+                    accepted(),
+                    _each(_floor(key), good),
+                    _each(lambda raw: judge(raw, peer, _NOW, policy, peer.topic), forged),
+                    _each(lambda raw: judge(raw, peer, _NOW, policy, peer.topic), garbage),
+                )
+                for _ in range(ROUNDS)
+            ],
+            strict=True,
+        )
+    )
+    return {
+        "accepted_us": accepted_us,
+        "floor_us": floor_us,
+        "ratio_to_floor": accepted_us / floor_us,
+        "forged_us": forged_us,
+        "garbage_us": garbage_us,
+    }
+
+
+def _floor(key: bytes) -> Callable[[bytes], object]:
+    decode = msgspec.msgpack.Decoder(Envelope).decode
+    decode_body = msgspec.msgpack.Decoder(NumberedRows).decode
+    keyed = hmac.new(key, _CONTEXT, "sha256")
+
+    def floor(raw: bytes) -> object:
+        e = decode(raw)
+        mac = keyed.copy()
+        mac.update(_header(e.v, e.enc, e.kid, e.epoch, e.seq, e.sent_at) + e.body)
+        return hmac.compare_digest(mac.digest()[:16], e.tag) and decode_body(e.body)
+
+    return floor
+
+
+def _each(call: Callable[[bytes], object], messages: list[bytes]) -> float:
+    """Microseconds of CPU for each message."""
+    gc.collect()
+    started = time.process_time()
+    for raw in messages:
+        call(raw)
+    return (time.process_time() - started) / len(messages) * 1e6
+
+
+def _peer(root: bytes, digest: bytes) -> Peer:
+    credential = Credential(digest, b"f" * 32, MacKeys({1: root}, "acme", "bench-tcu", digest))
+    return Peer(Device("acme", "bench-tcu", "bench"), credential, json_allowed=False)
+
+
+def _envelope(key: bytes, seq: int, body: bytes) -> bytes:
+    tag = hmac.digest(key, _CONTEXT + _header(1, 1, 1, 1, seq, _NOW) + body, "sha256")[:16]
+    return _encode([1, 1, 1, seq, _NOW, 1, body, tag])
