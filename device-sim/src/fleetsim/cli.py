@@ -6,14 +6,17 @@ What the commands do is in the modules they name.
 import asyncio
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fleetsim import fleet
+from fleetsim import attackers, fleet, roster
 from fleetsim.bundle import BundleError
 from fleetsim.clock import Clock
+from fleetsim.gate import Gate, RunError, address
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
 from fleetsim.vectors.write import write_all
@@ -25,10 +28,31 @@ app = typer.Typer(
     add_completion=False,
 )
 
-_EXPECTED = (fleet.RunError, BundleError, JournalError, LedgerError)
+_EXPECTED = (RunError, BundleError, JournalError, LedgerError)
 
 State = Annotated[Path, typer.Option(help="Directory of what the devices keep: epochs and signed messages.")]
 Seed = Annotated[int, typer.Option(help="The same seed makes the same vehicles and the same attacks.")]
+
+
+LedgerFile = Annotated[Path, typer.Option(help="SQLite file for everything sent and its verdict.")]
+Mqtt = Annotated[str, typer.Option(help="HOST:PORT of the gate's MQTT listener.")]
+Https = Annotated[str, typer.Option(help="HOST:PORT of the gate's HTTPS listener.")]
+ServerName = Annotated[str, typer.Option(help="The name in the gate's certificate.")]
+
+_clock = Clock()
+
+
+@contextmanager
+def _ledger(path: Path, seed: int, seconds: float) -> Iterator[Ledger]:
+    book = Ledger(path, _clock)
+    book.note("seed", seed)
+    book.note("seconds", seconds)
+    book.note("started_ms", _clock.now_ms())
+    try:
+        yield book
+    finally:
+        book.note("ended_ms", _clock.now_ms())
+        book.close()
 
 
 @app.callback()
@@ -42,32 +66,47 @@ def _options(
 @app.command()
 def run(
     fleet_file: Annotated[Path, typer.Argument(metavar="FLEET.json", help="Addresses, vehicles, attackers.")],
-    ledger: Annotated[Path, typer.Option(help="SQLite file for everything sent and its verdict.")],
+    ledger: LedgerFile,
     state: State,
     seconds: Annotated[float, typer.Option(help="How long messages are made.", min=0.1)] = 30.0,
     interval: Annotated[float, typer.Option(help="Seconds between two messages of a vehicle.", min=0.01)] = 0.5,
     seed: Seed = 1,
 ) -> None:
     """Run the vehicles and attackers of FLEET.json, and wait for every answer."""
-    wanted = fleet.read_fleet(fleet_file)
-    gate = fleet.Gate(
-        fleet.address(wanted.mqtt, f"{fleet_file}: mqtt"),
-        fleet.address(wanted.https, f"{fleet_file}: https"),
+    wanted = roster.read_fleet(fleet_file)
+    gate = Gate(
+        address(wanted.mqtt, f"{fleet_file}: mqtt"),
+        address(wanted.https, f"{fleet_file}: https"),
         wanted.server_name,
     )
     root = fleet_file.resolve().parent
-    bundles = fleet.read_bundles(root, wanted.vehicles)
-    clock = Clock()
-    book = Ledger(ledger, clock)
-    book.note("seed", seed)
-    book.note("seconds", seconds)
-    book.note("started_ms", clock.now_ms())
-    devices = fleet.Devices(gate, state, book, clock, seed)
-    try:
-        asyncio.run(fleet.drive(devices, bundles, seconds, interval, []))
-    finally:
-        book.note("ended_ms", clock.now_ms())
-        book.close()
+    with _ledger(ledger, seed, seconds) as book:
+        devices = fleet.Devices(gate, state, book, _clock, seed)
+        bundles = roster.read_bundles(root, wanted.vehicles)
+        stages = [roster.read_stage(root, entry, gate, book, _clock, seed, seconds) for entry in wanted.attackers]
+        asyncio.run(fleet.drive(devices, bundles, seconds, interval, stages))
+
+
+@app.command()
+def attack(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(attackers.KINDS)}.")],
+    device: Annotated[Path, typer.Option(help="Bundle of the attacking device.")],
+    ledger: LedgerFile,
+    other: Annotated[Path | None, typer.Option(help="Bundle of the victim, where the attack needs one.")] = None,
+    mqtt: Mqtt = "127.0.0.1:8883",
+    https: Https = "127.0.0.1:8443",
+    server_name: ServerName = "localhost",
+    seconds: Annotated[float, typer.Option(help="How long it may take.", min=1)] = 30.0,
+    seed: Seed = 1,
+) -> None:
+    """Run one attack, and say what the gate answered."""
+    gate = Gate(address(mqtt, "--mqtt"), address(https, "--https"), server_name)
+    with _ledger(ledger, seed, seconds) as book:
+        entry = roster.AttackerEntry(kind, str(device), str(other) if other else None)
+        stage = roster.read_stage(Path.cwd(), entry, gate, book, _clock, seed, seconds)
+        asyncio.run(fleet.attack(stage, book, _clock))
+        for answer, count in book.answers(kind):
+            typer.echo(f"{count:6d}  {answer}")
 
 
 @app.command()

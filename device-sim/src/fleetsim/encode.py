@@ -68,7 +68,7 @@ class _JsonBody(msgspec.Struct):
     events: list[_JsonEvent]
 
 
-_pack = msgspec.msgpack.Encoder().encode
+pack = msgspec.msgpack.Encoder().encode
 _dump = msgspec.json.Encoder().encode
 _unpack_rows = msgspec.msgpack.Decoder(Body).decode
 _load_rows = msgspec.json.Decoder(_JsonBody).decode
@@ -90,7 +90,7 @@ def encode_envelope(envelope: Envelope, form: Form) -> bytes:
     """The envelope as an array of eight in MessagePack, or as an object with base64 in JSON."""
     if form == "json":
         return _dump(envelope)
-    return _pack(msgspec.structs.astuple(envelope))
+    return pack(msgspec.structs.astuple(envelope))
 
 
 def decode_envelope(raw: bytes) -> Envelope:
@@ -100,10 +100,19 @@ def decode_envelope(raw: bytes) -> Envelope:
     return _load_envelope(raw)
 
 
+def batch(envelopes: Sequence[bytes], form: Form) -> bytes:
+    """An HTTPS request's body: one envelope as it is, several as an array."""
+    if len(envelopes) == 1:
+        return envelopes[0]
+    if form == "json":
+        return b"[" + b",".join(envelopes) + b"]"
+    return pack(envelopes)
+
+
 def encode_body(enc: int, body: Body) -> bytes:
     """Body bytes in encoding `enc` (1 to 3). Raises ValueError for what the encoding cannot express."""
     if enc == ROWS_MSGPACK:
-        return _pack(body)
+        return pack(body)
     if enc == ROWS_JSON:
         return _dump(_json_rows(body))
     if enc == COLUMNS:
@@ -153,7 +162,7 @@ def _encode_columns(body: Body) -> bytes:
     }
     n = len(body.events)
     at = struct.pack(f"<{n}i", *(event.at for event in body.events))
-    return _pack((body.software, body.config, kinds.pop(), n, at, columns))
+    return pack((body.software, body.config, kinds.pop(), n, at, columns))
 
 
 def pack_column(values: Sequence[float]) -> tuple[int, bytes]:

@@ -5,22 +5,19 @@ Devices are driven by their agents, attackers by `attackers`; this starts them, 
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
+from fleetsim import attackers, vehicles
 from fleetsim import clock as clocks
-from fleetsim import vehicles
 from fleetsim.agent import Agent
-from fleetsim.bundle import Bundle, read_bundle, tls_context
+from fleetsim.bundle import Bundle, tls_context
 from fleetsim.clock import Clock
 from fleetsim.commits import Committer, commit_every
 from fleetsim.core import DeviceCore
 from fleetsim.encode import Form
+from fleetsim.gate import Gate, RunError
 from fleetsim.https_agent import HttpsAgent
 from fleetsim.journal import Journal
 from fleetsim.ledger import HonestBook, Ledger
@@ -32,55 +29,6 @@ DRAIN_S = 30.0
 LEDGER_PAUSE_S, JOURNAL_PAUSE_S = 0.1, 0.01
 # One vehicle in five speaks HTTPS, and one of three of those writes its envelopes in JSON.
 HTTPS_EVERY, JSON_EVERY = 5, 3
-
-
-class RunError(Exception):
-    """A run that cannot start or did not go well; the text says what to do."""
-
-
-class AttackerEntry(msgspec.Struct, forbid_unknown_fields=True):
-    """One attacker of a fleet file; `other` is the victim's bundle, for the kinds that need one."""
-
-    kind: str
-    device: str
-    other: str | None = None
-
-
-class FleetFile(msgspec.Struct, forbid_unknown_fields=True):
-    """FLEET.json; bundle directories are relative to the file."""
-
-    mqtt: str
-    https: str
-    vehicles: list[str]
-    server_name: str = "localhost"
-    attackers: list[AttackerEntry] = []
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Where the gate listens, and the name its certificate must have."""
-
-    mqtt: tuple[str, int]
-    https: tuple[str, int]
-    server_name: str
-
-
-def read_fleet(path: Path) -> FleetFile:
-    """Read FLEET.json. Raises RunError that names file and field."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=FleetFile)
-    except OSError as error:
-        raise RunError(f"{path}: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
-        raise RunError(f"{path}: {error}") from None
-
-
-def address(text: str, what: str) -> tuple[str, int]:
-    """'host:port' as a pair. Raises RunError that names `what`."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise RunError(f"{what}: {text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 class Devices:
@@ -142,7 +90,7 @@ async def drive(
     bundles: Sequence[Bundle],
     seconds: float,
     interval_s: float,
-    attacks: Sequence[Coroutine[Any, Any, None]],
+    attacks: Sequence[attackers.Stage],
 ) -> None:
     """Run vehicles and attackers for `seconds`, then wait for the answers.
 
@@ -153,7 +101,7 @@ async def drive(
     fleet = Fleet(len(agents), physics, clocks.stream(devices.seed, "traffic"))
     async with committing(devices) as group:
         running = [group.create_task(agent.run()) for agent in agents]
-        running += [group.create_task(attack) for attack in attacks]
+        running += [group.create_task(attackers.run(stage)) for stage in attacks]
         await _make_messages(fleet, agents, devices.clock, seconds, interval_s)
         await finish(agents, running)
     require_answers(agents)
@@ -162,6 +110,15 @@ async def drive(
 def _first(group: ExceptionGroup[Exception]) -> Exception:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, ExceptionGroup) else first
+
+
+async def attack(stage: attackers.Stage, ledger: Ledger, clock: Clock) -> None:
+    """Run one attack by itself."""
+    commits = asyncio.create_task(commit_every(ledger.commit, clock, LEDGER_PAUSE_S))
+    try:
+        await attackers.run(stage)
+    finally:
+        commits.cancel()
 
 
 async def finish(agents: Sequence[Agent], running: Sequence[asyncio.Task[None]]) -> None:
@@ -204,8 +161,3 @@ def _agent(devices: Devices, index: int, bundle: Bundle, interval_s: float) -> A
         return devices.mqtt(bundle)
     form: Form = "json" if index // HTTPS_EVERY % JSON_EVERY == 1 else "msgpack"
     return devices.https(bundle, form, linger_s=3 * interval_s)
-
-
-def read_bundles(root: Path, names: Sequence[str]) -> list[Bundle]:
-    """The bundles of a fleet file. Raises BundleError."""
-    return [read_bundle(root / name) for name in names]

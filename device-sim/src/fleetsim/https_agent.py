@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import msgspec
 
+from fleetsim import encode
 from fleetsim.agent import Agent, log
-from fleetsim.answers import HTTP_ITEMS, HTTP_LATER, HTTP_SPLIT, from_item
+from fleetsim.answers import ACCEPTED, DUPLICATE, HTTP_ITEMS, HTTP_LATER, HTTP_SPLIT, Answer, from_item
 from fleetsim.clock import Clock
 from fleetsim.commits import Committer
 from fleetsim.core import DeviceCore
@@ -29,8 +30,6 @@ MAX_REQUEST_BYTES = 1024 * 1024
 FULL_BATCH_BYTES = 950_000
 # `Date` has whole seconds: its middle is the best guess, and it says nothing about less than that.
 DATE_MIDDLE_MS, DATE_TOLERANCE_MS = 500, 2_000
-
-_Items = list[dict[str, Any]]
 
 
 class HttpsAgent(Agent):
@@ -87,7 +86,7 @@ class HttpsAgent(Agent):
         return batch
 
     async def _post(self, client: httpx.AsyncClient, batch: list[Entry]) -> None:
-        content = _batch_bytes([entry.raw for entry in batch], self._form)
+        content = encode.batch([entry.raw for entry in batch], self._form)
         headers = {"Content-Type": CONTENT_TYPES[self._form]}
         response = await client.post(self._url, content=content, headers=headers)
         self._hear_time(response)
@@ -102,13 +101,11 @@ class HttpsAgent(Agent):
             raise _NotAnAnswerError(f"HTTP {response.status_code}")
 
     def _read_items(self, batch: list[Entry], content: bytes) -> None:
-        decode = msgspec.json.decode if self._form == "json" else msgspec.msgpack.decode
-        items: _Items = decode(content, type=_Items)
-        if len(items) != len(batch):
-            raise _NotAnAnswerError(f"{len(items)} results for {len(batch)} envelopes")
-        for entry, item in zip(batch, items, strict=True):
-            answer = from_item(item)
-            if item.get("status") == "rejected":
+        answers = read_items(content, self._form)
+        if len(answers) != len(batch):
+            raise _NotAnAnswerError(f"{len(answers)} results for {len(batch)} envelopes")
+        for entry, answer in zip(batch, answers, strict=True):
+            if answer.label not in (ACCEPTED, DUPLICATE):
                 log.info("%s: message %s answered %s", self.core.bundle.name, entry.key, answer.label)
             self.core.answered(entry.key, answer)
 
@@ -120,16 +117,15 @@ class HttpsAgent(Agent):
         self.core.told_time(date.timestamp() * 1000 + DATE_MIDDLE_MS, DATE_TOLERANCE_MS)
 
 
+def read_items(content: bytes, form: Form) -> list[Answer]:
+    """The results of a 202, in the request's form. Raises msgspec.MsgspecError."""
+    decode = msgspec.json.decode if form == "json" else msgspec.msgpack.decode
+    items: list[dict[str, Any]] = decode(content, type=list[dict[str, Any]])
+    return [from_item(item) for item in items]
+
+
 class _NotAnAnswerError(Exception):
     """A response that leaves open what the gate stored: the same bytes go out again."""
-
-
-def _batch_bytes(envelopes: list[bytes], form: Form) -> bytes:
-    if len(envelopes) == 1:
-        return envelopes[0]
-    if form == "json":
-        return b"[" + b",".join(envelopes) + b"]"
-    return msgspec.msgpack.encode(envelopes)
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:

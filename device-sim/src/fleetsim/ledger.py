@@ -132,6 +132,13 @@ class Ledger:
         ).fetchone()
         return None if row[0] is None else int(row[0])
 
+    def answers(self, kind: str) -> list[tuple[str, int]]:
+        """What the gate said to the messages and connections of a kind, and how often."""
+        self.commit()
+        query = """SELECT coalesce(answer, 'no answer'), count(*) FROM messages WHERE kind = ?1 GROUP BY 1
+            UNION ALL SELECT 'connection: ' || answer, count(*) FROM attempts WHERE kind = ?1 GROUP BY 1"""
+        return [(str(answer), int(count)) for answer, count in self._db.execute(query, (kind,))]
+
     def commit(self) -> None:
         """Make what was written so far visible to readers. Raises sqlite3.Error."""
         with self._lock:
