@@ -17,7 +17,7 @@ _log = log.get("accept.admission")
 
 
 class Room:
-    """Whether the gate can store: space in the spool and on its disk, and not draining.
+    """Whether the gate can store: space in the spool and on its disk, a clock to trust, and not draining.
 
     While it is closed the edge reads nothing from its vehicles, answers HTTP 503 and reports not ready; `why` says so.
     """
@@ -33,8 +33,8 @@ class Room:
     def open(self) -> bool:
         return not self.why
 
-    def look(self) -> None:
-        """Looks at the disk again; once a second is enough, the floor is above two segments."""
+    def look(self, doubt: str) -> None:
+        """Looks at the disk again; once a second is enough, the floor is above two segments. `doubt` is the clock's."""
         self.free_bytes = self._spool.free_bytes()
         if self.why == "draining":
             return
@@ -43,7 +43,7 @@ class Room:
         elif self._spool.writer.total_bytes > self._settings.max_bytes:
             self._set("the spool has reached spool.max_bytes")
         else:
-            self._set("")
+            self._set(doubt)
 
     def drain(self) -> None:
         self._set("draining")
@@ -58,21 +58,21 @@ class Room:
 
 
 class Bucket:
-    """Messages a device may still send: `burst` at once, refilled at `rate` a second.
+    """Messages a device may still send: `burst` at once, refilled at `rate` a second; `used_at` is the last use.
 
     A request passes while the bucket is above zero and may overdraw it, so that a batch is never cut in half.
     """
 
-    __slots__ = ("_at", "_tokens")
+    __slots__ = ("_tokens", "used_at")
 
     def __init__(self, burst: float, now: float) -> None:
         self._tokens = burst
-        self._at = now
+        self.used_at = now
 
     def take(self, count: int, now: float, rate: float, burst: float) -> float:
         """0.0 when the messages may pass, else the seconds until the bucket is above zero again. `now` in seconds."""
-        tokens = min(burst, self._tokens + (now - self._at) * rate)
-        self._at = now
+        tokens = min(burst, self._tokens + (now - self.used_at) * rate)
+        self.used_at = now
         if tokens <= 0:
             self._tokens = tokens
             return max(0.001, (1.0 - tokens) / rate)

@@ -24,6 +24,7 @@ from fleetgate.accept.intake import Intake
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.recovery import recover
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.timekeeping import Timekeeper
 from fleetgate.accept.tls import server_context
 from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
@@ -63,13 +64,14 @@ class Edge:
         self.registry = Registry(
             self._store, self._denials, self.spool.checkpoint, self.fleet, clock, config.edge.control_grace_seconds
         )
+        self._timekeeper = Timekeeper(clock)
         self.room = Room(self.spool, config.spool)
         self.intake = Intake(self.spool.writer, self.fleet, self._policy, config.policy, self.counts, clock)
         self.registry_of_metrics.register(EdgeCollector(self))
 
     async def run(self) -> None:
         await self._recover()
-        self.room.look()
+        self.room.look("")
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
         loop = SocketLoop(
@@ -149,7 +151,7 @@ class Edge:
                 checkpoint_due = self._clock.monotonic() + settings.checkpoint_seconds
             if now_s >= look_due:
                 look_due = now_s + 1
-                self.room.look()
+                self.room.look(self._timekeeper.doubt(self.fleet.all()))
                 spool.delete_loaded()
                 self._note_control()
 

@@ -6,6 +6,7 @@ forgotten again when it is idle and the checkpoint holds all of it. Who may conn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,12 @@ Key = tuple[str, str]
 
 
 class KnownDevice:
-    """A device in memory. `session` is its live MQTT session; `denied` a refusal that this edge remembers."""
+    """A device in memory. `session` is its live MQTT session; `denied` a refusal that this edge remembers.
 
-    __slots__ = ("bucket", "credentials", "denied", "device", "idle_since", "record", "session", "standing")
+    `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went, both monotonic seconds.
+    """
+
+    __slots__ = ("ahead_at", "bucket", "credentials", "denied", "device", "idle_since", "record", "session", "standing")
 
     def __init__(self, record: DeviceRecord, standing: Standing, bucket: Bucket) -> None:
         self.record = record
@@ -53,6 +57,7 @@ class KnownDevice:
         self.bucket = bucket
         self.denied: Reason | None = None
         self.session: Session | None = None
+        self.ahead_at = -math.inf
         self.idle_since = 0.0
 
     @property

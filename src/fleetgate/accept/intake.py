@@ -18,7 +18,7 @@ from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.records import DeviceState
-from fleetgate.judge import Outcome, Policy, Reason, Verdict, claim, judge
+from fleetgate.judge import Flag, Outcome, Policy, Reason, Verdict, claim, judge
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.writer import Sender, Writer
 
@@ -94,6 +94,8 @@ class Intake:
             self.counts.bytes += len(raw)
         elif verdict.reason is not None:
             self._refuse(caller, verdict, verdict.reason, now)
+        if verdict.flags & Flag.CLOCK_SKEW or verdict.reason is Reason.CLOCK_AHEAD:
+            caller.known.ahead_at = self._clock.monotonic()
         self.counts.outcomes[caller.transport][outcome] += 1
         self._pending += 1
         return verdict
