@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fleetgate.load import statement
-from fleetgate.load.clickhouse import EmbeddedClickHouse
+from fleetgate.load.clickhouse import EmbeddedClickHouse, insert_data
 
 READER_SETTINGS = {
     "max_execution_time": "60",
@@ -83,7 +83,7 @@ def answer(engine: EmbeddedClickHouse, request: bytes, parameters: Mapping[str, 
     """Runs `request` (statement, then data) on a handle, and so with settings, of its own. Raises Failed."""
     insert = statement.split_insert(request) if writer else None
     try:
-        sql = request.decode() if insert is None else insert.statement
+        sql = request.decode() if insert is None else insert.target
     except UnicodeDecodeError:
         raise Failed(62, "Code: 62. DB::Exception: Syntax error: the query is not UTF-8. (SYNTAX_ERROR)") from None
     if not sql.strip():
@@ -141,11 +141,8 @@ def _query(handle: Any, sql: str, parameters: Mapping[str, str]) -> Answer:
 
 
 def _insert(handle: Any, insert: statement.Insert) -> Answer:
-    with handle.send_insert(insert.statement, insert.input_format) as stream:
-        stream.append(insert.data)
-        result = stream.finish()
-    written = {"written_rows": str(result.rows_written), "written_bytes": str(result.bytes_written)}
-    return Answer(b"", {"X-ClickHouse-Summary": json.dumps(written)})
+    rows = insert_data(handle, insert.target, insert.settings, insert.input_format, insert.data)
+    return Answer(b"", {"X-ClickHouse-Summary": json.dumps({"written_rows": str(rows)})})
 
 
 def _failed(message: str) -> Failed:

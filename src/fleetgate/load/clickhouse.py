@@ -102,8 +102,7 @@ def failure(message: str) -> ClickHouseAway | Refused:
 class EmbeddedClickHouse:
     """chdb on a directory that this process owns. One handle writes, under one lock; readers open their own.
 
-    Measured (chdb 26.9): its own streaming insert takes Arrow from memory; clickhouse-connect's chdb client would
-    write each block to a temporary file first.
+    Not through clickhouse-connect's chdb client, which writes each block to a temporary file on disk first.
     """
 
     def __init__(self, directory: Path, database: str) -> None:
@@ -136,13 +135,13 @@ class EmbeddedClickHouse:
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         settings = ", ".join(f"{name} = {value}" for name, value in INSERT_SETTINGS.items())
-        sql = f"INSERT INTO {table} ({_columns(rows)}) SETTINGS {settings}, insert_deduplication_token = '{token}'"
+        clause = f" SETTINGS {settings}, insert_deduplication_token = '{token}'"
         with self._lock:
             try:
-                with self._handle.send_insert(sql, "ArrowStream") as insert:
-                    insert.append(_arrow_stream(rows))
-                    insert.finish()
-            except RuntimeError as error:
+                insert_data(
+                    self._handle, f"INSERT INTO {table} ({_columns(rows)})", clause, "ArrowStream", _arrow_stream(rows)
+                )
+            except (RuntimeError, chdb.ChdbError) as error:
                 raise failure(str(error)) from None
 
     def close(self) -> None:
@@ -153,9 +152,7 @@ class EmbeddedClickHouse:
         with self._lock:
             try:
                 result = self._handle.query(sql, "TabSeparated", params={k: str(v) for k, v in parameters.items()})
-            except RuntimeError as error:  # chdb's errors are RuntimeErrors or ChdbErrors, which differ by version
-                raise failure(str(error)) from None
-            except chdb.ChdbError as error:
+            except (RuntimeError, chdb.ChdbError) as error:  # which of the two differs by version
                 raise failure(str(error)) from None
             return bytes(result.bytes() or b"")
 
@@ -194,8 +191,8 @@ class ServerClickHouse:
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
-        names = rows.column_names
-        self._call("raw_insert", table, names, _arrow_stream(rows), settings=settings, fmt="ArrowStream")
+        data = bytes(_arrow_stream(rows))
+        self._call("raw_insert", table, rows.column_names, data, settings=settings, fmt="ArrowStream")
 
     def close(self) -> None:
         if self._client is not None:
@@ -218,6 +215,21 @@ class ServerClickHouse:
         return client
 
 
+def insert_data(handle: Any, target: str, settings: str, input_format: str, data: bytes | memoryview) -> int:
+    """Inserts `data` through a chdb handle and returns the rows read; `target` is INSERT INTO …, `settings` a clause.
+
+    The data stands in memory under a file's name. chdb's own streaming insert (`send_insert`, chdb 4.4) cannot be used:
+    it reports success for rows that were refused, and an insert inside the statement's text is cut at 1 MiB.
+    """
+    descriptor = os.memfd_create("insert", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        infile = f"FROM INFILE '/proc/self/fd/{descriptor}'"
+        result = handle.query(f"{target} {infile}{settings} FORMAT {input_format}", "TabSeparated")
+    return int(result.rows_read())
+
+
 def _owned_elsewhere(directory: Path) -> bool:
     """Asks ClickHouse's own lock. Trying to open chdb instead would work too, but prints a stack trace each time."""
     try:
@@ -237,11 +249,11 @@ def _columns(rows: pa.Table) -> str:
     return ", ".join(rows.column_names)
 
 
-def _arrow_stream(rows: pa.Table) -> bytes:
+def _arrow_stream(rows: pa.Table) -> memoryview:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
-    return bytes(sink.getvalue().to_pybytes())
+    return memoryview(sink.getvalue())
 
 
 _decode_row = msgspec.json.Decoder(list[Any]).decode

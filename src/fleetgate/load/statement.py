@@ -30,7 +30,10 @@ _TOKEN = re.compile(
     r"|(?P<end>;\s*\Z)",
     re.DOTALL,
 )
-_INSERT = re.compile(rb"\s*(INSERT\s+INTO\b(?:[^'`\"]|'[^']*'|`[^`]*`|\"[^\"]*\")*?)\sFORMAT\s+(\w+)[ \t\r]*\n?", re.I)
+_NOT_QUOTED = rb"(?:[^'`\"]|'[^']*'|`[^`]*`|\"[^\"]*\")*?"
+_INSERT = re.compile(
+    rb"\s*(INSERT\s+INTO\b" + _NOT_QUOTED + rb")(\sSETTINGS\b" + _NOT_QUOTED + rb")?\sFORMAT\s+(\w+)[ \t\r]*\n?", re.I
+)
 _TRAILING_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]+|\()", re.DOTALL)
 
@@ -40,9 +43,10 @@ class NotAllowed(Exception):
 
 
 class Insert(NamedTuple):
-    """`INSERT INTO … FORMAT name` taken apart: the statement without its format, the format, the data behind it."""
+    """`INSERT INTO … SETTINGS … FORMAT name` taken apart: up to the settings, these, the format, the data behind it."""
 
-    statement: str
+    target: str
+    settings: str
     input_format: str
     data: bytes
 
@@ -78,7 +82,8 @@ def split_insert(sql: bytes) -> Insert | None:
     match = _INSERT.match(sql)
     if match is None:
         return None
-    return Insert(match.group(1).decode(), match.group(2).decode(), sql[match.end() :])
+    target, settings, input_format = (part.decode() for part in match.groups(default=b""))
+    return Insert(target, settings, input_format, sql[match.end() :])
 
 
 def gives_rows(sql: str) -> bool:

@@ -1,0 +1,100 @@
+"""One embedded ClickHouse for all of these tests (it starts slowly, and a process can own only one directory), with its
+HTTP interface. Each test has a spool, and so rows, of its own. With CLICKHOUSE_URL set, a real server is used instead.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.segments import SpoolOnDisk
+
+from fleetgate.catalogue import catalogue
+from fleetgate.clock import SystemClock
+from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
+from fleetgate.load.counts import Counts
+from fleetgate.load.inserts import Inserts
+from fleetgate.load.loader import Loader, Settings
+from fleetgate.load.migrations import migrate
+from fleetgate.load.owner import Owner
+from fleetgate.spool.format import TransitionRecord
+
+DATABASE = "fleetgate_test"
+READER, WRITER = "a reader's token", "a writer's token"
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedClickHouse]:
+    embedded = EmbeddedClickHouse(tmp_path_factory.mktemp("clickhouse"), DATABASE)
+    migrate(embedded, catalogue(), 7)
+    yield embedded
+    embedded.close()
+
+
+@pytest.fixture(scope="session")
+def owner(engine: EmbeddedClickHouse) -> Iterator[Owner]:
+    served = Owner(engine, "127.0.0.1:0", READER, WRITER)
+    yield served
+    served.close()
+
+
+@pytest.fixture(scope="session", params=["embedded", "http"])
+def clickhouse(request: pytest.FixtureRequest) -> Iterator[ClickHouse]:
+    """What the loader inserts into: chdb itself, and the same through HTTP as it would be a server."""
+    if request.param == "embedded":
+        yield request.getfixturevalue("engine")
+        return
+    url = os.environ.get("CLICKHOUSE_URL")
+    if url is None:
+        server = ServerClickHouse(request.getfixturevalue("owner").url, DATABASE, "default", WRITER)
+    else:
+        server = ServerClickHouse(url, DATABASE, "default", os.environ.get("CLICKHOUSE_PASSWORD", ""))
+    migrate(server, catalogue(), 7)
+    yield server
+    server.close()
+
+
+class Bench:
+    """A spool, a loader on it, and what it handed to control."""
+
+    def __init__(self, directory: Path, name: str, clickhouse: ClickHouse) -> None:
+        self.spool = SpoolOnDisk(directory / "spool", name)
+        self.clickhouse = clickhouse
+        self.transitions: list[tuple[int, str]] = []
+        self.stop = threading.Event()
+        self.loader = self.restart()
+
+    def restart(self, clickhouse: ClickHouse | None = None) -> Loader:
+        """A loader as a new process has it: nothing in memory, the cursor on disk."""
+        counts = Counts(CollectorRegistry())
+        settings = Settings(self.spool.directory, retry_seconds=0.05)
+        inserts = Inserts(clickhouse or self.clickhouse, counts)
+        self.loader = Loader(settings, inserts, catalogue(), self._note, counts, SystemClock(), os.urandom, self.stop)
+        return self.loader
+
+    def _note(self, _spool: str, segment: int, _offset: int, record: TransitionRecord) -> str:
+        self.transitions.append((segment, record.device_id))
+        return "applied"
+
+    def vehicle(self, name: str) -> str:
+        """A vehicle that no other test has."""
+        return f"{self.spool.identity.hex()[:8]}-{name}"
+
+    def count(self, table: str) -> int:
+        """The rows of this bench's spool."""
+        sql = f"SELECT count() FROM {table} WHERE spool = {{spool:String}}"
+        [[found]] = self.clickhouse.rows(sql, {"spool": self.spool.identity.hex()})
+        return int(found)
+
+    def load_all(self) -> None:
+        while self.loader.step():
+            pass
+
+
+@pytest.fixture
+def bench(tmp_path: Path, request: pytest.FixtureRequest, clickhouse: ClickHouse) -> Bench:
+    return Bench(tmp_path, request.node.nodeid, clickhouse)

@@ -1,0 +1,286 @@
+"""A segment's rows are in ClickHouse exactly once, whatever is repeated, lost or refused on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tests.segments import DAY_MS, RECEIVED_AT, peer, rows_body, sample
+
+from fleetgate.errors import ClickHouseAway
+from fleetgate.load import inserts
+from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
+
+
+class Flaky:
+    """The real ClickHouse behind a network that breaks: before an insert arrives, or after it was done."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
+        self.breaks: dict[str, str] = {}  # table -> "before" or "after"
+        self.on_break: Callable[[], None] = lambda: None
+
+    def insert(self, table: str, rows: pa.Table, token: str) -> None:
+        when = self.breaks.pop(table, None)
+        if when != "before":
+            self._clickhouse.insert(table, rows, token)
+        if when is not None:
+            self.on_break()
+            raise ClickHouseAway("the connection broke")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clickhouse, name)
+
+
+class Killed(BaseException):
+    """Stands for the end of a process at one point of the loop."""
+
+
+def fill(bench: Any, vehicle: str) -> None:
+    """A segment with three events of one vehicle, on two days, one of them held."""
+    sender = peer(bench.vehicle(vehicle))
+    bench.spool.message(rows_body(sample(-1000, s1=50.0), sample(0, s1=60.0)), sender=sender)
+    bench.spool.message(rows_body(sample(0, s1=70.0)), sender=sender, received_at=RECEIVED_AT + DAY_MS)
+    bench.spool.message(rows_body(sample(0, s1=99.0)), sender=sender, outcome=2)
+    bench.spool.writer.rejection(bench.spool.sender(sender), "bad_mac", 4, RECEIVED_AT, RECEIVED_AT, [])
+    bench.spool.seal()
+
+
+def state(bench: Any, vehicle: str) -> dict[str, Any]:
+    """Rows by table, and the rollups of the vehicle."""
+    tables = ("events", "held_events", "rejections", "raw_messages", "segments")
+    rollup = bench.clickhouse.rows(
+        "SELECT sum(readings), sum(total) FROM signal_minute WHERE vehicle_id = {v:String}",
+        {"v": bench.vehicle(vehicle)},
+    )
+    return {table: bench.count(table) for table in tables} | {"rollup": rollup}
+
+
+ONCE = {"events": 3, "held_events": 1, "rejections": 1, "raw_messages": 3, "segments": 1, "rollup": [[3, 180]]}
+
+
+def test_a_segment_is_loaded_with_all_it_holds(bench: Any) -> None:
+    """Events, held events, refusals, signed bytes and rollups are there, and the cursor stands on the segment."""
+    fill(bench, "once")
+    bench.load_all()
+    assert state(bench, "once") == ONCE
+    cursor = read_cursor(bench.spool.directory)
+    assert cursor is not None
+    assert cursor.segment == 1
+
+
+def test_the_same_segment_again_changes_nothing(bench: Any) -> None:
+    """With the cursor lost, all segments are offered again: neither rows nor rollups grow."""
+    fill(bench, "again")
+    bench.load_all()
+    (bench.spool.directory / "cursor.json").unlink()
+    bench.restart()
+    bench.load_all()
+    assert state(bench, "again") == ONCE
+    cursor = read_cursor(bench.spool.directory)
+    assert cursor is not None
+    assert cursor.segment == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("table", ["events", "held_events", "rejections", "raw_messages", "segments"])
+def test_a_crash_at_any_insert_is_repaired_by_the_next_start(bench: Any, table: str, when: str) -> None:
+    """The process ends before or after any insert; its successor completes the segment, once."""
+    vehicle = f"crash-{table}-{when}"
+    fill(bench, vehicle)
+    flaky = Flaky(bench.clickhouse)
+    flaky.breaks[table] = when
+
+    def die() -> None:
+        raise Killed
+
+    flaky.on_break = die
+    with pytest.raises(Killed):
+        bench.restart(flaky).step()
+    assert read_cursor(bench.spool.directory) is None
+    bench.restart()
+    bench.load_all()
+    assert state(bench, vehicle) == ONCE
+
+
+def test_an_answer_that_got_lost_is_asked_for_again(bench: Any) -> None:
+    """ClickHouse did the insert and the connection broke: the same token goes again, and counts once."""
+    fill(bench, "lost-answer")
+    flaky = Flaky(bench.clickhouse)
+    flaky.breaks = dict.fromkeys(("events", "raw_messages", "segments"), "after")
+    bench.restart(flaky)
+    bench.load_all()
+    assert state(bench, "lost-answer") == ONCE
+
+
+def test_behind_the_window_rows_are_counted_instead(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When so much was loaded in between that ClickHouse has forgotten the token, what is there is left alone."""
+    fill(bench, "old")
+    flaky = Flaky(bench.clickhouse)
+    flaky.breaks["raw_messages"] = "after"
+    flaky.on_break = lambda: _forget_tokens(bench)
+    monkeypatch.setattr(inserts, "WINDOW_SEGMENTS", -1)
+    bench.restart(flaky)
+    bench.load_all()
+    assert state(bench, "old") == ONCE
+
+
+def _forget_tokens(bench: Any) -> None:
+    """Empties the windows, as thousands of other inserts would."""
+    for table in ("events", "held_events", "rejections", "raw_messages"):
+        for size in (0, 10_000):
+            bench.clickhouse.command(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {size}")
+
+
+def test_transitions_do_not_wait_for_clickhouse(bench: Any) -> None:
+    """While ClickHouse is away, devices put into quarantine in this and in later segments are known to control."""
+    bench.spool.message(rows_body(sample(0, s1=1.0)))
+    bench.spool.transition("first")
+    bench.spool.seal()
+    bench.spool.transition("second")
+    bench.spool.seal()
+    flaky = Flaky(bench.clickhouse)
+    flaky.breaks["events"] = "before"
+    seen: list[list[tuple[int, str]]] = []
+    bench.restart(flaky)
+    bench.loader._stop = Waits(lambda: seen.append(list(bench.transitions)))
+    bench.loader.step()
+    assert seen == [[(1, "first"), (2, "second")]]
+
+
+class Waits:
+    """A stop event that is never set and says when the loader pauses."""
+
+    def __init__(self, paused: Any) -> None:
+        self._paused = paused
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, _seconds: float) -> bool:
+        self._paused()
+        return False
+
+
+def test_a_refused_segment_does_not_block_the_next(bench: Any) -> None:
+    """Rows that ClickHouse will never take are set aside with its words, and the segment behind them is loaded."""
+    clickhouse = bench.clickhouse
+    clickhouse.command("ALTER TABLE events ADD CONSTRAINT no_poison CHECK vehicle_id NOT LIKE '%poison'")
+    try:
+        fill(bench, "poison")
+        fill(bench, "healthy")
+        bench.load_all()
+    finally:
+        clickhouse.command("ALTER TABLE events DROP CONSTRAINT no_poison")
+    parked = bench.spool.directory / "parked"
+    error = json.loads((parked / f"{1:020d}.error.json").read_text())
+    assert (error["why"], error["code"]) == ("refused", 469)
+    assert (parked / f"{1:020d}.seg").exists()
+    assert (bench.count("segments"), bench.count("events")) == (1, 3)
+
+
+def test_a_damaged_record_costs_itself_and_is_kept_aside(bench: Any) -> None:
+    """With one byte flipped, the other messages are loaded and the damaged file is parked."""
+    raw = bench.spool.message(rows_body(sample(0, s1=1.0)))
+    bench.spool.message(rows_body(sample(0, s1=2.0)))
+    path = bench.spool.seal()
+    data = bytearray(path.read_bytes())
+    data[data.index(raw) + 20] ^= 1
+    path.write_bytes(data)
+    bench.load_all()
+    assert bench.count("events") == 1
+    error = json.loads((bench.spool.directory / "parked" / f"{path.stem}.error.json").read_text())
+    assert error["why"] == "damaged"
+
+
+def test_a_file_that_is_no_segment_is_parked(bench: Any) -> None:
+    """Without a readable header there is nothing to load: the file is set aside and its number passed."""
+    fill(bench, "unreadable")
+    path = bench.spool.directory / "segments" / f"{1:020d}.seg"
+    path.write_bytes(b"nonsense")
+    fill(bench, "behind-it")
+    bench.load_all()
+    assert bench.count("segments") == 1
+    assert (bench.spool.directory / "parked" / path.name).read_bytes() == b"nonsense"
+
+
+def test_a_changed_segment_is_not_loaded_over_the_old_one(bench: Any) -> None:
+    """A file that has another content than when it was loaded is evidence, not data."""
+    fill(bench, "changed")
+    bench.load_all()
+    (bench.spool.directory / "cursor.json").unlink()
+    path = bench.spool.directory / "segments" / f"{1:020d}.seg"
+    path.write_bytes(path.read_bytes() + b"more")
+    bench.restart()
+    bench.load_all()
+    assert state(bench, "changed") == ONCE
+    assert (bench.spool.directory / "parked" / path.name).exists()
+
+
+def test_a_cursor_ahead_of_all_segments_waits(bench: Any) -> None:
+    """Nothing behind the cursor is loaded again, and nothing is invented."""
+    fill(bench, "ahead")
+    write_cursor(bench.spool.directory, Cursor(bench.spool.identity.hex(), 9, "00"))
+    assert bench.loader.step() is False
+    assert bench.count("segments") == 0
+
+
+def test_the_cursor_of_another_spool_does_not_hide_this_one(bench: Any) -> None:
+    """On a replaced disk numbers start again: a cursor that names another spool counts for nothing."""
+    fill(bench, "replaced")
+    write_cursor(bench.spool.directory, Cursor("00" * 16, 9, "00"))
+    bench.load_all()
+    assert state(bench, "replaced") == ONCE
+
+
+def test_segments_form_a_chain(bench: Any) -> None:
+    """Each row of `segments` names the digest of the segment before it."""
+    fill(bench, "chain-1")
+    fill(bench, "chain-2")
+    bench.load_all()
+    first, second = bench.clickhouse.rows(
+        "SELECT sha256, previous_sha256 FROM segments WHERE spool = {spool:String} ORDER BY segment",
+        {"spool": bench.spool.identity.hex()},
+    )
+    assert (first[1], second[1]) == ("", first[0])
+
+
+def test_readings_and_latest_show_what_was_sent(bench: Any) -> None:
+    """The views give each reading its path, unit, value and provenance; implausible ones never become the latest."""
+    bench.spool.message(
+        rows_body(sample(-2000, s1=50.0), sample(-1000, s1=9999.0)), sender=peer(bench.vehicle("viewed"))
+    )
+    bench.spool.seal()
+    bench.load_all()
+    found = bench.clickhouse.rows(
+        "SELECT path, unit, value, plausible, event_index, seq, segment, policy_version FROM readings "
+        "WHERE vehicle_id = {v:String} ORDER BY event_index",
+        {"v": bench.vehicle("viewed")},
+    )
+    assert found == [
+        ["Vehicle.Speed", "km/h", 50, 1, 0, 0, 1, "p-1"],
+        ["Vehicle.Speed", "km/h", 9999, 0, 1, 0, 1, "p-1"],
+    ]
+    latest = "SELECT path, value FROM latest WHERE vehicle_id = {v:String}"
+    assert bench.clickhouse.rows(latest, {"v": bench.vehicle("viewed")}) == [["Vehicle.Speed", 50]]
+
+
+def test_unknown_names_survive_a_restart(bench: Any, tmp_path: Path) -> None:
+    """A tenant's kept names are read back at start, so that restarts do not give it 64 more."""
+    tenant = f"t{tmp_path.name.lower()}"
+    for prefix in ("a", "b"):
+        names = {f"{prefix}{number}": 1.0 for number in range(40)}
+        bench.spool.message(rows_body([0, "sample", names, {}]), sender=peer(tenant=tenant))
+        bench.spool.seal()
+        bench.restart()
+        bench.load_all()
+    [[kept, dropped]] = bench.clickhouse.rows(
+        "SELECT sum(length(unknown_values)), sum(unknown_dropped) FROM events WHERE spool = {spool:String}",
+        {"spool": bench.spool.identity.hex()},
+    )
+    assert (kept, dropped) == (64, 16)
