@@ -10,21 +10,16 @@ import os
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import SpoolError
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor, replace_durably
+from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.reader import segment_paths
 from fleetgate.spool.writer import Writer, recover_live
 
-
-class Identity(Struct, frozen=True, forbid_unknown_fields=True):
-    """`spool` is 16 random bytes in hex, `created_at` Unix ms."""
-
-    spool: str
-    created_at: int
+__all__ = ["Identity", "Spool", "read_identity"]
 
 
 class Spool:
@@ -76,17 +71,6 @@ class Spool:
     def close(self) -> None:
         self.checkpoint.close()
         os.close(self._lock)
-
-
-def read_identity(directory: Path) -> Identity | None:
-    """The identity of the spool at `directory`; None before its edge first started."""
-    path = directory / "identity"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Identity)
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise SpoolError(f"{path} is damaged: restore it from the spool's backup; it names every segment") from None
 
 
 def _take_lock(path: Path) -> int:

@@ -1,7 +1,7 @@
 """Reads segments: whole ones for load, the rest of one for recovery. Opens files, changes nothing.
 
 A damaged byte costs the record it lies in: the walk goes from record to record, and where one is damaged the footer's
-offsets (and its copies of the peer records) lead on.
+offsets (and its copies of the peer records) lead on. In place of a damaged header stands what the directory says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
+from fleetgate.spool.identity import read_identity
 
 _decode_peer = msgspec.msgpack.Decoder(fmt.PeerRecord).decode
 _decode_rejection = msgspec.msgpack.Decoder(fmt.RejectionRecord).decode
@@ -36,7 +38,7 @@ class Message(NamedTuple):
 class Segment:
     """A decoded segment. `damaged` lists what could not be read; `footer` is None for one that was never sealed.
 
-    `good_bytes` is the length up to which every record is good (what recovery keeps of a live segment).
+    `good_bytes` is the length up to which every record but the footer is good (what recovery keeps of a live segment).
     """
 
     def __init__(self, header: fmt.Header, sha256: bytes, size: int) -> None:
@@ -66,17 +68,35 @@ def segment_paths(directory: Path, suffix: str = ".seg") -> list[tuple[int, Path
 def read_segment(path: Path) -> Segment:
     """Everything readable in the segment at `path`. Raises DamagedError when not even the header is good, OSError."""
     data = path.read_bytes()
-    segment = Segment(fmt.unpack_header(data), hashlib.sha256(data).digest(), len(data))
     view = memoryview(data)
+    header, damaged = _header(path, data, view)
+    segment = Segment(header, hashlib.sha256(data).digest(), len(data))
+    segment.damaged += damaged
     offset = fmt.HEADER_BYTES
     try:
         while offset < len(data) and segment.footer is None:
             offset = _take(segment, view, data, offset)
-            segment.good_bytes = offset
+            if segment.footer is None:
+                segment.good_bytes = offset
     except fmt.DamagedError as error:
         segment.damaged.append(error)
         _read_by_footer(segment, view, data, after=error.offset)
     return segment
+
+
+def _header(path: Path, data: bytes, view: memoryview) -> tuple[fmt.Header, list[fmt.DamagedError]]:
+    """The header; of a sealed segment whose header is damaged, the same facts from its name and directory.
+
+    Raises DamagedError.
+    """
+    try:
+        return fmt.unpack_header(data), []
+    except fmt.DamagedError as damage:
+        identity = read_identity(path.parent.parent) if fmt.footer_offset(view) is not None else None
+        if identity is None or not path.stem.isdigit():
+            raise
+        sealed_at = int(path.stat().st_mtime * 1000)  # a second or less after it was opened
+        return fmt.Header(bytes.fromhex(identity.spool), int(path.stem), sealed_at), [damage]
 
 
 def _take(segment: Segment, view: memoryview, data: bytes, offset: int) -> int:
@@ -136,7 +156,15 @@ def _read_by_footer(segment: Segment, view: memoryview, data: bytes, after: int)
 
 
 def read_segments(directory: Path, after: int) -> Iterator[Segment]:
-    """The sealed segments behind number `after`, in order; one is in memory at a time."""
+    """The sealed segments behind number `after`, in order; one is in memory at a time.
+
+    Raises SpoolError for one that cannot be read at all: what it held must not be taken for never received.
+    """
     for number, path in segment_paths(directory):
         if number > after:
-            yield read_segment(path)
+            try:
+                yield read_segment(path)
+            except fmt.DamagedError as damage:
+                raise SpoolError(
+                    f"{path} cannot be read ({damage}): restore it, or move it away; then what it held may come again"
+                ) from None

@@ -19,6 +19,9 @@ from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import sync_directory
 from fleetgate.spool.reader import read_segment, segment_paths
 
+MAX_FOOTER_BYTES = fmt.MAX_RECORD_BYTES - 4096
+"""Offsets and peers a footer may hold; what is left takes one more of each and the footer's own few bytes."""
+
 
 class Sender:
     """A peer as the spool names it: written once into each segment that has a record of it."""
@@ -45,6 +48,7 @@ class Live:
         self.opened_at = header.opened_at
         self.offsets: array[int] = array("I")
         self.peers: list[fmt.PeerRecord] = []
+        self.peer_bytes = 0
         self.rows = [0, 0, 0]
         self.parts: list[bytes] = [fmt.pack_header(header)]
         self.size = fmt.HEADER_BYTES
@@ -64,7 +68,7 @@ class Writer:
     # Append: into memory, until the next commit.
 
     def message(self, sender: Sender, received_at: int, outcome: int, flags: int, raw: bytes) -> None:
-        live = self._live or self._open()
+        live = self._with_room()
         ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
         live.offsets.append(live.size)
         live.size += fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw)
@@ -73,14 +77,14 @@ class Writer:
     def rejection(
         self, sender: Sender, reason: str, count: int, first_at: int, last_at: int, ranges: list[tuple[int, int, int]]
     ) -> None:
-        live = self._live or self._open()
+        live = self._with_room()
         ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
         record = fmt.RejectionRecord(ref, reason, count, first_at, last_at, ranges)
         self._append(live, fmt.REJECTION, record)
         live.rows[1] += 1
 
     def transition(self, record: fmt.TransitionRecord) -> None:
-        live = self._live or self._open()
+        live = self._with_room()
         self._append(live, fmt.TRANSITION, record)
         live.rows[2] += 1
 
@@ -88,7 +92,9 @@ class Writer:
         sender.segment, sender.ref = live.number, len(live.peers)
         record = msgspec.structs.replace(sender.facts, ref=sender.ref)
         live.peers.append(record)
+        before = live.size
         self._append(live, fmt.PEER, record)
+        live.peer_bytes += live.size - before
         return sender.ref
 
     @staticmethod
@@ -97,6 +103,13 @@ class Writer:
         live.offsets.append(live.size)
         live.parts.append(data)
         live.size += len(data)
+
+    def _with_room(self) -> Live:
+        """The live segment; a new one where the footer would outgrow a record (some 5,000 peers, 250,000 messages)."""
+        live = self._live
+        if live is not None and 4 * len(live.offsets) + live.peer_bytes > MAX_FOOTER_BYTES:
+            self.seal()
+        return self._live or self._open()
 
     def _open(self) -> Live:
         header = fmt.Header(self._identity, self.next_segment, self._clock.now_ms())
@@ -165,7 +178,8 @@ class Writer:
 def recover_live(directory: Path) -> int:
     """Seals what a former edge left open, cut behind its last good record; the bytes cut off.
 
-    A live segment without a good header holds nothing that was committed, and is removed.
+    A live segment without a good header holds nothing that was committed, and is removed. A footer that is there
+    already is written again: its trailer may be missing.
     """
     cut = 0
     for _, path in segment_paths(directory / "segments", ".open"):
@@ -175,16 +189,16 @@ def recover_live(directory: Path) -> int:
             cut += path.stat().st_size
             path.unlink()
             continue
+        rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
+        peers = list(segment.peers.values())
         if segment.footer is None:
-            rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
-            peers = list(segment.peers.values())
             cut += segment.size - segment.good_bytes
-            with path.open("r+b") as file:
-                file.truncate(segment.good_bytes)
-                file.seek(segment.good_bytes)
-                file.writelines(_closing(segment.good_bytes, segment.offsets, peers, rows))
-                file.flush()
-                os.fsync(file.fileno())
+        with path.open("r+b") as file:
+            file.truncate(segment.good_bytes)
+            file.seek(segment.good_bytes)
+            file.writelines(_closing(segment.good_bytes, segment.offsets, peers, rows))
+            file.flush()
+            os.fsync(file.fileno())
         path.rename(path.with_suffix(".seg"))
     sync_directory(directory / "segments")
     return cut

@@ -1,0 +1,201 @@
+"""What a start finds after a kill: the lock, the cut and sealed live segment, the next number."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.spools import TRANSITION, OpenSpool, SetClock, sender
+
+from fleetgate.errors import SpoolError
+from fleetgate.spool import format as fmt
+from fleetgate.spool.cursor import Cursor, write_cursor
+from fleetgate.spool.home import Spool
+from fleetgate.spool.reader import read_segment, read_segments
+
+HOLD_THE_LOCK = """
+import fcntl, os, sys
+descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(descriptor, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_edge_is_kept_off_a_spool(tmp_path: Path) -> None:
+    """While another process holds the lock, opening ends with an error that says what to do."""
+    OpenSpool(tmp_path, SetClock()).close()
+    command = [sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(SpoolError, match=r"another edge holds .* stop it"):
+            Spool(tmp_path, SetClock(), os.urandom)
+        other.communicate("")
+
+
+def test_a_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
+    """The lock ends with its process, however that ended; its file stays and means nothing."""
+    OpenSpool(tmp_path, SetClock()).close()
+    OpenSpool(tmp_path, SetClock()).close()
+    assert (tmp_path / "lock").exists()
+
+
+def test_what_was_committed_before_a_kill_is_sealed_at_the_start(spool: OpenSpool) -> None:
+    """The live segment of the former edge becomes a segment for load; what was never committed is gone."""
+    kept = spool.write(3)
+    spool.writer.commit()
+    spool.write(2, first=3)
+    spool.reopen()
+    assert (spool.messages(), spool.home.cut_bytes) == (kept, 0)
+
+
+def live_segment(directory: Path) -> tuple[Path, bytes, list[bytes], int]:
+    """A spool left with a committed live segment: its file, its bytes, its messages, where the last record starts."""
+    spool = OpenSpool(directory, SetClock())
+    who = sender()
+    kept = spool.write(3, by=who)
+    spool.writer.commit()
+    start = spool.paths(".open")[0].stat().st_size
+    kept += spool.write(1, first=3, by=who)
+    spool.writer.commit()
+    spool.close()
+    path = spool.paths(".open")[0]
+    return path, path.read_bytes(), kept, start
+
+
+def test_a_live_segment_cut_inside_its_last_record_keeps_all_before_it(tmp_path: Path) -> None:
+    """At every byte of the last record: what is recovered is a prefix of what was appended, sealed and whole."""
+    path, data, kept, start = live_segment(tmp_path)
+    sealed = path.with_suffix(".seg")
+    for size in range(start, len(data) + 1):
+        sealed.unlink(missing_ok=True)
+        path.write_bytes(data[:size])
+        spool = OpenSpool(tmp_path, SetClock())
+        spool.close()
+        expected = kept if size == len(data) else kept[:3]
+        segment = read_segment(sealed)
+        assert ([m.raw for m in segment.messages], segment.damaged) == (expected, []), f"cut at {size}"
+        assert spool.home.cut_bytes == (0 if size == len(data) else size - start)
+
+
+@pytest.mark.parametrize("tail", [bytes(1), bytes(8), bytes(9), bytes(4096), b"\xff" * 100, b"FGSPOOL1" * 9])
+def test_what_a_torn_write_leaves_behind_the_last_record_is_cut(tmp_path: Path, tail: bytes) -> None:
+    """Zeros of an extended file, or garbage, are never a record."""
+    path, data, kept, _ = live_segment(tmp_path)
+    path.write_bytes(data + tail)
+    spool = OpenSpool(tmp_path, SetClock())
+    spool.close()
+    assert (spool.messages(), spool.home.cut_bytes) == (kept, len(tail))
+
+
+@pytest.mark.parametrize("data", [b"", b"FGSP", bytes(44), bytes(4096)])
+def test_a_live_segment_that_was_never_committed_is_removed(tmp_path: Path, data: bytes) -> None:
+    """A kill between opening a segment and its first commit leaves nothing that was acknowledged."""
+    OpenSpool(tmp_path, SetClock()).close()
+    (tmp_path / "segments" / f"{1:020d}.open").write_bytes(data)
+    spool = OpenSpool(tmp_path, SetClock())
+    spool.close()
+    assert (spool.paths(), spool.paths(".open"), spool.writer.next_segment) == ([], [], 1)
+
+
+def test_a_kill_while_sealing_leaves_a_whole_segment(tmp_path: Path) -> None:
+    """Cut at every byte of footer and trailer, or before the rename: the segment is sealed with both of them."""
+    spool = OpenSpool(tmp_path, SetClock())
+    kept = spool.write(2)
+    spool.writer.transition(TRANSITION)
+    spool.writer.seal()
+    spool.close()
+    sealed = spool.paths()[0]
+    data = sealed.read_bytes()
+    footer_at = fmt.footer_offset(memoryview(data))
+    assert footer_at is not None
+    for size in range(footer_at, len(data) + 1):
+        sealed.unlink()
+        sealed.with_suffix(".open").write_bytes(data[:size])
+        OpenSpool(tmp_path, SetClock()).close()
+        assert sealed.read_bytes() == data, f"cut at {size}"
+    assert spool.messages() == kept
+
+
+def test_recovery_may_itself_be_killed(tmp_path: Path) -> None:
+    """Starting twice over the same cut segment gives the same segment as starting once."""
+    path, data, _, _ = live_segment(tmp_path)
+    path.write_bytes(data[:-1])
+    OpenSpool(tmp_path, SetClock()).close()
+    sealed = path.with_suffix(".seg")
+    once = sealed.read_bytes()
+    sealed.rename(path)
+    OpenSpool(tmp_path, SetClock()).close()
+    assert sealed.read_bytes() == once
+
+
+def test_numbers_count_on_after_a_start(spool: OpenSpool) -> None:
+    """The next segment is one above the highest there is, live or sealed."""
+    spool.write(1)
+    spool.writer.seal()
+    spool.write(1)
+    spool.writer.commit()
+    spool.reopen()
+    spool.write(1)
+    assert [spool.writer.seal(), len(spool.paths())] == [3, 3]
+
+
+@pytest.mark.parametrize("remembers", ["cursor", "checkpoint"])
+def test_numbers_count_on_after_all_segments_were_deleted(spool: OpenSpool, remembers: str) -> None:
+    """Either of cursor and checkpoint remembers the last number: a segment's name is never given twice."""
+    for _ in range(3):
+        spool.write(1)
+        spool.writer.seal()
+    if remembers == "cursor":
+        write_cursor(spool.directory, Cursor(spool.home.identity.spool, 3, "00"))
+    else:
+        spool.home.checkpoint.write(3, [])
+    spool.writer.delete_through(3)
+    spool.reopen()
+    assert (spool.paths(), spool.writer.next_segment) == ([], 4)
+
+
+def test_the_cursor_of_another_spool_counts_for_nothing(spool: OpenSpool) -> None:
+    """After a restored or replaced disk, a cursor left beside it neither numbers nor deletes this spool's segments."""
+    spool.write(1)
+    spool.writer.seal()
+    spool.home.checkpoint.write(1, [])
+    write_cursor(spool.directory, Cursor("ff" * 16, 900, "00"))
+    spool.reopen()
+    assert (spool.home.delete_loaded(), spool.writer.next_segment) == (0, 2)
+
+
+def test_the_identity_is_made_once(spool: OpenSpool) -> None:
+    """Every start of a spool has the identity of the first."""
+    before = spool.home.identity
+    spool.reopen()
+    assert spool.home.identity == before
+
+
+def test_a_damaged_identity_ends_the_start(spool: OpenSpool) -> None:
+    """It names every segment, so it is restored and not made anew."""
+    (spool.directory / "identity").write_bytes(b"{")
+    with pytest.raises(SpoolError, match="restore it"):
+        spool.reopen()
+
+
+def test_a_segment_that_cannot_be_read_ends_the_start(spool: OpenSpool) -> None:
+    """Its messages would otherwise count as never received, and be accepted again."""
+    spool.write(1)
+    spool.writer.seal()
+    spool.paths()[0].write_bytes(b"")
+    with pytest.raises(SpoolError, match="restore it"):
+        list(read_segments(spool.directory / "segments", 0))
+
+
+def test_only_segments_behind_the_checkpoint_are_read_again(spool: OpenSpool) -> None:
+    """Recovery starts after the number that the checkpoint stands for."""
+    for _ in range(3):
+        spool.write(1, by=sender())
+        spool.writer.seal()
+    numbers = [segment.header.segment for segment in read_segments(spool.directory / "segments", 1)]
+    assert numbers == [2, 3]
