@@ -36,8 +36,7 @@ def authenticate(envelope: Envelope, peer: Peer, now: int) -> AuthenticEnvelope:
     if keyed is None:
         raise Reject(Reason.UNKNOWN_KEY, scores=credential.macs.knows(envelope.kid))
     signed = (
-        _header(envelope.v, envelope.enc, envelope.kid, envelope.epoch, envelope.seq, envelope.sent_at)
-        + envelope.body
+        _header(envelope.v, envelope.enc, envelope.kid, envelope.epoch, envelope.seq, envelope.sent_at) + envelope.body
     )
     mac = keyed.copy()
     mac.update(signed)
