@@ -36,9 +36,7 @@ class Edge(Section, frozen=True):
     ] = "127.0.0.1:9101"
     certificate: Annotated[str, Meta(description="Server certificate chain, PEM.")] = "pki/server.pem"
     private_key: Annotated[str, Meta(description="Server private key, PEM, mode 0600.")] = "pki/server.key"
-    trust_bundle: Annotated[str, Meta(description="CA certificates that may vouch for devices, PEM.")] = (
-        "pki/trust.pem"
-    )
+    trust_bundle: Annotated[str, Meta(description="CA certificates that may vouch for devices, PEM.")] = "pki/trust.pem"
     keyring: Annotated[str, Meta(description="MAC root keys, mode 0600.")] = "keyring.json"
     tls_1_2: Annotated[bool, Meta(description="Also offer TLS 1.2, for units that cannot do 1.3.")] = False
     max_connections: Annotated[Count, Meta(description="MQTT connections; more are closed at once.")] = 20_000
@@ -64,9 +62,7 @@ class Spool(Section, frozen=True):
     directory: Annotated[str, Meta(description="The spool; a disk of its own in production.")] = "spool"
     segment_bytes: Annotated[int, Meta(ge=4096, description="A segment is sealed at this size.")] = 16 * 1024 * 1024
     segment_seconds: Annotated[float, Meta(gt=0, description="... or at this age.")] = 1.0
-    checkpoint_seconds: Annotated[float, Meta(gt=0, description="How often changed replay windows are written.")] = (
-        10.0
-    )
+    checkpoint_seconds: Annotated[float, Meta(gt=0, description="How often changed replay windows are written.")] = 10.0
     max_bytes: Annotated[Count, Meta(description="Spool size at which the edge takes no more.")] = 64 * 1024**3
     min_free_bytes: Annotated[
         int,
@@ -75,9 +71,9 @@ class Spool(Section, frozen=True):
 
 
 class Control(Section, frozen=True):
-    url: Annotated[
-        str, Meta(description="Control records, an SQLAlchemy URL; a relative SQLite path is allowed.")
-    ] = "sqlite:///control.db"
+    url: Annotated[str, Meta(description="Control records, an SQLAlchemy URL; a relative SQLite path is allowed.")] = (
+        "sqlite:///control.db"
+    )
 
 
 class ClickHouse(Section, frozen=True):
@@ -100,9 +96,9 @@ class ClickHouse(Section, frozen=True):
 class Load(Section, frozen=True):
     admin_listen: Annotated[Address, Meta(description="/metrics, /livez, /readyz of load.")] = "127.0.0.1:9102"
     raw_days: Annotated[Count, Meta(description="How long raw_messages keeps the signed bytes.")] = 7
-    retry_seconds: Annotated[
-        float, Meta(gt=0, description="Longest pause between tries while ClickHouse is away.")
-    ] = 10.0
+    retry_seconds: Annotated[float, Meta(gt=0, description="Longest pause between tries while ClickHouse is away.")] = (
+        10.0
+    )
 
 
 class Policy(Section, frozen=True):
@@ -134,18 +130,16 @@ class Config(Section, frozen=True):
     testing: Annotated[
         bool, Meta(description="Allows test variables such as FLEETGATE_TEST_CLOCK; never in production.")
     ] = False
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = (
-        "info"
-    )
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
     edge: Edge = msgspec.field(default_factory=Edge)
     spool: Spool = msgspec.field(default_factory=Spool)
     control: Control = msgspec.field(default_factory=Control)
     clickhouse: ClickHouse = msgspec.field(default_factory=ClickHouse)
     load: Load = msgspec.field(default_factory=Load)
     policy: Policy = msgspec.field(default_factory=Policy)
-    home: Annotated[
-        str, Meta(description="Directory that relative paths start from; default: that of this file.")
-    ] = "."
+    home: Annotated[str, Meta(description="Directory that relative paths start from; default: that of this file.")] = (
+        "."
+    )
 
     def path(self, setting: str) -> Path:
         """The absolute path of a setting that names a file or directory."""

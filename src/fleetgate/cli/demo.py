@@ -19,6 +19,7 @@ from fleetgate.errors import CheckFailed, FleetgateError
 
 if TYPE_CHECKING:
     from fleetgate.demo.reconcile import Report
+    from fleetgate.demo.stage import Result
 
 
 def demo(
@@ -46,9 +47,11 @@ def demo(
         console.print(f"kept for you to look at: {directory}")
         raise
     if report is not None:
-        report.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-    _tell(console, result)
-    problems = result.problems()
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(result.report)) + b"\n")
+    for title, lines in result.examples:
+        console.print(f"[bold]{title}[/]", *(f"  {line}" for line in lines), sep="\n", highlight=False)
+    _tell(console, result.report)
+    problems = result.report.problems()
     if keep is None and not problems:
         shutil.rmtree(directory, ignore_errors=True)
     else:
@@ -57,7 +60,7 @@ def demo(
         raise CheckFailed("; ".join(problems))
 
 
-def _run(call: Callable[[], Report]) -> Report:
+def _run(call: Callable[[], Result]) -> Result:
     """Takes our own error out of the groups that nurseries make."""
     try:
         return call()
@@ -68,7 +71,7 @@ def _run(call: Callable[[], Report]) -> Report:
 
 
 def _tell(console: Console, report: Report) -> None:
-    table = Table(title="what was sent, and what became of it", title_justify="left", min_width=72)
+    table = Table(title="what was sent, and what became of it", title_justify="left", show_header=False, min_width=72)
     table.add_column("", width=34)
     table.add_column("", justify="right", width=12)
     table.add_column("", width=22)

@@ -18,6 +18,7 @@ from rich.live import Live
 from fleetgate.clock import SystemClock
 from fleetgate.config import Config
 from fleetgate.control.store import Store
+from fleetgate.demo.examples import examples
 from fleetgate.demo.figures import Figures, is_ready
 from fleetgate.demo.reconcile import Ledger, Report, reconcile
 from fleetgate.errors import CheckFailed
@@ -32,6 +33,13 @@ LOADED_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
 
 
+class Result(Struct, frozen=True):
+    """The report, and two messages to show: (title, lines) each."""
+
+    report: Report
+    examples: list[tuple[str, list[str]]]
+
+
 class Plan(Struct, frozen=True):
     """One run; `kill_edge_at` and `kill_load_at` are seconds after the fleet started, None: not at all."""
 
@@ -42,7 +50,7 @@ class Plan(Struct, frozen=True):
     kill_load_at: float | None
 
 
-async def run(config: Config, config_file: Path, fleet_file: Path, plan: Plan, console: Console) -> Report:
+async def run(config: Config, config_file: Path, fleet_file: Path, plan: Plan, console: Console) -> Result:
     """Raises FleetgateError when gate or fleet do not start or do not end."""
     directory = config_file.parent
     figures = Figures(config)
@@ -129,14 +137,15 @@ def _loaded(spool: Path) -> bool:
     return cursor is not None and not waiting and not segment_paths(spool / "segments", ".open")
 
 
-def _reckon(config: Config, directory: Path) -> Report:
+def _reckon(config: Config, directory: Path) -> Result:
     token = config.path(config.clickhouse.token_file).read_text().strip()
     url = f"http://{config.clickhouse.listen}"
     clickhouse = ServerClickHouse(url, config.clickhouse.database, config.clickhouse.user, token)
     ledger = Ledger(directory / "ledger.db")
     try:
         with Store.open(config, SystemClock()) as store:
-            return reconcile(ledger, clickhouse, store, config.policy)
+            report = reconcile(ledger, clickhouse, store, config.policy)
+        return Result(report, examples(directory / "ledger.db", clickhouse))
     finally:
         ledger.close()
         clickhouse.close()
