@@ -32,7 +32,16 @@ class Agent:
         self.wake = asyncio.Event()
         self._journal = journal
         self._backlog: deque[Draft] = deque()
+        self._room = asyncio.Event()
         self._finishing = False
+
+    async def room(self, seconds: float) -> None:
+        """Wait until a draft can be offered without losing another, at most `seconds`."""
+        if len(self._backlog) >= MAX_BACKLOG:
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._room.wait()
 
     def offer(self, draft: Draft) -> None:
         """A new message to send, as soon as a number may be given to it."""
@@ -72,6 +81,7 @@ class Agent:
         """Give numbers to waiting drafts, and ask for what was signed to be made durable."""
         while self._backlog and self.core.submit(self._backlog[0]):
             self._backlog.popleft()
+            self._room.set()
         if self.core.awaits_disk:
             self._journal.ask(self.wake)
 

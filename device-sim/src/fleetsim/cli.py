@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from fleetsim import attackers, fleet, roster
-from fleetsim.bundle import BundleError
+from fleetsim import attackers, fleet, recording, roster
+from fleetsim.bundle import BundleError, read_bundle
 from fleetsim.clock import Clock
 from fleetsim.gate import Gate, RunError, address
 from fleetsim.journal import JournalError
@@ -85,6 +85,28 @@ def run(
         bundles = roster.read_bundles(root, wanted.vehicles)
         stages = [roster.read_stage(root, entry, gate, book, _clock, seed, seconds) for entry in wanted.attackers]
         asyncio.run(fleet.drive(devices, bundles, seconds, interval, stages))
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The recording, with a header line.")],
+    device: Annotated[Path, typer.Option(help="Bundle of the device that sends it.")],
+    state: State,
+    map_: Annotated[list[str], typer.Option("--map", help="COLUMN=VSS.PATH[:FACTOR]; may be repeated.")],
+    time: Annotated[str, typer.Option(help="Column of the time, in Unix seconds.")],
+    speed: Annotated[float, typer.Option(help="How many times faster than recorded.", min=0.01)] = 1.0,
+    mqtt: Mqtt = "127.0.0.1:8883",
+    server_name: ServerName = "localhost",
+    ledger: Annotated[Path | None, typer.Option(help="Ledger; by default ledger.db in --state.")] = None,
+    seed: Seed = 1,
+) -> None:
+    """Send a recorded drive, moved in time so that it ends now, with a message for each recorded second."""
+    rows = recording.read_rows(file, time, [recording.parse_mapping(text) for text in map_])
+    at = address(mqtt, "--mqtt")
+    with _ledger(ledger or state / "ledger.db", seed, (rows[-1].at_ms - rows[0].at_ms) / 1000 / speed) as book:
+        devices = fleet.Devices(Gate(at, at, server_name), state, book, _clock, seed)
+        count = asyncio.run(recording.replay(devices, read_bundle(device), rows, speed))
+    typer.echo(f"{len(rows)} rows in {count} messages, every one acknowledged")
 
 
 @app.command()

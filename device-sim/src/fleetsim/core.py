@@ -57,7 +57,9 @@ class DeviceCore:
         self._store, self._book, self._now_ms = store, book, now_ms
         self._form: Form = form
         self._overhead = packet_overhead
-        self._offset_ms: float | None = None  # gate's time minus ours; None: the clock is not set
+        # The gate's time minus ours, None while the clock is not set. Whole milliseconds, so that the distances of
+        # events survive it exactly.
+        self._offset_ms: int | None = None
         self._next_seq = 0
         self._epoch_ticket = 0
         self._again: deque[Draft] = deque()  # from the outbox, so never more than it held
@@ -117,12 +119,12 @@ class DeviceCore:
         if not self.can_sign:
             return False
         assert self._offset_ms is not None
-        now = self._now_ms()
-        body = _body_at(draft, int(now))
+        now = int(self._now_ms())
+        body = _body_at(draft, now)
         if not body.events:
             return True
         raw_body = encode.encode_body(draft.enc, body)
-        sent_at = int(now + self._offset_ms)
+        sent_at = now + self._offset_ms
         epoch, seq = self.epoch, self._next_seq
         raw = encode.sign(
             self.bundle.mac_key,
@@ -175,7 +177,7 @@ class DeviceCore:
 
     def told_time(self, gate_now_ms: float, tolerance_ms: float = CLOCK_TOLERANCE_MS) -> None:
         """The gate's time, from CONNACK `now` or HTTP `Date`."""
-        offset = gate_now_ms - self._now_ms()
+        offset = round(gate_now_ms - self._now_ms())
         if self._offset_ms is None or abs(offset - self._offset_ms) > tolerance_ms:
             self._offset_ms = offset
 

@@ -10,7 +10,6 @@ from fleetsim import encode
 from fleetsim.attackers import wire
 from fleetsim.attackers.stage import GONE, RETRY_S, Shot, Stage
 from fleetsim.encode import Event
-from fleetsim.https_agent import CONTENT_TYPES
 
 MESSAGES = 36
 ATTEMPTS = 6
@@ -162,16 +161,8 @@ async def _packet(stage: Stage) -> str | None:
 
 
 async def _request(stage: Stage) -> str | None:
-    shot = _large(stage, 1_100_000)
-    stage.record_sent(shot, "https")
-    try:
-        status, _ = await wire.post(stage.https, stage.context, shot.raw, CONTENT_TYPES["msgpack"])
-    except ConnectionRefusedError:
-        return None
-    except GONE:
-        return "closed"
-    stage.record_answer(shot, f"http_{status}")
-    return f"http_{status}"
+    status = await stage.post([_large(stage, 1_100_000)])
+    return None if status is None else f"http_{status}"
 
 
 async def _batch(stage: Stage) -> str | None:

@@ -204,6 +204,8 @@ class Stage:
                         self.record_answer(shot, item.label)
                 return status
             if status not in (429, 503):
+                for shot in shots:
+                    self.record_answer(shot, f"http_{status}")
                 return status
             await self.clock.sleep(RETRY_S)
         return None
