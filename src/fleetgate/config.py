@@ -41,9 +41,10 @@ class Edge(Section, frozen=True):
     tls_1_2: Annotated[bool, Meta(description="Also offer TLS 1.2, for units that cannot do 1.3.")] = False
     max_connections: Annotated[Count, Meta(description="MQTT connections; more are closed at once.")] = 20_000
     max_handshakes: Annotated[
-        Count, Meta(description="Connections between accept and CONNECT; beyond it the oldest is closed.")
+        Count,
+        Meta(description="Connections of each listener not yet through TLS and CONNECT; beyond it the oldest ends."),
     ] = 2_000
-    max_http_connections: Annotated[Count, Meta(description="HTTPS connections; more wait in the backlog.")] = 1_000
+    max_http_connections: Annotated[Count, Meta(description="HTTPS connections; more are closed at once.")] = 1_000
     handshake_seconds: Annotated[Count, Meta(description="From accept to CONNECT, else the connection ends.")] = 10
     keep_alive_seconds: Annotated[
         Count, Meta(description="Largest keep-alive; a client that asks for more or none is given this one.")

@@ -86,8 +86,7 @@ class Edge:
             trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
             self._https_tls,
             self._config.trust_domain,
-            self._config.edge.handshake_seconds,
-            self._config.edge.max_http_connections,
+            self._config.edge,
             self.counts,
         )
         admin = AdminServer(self._config.edge.admin_listen, self.registry_of_metrics, self._ready)

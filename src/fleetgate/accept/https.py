@@ -1,14 +1,13 @@
 """Serves the vehicles' HTTPS with Hypercorn, which by itself would not tell the application the client certificate.
 
-Decides how a connection's certificate reaches the request: in a copy of the connection state, made for each
-connection (the one Hypercorn hands out is shared by all of them).
+Decides how a connection's certificate reaches the request: in a connection state made for that connection alone (the
+one that Hypercorn's own server hands out is shared by all of them, and would give one vehicle another's identity).
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import trio
 from hypercorn.config import Config as HypercornConfig
@@ -20,7 +19,8 @@ from hypercorn.utils import wrap_app
 from fleetgate import log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.http import Link
-from fleetgate.control.profile import CertificateIdentity, ProfileError, identity_of
+from fleetgate.config import Edge as EdgeSettings
+from fleetgate.control.profile import ProfileError, identity_of
 
 _log = log.get("accept.https")
 
@@ -42,7 +42,11 @@ def hypercorn_config(handshake_seconds: int) -> HypercornConfig:
 
 
 class HttpsServer:
-    """Serves `app` on `listener`; at most `max_connections` at once, more wait in the backlog."""
+    """Serves `app` on `listener`.
+
+    At most `limits.max_handshakes` connections are between accept and the end of the handshake (beyond it the oldest
+    is closed, so that silent ones cannot keep vehicles out) and `limits.max_http_connections` behind it.
+    """
 
     def __init__(
         self,
@@ -50,93 +54,82 @@ class HttpsServer:
         listener: trio.SocketListener,
         context: ssl.SSLContext,
         trust_domain: str,
-        handshake_seconds: int,
-        max_connections: int,
+        limits: EdgeSettings,
         counts: Counts,
     ) -> None:
-        self._config = hypercorn_config(handshake_seconds)
+        self._config = hypercorn_config(limits.handshake_seconds)
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._listener = listener
         self._context = context
         self._trust_domain = trust_domain
-        self._limit = trio.CapacityLimiter(max_connections)
+        self._limits = limits
         self._counts = counts
         self._worker = WorkerContext(None)
+        self._handshaking: dict[trio.CancelScope, None] = {}
 
     async def run(self) -> None:
         """Serves until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
-                await self._limit.acquire_on_behalf_of(token := object())
                 try:
                     stream = await self._listener.accept()
-                except (OSError, trio.ClosedResourceError) as error:
-                    self._limit.release_on_behalf_of(token)
-                    if isinstance(error, trio.ClosedResourceError):
-                        return
-                    await trio.sleep(0.1)  # out of descriptors: those that are open go on
+                except trio.ClosedResourceError:
+                    return  # draining
+                except OSError as error:  # out of descriptors: those that are open go on
+                    _log.error("accept_failed", error=error.strerror)
+                    await trio.sleep(0.1)
                     continue
-                nursery.start_soon(self._serve, stream, token)
+                if len(self._handshaking) >= self._limits.max_handshakes:
+                    next(iter(self._handshaking)).cancel()
+                nursery.start_soon(self._serve, stream)
 
-    async def _serve(self, stream: trio.SocketStream, token: object) -> None:
-        self._counts.connections["https"] += 1
+    async def _serve(self, stream: trio.SocketStream) -> None:
         tls = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
         try:
-            server = _IdentifiedServer(
-                self._app, self._config, self._worker, ConnectionState({}), tls, self._trust_domain, self._counts
-            )
-            await server.run()
+            link = await self._handshake(tls)
+            if link is None:
+                self._counts.failed_handshakes += 1
+            elif self._counts.connections["https"] < self._limits.max_http_connections:
+                await self._converse(tls, link)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the peer went away; Hypercorn has let go of the request
         except Exception as error:  # one connection's failure is not the others'
             _log.error("connection_failed", error=type(error).__name__)
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await trio.aclose_forcefully(tls)
+            await trio.aclose_forcefully(tls)
+
+    async def _handshake(self, tls: trio.SSLStream[trio.SocketStream]) -> Link | None:
+        """The verified certificate's identity; None when the handshake failed, took too long or verified nothing."""
+        with trio.move_on_after(self._limits.handshake_seconds) as scope:
+            self._handshaking[scope] = None
+            try:
+                await tls.do_handshake()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                _log.debug("handshake_failed", error=str(error.__cause__ or error))
+                return None
+            finally:
+                del self._handshaking[scope]
+        if scope.cancelled_caught:
+            return None
+        certificate = tls.getpeercert(binary_form=True)
+        if certificate is None or tls.session_reused:
+            return None
+        host, port = tls.transport_stream.socket.getpeername()[:2]
+        try:
+            return Link(identity_of(certificate, self._trust_domain), "", f"{host}:{port}")
+        except ProfileError as error:
+            _log.warning("certificate_profile", address=f"{host}:{port}", error=str(error))
+            return Link(None, str(error), f"{host}:{port}")
+
+    async def _converse(self, tls: trio.SSLStream[trio.SocketStream], link: Link) -> None:
+        """Hands the connection to Hypercorn; its requests carry `link` in `scope["state"]`, a dict of their own."""
+        self._counts.connections["https"] += 1
+        try:
+            await TCPServer(self._app, self._config, self._worker, ConnectionState({"link": link}), tls).run()
+        finally:
             self._counts.connections["https"] -= 1
-            self._limit.release_on_behalf_of(token)
 
     async def drain(self) -> None:
         """Takes no new connections; idle ones end, requests in flight are answered."""
         await self._listener.aclose()
         await self._worker.terminated.set()
-
-
-class _IdentifiedServer(TCPServer):
-    """A Hypercorn connection whose requests carry a Link in `scope["state"]`."""
-
-    def __init__(
-        self,
-        app: Any,
-        config: HypercornConfig,
-        context: WorkerContext,
-        state: ConnectionState,
-        stream: trio.SSLStream[trio.SocketStream],
-        trust_domain: str,
-        counts: Counts,
-    ) -> None:
-        super().__init__(app, config, context, state, stream)
-        self._trust_domain = trust_domain
-        self._counts = counts
-
-    async def run(self) -> None:
-        try:
-            with trio.fail_after(self.config.ssl_handshake_timeout):
-                await self.stream.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            self._counts.failed_handshakes += 1
-            _log.debug("handshake_failed", error=str(error.__cause__ or error))
-            return
-        certificate = self.stream.getpeercert(binary_form=True)
-        if certificate is None or self.stream.session_reused:
-            self._counts.failed_handshakes += 1
-            return
-        identity: CertificateIdentity | None = None
-        profile_error = ""
-        try:
-            identity = identity_of(certificate, self._trust_domain)
-        except ProfileError as error:
-            profile_error = str(error)
-        host, port = self.stream.transport_stream.socket.getpeername()[:2]
-        self.state = ConnectionState({**self.state, "link": Link(identity, profile_error, f"{host}:{port}")})
-        await super().run()
