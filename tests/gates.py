@@ -1,0 +1,196 @@
+"""An edge without sockets: a real spool, fleet, intake and sessions, driven by hand.
+
+Stands in for two things only: the records of control are values of the test (`enrol`), and the doorkeeper of a session
+answers from them as the socket loop does. A kill is leaving the spool as it is and reopening the directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import mqtt5
+import msgspec
+from mqtt5 import DisconnectReasonCode
+from prometheus_client.registry import CollectorRegistry
+
+from fleetgate.accept.counts import Counts
+from fleetgate.accept.fleet import Caller, Fleet, Key, KnownDevice
+from fleetgate.accept.intake import Intake
+from fleetgate.accept.mqtt import Phase, Session
+from fleetgate.accept.recovery import recover
+from fleetgate.accept.registry import Registry
+from fleetgate.config import Policy as PolicySettings
+from fleetgate.control.profile import CertificateIdentity
+from fleetgate.control.records import CredentialRecord, CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
+from fleetgate.judge import Reason, Verdict
+from fleetgate.spool.checkpoint import Checkpoint
+from fleetgate.spool.home import Spool
+from tests.spools import SetClock
+from tests.units import DEVICE_ID, KEY_DIGEST, NOW, POLICY, ROOTS, TENANT, TOPIC
+
+FINGERPRINT = hashlib.sha256(KEY_DIGEST).digest()
+IDENTITY = CertificateIdentity(TENANT, DEVICE_ID, FINGERPRINT, KEY_DIGEST)
+
+
+def credential(
+    digest: bytes = KEY_DIGEST, status: CredentialStatus = CredentialStatus.ACTIVE, ended_at_ms: int | None = None
+) -> CredentialRecord:
+    return CredentialRecord(digest, hashlib.sha256(digest).digest(), 1, status, NOW + 10**9, ended_at_ms)
+
+
+def record(device_id: str = DEVICE_ID, **changed: Any) -> DeviceRecord:
+    """An active, trusted device with one credential, but for what is given."""
+    plain = DeviceRecord(TENANT, device_id, "veh-0001", DeviceStatus.ACTIVE, DeviceState.TRUSTED, 0, (credential(),))
+    return msgspec.structs.replace(plain, **changed)
+
+
+class Records(Registry):
+    """Control as values: what `load` finds. The database and its thread are tested with the registry itself."""
+
+    def __init__(self, fleet: Fleet, saved: Checkpoint, records: Iterable[DeviceRecord]) -> None:
+        self._fleet = fleet
+        self._saved = saved
+        self._records = {(found.tenant, found.device_id): found for found in records}
+
+    def load(self, keys: list[Key]) -> None:
+        for key in keys:
+            if key in self._records:
+                self._fleet.add(self._records[key], self._saved.device(*key), 0.0)
+
+
+class Gate:
+    """An edge on the spool at `directory` whose control knows `records`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *records: DeviceRecord,
+        settings: PolicySettings | None = None,
+        clock: SetClock | None = None,
+    ) -> None:
+        self.directory = directory
+        self.records = list(records) or [record()]
+        self.settings = settings or PolicySettings()
+        self.clock = clock or SetClock()
+        self.start()
+
+    def start(self) -> None:
+        self.spool = Spool(self.directory, self.clock, os.urandom)
+        self.fleet = Fleet(ROOTS, self.settings)
+        self.counts = Counts(CollectorRegistry())
+        self.intake = Intake(self.spool.writer, self.fleet, POLICY, self.settings, self.counts, self.clock)
+
+    def kill(self) -> None:
+        """The process is gone: nothing is flushed, and the lock falls."""
+        self.spool.close()
+
+    close = kill
+
+    def kill_and_recover(self) -> int:
+        """A start after a kill; how many messages were replayed."""
+        self.kill()
+        self.start()
+        registry = Records(self.fleet, self.spool.checkpoint, self.records)
+        return recover(self.spool, registry, self.fleet, self.settings)
+
+    def checkpoint(self) -> None:
+        """As the edge does: behind a seal, changed devices and the position."""
+        self.intake.commit()
+        self.spool.writer.seal()
+        changed = self.fleet.take_changed(self.clock.ms)
+        self.spool.checkpoint.write(self.spool.writer.next_segment - 1, changed)
+
+    def known(self, device_id: str = DEVICE_ID) -> KnownDevice:
+        """The device, taken into memory as a first connection does."""
+        found = next(each for each in self.records if each.device_id == device_id)
+        return self.fleet.add(found, self.spool.checkpoint.device(TENANT, device_id), self.clock.monotonic())
+
+    def caller(self, device_id: str = DEVICE_ID, digest: bytes = KEY_DIGEST) -> Caller:
+        known = self.known(device_id)
+        identity = CertificateIdentity(TENANT, device_id, hashlib.sha256(digest).digest(), digest)
+        peer = self.fleet.peer(known, identity, self.clock.ms, json_allowed=False)
+        assert peer is not None
+        return Caller(known, peer, "[::1]:1", "mqtt", "edge-1", self.settings.version)
+
+    def receive(self, raw: bytes, caller: Caller | None = None, topic: bytes | None = None) -> Verdict:
+        return self.intake.receive(caller or self.caller(), raw, topic, self.clock.ms)
+
+    def session(self, *, identity: CertificateIdentity | None = IDENTITY, profile_error: str = "") -> Session:
+        return Session(identity, profile_error, "[::1]:1", self.intake, Doorkeeper(self), 300, self.clock.monotonic())
+
+    def live(self, **connect: Any) -> Session:
+        """A session that has its CONNACK."""
+        session = self.session()
+        feed(session, self.clock, mqtt5.ConnectPacket(DEVICE_ID, **connect).write())
+        assert session.phase is Phase.LIVE
+        session.out.clear()
+        return session
+
+
+class Doorkeeper:
+    """Answers as the loop does: at once, or (while `waiting` is a list) when the test says so."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.refusal: Reason | None = None
+        self.away = False
+        self.waiting: list[Session] | None = None
+
+    def identify(self, session: Session) -> None:
+        if self.waiting is not None:
+            self.waiting.append(session)
+        else:
+            self.answer(session)
+
+    def answer(self, session: Session) -> None:
+        caller = self.gate.caller()
+        if self.away or self.refusal is not None:
+            session.turn_away(self.refusal)
+            return
+        if caller.known.session is not None:
+            caller.known.session.end(DisconnectReasonCode.SESSION_TAKEN_OVER, "the device connected again")
+        caller.known.session = session
+        session.welcome(caller, self.gate.clock.ms)
+
+
+def feed(session: Session, clock: SetClock, data: bytes) -> None:
+    session.feed(data, clock.ms, clock.monotonic())
+
+
+def publish(raw: bytes, packet_id: int = 1, topic: bytes = TOPIC, qos: int = 1, **options: Any) -> bytes:
+    """A PUBLISH with the topic as a string of the codec."""
+    level = mqtt5.QoS(qos)
+    return mqtt5.PublishPacket(topic.decode(), raw, qos=level, packet_id=packet_id if qos else None, **options).write()
+
+
+def packets_in(data: bytes) -> list[Any]:
+    """What the codec reads in bytes that were sent to a vehicle."""
+    found, at = [], 0
+    while at < len(data):
+        packet, size = mqtt5.read(memoryview(data)[at:])
+        found.append(packet)
+        at += size
+    return found
+
+
+def memory(gate: Gate) -> dict[object, object]:
+    """All that recovery must bring back, but for scores: states, epochs and windows of every device."""
+    found: dict[object, object] = {}
+    for known in gate.fleet.all():
+        windows = {
+            (digest, epoch): (window.highest, window.newest_sent_at, window.slots.tobytes())
+            for digest, each in known.credentials.items()
+            for epoch, window in each.windows.by_epoch.items()
+        }
+        found[known.key] = (
+            known.device.epoch,
+            known.standing.state,
+            known.standing.state_at,
+            known.device.held,
+            windows,
+        )
+    return found
