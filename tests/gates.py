@@ -26,7 +26,7 @@ from fleetgate.accept.registry import Registry
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialRecord, CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
-from fleetgate.judge import Reason, Verdict
+from fleetgate.judge import Verdict
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.home import Spool
 from tests.spools import SetClock
@@ -119,8 +119,15 @@ class Gate:
     def receive(self, raw: bytes, caller: Caller | None = None, topic: bytes | None = None) -> Verdict:
         return self.intake.receive(caller or self.caller(), raw, topic, self.clock.ms)
 
-    def session(self, *, identity: CertificateIdentity | None = IDENTITY, profile_error: str = "") -> Session:
-        return Session(identity, profile_error, "[::1]:1", self.intake, Doorkeeper(self), 300, self.clock.monotonic())
+    def session(
+        self,
+        *,
+        identity: CertificateIdentity | None = IDENTITY,
+        profile_error: str = "",
+        door: Doorkeeper | None = None,
+    ) -> Session:
+        keeper = door or Doorkeeper(self)
+        return Session(identity, profile_error, "[::1]:1", self.intake, keeper, 300, self.clock.monotonic())
 
     def live(self, **connect: Any) -> Session:
         """A session that has its CONNACK."""
@@ -132,25 +139,18 @@ class Gate:
 
 
 class Doorkeeper:
-    """Answers as the loop does: at once, or (while `waiting` is a list) when the test says so."""
+    """Answers as the loop does: at once, or, where it `waits`, when the test calls `answer`."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, *, waits: bool = False) -> None:
         self.gate = gate
-        self.refusal: Reason | None = None
-        self.away = False
-        self.waiting: list[Session] | None = None
+        self.waits = waits
 
     def identify(self, session: Session) -> None:
-        if self.waiting is not None:
-            self.waiting.append(session)
-        else:
+        if not self.waits:
             self.answer(session)
 
     def answer(self, session: Session) -> None:
         caller = self.gate.caller()
-        if self.away or self.refusal is not None:
-            session.turn_away(self.refusal)
-            return
         if caller.known.session is not None:
             caller.known.session.end(DisconnectReasonCode.SESSION_TAKEN_OVER, "the device connected again")
         caller.known.session = session

@@ -90,7 +90,7 @@ class Session:
     def feed(self, data: bytes, now_ms: int, now_s: float) -> None:
         """Takes what the socket gave. Never raises for anything in it."""
         if self._buffer:
-            data = self._buffer + data
+            data, self._buffer = self._buffer + data, b""
         position = 0
         try:
             while self.phase is Phase.LIVE or self.phase is Phase.GREETING:
@@ -229,6 +229,8 @@ class Session:
             shared_subscription_available=False,
             user_properties=[("now", str(now_ms)), ("epoch", str(device.epoch))],
         ).write()
+        # A client need not wait for CONNACK (3.1.4): what it sent behind CONNECT has waited for the registry.
+        self.feed(b"", now_ms, self.last_packet_s)
 
     def turn_away(self, refusal: Reason | None) -> None:
         """The records keep the device out, or (None) nobody can say now: come back later."""
