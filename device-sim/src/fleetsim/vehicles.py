@@ -135,6 +135,8 @@ class Vehicles:
         self.acceleration += np.clip(wanted - self.acceleration, -JERK_MS3 * dt_s, JERK_MS3 * dt_s)
         before = self.speed
         self.speed = np.maximum(0.0, before + self.acceleration * dt_s)
+        # The last walking pace of a stop ends; otherwise a car would creep up to its stop line for ever.
+        self.speed[(self._target == 0.0) & (self.speed < 0.2)] = 0.0
         self.acceleration = np.where(self.speed == 0.0, np.maximum(0.0, self.acceleration), self.acceleration)
         metres = (before + self.speed) / 2 * dt_s
         most_yaw = np.degrees(LATERAL_MS2 / np.maximum(self.speed, 3.0))
