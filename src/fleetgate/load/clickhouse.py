@@ -20,6 +20,7 @@ import clickhouse_connect
 import msgspec
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from urllib3.exceptions import HTTPError
 
 from fleetgate.errors import ClickHouseAway, ConfigError
 
@@ -204,7 +205,7 @@ class ServerClickHouse:
                 if self._client is None:
                     self._client = self._connect()
             return getattr(self._client, method)(*arguments, **options)
-        except ClickHouseError as error:
+        except (ClickHouseError, HTTPError, OSError) as error:  # the last two when an answer breaks off
             raise failure(str(error)) from None
 
     def _connect(self) -> Any:

@@ -81,10 +81,17 @@ class Loader:
         self._applied_through = 0  # transitions of segments up to this one were handed to control
         self._first = True  # a former process may have got anywhere in the first segment
         self._waiting = "the loader has not looked at its spool yet"
+        self._oldest_ms: int | None = None  # when the segment in hand was opened
+        counts.lag_seconds.set_function(self.lag_seconds)
 
     def unready(self) -> str:
         """Why nothing is being loaded; empty when segments are."""
         return self._waiting
+
+    def lag_seconds(self) -> float:
+        """The age of the oldest sealed segment that is not loaded; 0 without one."""
+        oldest_ms = self._oldest_ms
+        return max(0, self._clock.now_ms() - oldest_ms) / 1000 if oldest_ms is not None else 0.0
 
     def run(self) -> None:
         """Until `stop`; then the segment in hand is finished, unless ClickHouse or control is away.
@@ -109,7 +116,7 @@ class Loader:
         found = self._next(self._cursor.segment)
         self._waiting = ""
         if found is None:
-            self._counts.lag_seconds.set(0)
+            self._oldest_ms = None
             return False
         self._load(identity.spool, *found)
         return True
@@ -142,7 +149,7 @@ class Loader:
             self._park(path, number, "unreadable", str(error))
         else:
             sha256 = segment.sha256.hex()
-            self._counts.lag_seconds.set(max(0, self._clock.now_ms() - segment.header.opened_at) / 1000)
+            self._oldest_ms = segment.header.opened_at
             self._insist("control", lambda _: self._hand_on(segment))
             self._load_segment(segment, path, previous)
         self._cursor = Cursor(spool, number, sha256)

@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 import lz4.frame  # type: ignore[import-untyped]
 
 from fleetgate.errors import ConfigError
-from fleetgate.load.answer import Failed, answer
+from fleetgate.load.answer import Answer, Failed, answer
 from fleetgate.load.clickhouse import EmbeddedClickHouse
 
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
@@ -120,36 +120,32 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.OPEN:
             self._answer(200, self.OPEN[path], {})
         else:
-            self._serve(b"")
+            self._serve(has_body=False)
 
     def do_POST(self) -> None:
-        try:
-            body = self._body()
-        except Failed as error:
-            self.close_connection = True
-            self._fail(error)
-        else:
-            self._serve(body)
+        self._serve(has_body=True)
 
-    def _serve(self, body: bytes) -> None:
+    def _serve(self, has_body: bool) -> None:
         try:
             writer = self._authenticate()
-            parameters = self._parameters()
-            # As a server does it: the statement is the parameter `query` followed by the body.
-            sql = parameters.get("query", "").encode()
-            request = sql + (b"\n" if sql and body else b"") + body
-            if not self.server.turns.acquire(timeout=WAIT_FOR_TURN_SECONDS):
-                raise Failed(
-                    202, "Code: 202. DB::Exception: Too many simultaneous queries. (TOO_MANY_SIMULTANEOUS_QUERIES)"
-                )
-            try:
-                body, headers = answer(self.server.engine, request, parameters, writer)
-            finally:
-                self.server.turns.release()
+            body, headers = self._run(self._body() if has_body else b"", writer)
         except Failed as error:
+            self.close_connection = True  # the body may not have been read
             self._fail(error)
         else:
             self._answer(200, body, headers)
+
+    def _run(self, body: bytes, writer: bool) -> Answer:
+        # As a server does it: the statement is the parameter `query` followed by the body.
+        parameters = self._parameters()
+        sql = parameters.get("query", "").encode()
+        request = sql + (b"\n" if sql and body else b"") + body
+        if not self.server.turns.acquire(timeout=WAIT_FOR_TURN_SECONDS):
+            raise Failed(202, "Code: 202. DB::Exception: All turns are taken. (TOO_MANY_SIMULTANEOUS_QUERIES)")
+        try:
+            return answer(self.server.engine, request, parameters, writer)
+        finally:
+            self.server.turns.release()
 
     def _parameters(self) -> dict[str, str]:
         parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
@@ -218,6 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", "application/octet-stream" if status == 200 else "text/plain; charset=UTF-8")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.send_header("X-ClickHouse-Query-Id", str(uuid.uuid4()))
         self.send_header("X-ClickHouse-Server-Display-Name", "fleetgate")
         for name, value in headers.items():

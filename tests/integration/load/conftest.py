@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -65,15 +66,16 @@ class Bench:
         self.spool = SpoolOnDisk(directory / "spool", name)
         self.clickhouse = clickhouse
         self.transitions: list[tuple[int, str]] = []
-        self.stop = threading.Event()
         self.loader = self.restart()
 
-    def restart(self, clickhouse: ClickHouse | None = None) -> Loader:
+    def restart(self, clickhouse: ClickHouse | None = None, stop: Any = None) -> Loader:
         """A loader as a new process has it: nothing in memory, the cursor on disk."""
         counts = Counts(CollectorRegistry())
         settings = Settings(self.spool.directory, retry_seconds=0.05)
         inserts = Inserts(clickhouse or self.clickhouse, counts)
-        self.loader = Loader(settings, inserts, catalogue(), self._note, counts, SystemClock(), os.urandom, self.stop)
+        self.loader = Loader(
+            settings, inserts, catalogue(), self._note, counts, SystemClock(), os.urandom, stop or threading.Event()
+        )
         return self.loader
 
     def _note(self, _spool: str, segment: int, _offset: int, record: TransitionRecord) -> str:

@@ -147,8 +147,7 @@ def test_transitions_do_not_wait_for_clickhouse(bench: Any) -> None:
     flaky = Flaky(bench.clickhouse)
     flaky.breaks["events"] = "before"
     seen: list[list[tuple[int, str]]] = []
-    bench.restart(flaky)
-    bench.loader._stop = Waits(lambda: seen.append(list(bench.transitions)))
+    bench.restart(flaky, Waits(lambda: seen.append(list(bench.transitions))))
     bench.loader.step()
     assert seen == [[(1, "first"), (2, "second")]]
 
@@ -284,3 +283,15 @@ def test_unknown_names_survive_a_restart(bench: Any, tmp_path: Path) -> None:
         {"spool": bench.spool.identity.hex()},
     )
     assert (kept, dropped) == (64, 16)
+
+
+def test_lag_grows_while_clickhouse_is_away(bench: Any) -> None:
+    """The age of the segment in hand is told for as long as it waits, and is zero when all are loaded."""
+    fill(bench, "lag")
+    flaky = Flaky(bench.clickhouse)
+    flaky.breaks["events"] = "before"
+    seen: list[float] = []
+    bench.restart(flaky, Waits(lambda: seen.append(bench.loader.lag_seconds())))
+    bench.load_all()
+    assert seen[0] > 0
+    assert bench.loader.lag_seconds() == 0
