@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from tests.segments import SpoolOnDisk, rows_body, sample
 
 from fleetgate import config as configuration
+from fleetgate.clock import SystemClock
+from fleetgate.control.schema import transitions_applied
+from fleetgate.control.store import Store
 from fleetgate.load.service import reader
 from fleetgate.spool.cursor import read_cursor
 
@@ -153,3 +157,18 @@ def test_the_access_token_is_for_its_owner_only(gate: Gate) -> None:
     gate.wait_for(gate.ready)
     token = gate.file.parent / "clickhouse.token"
     assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_transition_is_in_control_once(gate: Gate) -> None:
+    """The process hands a transition to the control records; the same segment again finds it applied."""
+    gate.spool.transition()
+    gate.spool.seal()
+    for _ in range(2):
+        process = gate.start()
+        gate.wait_for(lambda: gate.cursor() == 1)
+        process.kill()
+        process.wait()
+        (gate.spool.directory / "cursor.json").unlink()
+    with Store.open(configuration.load(gate.file), SystemClock()) as store:
+        applied = store.rows(select(transitions_applied))
+    assert [(row.spool, row.segment) for row in applied] == [(gate.spool.identity.hex(), 1)]
