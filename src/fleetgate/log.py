@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -48,3 +48,27 @@ def configure(process: str, level: str = "info") -> None:
 def get(name: str) -> Any:
     """A logger that carries its room's name; structlog's loggers are typed as Any."""
     return structlog.get_logger(room=name)
+
+
+class Sparse:
+    """A logger that warns at most `per_second` times a second, for what strangers can cause: the rest is counted."""
+
+    def __init__(self, logger: Any, per_second: int, monotonic: Callable[[], float]) -> None:
+        self._logger = logger
+        self._per_second = per_second
+        self._monotonic = monotonic
+        self._second = 0
+        self._said = 0
+        self._unsaid = 0
+
+    def warning(self, event: str, **values: object) -> None:
+        second = int(self._monotonic())
+        if second != self._second:
+            self._second, self._said = second, 0
+        if self._said >= self._per_second:
+            self._unsaid += 1
+            return
+        self._said += 1
+        if self._unsaid:
+            values["not_logged_before"], self._unsaid = self._unsaid, 0
+        self._logger.warning(event, **values)

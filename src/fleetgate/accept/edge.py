@@ -17,6 +17,7 @@ from fleetgate import log
 from fleetgate.accept.admission import Room
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
+from fleetgate.accept.door import Door
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
@@ -74,11 +75,11 @@ class Edge:
         self.room.look("")
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
+        door = Door(self.registry, self.fleet, self.room, self.counts, self._config, self._clock)
         loop = SocketLoop(
-            mqtt_socket, self._mqtt_tls, self._config, self.intake, self.registry, self.fleet, self.room,
-            self.counts, self._clock,
-        )  # fmt: skip
-        self.registry.on_change = self.intake.on_state = loop.device_changed
+            mqtt_socket, self._mqtt_tls, self._config, self.intake, door, self.room, self.counts, self._clock
+        )
+        self.registry.on_change = self.intake.on_state = door.device_changed
         self.room.on_change = loop.room_changed
         app = VehicleApp(self.intake, self.registry, self.fleet, self.room, self._clock, self._config.edge.id)
         https = HttpsServer(

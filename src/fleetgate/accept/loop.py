@@ -3,7 +3,7 @@
 Each turn takes a bounded number of events, one read of at most 16 KiB (a TLS record) from each ready socket, a bounded
 number of handshake steps, then commits once and sends every answer of the turn; then it yields to trio, where HTTPS,
 look-ups and timers run. docs/adr/0001-socket-loop.md has the figures that speak for this. Decides the life of a
-connection; the protocol is `mqtt`'s.
+connection; the protocol is `mqtt`'s, who may come in is the door's.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ from mqtt5 import DisconnectReasonCode as Code
 from fleetgate import log
 from fleetgate.accept.admission import Room
 from fleetgate.accept.counts import Counts
-from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.mqtt import Phase, Session
-from fleetgate.accept.registry import Registry
 from fleetgate.accept.tls import resumed
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.profile import CertificateIdentity, ProfileError, identity_of
-from fleetgate.judge import Reason
 
 MAX_EVENTS: Final = 512
 MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 ms
@@ -36,7 +34,7 @@ MAX_ACCEPTS: Final = 64
 READ_BYTES: Final = 65_536  # more than a TLS record (16 KiB), so nothing stays behind inside OpenSSL
 PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either
 LINGER_SECONDS: Final = 2.0  # time to read our last words before the reset that unread bytes would cause
-_FAILURE_LOGS_PER_SECOND = 5
+
 
 _log = log.get("accept.loop")
 
@@ -65,8 +63,7 @@ class SocketLoop:
         context: ssl.SSLContext,
         config: Config,
         intake: Intake,
-        registry: Registry,
-        fleet: Fleet,
+        door: Door,
         room: Room,
         counts: Counts,
         clock: Clock,
@@ -75,8 +72,7 @@ class SocketLoop:
         self._context = context
         self._config = config
         self._intake = intake
-        self._registry = registry
-        self._fleet = fleet
+        self._door = door
         self._room = room
         self._counts = counts
         self._clock = clock
@@ -86,10 +82,11 @@ class SocketLoop:
         self._unready: dict[int, Connection] = {}
         self._touched: dict[int, Connection] = {}
         self._of_session: dict[Session, Connection] = {}
-        self._failure_logs = 0
+        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
         self._turn_started_s = 0.0
         self._draining = False
         intake.on_commit = self._send_answers
+        door.on_answer = self.resume
 
     async def run(self) -> None:
         """Serves until cancelled. SpoolError ends it, and with it the process."""
@@ -166,13 +163,13 @@ class SocketLoop:
             identity = identity_of(certificate, self._config.trust_domain)
         except ProfileError as error:
             profile_error = str(error)
-            _log.warning("certificate_profile", address=connection.address, error=profile_error)
+            self._stranger_log.warning("certificate_profile", address=connection.address, error=profile_error)
         connection.session = Session(
             identity,
             profile_error,
             connection.address,
             self._intake,
-            self,
+            self._door,
             self._config.edge.keep_alive_seconds,
             now_s,
         )
@@ -181,10 +178,8 @@ class SocketLoop:
 
     def _handshake_failed(self, connection: Connection, error: Exception | str) -> None:
         self._counts.failed_handshakes += 1
-        if self._failure_logs < _FAILURE_LOGS_PER_SECOND:
-            self._failure_logs += 1
-            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
-            _log.warning("handshake_failed", address=connection.address, error=why)
+        why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+        self._stranger_log.warning("handshake_failed", address=connection.address, error=why)
         self._close(connection)
 
     def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
@@ -250,78 +245,12 @@ class SocketLoop:
             connection.mask = mask
             self._epoll.modify(connection.fd, mask)
 
-    # Who is this: asked of the registry, answered at once or later.
-
-    def identify(self, session: Session) -> None:
-        identity = session.identity
-        if identity is None:
-            raise ValueError("a session without an identity has been refused before")
-
-        def found(known: KnownDevice | None) -> None:
-            self._begin(session, identity, known)
-            self._resume(session)
-
-        def away() -> None:
-            session.turn_away(None)
-            self._resume(session)
-
-        self._registry.find((identity.tenant, identity.device_id), found, away)
-
-    def _begin(self, session: Session, identity: CertificateIdentity, known: KnownDevice | None) -> None:
-        now_ms = self._clock.now_ms()
-        peer = self._fleet.peer(known, identity, now_ms, json_allowed=False) if known is not None else None
-        if known is None or peer is None:
-            return self._turn_away(session, identity, Reason.UNKNOWN_DEVICE)
-        refusal = peer.device.refusal or peer.credential.refusal
-        if refusal is not None:
-            return self._turn_away(session, identity, refusal)
-        if not self._room.open or session.phase is Phase.ENDED:
-            return session.turn_away(None)
-        if known.session is not None:
-            known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
-            self._resume(known.session)
-        known.session = session
-        caller = Caller(known, peer, session.address, "mqtt", self._config.edge.id, self._config.policy.version)
-        self._counts.connections["mqtt"] += 1
-        return session.welcome(caller, now_ms)
-
-    def _turn_away(self, session: Session, identity: CertificateIdentity, refusal: Reason) -> None:
-        self._counts.refused_connections[refusal] += 1
-        if self._failure_logs < _FAILURE_LOGS_PER_SECOND:
-            self._failure_logs += 1
-            _log.warning(
-                "connection_refused",
-                reason=refusal.value,
-                tenant=identity.tenant,
-                device_id=identity.device_id,
-                address=session.address,
-            )
-        session.turn_away(refusal)
-
-    def _resume(self, session: Session) -> None:
+    def resume(self, session: Session) -> None:
         """After something outside a turn changed the session: sends its answers with the next commit."""
         connection = self._of_session.get(session)
         if connection is not None:
             self._touched[connection.fd] = connection
             self._intake.wake()
-
-    # The records changed: what is refused now ends now.
-
-    def device_changed(self, known: KnownDevice) -> None:
-        """Ends the live session of a device that may no longer send; renews what the spool says of one that may."""
-        session = known.session
-        if session is None or session.caller is None:
-            return
-        peer = session.caller.peer
-        refusal = peer.device.refusal or peer.credential.refusal
-        if refusal is not None:
-            self._counts.refused_connections[refusal] += 1
-            session.end(Code.NOT_AUTHORIZED, refusal.value)
-            self._resume(session)
-        elif session.caller.sender.facts.vehicle_id != peer.device.vehicle_id:
-            session.caller = Caller(
-                known, peer, session.address, "mqtt", self._config.edge.id, self._config.policy.version
-            )
 
     def room_changed(self) -> None:
         """Stops reading from vehicles while nothing can be stored, and goes on when there is room again."""
@@ -347,14 +276,8 @@ class SocketLoop:
     def _release(self, connection: Connection) -> None:
         """Lets go of the device, if this connection holds its session."""
         session = connection.session
-        if session is None or self._of_session.pop(session, None) is None:
-            return
-        if session.caller is not None:
-            self._counts.connections["mqtt"] -= 1
-            known = session.caller.known
-            if known.session is session:
-                known.session = None
-                known.idle_since = self._clock.monotonic()
+        if session is not None and self._of_session.pop(session, None) is not None:
+            self._door.leave(session)
 
     def _close(self, connection: Connection) -> None:
         self._release(connection)
@@ -371,7 +294,6 @@ class SocketLoop:
         """Once a second: handshakes, silences and goodbyes that took too long."""
         while True:
             await trio.sleep(1)
-            self._failure_logs = 0
             if not self._draining:
                 self._epoll.modify(self._listener.fileno(), select.EPOLLIN)
             now_s = self._clock.monotonic()
@@ -386,7 +308,7 @@ class SocketLoop:
                 elif session is not None and session.phase is Phase.LIVE and self._room.open:
                     if session.overdue(now_s):
                         session.end(Code.KEEP_ALIVE_TIMEOUT, "no packet within one and a half keep-alives")
-                        self._resume(session)
+                        self.resume(session)
                 elif session is not None and session.phase is Phase.ENDED and session.overdue(now_s):
                     self._close(connection)
 

@@ -39,7 +39,7 @@ class Phase(Enum):
 
 
 class Doorkeeper(Protocol):
-    """What a session asks of the loop: who is this, and may a session begin."""
+    """What a session asks: who is this, and may a session begin (`door`)."""
 
     def identify(self, session: Session) -> None:
         """Asks the registry; calls `welcome` or `turn_away` of the session, now or later."""
