@@ -29,7 +29,7 @@ class AdminServer:
         class Handler(BaseHTTPRequestHandler):
             timeout = REQUEST_SECONDS
 
-            def do_GET(self) -> None:  # noqa: N802  the name that http.server calls
+            def do_GET(self) -> None:
                 match self.path:
                     case "/metrics":
                         self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
