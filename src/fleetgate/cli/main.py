@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from fleetgate.cli import ca, config, db, demo, device, edge, load, quarantine, up
+from fleetgate.cli import ca, config, db, demo, device, edge, load, quarantine, schema, up
 from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 
@@ -40,6 +40,7 @@ app.command()(up.up)
 app.command()(edge.edge)
 app.command()(load.load)
 app.command()(demo.demo)
+app.command()(schema.schema)
 
 
 def _print_version(wanted: bool) -> None:

@@ -42,7 +42,7 @@ class Envelope(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fi
     tag: Annotated[bytes, Meta(min_length=TAG_BYTES, max_length=TAG_BYTES)]
 
 
-class _JsonEnvelope(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class JsonEnvelope(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The JSON form before its base64 is opened; msgspec itself would accept base64 that is not canonical."""
 
     v: U8
@@ -56,7 +56,7 @@ class _JsonEnvelope(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 _decode_msgpack = msgspec.msgpack.Decoder(Envelope).decode
-_decode_json = msgspec.json.Decoder(_JsonEnvelope).decode
+_decode_json = msgspec.json.Decoder(JsonEnvelope).decode
 
 
 def open_envelope(raw: bytes, json_allowed: bool) -> Envelope:
