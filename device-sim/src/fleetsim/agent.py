@@ -59,12 +59,12 @@ class Agent:
     @property
     def open_messages(self) -> int:
         """Drafts and messages without an answer."""
-        return len(self._backlog) + len(self.core.outbox)
+        return len(self._backlog) + self.core.open_messages
 
     @property
     def done(self) -> bool:
         """True after `finish()`, when everything has its answer."""
-        return self._finishing and not self._backlog and self.core.settled
+        return self._finishing and not self.open_messages
 
     async def run(self) -> None:
         """Connect, serve, come back, until done. Raises nothing for what a gate or a network does."""

@@ -142,7 +142,7 @@ def vectors(
 def main() -> None:
     """The entry point: an expected error is one line on stderr and exit status 1."""
     try:
-        app()
+        app(prog_name="fleetsim")
     except _EXPECTED as error:
         typer.echo(f"fleetsim: {error}", err=True)
         sys.exit(1)

@@ -87,9 +87,9 @@ class DeviceCore:
         return len(self._in_flight)
 
     @property
-    def settled(self) -> bool:
-        """True when everything that was signed has its answer."""
-        return not self.outbox and not self._again
+    def open_messages(self) -> int:
+        """Messages without an answer, and events that wait for a second number."""
+        return len(self.outbox) + len(self._again)
 
     @property
     def awaits_disk(self) -> bool:
