@@ -3,6 +3,7 @@
 What to send and when to be silent is `core`'s; how bytes travel is the two subclasses' (`mqtt_agent`, `https_agent`).
 """
 
+import abc
 import asyncio
 import contextlib
 import logging
@@ -22,7 +23,7 @@ MAX_BACKLOG = 512
 IDLE_S = 5.0
 
 
-class Agent:
+class Agent(abc.ABC):
     """A device's driver. `run()` goes on until `finish()` was called and everything has its answer."""
 
     def __init__(self, core: DeviceCore, journal: Committer, clock: Clock) -> None:
@@ -73,9 +74,9 @@ class Agent:
             if not self.done:
                 await self.session()
 
+    @abc.abstractmethod
     async def session(self) -> None:
         """One connection, from its start to its end; tells the core how it ended."""
-        raise NotImplementedError
 
     def sign(self) -> None:
         """Give numbers to waiting drafts, and ask for what was signed to be made durable."""

@@ -1,7 +1,7 @@
 """Decides how a run is written down: every message that was sent, what it deserved, and what it got.
 
 One SQLite file (WAL) that a reader may poll while the run goes on. Nothing here judges: the comparison with what the
-gate stored is made by whoever reads it. Rows are kept in memory until `commit`, which may run in another thread.
+gate stored is made by whoever reads it. Rows are kept in memory until `commit`, which the run calls ten times a second.
 
     run(key, value)               seed, seconds, start and end, the fleet file
     attackers                     devices with a hostile part, and whether they deserve quarantine
@@ -9,8 +9,8 @@ gate stored is made by whoever reads it. Rows are kept in memory until `commit`,
       kind                        'honest' or the attack; an attacker's own valid messages are 'honest'
       epoch, seq                  null where a hostile message has none
       expect                      accepted | duplicate | refused | limited (accepted or rate_limited) | a reason
-      answer                      null | accepted | duplicate | a reason | puback_0x..; over MQTT a duplicate and a
-                                  held message are acknowledged like an accepted one, and stand here as 'accepted'
+      answer                      null | accepted | duplicate | a reason | puback_0x.. | http_..; a held message is
+                                  acknowledged like an accepted one and stands here as 'accepted'
       fate                        null while open | stored | dropped | unknown | renumbered (its events are in a
                                   later message of the device)
       first_sent_ms, answered_ms  Unix ms with fractions, by the simulator's clock; null for never

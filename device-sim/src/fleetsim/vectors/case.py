@@ -1,12 +1,6 @@
 """Decides what a test vector is, and makes the ordinary message that each case deviates from in one thing.
 
-A vector file holds: `what` (a sentence), `expect` (`accepted`, `duplicate` or a reason), `flags` (absent: not
-compared), `form`, `tenant`, `device_id`, `spki_sha256` (hex), `roots` {kid: hex}, `now` (ms), `before` (envelopes
-accepted earlier, in order, each {envelope: hex, now: ms}), `envelope` (hex); for accepted ones `fields` {kid, epoch,
-seq, sent_at, enc, body: hex} and `events_count`, `software`, `config`, and for
-bodies that are not too large `events`: {at, kind, signals and
-texts by path, `unknown`: values by name or number outside the catalogue}. `rebuilds` names what an encoder makes
-again byte for byte: `envelope` from the fields, `body` from the events with signals named by `named_by`.
+The fields of a file are described in schemas/vectors/README.md.
 """
 
 import hashlib
