@@ -1,16 +1,13 @@
 """HTTPS for vehicles: `POST /v1/telemetry`, one envelope or a batch, a result for each item.
 
 The route is a bare ASGI callable (Quart costs half as much again for each request); everything else is Quart's, with
-RFC 9457 problems. Decides sizes and forms of a request; an item's fate is the intake's. 413, 429 and 503 answer the
-whole request and claim nothing.
+RFC 9457 problems. Decides sizes and forms of a request; an item's fate is the intake's, how a whole request
+is refused that of `problems`. 413, 429 and 503 answer the whole request and claim nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 import trio
@@ -22,6 +19,7 @@ from fleetgate import log
 from fleetgate.accept.admission import RETRY_AFTER_SECONDS, Room
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity
@@ -43,21 +41,7 @@ _STATUS = {
     Outcome.REJECTED: "rejected",
 }
 
-Scope = Any  # ASGI's own types are unions of everything it can be; here it is always an HTTP request
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-
 _log = log.get("accept.http")
-
-
-class Problem(Exception):
-    """Answers the whole request; nothing of it was judged. `headers` are added to the answer."""
-
-    def __init__(self, status: HTTPStatus, detail: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.retry_after_s = retry_after_s
 
 
 class Link:
@@ -94,10 +78,11 @@ class VehicleApp:
             form = _form(scope)
             results = await self._telemetry(scope["state"]["link"], form, scope, receive)
         except Problem as problem:
-            await _send_problem(send, problem)
+            await send_problem(receive, send, problem)
             return
         content = msgspec.json.encode(results) if form == JSON_TYPE else msgspec.msgpack.encode(results)
-        await _send(send, HTTPStatus.ACCEPTED, form, content)
+        await send(answer_start(HTTPStatus.ACCEPTED, form, content))
+        await send(answer_body(content))
 
     async def _telemetry(self, link: Link, form: str, scope: Scope, receive: Receive) -> list[dict[str, object]]:
         """Judges each item, waits for the commit, returns a result for each. Raises Problem."""
@@ -253,39 +238,6 @@ def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:
 
 def _unavailable(why: str) -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}: the same bytes later", retry_after_s=RETRY_AFTER_SECONDS)
-
-
-async def _send_problem(send: Send, problem: Problem) -> None:
-    status = problem.status
-    content = msgspec.json.encode(
-        {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": problem.detail}
-    )
-    headers = []
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers.append((b"allow", b"POST"))
-    if problem.retry_after_s is not None:
-        headers.append((b"retry-after", str(math.ceil(problem.retry_after_s)).encode()))
-    # What is left of a refused body is not read: the connection ends with the answer.
-    if status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT):
-        headers.append((b"connection", b"close"))
-    await _send(send, status, "application/problem+json", content, headers)
-
-
-async def _send(
-    send: Send, status: HTTPStatus, form: str, content: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
-) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status.value,
-            "headers": [
-                (b"content-type", form.encode()),
-                (b"content-length", str(len(content)).encode()),
-                *headers,
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
 def _quart() -> QuartTrio:
