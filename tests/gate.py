@@ -1,0 +1,372 @@
+"""A gate as it runs: an edge process started from the command line, with its own directory, ports, keys and records.
+
+`Installation` is what `fleetgate ca init` made, with devices enrolled through control; `Gate` is one process on it,
+which can be stopped, killed and started again on the same ports and spool. Nothing here is a double. `Gate.leaks` looks
+through everything the process wrote to standard error for what must never stand in a log.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import update
+
+from fleetgate import config as settings
+from fleetgate.clock import SystemClock
+from fleetgate.config import Config
+from fleetgate.control.bundle import write_bundle
+from fleetgate.control.devices import enrol, revoke
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.pki import Authority
+from fleetgate.control.quarantine import Classification, Decision, decide
+from fleetgate.control.records import DeviceStatus
+from fleetgate.control.roster import device_is
+from fleetgate.control.schema import devices
+from fleetgate.control.store import Store, Write
+from fleetgate.spool.format import TransitionRecord
+from fleetgate.spool.reader import Message, Segment, read_segment, segment_paths
+from tests.units import BODY, elements, pack, sign_json
+
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+TENANT = "acme"
+
+T = TypeVar("T")
+
+
+def now_ms() -> int:
+    return SystemClock().now_ms()
+
+
+def until(found: Callable[[], T], what: str, seconds: float = 10.0) -> T:
+    """Asks again until the answer is true; fails when the deadline has passed."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.02)
+    return answer
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def fleetgate(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a person would, in `directory`."""
+    return subprocess.run(
+        [sys.executable, "-m", "fleetgate.cli.main", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=clean_environment(),
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLEETGATE_")}
+
+
+class Car:
+    """An enrolled device: its bundle directory, and what it signs with."""
+
+    def __init__(self, directory: Path) -> None:
+        facts = json.loads((directory / "device.json").read_text())
+        self.directory = directory
+        self.tenant: str = facts["tenant"]
+        self.device_id: str = facts["device_id"]
+        self.vehicle_id: str = facts["vehicle_id"]
+        self.kid: int = facts["kid"]
+        self.key = base64.b64decode(facts["mac_key"])
+        self.topic = f"fleet/v1/{self.tenant}/{self.device_id}/telemetry"
+
+    def _given(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"kid": self.kid, "key": self.key, "sent_at": now_ms()} | given
+
+    def sign(self, epoch: int, seq: int, **given: Any) -> bytes:
+        """A MessagePack envelope; `given` as `tests.units.elements` takes it."""
+        return pack(elements(**self._given({"epoch": epoch, "seq": seq} | given)))
+
+    def sign_json(self, epoch: int, seq: int, **given: Any) -> bytes:
+        return sign_json(**self._given({"epoch": epoch, "seq": seq} | given))
+
+    def context(self, certificate: Path | None = None, private: Path | None = None) -> ssl.SSLContext:
+        """TLS as this car, or with another certificate and key."""
+        context = ssl.create_default_context(cafile=self.directory / "ca.pem")
+        context.load_cert_chain(certificate or self.directory / "certificate.pem", private or self.key_file)
+        return context
+
+    @property
+    def key_file(self) -> Path:
+        return self.directory / "private.pem"
+
+
+class Installation:
+    """A directory with PKI, keyring and control records. `cars` are those enrolled here."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config = msgspec.structs.replace(Config(), home=str(directory))
+        self.cars: list[Car] = []
+
+    @classmethod
+    def create(cls, directory: Path) -> Installation:
+        made = fleetgate(directory, "ca", "init")
+        assert made.returncode == 0, made.stderr
+        return cls(directory)
+
+    def copy(self, directory: Path) -> Installation:
+        """The same authority and keys with records of its own."""
+        shutil.copytree(self.directory, directory, dirs_exist_ok=True)
+        return Installation(directory)
+
+    def configure(self, **tables: dict[str, Any]) -> None:
+        """Writes fleetgate.toml: free ports, and the given keys of the given tables."""
+        mqtt, https, admin, load, clickhouse = free_ports(5)
+        edge = {
+            "mqtt_listen": f"127.0.0.1:{mqtt}",
+            "https_listen": f"127.0.0.1:{https}",
+            "admin_listen": f"127.0.0.1:{admin}",
+        }
+        written = {
+            "edge": edge | tables.get("edge", {}),
+            "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
+            "policy": tables.get("policy", {}),
+            "load": {"admin_listen": f"127.0.0.1:{load}"},
+            "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
+        }
+        lines = [
+            line
+            for table, keys in written.items()
+            for line in (f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()))
+        ]
+        file = self.directory / "fleetgate.toml"
+        file.write_text("\n".join(lines) + "\n")
+        self.config = settings.load(file, {})
+
+    @contextmanager
+    def control(self) -> Iterator[Store]:
+        with Store.open(self.config, SystemClock(), write=True) as store:
+            yield store
+
+    @contextmanager
+    def write(self) -> Iterator[Write]:
+        """One transaction of the control records."""
+        with self.control() as store, store.write("test") as write:
+            yield write
+
+    def enrol(self, vehicle: str, tenant: str = TENANT) -> Car:
+        """Enrols through control, into a bundle directory as the command writes it."""
+        authority = Authority.load(self.directory / "pki", SystemClock())
+        keyring = Keyring.load(self.config.path(self.config.edge.keyring))
+        out = self.directory / "devices" / f"{tenant}-{vehicle}-{len(self.cars)}"
+        with self.write() as write:
+            write_bundle(out, enrol(write, authority, keyring, tenant, vehicle))
+        car = Car(out)
+        self.cars.append(car)
+        return car
+
+    def stranger(self, directory: Path, vehicle: str) -> Car:
+        """A car with a good certificate of this authority that these records never heard of."""
+        return self.copy(directory).enrol(vehicle)
+
+    def revoke(self, car: Car) -> None:
+        with self.write() as write:
+            revoke(write, car.tenant, car.device_id, "a test")
+
+    def suspend(self, car: Car) -> None:
+        """What will be a command in a later part: written as the records have it."""
+        with self.write() as write:
+            of_car = device_is(devices, car.tenant, car.device_id)
+            write.execute(update(devices).where(of_car).values(status=DeviceStatus.SUSPENDED))
+            write.record("suspend", car.tenant, car.device_id, {})
+
+    def ban(self, car: Car) -> None:
+        with self.control() as store:
+            decide(store, car.tenant, car.device_id, Decision.BAN, Classification.CONFIRMED, "test", "")
+
+    def release(self, car: Car) -> None:
+        with self.control() as store:
+            decide(store, car.tenant, car.device_id, Decision.RELEASE, Classification.BENIGN, "test", "")
+
+    def command(self, *arguments: str) -> str:
+        """Runs a command that must succeed; its output."""
+        done = fleetgate(self.directory, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+class Gate:
+    """An edge process of an installation. Not running until `start`."""
+
+    def __init__(self, home: Installation) -> None:
+        self.home = home
+        self.log_file = home.directory / "edge.log"
+        self.secrets: list[bytes] = [BODY]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # The process.
+
+    def start(self) -> None:
+        """Starts the edge and waits until it is ready to serve."""
+        begin = self.log_file.stat().st_size if self.log_file.exists() else 0
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fleetgate.cli.main", "edge"],
+                cwd=self.home.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=clean_environment(),
+            )
+        process = self._process
+
+        def ready() -> bool:
+            text = self.log_file.read_bytes()[begin:]
+            assert process.poll() is None, f"the edge ended with {process.returncode}: {text.decode()}"
+            return b'"event": "ready"' in text
+
+        until(ready, "the edge is ready", START_SECONDS)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the gate was never started"
+        return self._process
+
+    def kill(self) -> None:
+        """What a crash does."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+
+    def terminate(self) -> int:
+        """Asks it to drain; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    # Where it listens and what it says.
+
+    @property
+    def mqtt_port(self) -> int:
+        return _port(self.home.config.edge.mqtt_listen)
+
+    @property
+    def https_port(self) -> int:
+        return _port(self.home.config.edge.https_listen)
+
+    def admin(self, path: str) -> tuple[int, str]:
+        """Status and text of a path of the admin listener."""
+        url = f"http://127.0.0.1:{_port(self.home.config.edge.admin_listen)}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, sample: str) -> float:
+        """The value of one sample of /metrics, such as `fleetgate_ready` or `x_total{reason="bad_mac"}`."""
+        for line in self.admin("/metrics")[1].splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == sample:
+                return float(value)
+        raise AssertionError(f"/metrics has no sample {sample}")
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def leaks(self) -> list[str]:
+        """Key material and payloads found in the log, in any usual spelling."""
+        log = self.log_file.read_bytes()
+        root_keys = [root for root in Keyring.load(self.home.config.path("keyring.json")).roots.values() if root]
+        secrets = [*self.secrets, *root_keys, *(car.key for car in self.home.cars)]
+        spellings = (bytes, lambda s: s.hex().encode(), base64.b64encode, lambda s: repr(s)[2:-1].encode())
+        found = [secret.hex()[:16] for secret in secrets for spell in spellings if spell(secret) in log]
+        return found + [word for word in ("PRIVATE KEY", "Traceback") if word.encode() in log]
+
+    # What it stored.
+
+    @property
+    def spool(self) -> Path:
+        return self.home.config.path(self.home.config.spool.directory)
+
+    def segments(self) -> list[Segment]:
+        """Every segment in the order of numbers, the live one too; again when one was sealed meanwhile."""
+        while True:
+            try:
+                directory = self.spool / "segments"
+                paths = sorted([*segment_paths(directory), *segment_paths(directory, ".open")])
+                return [read_segment(path) for _, path in paths]
+            except FileNotFoundError:
+                continue
+
+    def stored(self, car: Car) -> list[Message]:
+        """The messages of a device in the spool, in their order."""
+        return [
+            message
+            for segment in self.segments()
+            for message in segment.messages
+            if segment.peers[message.peer].device_id == car.device_id
+            and segment.peers[message.peer].tenant == car.tenant
+        ]
+
+    def transitions(self, car: Car) -> list[tuple[int, int, TransitionRecord]]:
+        """(segment, offset, record) of the changes of a device's state that are in sealed segments."""
+        return [
+            (segment.header.segment, offset, record)
+            for segment in self.segments()
+            if segment.footer is not None
+            for offset, record in segment.transitions
+            if record.device_id == car.device_id
+        ]
+
+    def refused(self, car: Car, reason: str) -> int:
+        """How often the spool says that this device was refused for this reason."""
+        return sum(
+            record.count
+            for segment in self.segments()
+            for _, record in segment.rejections
+            if segment.peers[record.peer].device_id == car.device_id and record.reason == reason
+        )
+
+
+@contextmanager
+def running(authority: Installation, directory: Path, **tables: dict[str, Any]) -> Iterator[Gate]:
+    """An edge on a copy of `authority`, configured by the given tables. When it goes, its log is searched."""
+    home = authority.copy(directory)
+    home.configure(**tables)
+    gate = Gate(home)
+    try:
+        gate.start()
+        yield gate
+        assert gate.leaks() == []
+    finally:
+        gate.close()
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])

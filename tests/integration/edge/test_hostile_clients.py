@@ -1,0 +1,155 @@
+"""Clients that stall, flood or send noise: each ends alone, and a bystander's messages are acknowledged meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import mqtt5
+import pytest
+from tests.gate import Car, Gate
+from tests.mqtt_peer import DEADLINE_SECONDS, MqttPeer, publish_bytes, told
+
+LISTENERS = ["mqtt", "https"]
+
+
+def port_of(gate: Gate, listener: str) -> int:
+    return gate.mqtt_port if listener == "mqtt" else gate.https_port
+
+
+@contextmanager
+def acknowledged_meanwhile(bystander: MqttPeer) -> Iterator[None]:
+    """Sends as the bystander, one message after the other, while the block runs; every one must be acknowledged."""
+    answers: list[tuple[int, str | None]] = []
+    over = threading.Event()
+
+    def send() -> None:
+        for seq in itertools.count():
+            answers.append(told(bystander.ask(bystander.car.sign(bystander.epoch, seq))))
+            if over.wait(0.02):
+                return
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(DEADLINE_SECONDS)
+    assert not thread.is_alive(), "the bystander still waits for an acknowledgement"
+    assert answers
+    assert set(answers) == {(0, None)}
+
+
+def wait_for_end(sock: socket.socket) -> None:
+    """Reads until the gate ends the connection, one way or the other."""
+    try:
+        while sock.recv(65536):
+            pass
+    except (ConnectionError, ssl.SSLError):
+        pass
+
+
+def test_a_client_that_reads_no_acknowledgements_ends_alone(shared_gate: Gate, car: Car, bystander: MqttPeer) -> None:
+    """The gate stops reading from it when 64 KiB wait to be sent, and ends it when its keep-alive is over."""
+    flood = b"".join(publish_bytes(car.topic, b"x", packet_id=n + 1) for n in range(100))
+    with acknowledged_meanwhile(bystander), MqttPeer(shared_gate, car, buffer=4096) as peer:
+        peer.hello(keep_alive=1)
+        try:
+            while True:
+                peer.send(flood)
+        except (ConnectionError, ssl.SSLError):  # at the deadline of the socket it would be a TimeoutError
+            return
+
+
+def test_a_client_that_announces_a_body_and_sends_none_ends_alone(
+    shared_gate: Gate, car: Car, bystander: MqttPeer
+) -> None:
+    """64 KiB are announced and never come: the keep-alive ends it."""
+    with acknowledged_meanwhile(bystander), MqttPeer(shared_gate, car) as peer:
+        peer.hello(keep_alive=1)
+        peer.send(publish_bytes(car.topic, bytes(64 * 1024))[:100])
+        assert peer.farewell().reason_code == 0x8D
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_a_client_that_says_nothing_after_tcp_connect_ends_alone(
+    shared_gate: Gate, bystander: MqttPeer, listener: str
+) -> None:
+    """edge.handshake_seconds is its deadline."""
+    with (
+        acknowledged_meanwhile(bystander),
+        closing(socket.create_connection(("127.0.0.1", port_of(shared_gate, listener)), DEADLINE_SECONDS)) as sock,
+    ):
+        wait_for_end(sock)
+
+
+def test_a_client_that_says_nothing_after_tls_ends_alone(shared_gate: Gate, car: Car, bystander: MqttPeer) -> None:
+    """The deadline reaches to CONNECT."""
+    with acknowledged_meanwhile(bystander), MqttPeer(shared_gate, car) as peer:
+        wait_for_end(peer.sock)
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_noise_in_place_of_tls_ends_only_its_connection(shared_gate: Gate, bystander: MqttPeer, listener: str) -> None:
+    """40 connections of random bytes, some of which begin like a TLS record."""
+    noise = random.Random(f"before tls, {listener}")
+    with acknowledged_meanwhile(bystander):
+        for number in range(40):
+            start = b"\x16\x03\x01" if number % 2 else b""
+            with closing(socket.create_connection(("127.0.0.1", port_of(shared_gate, listener)), 5)) as sock:
+                try:
+                    sock.sendall(start + noise.randbytes(noise.randrange(1, 3000)))
+                    sock.shutdown(socket.SHUT_WR)
+                except ConnectionError:
+                    continue
+                wait_for_end(sock)
+
+
+def _after_connect(noise: random.Random) -> bytes:
+    return mqtt5.ConnectPacket("", clean_start=True).write() + noise.randbytes(noise.randrange(1, 500))
+
+
+def _mutated(packet: bytes, noise: random.Random) -> bytes:
+    changed = bytearray(packet)
+    for _ in range(noise.randrange(1, 6)):
+        changed[noise.randrange(len(changed))] = noise.randrange(256)
+    return bytes(changed)
+
+
+_CONNECT = mqtt5.ConnectPacket("car", clean_start=True, username="user", user_properties=[("name", "value")]).write()
+_POST = b"POST /v1/telemetry HTTP/1.1\r\nHost: localhost\r\nContent-Type: x\r\nContent-Length: 4\r\n\r\nabcd"
+NOISES: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {
+    "noise-mqtt": ("mqtt", lambda noise: noise.randbytes(noise.randrange(1, 2000))),
+    "noise-after-connect": ("mqtt", _after_connect),
+    "connect-mutated": ("mqtt", lambda noise: _mutated(_CONNECT, noise)),
+    "publish-mutated": (
+        "mqtt",
+        lambda noise: mqtt5.ConnectPacket("").write() + _mutated(publish_bytes("fleet/v1/a/b", bytes(50)), noise),
+    ),
+    "noise-https": ("https", lambda noise: noise.randbytes(noise.randrange(1, 2000))),
+    "post-mutated": ("https", lambda noise: _mutated(_POST, noise)),
+}
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_noise_inside_tls_ends_only_its_connection(shared_gate: Gate, car: Car, bystander: MqttPeer, kind: str) -> None:
+    """40 connections of one authenticated car that sends random or damaged bytes; nobody else notices."""
+    listener, make = NOISES[kind]
+    noise = random.Random(kind)
+    context = car.context()
+    with acknowledged_meanwhile(bystander):
+        for _ in range(40):
+            plain = socket.create_connection(("127.0.0.1", port_of(shared_gate, listener)), 5)
+            with context.wrap_socket(plain, server_hostname="localhost") as sock:
+                sock.sendall(make(noise))
+                sock.settimeout(0.02)  # a session that noise did not end is left by us
+                try:
+                    wait_for_end(sock)
+                except TimeoutError:
+                    continue

@@ -1,0 +1,51 @@
+"""A device above its rate is slowed down by itself, over both transports, and loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.gate import Car, Gate, Installation, running, until
+from tests.http_peer import HttpPeer
+from tests.http_peer import told as told_item
+from tests.mqtt_peer import MqttPeer, told
+
+
+@pytest.fixture(scope="module")
+def narrow_gate(authority: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A gate that takes 5 messages at once and one a second."""
+    policy = {"messages_per_second": 1.0, "burst_messages": 5}
+    with running(authority, tmp_path_factory.mktemp("narrow"), policy=policy) as gate:
+        yield gate
+
+
+@pytest.fixture
+def fast_car(narrow_gate: Gate) -> Car:
+    return narrow_gate.home.enrol(f"fast-{len(narrow_gate.home.cars)}")
+
+
+def test_mqtt_above_the_rate_is_0x97_and_the_same_bytes_pass_later(narrow_gate: Gate, fast_car: Car) -> None:
+    """What did not pass was not looked at: the retry is no duplicate."""
+    with MqttPeer(narrow_gate, fast_car) as peer:
+        peer.hello()
+        answers = [told(peer.ask(fast_car.sign(1, seq))) for seq in range(10)]
+        assert (answers[:5], answers[-1]) == ([(0, None)] * 5, (0x97, "rate_limited"))
+        raw = fast_car.sign(1, 10)
+        until(lambda: told(peer.ask(raw)) == (0, None), "the bucket fills again", 20)
+
+
+def test_https_above_the_rate_is_429_with_the_seconds_to_wait(narrow_gate: Gate, fast_car: Car) -> None:
+    """A batch may overdraw the bucket, so it is never cut in half; the next request waits and claims nothing."""
+    with HttpPeer(narrow_gate, fast_car) as peer:
+        first = peer.batch(*(fast_car.sign(1, seq) for seq in range(8)))
+        second = peer.post(fast_car.sign(1, 8))
+        assert (first.status, second.status) == (202, 429)
+        assert 1 <= int(second.headers["retry-after"]) <= 5
+
+
+def test_one_fast_device_does_not_slow_another(narrow_gate: Gate, fast_car: Car) -> None:
+    """The bucket is the device's own."""
+    other = narrow_gate.home.enrol("steady")
+    with HttpPeer(narrow_gate, fast_car) as fast, HttpPeer(narrow_gate, other) as steady:
+        fast.batch(*(fast_car.sign(1, seq) for seq in range(20)))
+        assert told_item(steady.ask(other.sign(1, 0))) == ("accepted", None)
