@@ -56,13 +56,19 @@ def _replay(segment: Segment, fleet: Fleet, policy: Policy) -> None:
         peer = segment.peers.get(rejection.peer)
         known = fleet.get((peer.tenant, peer.device_id)) if peer is not None else None
         # An unknown key may have been one that the gate itself lacked, which never scores; the record does not say.
-        if known is not None and rejection.reason != Reason.UNKNOWN_KEY:
+        if known is not None and rejection.reason != Reason.UNKNOWN_KEY and not _forgiven(known, rejection.last_at):
             known.standing.add(Reason(rejection.reason), rejection.count, rejection.last_at, policy)
             fleet.touch(known)
     for _, record in segment.transitions:
         known = fleet.get((record.tenant, record.device_id))
         if known is not None:
             _adopt(known, DeviceState(record.after), record.at, record.score, fleet)
+
+
+def _forgiven(known: KnownDevice, at: int) -> bool:
+    """Whether a refusal at `at` lies before the device's release, which set its score to zero."""
+    standing = known.standing
+    return standing.state is DeviceState.RELEASED and at <= standing.state_at
 
 
 def _adopt(known: KnownDevice, state: DeviceState, at: int, score: float, fleet: Fleet) -> None:

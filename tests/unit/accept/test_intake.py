@@ -1,0 +1,221 @@
+"""The road itself: what a verdict leaves in spool, windows, scores and counts, and the states it causes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from tests.gates import Gate, credential, record
+from tests.units import NOW, TOPIC, former, sign
+
+from fleetgate.accept.intake import MAX_RANGES
+from fleetgate.config import Policy
+from fleetgate.control.records import CredentialStatus, DeviceState
+from fleetgate.errors import SpoolError
+from fleetgate.judge import Outcome, Reason
+from fleetgate.spool.format import RejectionRecord
+from fleetgate.spool.reader import Segment, read_segment, segment_paths
+
+FORGED = sign(key=bytes(32))
+
+
+def sealed(gate: Gate) -> Segment:
+    gate.intake.commit()
+    gate.spool.writer.seal()
+    return read_segment(segment_paths(gate.spool.directory / "segments")[-1][1])
+
+
+def rejections(gate: Gate) -> list[RejectionRecord]:
+    return [found for _, found in sealed(gate).rejections]
+
+
+def test_an_accepted_message_is_stored_as_it_was_received(gate: Gate) -> None:
+    """Bytes, time, outcome, flags and peer."""
+    gate.receive(sign(sent_at=NOW + 6_000))
+    (message,) = sealed(gate).messages
+    assert message[1:] == (0, NOW, Outcome.ACCEPTED, 8, sign(sent_at=NOW + 6_000))
+
+
+def test_a_held_message_is_stored_as_held(gate: Gate) -> None:
+    """Load tells by it which table it belongs to."""
+    gate.records[0] = record(state=DeviceState.QUARANTINED, state_at_ms=1)
+    gate.receive(sign())
+    assert [message.outcome for message in sealed(gate).messages] == [Outcome.HELD]
+
+
+def test_a_duplicate_leaves_no_record(gate: Gate) -> None:
+    """It is counted and acknowledged, not stored."""
+    caller = gate.caller()
+    outcomes = [gate.receive(sign(), caller).outcome for _ in range(3)]
+    assert (outcomes[1:], len(sealed(gate).messages)) == ([Outcome.DUPLICATE] * 2, 1)
+    assert gate.counts.outcomes["mqtt"][Outcome.DUPLICATE] == 2
+
+
+def test_refusals_of_a_peer_and_reason_are_one_record_of_a_commit(gate: Gate) -> None:
+    """With their number, first and last time; those before step 3 have no ranges, nobody vouches for their numbers."""
+    caller = gate.caller()
+    for step in range(3):
+        gate.clock.ms = NOW + step
+        gate.receive(FORGED, caller)
+        gate.receive(b"", caller)
+    assert rejections(gate) == [
+        RejectionRecord(0, "bad_mac", 3, NOW, NOW + 2, []),
+        RejectionRecord(0, "malformed_envelope", 3, NOW, NOW + 2, []),
+    ]
+
+
+def test_refusals_behind_step_3_name_their_numbers(gate: Gate) -> None:
+    """As ranges: neighbours join, others begin a new one."""
+    caller = gate.caller()
+    for seq in (4, 5, 6, 6, 9, 10, 2):
+        gate.receive(sign(seq=seq, body=b"\x00"), caller)
+    (found,) = rejections(gate)
+    assert (found.count, found.ranges) == (7, [(1, 4, 6), (1, 9, 10), (1, 2, 2)])
+
+
+def test_ranges_are_bounded_and_the_count_is_not(gate: Gate) -> None:
+    """A flood of scattered numbers costs a bounded record."""
+    caller = gate.caller()
+    for seq in range(0, 4 * MAX_RANGES, 2):
+        gate.receive(sign(seq=seq, body=b"\x00"), caller)
+    (found,) = rejections(gate)
+    assert (found.count, len(found.ranges)) == (2 * MAX_RANGES, MAX_RANGES)
+
+
+def test_a_refusal_under_a_former_credential_names_it(gate: Gate) -> None:
+    """What step 3 has verified is recorded under the credential that did."""
+    old, key = former("old", NOW - 1)
+    gate.records[0] = record(credentials=(credential(), credential(old.key_digest, CredentialStatus.FORMER, NOW - 1)))
+    gate.receive(sign(key=key, body=b"\x00"))
+    segment = sealed(gate)
+    assert [segment.peers[found.peer].key_digest for _, found in segment.rejections] == [old.key_digest]
+
+
+def test_what_admission_refused_is_recorded_with_its_count(gate: Gate) -> None:
+    """A batch of 40 over the rate is one record of 40, and scores nobody."""
+    caller = gate.caller()
+    gate.intake.refuse_unseen(caller, Reason.RATE_LIMITED, NOW, 40)
+    assert [(found.reason, found.count) for found in rejections(gate)] == [("rate_limited", 40)]
+    assert caller.known.standing.score == 0
+
+
+def test_ten_forgeries_quarantine_the_peer_that_sent_them(gate: Gate) -> None:
+    """Watched at five, quarantined at ten; its next message is held, and both moves are in the spool."""
+    caller = gate.caller()
+    states = []
+    for _ in range(10):
+        gate.receive(FORGED, caller)
+        states.append(caller.known.standing.state)
+    held = gate.receive(sign(), caller).outcome
+    assert (states.index(DeviceState.WATCHED), states.index(DeviceState.QUARANTINED), held) == (4, 9, Outcome.HELD)
+    moves = [(found.before, found.after, found.why, found.score) for _, found in sealed(gate).transitions]
+    assert moves == [("trusted", "watched", "bad_mac", 50.0), ("watched", "quarantined", "bad_mac", 100.0)]
+
+
+def test_a_device_is_not_scored_for_what_another_claims_of_it(gate: Gate) -> None:
+    """Bytes sent to another's topic score the connection they came on."""
+    gate.records.append(record("tcu-0002"))
+    victim, attacker = gate.caller(), gate.caller("tcu-0002")
+    gate.receive(sign(), attacker, TOPIC)
+    assert (victim.known.standing.score, attacker.known.standing.score) == (0.0, 10.0)
+
+
+def test_a_key_the_gate_lacks_scores_nobody(gate: Gate) -> None:
+    """An edge with an old keyring counts the refusal and leaves the fleet alone."""
+    caller = gate.caller()
+    gate.receive(sign(kid=77), caller)
+    assert (caller.known.standing.score, gate.counts.reasons["mqtt"][Reason.UNKNOWN_KEY]) == (0.0, 1)
+
+
+def test_two_moves_in_one_millisecond_have_two_times(gate: Gate) -> None:
+    """Of two views of a device the newer stands, so no two may be equally new."""
+    known = gate.known()
+    for state in (DeviceState.WATCHED, DeviceState.QUARANTINED):
+        gate.intake.move(known, state, NOW, "test")
+    assert [found.at for _, found in sealed(gate).transitions] == [NOW, NOW + 1]
+
+
+def test_a_change_of_state_is_told(gate: Gate) -> None:
+    """The loop ends a session whose device was banned."""
+    told: list[object] = []
+    gate.intake.on_state = told.append
+    known = gate.known()
+    gate.intake.move(known, DeviceState.BANNED, NOW, "test")
+    assert (told, known.device.refusal) == ([known], Reason.BANNED)
+
+
+def test_a_commit_of_nothing_writes_nothing(gate: Gate) -> None:
+    """And still has the answers of the turn sent."""
+    sent: list[int] = []
+    gate.intake.on_commit = lambda: sent.append(1)
+    gate.intake.commit()
+    assert (gate.counts.commits, sent, gate.spool.writer.live_bytes) == (0, [1], 0)
+
+
+def test_a_failed_commit_sends_no_answers(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error ends the process: nothing of the batch is acknowledged."""
+    sent: list[int] = []
+    gate.intake.on_commit = lambda: sent.append(1)
+    gate.receive(sign())
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fdatasync", fail)
+        with pytest.raises(SpoolError):
+            gate.intake.commit()
+    assert sent == []
+
+
+def test_a_waiter_goes_on_behind_the_commit(gate: Gate) -> None:
+    """HTTP's answer waits until everything received so far is on disk; a duplicate's too."""
+    order: list[str] = []
+
+    async def wait() -> None:
+        await gate.intake.committed()
+        order.append("answered")
+
+    async def main() -> None:
+        gate.receive(sign())
+        gate.intake.commit()
+        gate.receive(sign())  # a duplicate
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            order.append("committed")
+            gate.intake.commit()
+
+    trio.run(main)
+    assert order == ["committed", "answered"]
+
+
+def test_nothing_pending_is_not_waited_for(gate: Gate) -> None:
+    """A request of which nothing was judged does not wait for others."""
+    trio.run(gate.intake.committed)
+
+
+def test_a_commit_is_woken_for_what_came_outside_the_loop(gate: Gate) -> None:
+    """The intake's own task commits when it is asked to."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gate.intake.run)
+            gate.receive(sign())
+            with trio.fail_after(5):
+                await gate.intake.committed()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert gate.counts.commits == 1
+
+
+def test_the_limit_of_a_device_is_its_own(tmp_path: Path) -> None:
+    """A noisy device is slowed down, its neighbour is not."""
+    gate = Gate(tmp_path, record(), record("tcu-0002"), settings=Policy(burst_messages=1, messages_per_second=1.0))
+    noisy, quiet = gate.caller(), gate.caller("tcu-0002")
+    admitted = [gate.intake.admit(who, 1, gate.clock.monotonic()) is None for who in (noisy, noisy, quiet)]
+    gate.close()
+    assert admitted == [True, False, True]

@@ -1,0 +1,202 @@
+"""A start after a kill, with a fleet: windows, epochs, states and scores are those before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.gates import Gate, credential, memory, record
+from tests.units import DEVICE_ID, KEY_DIGEST, NOW, former, hkdf, sign
+
+from fleetgate.control.records import CredentialStatus, DeviceState
+from fleetgate.judge import Outcome, Reason
+
+FORGED = sign(key=bytes(32))
+TWO = "tcu-0002"
+KEY_OF_TWO = hkdf(bytes(range(32)), "acme", TWO, KEY_DIGEST)
+
+
+def traffic(gate: Gate, epoch: int) -> None:
+    """Two devices, a hole in the numbers, late ones, refusals; committed."""
+    one = gate.caller()
+    for seq in (0, 1, 5, 3, 2_000, 1_500):
+        gate.receive(sign(epoch=epoch, seq=seq), one)
+    two = gate.caller(TWO)
+    for seq in range(3):
+        gate.receive(sign(epoch=epoch, seq=seq, key=KEY_OF_TWO), two)
+        gate.receive(sign(epoch=epoch, seq=seq + 7), two)  # the other's key: bad_mac
+    gate.intake.commit()
+
+
+def everything(gate: Gate) -> dict[object, object]:
+    for each in gate.records:
+        gate.known(each.device_id)
+    return memory(gate)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "spool", record(), record(TWO))
+
+
+@pytest.mark.parametrize("checkpoints", [(), (1,), (1, 2), (1, 2, 3)])
+def test_a_kill_changes_nothing_that_was_acknowledged(two: Gate, checkpoints: tuple[int, ...]) -> None:
+    """Without a checkpoint, and with one after any part of the traffic."""
+    for epoch in (1, 2, 3):
+        traffic(two, epoch)
+        if epoch in checkpoints:
+            two.checkpoint()
+    before = everything(two)
+    two.kill_and_recover()
+    after = everything(two)
+    two.close()
+    assert after == before
+
+
+def test_every_acknowledged_message_is_a_duplicate_after_a_kill(two: Gate) -> None:
+    """An honest retry is acknowledged, and a replay is not stored again."""
+    raws = [sign(seq=seq) for seq in range(20)]
+    for raw in raws:
+        two.receive(raw)
+    two.intake.commit()
+    two.kill_and_recover()
+    outcomes = {two.receive(raw).outcome for raw in raws}
+    two.close()
+    assert outcomes == {Outcome.DUPLICATE}
+
+
+def test_what_was_not_committed_may_be_sent_again(two: Gate) -> None:
+    """It was never acknowledged, so its number is free."""
+    two.receive(sign())
+    two.intake.commit()
+    two.receive(sign(seq=1))
+    two.kill_and_recover()
+    outcomes = [two.receive(sign(seq=seq)).outcome for seq in (0, 1)]
+    two.close()
+    assert outcomes == [Outcome.DUPLICATE, Outcome.ACCEPTED]
+
+
+def test_a_quarantine_survives_a_kill(two: Gate) -> None:
+    """Even before load has told control of it, the next message is held."""
+    caller = two.caller()
+    for _ in range(10):
+        two.receive(FORGED, caller)
+    two.intake.commit()
+    two.kill_and_recover()
+    found = (two.receive(sign()).outcome, two.known().standing.state)
+    two.close()
+    assert found == (Outcome.HELD, DeviceState.QUARANTINED)
+
+
+def test_a_score_survives_a_kill(two: Gate) -> None:
+    """Refusals that have not yet moved the device are counted again, once."""
+    for _ in range(3):
+        two.receive(FORGED)
+    two.intake.commit()
+    before = two.known().standing.score
+    two.kill_and_recover()
+    after = two.known().standing.score
+    two.close()
+    assert (before, after) == (30.0, 30.0)
+
+
+def test_a_score_is_not_counted_twice_over_a_checkpoint(two: Gate) -> None:
+    """What the checkpoint holds is not replayed."""
+    for _ in range(3):
+        two.receive(FORGED)
+    two.checkpoint()
+    two.receive(FORGED)
+    two.intake.commit()
+    two.kill_and_recover()
+    score = two.known().standing.score
+    two.close()
+    assert score == 40.0
+
+
+def test_a_release_forgives_what_lies_before_it_in_the_spool(two: Gate) -> None:
+    """A person released the device after its refusals: replaying them must not quarantine it again."""
+    caller = two.caller()
+    for _ in range(10):
+        two.receive(FORGED, caller)
+    two.intake.commit()
+    two.records[0] = record(state=DeviceState.RELEASED, state_at_ms=NOW + 5)
+    two.clock.ms += 10
+    two.kill_and_recover()
+    standing = two.known().standing
+    two.close()
+    assert (standing.state, standing.score) == (DeviceState.RELEASED, 0.0)
+
+
+def test_keys_the_gate_lacked_score_nobody_after_a_kill_either(two: Gate) -> None:
+    """Thousands of refusals for a missing root key do not come back as scores."""
+    for _ in range(30):
+        two.receive(sign(kid=77))
+    two.intake.commit()
+    two.kill_and_recover()
+    score = two.known().standing.score
+    two.close()
+    assert score == 0.0
+
+
+def test_a_newer_decision_of_a_person_stands_over_a_replayed_transition(two: Gate) -> None:
+    """Of two views the newer counts, in whatever order they are met."""
+    two.intake.move(two.known(), DeviceState.QUARANTINED, NOW, "test")
+    two.intake.commit()
+    two.records[0] = record(state=DeviceState.BANNED, state_at_ms=NOW + 1)
+    two.kill_and_recover()
+    refusal = two.receive(sign()).reason
+    two.close()
+    assert refusal is Reason.BANNED
+
+
+def test_messages_of_a_former_credential_return_to_its_own_windows(tmp_path: Path) -> None:
+    """Provenance in the spool says whose numbers they were."""
+    old, key = former("old", NOW - 1)
+    gate = Gate(
+        tmp_path, record(credentials=(credential(), credential(old.key_digest, CredentialStatus.FORMER, NOW - 1)))
+    )
+    gate.receive(sign(seq=3))
+    gate.receive(sign(seq=3, key=key))
+    gate.intake.commit()
+    before = everything(gate)
+    gate.kill_and_recover()
+    after = everything(gate)
+    gate.close()
+    assert after == before
+
+
+def test_a_device_that_is_gone_from_the_records_is_passed_over(two: Gate) -> None:
+    """Nobody can connect as it; the start goes on with the others."""
+    traffic(two, 1)
+    del two.records[1]
+    replayed = two.kill_and_recover()
+    known = two.fleet.get(("acme", TWO)), two.fleet.get(("acme", DEVICE_ID)) is not None
+    two.close()
+    assert (replayed, known) == (9, (None, True))
+
+
+def test_a_damaged_record_costs_that_record(two: Gate) -> None:
+    """One flipped byte in a sealed segment: one number may come again, all others are known."""
+    for seq in range(5):
+        two.receive(sign(seq=seq))
+    two.intake.commit()
+    two.spool.writer.seal()
+    path = two.spool.directory / "segments" / f"{1:020d}.seg"
+    data = bytearray(path.read_bytes())
+    data[data.index(sign(seq=2)) + 40] ^= 1
+    path.write_bytes(data)
+    two.kill_and_recover()
+    outcomes = [two.receive(sign(seq=seq)).outcome for seq in range(5)]
+    two.close()
+    assert outcomes == [Outcome.DUPLICATE] * 2 + [Outcome.ACCEPTED] + [Outcome.DUPLICATE] * 2
+
+
+def test_starting_again_and_again_changes_nothing(two: Gate) -> None:
+    """A crash loop replays the same records to the same end."""
+    traffic(two, 1)
+    before = everything(two)
+    for _ in range(4):
+        two.kill_and_recover()
+    after = everything(two)
+    two.close()
+    assert after == before
