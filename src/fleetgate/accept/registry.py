@@ -63,6 +63,7 @@ class Registry:
         known = self._fleet.get(key)
         if known is not None:
             if self.within_grace:
+                known.idle_since = self._clock.monotonic()  # a request that is on its way must not lose its device
                 found(known)
             else:
                 away()
