@@ -12,6 +12,7 @@ from fleetsim.attackers.stage import GONE, RETRY_S, Shot, Stage
 from fleetsim.encode import Event
 
 MESSAGES = 36
+AFTERWARDS = 6
 ATTEMPTS = 6
 _INF, _NAN = float("inf"), float("nan")
 
@@ -117,7 +118,9 @@ async def malformed_body(stage: Stage) -> None:
     for i in range(MESSAGES):
         enc, body = BODIES[i % len(BODIES)]
         shots.append(stage.shot(expect="malformed_body", enc=enc, body=body))
-    await stage.deliver(shots, pause_s=stage.pace_s(MESSAGES))
+    await stage.deliver(shots, pause_s=stage.pace_s(MESSAGES + AFTERWARDS))
+    # In quarantine by now, and not told: what it sends properly is acknowledged and held.
+    await stage.deliver([stage.honest() for _ in range(AFTERWARDS)], pause_s=stage.pace_s(MESSAGES + AFTERWARDS))
 
 
 async def oversized(stage: Stage) -> None:
