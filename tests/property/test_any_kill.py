@@ -58,6 +58,7 @@ def test_a_spool_cut_anywhere_recovers_to_a_prefix(batches: list[list[int]], cut
         assert found == appended[: len(found)]
         assert len(found) >= committed
         assert all(not segment.damaged for segment in spool.segments())
+        assert all(path.read_bytes().endswith(b"FGSE") for path in spool.paths())
 
 
 steps = st.lists(
@@ -99,7 +100,8 @@ def test_windows_epochs_and_states_after_a_kill_are_those_before(walk: list[tupl
             body_time = NOW - (1 if what == "clone" else 0)
             raw = sign(epoch=at[0], seq=seq, key=key, sent_at=body_time)
             gate.receive(raw, gate.caller(name))
-        live_through(gate, "kill")
+        for end in ("kill", "checkpoint", "kill"):  # what was replayed must be in the next checkpoint too
+            live_through(gate, end)
         gate.close()
 
 

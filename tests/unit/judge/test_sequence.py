@@ -41,7 +41,9 @@ PROBES: list[tuple[int, bytes | None, int | Reason]] = [
     (1, None, DUPLICATE),
     (WINDOW, OTHER, CLONE),
     (WINDOW + 10, None, NEW),
-    (WINDOW + 5, None, BEFORE),  # a slot that was skipped holds nothing of the round before
+    (WINDOW + 1, None, BEFORE),  # a slot that was skipped holds nothing of the round before
+    (WINDOW + 2, OTHER, BEFORE),
+    (WINDOW + 4, None, BEFORE),
     (10, None, BEHIND),
     (11, None, BEFORE),
     (WINDOW + 11, None, NEW),
@@ -64,7 +66,7 @@ def test_probes_at_the_edges_of_the_ring() -> None:
     for index, (seq, other, expected) in enumerate(PROBES):
         assert probe(windows, seq, other) == expected, f"probe {index}: {seq}"
         if expected in (NEW, BEFORE):
-            windows.claim(1, seq, tag(seq), 0)
+            windows.claim(1, seq, other or tag(seq), 0)
 
 
 def test_a_tag_that_starts_with_zeros_fills_its_slot() -> None:

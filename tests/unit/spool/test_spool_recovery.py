@@ -84,12 +84,13 @@ def test_a_live_segment_cut_inside_its_last_record_keeps_all_before_it(tmp_path:
 
 @pytest.mark.parametrize("tail", [bytes(1), bytes(8), bytes(9), bytes(4096), b"\xff" * 100, b"FGSPOOL1" * 9])
 def test_what_a_torn_write_leaves_behind_the_last_record_is_cut(tmp_path: Path, tail: bytes) -> None:
-    """Zeros of an extended file, or garbage, are never a record."""
+    """Zeros of an extended file, or garbage, are never a record; the sealed file ends in its trailer."""
     path, data, kept, _ = live_segment(tmp_path)
     path.write_bytes(data + tail)
     spool = OpenSpool(tmp_path, SetClock())
     spool.close()
     assert (spool.messages(), spool.home.cut_bytes) == (kept, len(tail))
+    assert path.with_suffix(".seg").read_bytes().endswith(b"FGSE")
 
 
 @pytest.mark.parametrize("data", [b"", b"FGSP", bytes(44), bytes(4096)])
