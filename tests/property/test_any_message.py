@@ -129,6 +129,13 @@ class NaiveWindow:
         self.highest[epoch] = max(seq, self.highest.get(epoch, -1))
 
 
+def look_up(windows: Windows, epoch: int, seq: int, tag: bytes, current: int) -> int | Reason:
+    try:
+        return windows.look_up(epoch, seq, tag, current)
+    except Reject as refusal:
+        return refusal.reason
+
+
 def tag_of(epoch: int, seq: int, maker: int) -> bytes:
     tag = (seq + 1).to_bytes(8, "big") + epoch.to_bytes(4, "big") + bytes(4)
     return b"\xff" + tag[1:] if maker else tag
@@ -137,6 +144,7 @@ def tag_of(epoch: int, seq: int, maker: int) -> bytes:
 steps = st.tuples(
     st.integers(-9, 2) | st.sampled_from([0, 0, 0, 0, 1, 1_000, 1_001]),  # epoch, from the highest
     st.sampled_from([1, 1, 1, 2, 3, -1, 0, 1_022, 1_023, 1_024, 1_025, -1_022, -1_023, -1_024, 5_000, 2**40])
+    | st.integers(-3, 4)
     | st.integers(-12, 12)
     | st.integers(-1_100, 1_100),  # number, from the highest of its epoch
     st.sampled_from([0, 0, 0, 1]),  # by the device, or by its clone
@@ -158,16 +166,16 @@ def test_the_window_agrees_with_a_set_of_everything_seen(
         epoch = max(0, current + by_epoch)
         seq = min(max(0, naive.highest.get(epoch, 0) + by_seq), 2**63 - 1)
         tag = tag_of(epoch, seq, maker)
-        found: int | Reason
-        try:
-            found = windows.look_up(epoch, seq, tag, current)
-        except Reject as refusal:
-            found = refusal.reason
+        found = look_up(windows, epoch, seq, tag, current)
         assert found == naive.look_up(epoch, seq, tag)
         if not isinstance(found, Reason) and found != DUPLICATE:
             windows.claim(epoch, seq, tag, NOW)
             naive.claim(epoch, seq, tag)
             current = max(current, epoch)
+    highest = naive.highest.get(current, 0)
+    for seq in range(max(0, highest - WINDOW), highest + 2):  # every slot, in the end
+        tag = tag_of(current, seq, 0)
+        assert look_up(windows, current, seq, tag, current) == naive.look_up(current, seq, tag)
 
 
 traffic = st.lists(

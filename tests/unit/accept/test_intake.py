@@ -45,6 +45,13 @@ def test_a_held_message_is_stored_as_held(gate: Gate) -> None:
     assert [message.outcome for message in sealed(gate).messages] == [Outcome.HELD]
 
 
+def test_a_held_message_has_used_its_number(gate: Gate) -> None:
+    """Its retry is a duplicate, so that a release counts it once."""
+    gate.records[0] = record(state=DeviceState.QUARANTINED, state_at_ms=1)
+    gate.receive(sign())
+    assert gate.receive(sign()).outcome is Outcome.DUPLICATE
+
+
 def test_a_duplicate_leaves_no_record(gate: Gate) -> None:
     """It is counted and acknowledged, not stored."""
     caller = gate.caller()
