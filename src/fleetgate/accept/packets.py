@@ -128,7 +128,9 @@ def check_connect(data: bytes, flags: int, start: int, end: int) -> Greeting:
     if position >= end or name not in (b"MQTT", b"MQIsdp"):
         raise _malformed("not an MQTT CONNECT")
     level = data[position]
-    if name != b"MQTT" or level != 5:
+    if name != b"MQTT" and level != 3:  # MQIsdp is the name of 3.1 only; as another version it was not checked here
+        raise _malformed("not an MQTT CONNECT")
+    if level != 5:
         return Greeting(level)
     position += 1
     if position + 3 > end:

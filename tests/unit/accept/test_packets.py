@@ -80,6 +80,7 @@ WRONG_ONES: dict[str, tuple[bytes, Code]] = {
     "CONNECT with reserved bits": (connect(first=0x11), BAD),
     "CONNECT of nothing": (b"\x10\x00", BAD),
     "CONNECT of another protocol": (connect(name=b"HTTP"), BAD),
+    "CONNECT of version 5 under the name of 3.1": (connect(name=b"MQIsdp", client_id=b"\xff"), BAD),
     "CONNECT without a level": (packet(0x10, field(b"MQTT")), BAD),
     "CONNECT without flags": (packet(0x10, field(b"MQTT") + b"\x05"), BAD),
     "CONNECT without properties": (packet(0x10, field(b"MQTT") + b"\x05\x02\x00\x3c"), BAD),
