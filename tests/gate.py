@@ -34,12 +34,13 @@ from fleetgate.control.bundle import write_bundle
 from fleetgate.control.devices import enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
-from fleetgate.control.quarantine import Classification, Decision, decide
+from fleetgate.control.quarantine import Classification, Decision, apply_transition, decide
 from fleetgate.control.records import DeviceStatus
 from fleetgate.control.roster import device_is
 from fleetgate.control.schema import devices
 from fleetgate.control.store import Store, Write
 from fleetgate.spool.format import TransitionRecord
+from fleetgate.spool.home import read_identity
 from fleetgate.spool.reader import Message, Segment, read_segment, segment_paths
 from tests.units import BODY, elements, pack, sign_json
 
@@ -48,6 +49,8 @@ STOP_SECONDS = 15.0
 TENANT = "acme"
 
 T = TypeVar("T")
+NewGate = Callable[..., "Gate"]
+"""Starts an edge of a test's own, with the given tables of its configuration."""
 
 
 def now_ms() -> int:
@@ -202,6 +205,12 @@ class Installation:
             write.execute(update(devices).where(of_car).values(status=DeviceStatus.SUSPENDED))
             write.record("suspend", car.tenant, car.device_id, {})
 
+    def quarantine(self, car: Car) -> None:
+        """What load writes when another edge has put the device into quarantine."""
+        with self.control() as store:
+            record = (car.tenant, car.device_id, "trusted", "quarantined", now_ms(), "bad_mac", 100.0, "1")
+            apply_transition(store, "00" * 16, 1, 0, *record)
+
     def ban(self, car: Car) -> None:
         with self.control() as store:
             decide(store, car.tenant, car.device_id, Decision.BAN, Classification.CONFIRMED, "test", "")
@@ -343,6 +352,16 @@ class Gate:
             for offset, record in segment.transitions
             if record.device_id == car.device_id
         ]
+
+    def carry_transitions(self, car: Car) -> None:
+        """Waits for the device's transitions to be sealed and applies them to control, as load does."""
+        records = until(lambda: self.transitions(car), "the transition is in a sealed segment")
+        identity = read_identity(self.spool)
+        assert identity is not None
+        with self.home.control() as store:
+            for segment, offset, record in records:
+                facts = msgspec.structs.astuple(record)
+                apply_transition(store, identity.spool, segment, offset, *facts)
 
     def refused(self, car: Car, reason: str) -> int:
         """How often the spool says that this device was refused for this reason."""

@@ -7,16 +7,14 @@ searched for key material and payloads, whatever the test was about.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.gate import Car, Gate, Installation, running
+from tests.gate import Car, Gate, Installation, NewGate, running
 from tests.http_peer import HttpPeer
 from tests.mqtt_peer import MqttPeer
-
-NewGate = Callable[..., Gate]
 
 _numbers = itertools.count(1)
 

@@ -80,6 +80,7 @@ class Edge:
             mqtt_socket, self._mqtt_tls, self._config, self.intake, door, self.room, self.counts, self._clock
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
+        self.registry.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
         app = VehicleApp(self.intake, self.registry, self.fleet, self.room, self._clock, self._config.edge.id)
         https = HttpsServer(

@@ -254,8 +254,18 @@ class SocketLoop:
 
     def room_changed(self) -> None:
         """Stops reading from vehicles while nothing can be stored, and goes on when there is room again."""
+        now_s = self._clock.monotonic()
+        for session in self._of_session:
+            session.last_packet_s = now_s  # who was not read from was not silent: its keep-alive begins anew
         self._touched.update(self._connections)
         self._intake.wake()
+
+    def send_away(self) -> None:
+        """Ends every live session: control has been away for longer than what it said may be relied on."""
+        for session in self._of_session:
+            if session.phase is Phase.LIVE:
+                session.end(Code.SERVER_BUSY, "come back later")
+                self.resume(session)
 
     # Ending.
 

@@ -9,6 +9,7 @@ never refused as unknown.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import trio
 
@@ -24,10 +25,12 @@ from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.checkpoint import DeviceState as SavedDevice
 
 POLL_SECONDS = 0.25
+ANSWER_SECONDS = 2.0  # as long as a revocation may take; the database's own patience is longer than a vehicle's
 LOOKUP_BATCH = 200
 CHANGES_BATCH = 500
 
 _log = log.get("accept.registry")
+_Answer = TypeVar("_Answer")
 
 Found = Callable[[KnownDevice | None], None]
 """Called with the device, or with None when control has no such device."""
@@ -52,6 +55,7 @@ class Registry:
         self.answers = True
         self.older_than_seen = False
         self.on_change: Callable[[KnownDevice], None] = lambda known: None
+        self.on_grace_over: Callable[[], None] = lambda: None
 
     @property
     def within_grace(self) -> bool:
@@ -98,8 +102,9 @@ class Registry:
 
     async def _look_up(self) -> None:
         keys = list(self._wanted)[:LOOKUP_BATCH]
+        revision = self.revision
         try:
-            rows = await trio.to_thread.run_sync(self._read, keys)
+            rows = await _ask(lambda: self._read(keys))
         except ControlAway as error:
             self._gone(error)
             for key in keys:
@@ -107,6 +112,8 @@ class Registry:
                     away()
             return
         self._back()
+        if revision != self.revision:
+            return  # what was learnt meanwhile may be missing in these rows, and passed by devices not in memory yet
         for key in keys:
             known = self._take(key, rows.get(key))
             for found, _ in self._wanted.pop(key):
@@ -148,11 +155,13 @@ class Registry:
                     pass
             except ControlAway as error:
                 self._gone(error)
+                if not self.within_grace:
+                    self.on_grace_over()
             await trio.sleep(POLL_SECONDS)
 
     async def _learn_changes(self) -> bool:
         """Takes one batch of changes; whether there may be more."""
-        revision, keys, records = await trio.to_thread.run_sync(self._read_changes)
+        revision, keys, records = await _ask(self._read_changes)
         self._back()
         if revision < self.revision:
             if not self.older_than_seen:
@@ -194,6 +203,13 @@ class Registry:
             _log.info("control_is_back")
         self.answers = True
         self._answered_at = self._clock.monotonic()
+
+
+async def _ask(query: Callable[[], _Answer]) -> _Answer:
+    """Runs a query in a worker thread, which is left behind when it hangs. Raises ControlAway."""
+    with trio.move_on_after(ANSWER_SECONDS):
+        return await trio.to_thread.run_sync(query, abandon_on_cancel=True)
+    raise ControlAway(f"the control database of control.url did not answer within {ANSWER_SECONDS:.0f} s")
 
 
 def _denials_of(record: DeviceRecord | None) -> Denials:
