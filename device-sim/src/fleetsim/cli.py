@@ -4,6 +4,7 @@ What the commands do is in the modules they name.
 """
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from typing import Annotated
 
 import typer
 
-from fleetsim import attackers, fleet, recording, roster
+from fleetsim import attackers, fleet, recording, roster, swarm
 from fleetsim.bundle import BundleError, read_bundle
 from fleetsim.clock import Clock
 from fleetsim.gate import Gate, RunError, address
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
+from fleetsim.swarm_plan import Plan
+from fleetsim.swarm_work import Shape
 from fleetsim.vectors.write import write_all
 
 app = typer.Typer(
@@ -137,6 +140,55 @@ def vectors(
 ) -> None:
     """Write the test vectors of the wire format: the same files at every run."""
     typer.echo(f"{write_all(directory)} vectors in {directory}")
+
+
+@app.command("swarm")
+def swarm_(
+    devices: Annotated[Path, typer.Argument(metavar="DEVICES", help="Directory of device bundles, in order of name.")],
+    connections: Annotated[int, typer.Option(help="How many connect; over MQTT each as a device of its own.", min=1)],
+    seconds: Annotated[float, typer.Option(help="How long is measured; 0: only connect.", min=0)] = 10.0,
+    warm_up: Annotated[float, typer.Option(help="Seconds of load before that.", min=0)] = 1.0,
+    events: Annotated[int, typer.Option(help="Events (rows) in a message.", min=1)] = 1,
+    signals: Annotated[int, typer.Option(help="Signals of an event.", min=1)] = 8,
+    by_path: Annotated[bool, typer.Option("--by-path", help="Name signals by VSS path, not by number.")] = False,
+    columns: Annotated[bool, typer.Option("--columns", help="Bodies in columns, not in rows.")] = False,
+    in_flight: Annotated[int, typer.Option(help="Unacknowledged messages of a connection.", min=1, max=128)] = 1,
+    rate: Annotated[float, typer.Option(help="Messages a second in all; 0: as fast as answers come.", min=0)] = 0.0,
+    batch: Annotated[int, typer.Option(help="Envelopes in a POST over HTTPS; 0: MQTT.", min=0, max=500)] = 0,
+    prepare: Annotated[int, typer.Option(help="Messages signed for each connection before the clock starts.")] = 0,
+    handshakes: Annotated[int, typer.Option(help="Connections on their way in at once.", min=1)] = 256,
+    connect_seconds: Annotated[float, typer.Option(help="Deadline for all of them to be in.", min=1)] = 120.0,
+    epoch: Annotated[int, typer.Option(help="Over HTTPS: above that of earlier runs with these devices.", min=1)] = 1,
+    reconnect: Annotated[bool, typer.Option("--reconnect", help="Drop all at once, and connect all again.")] = False,
+    hold: Annotated[float, typer.Option(help="Seconds to stay connected before any load.", min=0)] = 0.0,
+    mqtt: Mqtt = "127.0.0.1:8883",
+    https: Https = "127.0.0.1:8443",
+    server_name: ServerName = "localhost",
+    seed: Seed = 1,
+) -> None:
+    """Load a gate from thousands of connections; prints what it saw as JSON, and its phases on stderr."""
+    plan = Plan(
+        address(https, "--https") if batch else address(mqtt, "--mqtt"),
+        server_name,
+        connections,
+        Shape(events, signals, "path" if by_path else "number", "columns" if columns else "rows"),
+        seconds,
+        warm_up,
+        in_flight,
+        rate,
+        batch,
+        prepare,
+        handshakes,
+        connect_seconds,
+        epoch,
+        reconnect,
+        hold,
+        seed,
+    )
+    bundles = [
+        read_bundle(found) for found in sorted(path for path in devices.iterdir() if path.is_dir())[:connections]
+    ]
+    typer.echo(json.dumps(swarm.Swarm(plan, bundles, lambda phase: typer.echo(phase, err=True)).run(), indent=2))
 
 
 def main() -> None:

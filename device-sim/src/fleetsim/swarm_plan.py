@@ -1,0 +1,33 @@
+"""Decides what one run of a swarm is: how many connect, what they send, for how long, and what counts as measured.
+
+How it is done is `swarm`'s; the shape of a message is `swarm_work`'s.
+"""
+
+from typing import NamedTuple
+
+from fleetsim.swarm_work import Shape
+
+
+class Plan(NamedTuple):
+    """One run. `seconds` are measured, after `warm_up_s`; `rate` is messages a second over all connections (0: as fast
+    as answers come), `batch` envelopes in a POST (0: MQTT), `prepare` messages signed for each connection before the
+    clock starts, `handshakes` how many connections may be on their way in at once. Over HTTPS nobody tells a device its
+    epoch before it sends: there `epoch` must be above that of every earlier run with these devices.
+    """
+
+    address: tuple[str, int]
+    server_name: str
+    connections: int
+    shape: Shape
+    seconds: float
+    warm_up_s: float = 1.0
+    in_flight: int = 1
+    rate: float = 0.0
+    batch: int = 0
+    prepare: int = 0
+    handshakes: int = 256
+    connect_s: float = 120.0
+    epoch: int = 1
+    reconnect: bool = False
+    hold_s: float = 0.0
+    seed: int = 1

@@ -1,0 +1,94 @@
+"""Decides what a swarm sends: bodies of a chosen shape, made once, and envelopes signed ahead of their sending.
+
+Real bytes: every envelope has its own number and tag under its device's own key, by the same encoder as the agents'.
+Only the bodies repeat. When they go out is `swarm_lane`'s; the shape is the caller's choice.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from fleetsim import encode
+from fleetsim.bundle import Bundle
+from fleetsim.encode import Body, Event, Name
+from fleetsim.signals import CATALOGUE
+
+# Signed at once when a device has run out: few enough that nobody waits for it (5 us each).
+CHUNK = 32
+# Different bodies in a swarm: enough that no column compresses to nothing, few enough to make at start.
+VARIANTS = 32
+
+_SIGNALS = tuple(signal for signal in CATALOGUE if signal.low is not None)
+_EVENT_GAP_MS = 100
+
+
+class Shape(NamedTuple):
+    """What a message holds. `events` is rows where `form` is columns; columns name signals by number."""
+
+    events: int = 1
+    signals: int = 8
+    names: Literal["number", "path"] = "number"
+    form: Literal["rows", "columns"] = "rows"
+
+    @property
+    def enc(self) -> int:
+        """The body's encoding on the wire."""
+        return encode.COLUMNS if self.form == "columns" else encode.ROWS_MSGPACK
+
+
+def bodies(shape: Shape, rng: random.Random) -> list[bytes]:
+    """Encoded bodies of this shape. Raises ValueError for one that the wire format cannot express."""
+    if not 1 <= shape.signals <= len(_SIGNALS):
+        raise ValueError(f"--signals: the catalogue has 1 to {len(_SIGNALS)} numeric signals")
+    made = [encode.encode_body(shape.enc, _body(shape, rng)) for _ in range(VARIANTS)]
+    if max(map(len, made)) > encode.MAX_BODY_BYTES:
+        raise ValueError(f"--events and --signals: a body has at most {encode.MAX_BODY_BYTES} bytes")
+    return made
+
+
+def _body(shape: Shape, rng: random.Random) -> Body:
+    """Events 100 ms apart, the last one now; each signal walks slowly inside its bounds, in steps of 1/4."""
+    chosen = _SIGNALS[: shape.signals]
+    names: list[Name] = [signal.path if shape.names == "path" else signal.number for signal in chosen]
+    bounds = [(signal.low or 0.0, signal.high or 0.0) for signal in chosen]
+    values = [round(low + (high - low) * rng.uniform(0.4, 0.6)) for low, high in bounds]
+    events = []
+    for index in range(shape.events):
+        # Quarters are exact in f32, so that columns are as narrow as those of a real unit.
+        row = {name: value + rng.randrange(4) / 4 for name, value in zip(names, values, strict=True)}
+        events.append(Event((index + 1 - shape.events) * _EVENT_GAP_MS, "sample", row, {}))
+    return Body("2026.44.1", "cfg-7f3a", events)
+
+
+class Work:
+    """The messages of one device in their order. `offset_ms` is the gate's clock minus this machine's."""
+
+    def __init__(self, bundle: Bundle, enc: int, bodies: list[bytes], epoch: int, now_ms: Callable[[], float]) -> None:
+        self.bundle = bundle
+        self.epoch = epoch
+        self.offset_ms = 0.0
+        self.next_seq = 0
+        self._enc, self._bodies, self._now_ms = enc, bodies, now_ms
+
+    def above(self, gate_epoch: int) -> None:
+        """Begin an epoch above the gate's and above every one of this run."""
+        self.epoch = max(self.epoch, gate_epoch) + 1 if self.next_seq else max(self.epoch, gate_epoch + 1)
+        self.next_seq = 0
+
+    def sign(self, count: int) -> list[bytes]:
+        """The next `count` envelopes, `sent_at` now: they go out within the minutes of a run."""
+        bundle, enc, bodies = self.bundle, self._enc, self._bodies
+        sent_at = int(self._now_ms() + self.offset_ms)
+        first, self.next_seq = self.next_seq, self.next_seq + count
+        return [
+            encode.sign(
+                bundle.mac_key,
+                kid=bundle.kid,
+                epoch=self.epoch,
+                seq=seq,
+                sent_at=sent_at,
+                enc=enc,
+                body=bodies[seq % len(bodies)],
+            )
+            for seq in range(first, first + count)
+        ]
