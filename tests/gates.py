@@ -21,7 +21,7 @@ from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, Key, KnownDevice
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.mqtt import Phase, Session
-from fleetgate.accept.recovery import recover
+from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.profile import CertificateIdentity
@@ -95,7 +95,9 @@ class Gate:
         self.kill()
         self.start()
         registry = Records(self.fleet, self.spool.checkpoint, self.records)
-        return recover(self.spool, registry, self.fleet, self.settings)
+        recovery = Recovery(self.spool, registry, self.fleet, self.settings)
+        recovery.run()
+        return recovery.messages
 
     def checkpoint(self) -> None:
         """As the edge does: behind a seal, changed devices and the position."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Reason
@@ -39,14 +40,18 @@ class DenialMemory:
             raise SpoolError(f"cannot open {path}: {error}") from None
 
     def revision(self) -> int:
-        row = self._db.execute("SELECT revision FROM seen").fetchone()
-        return int(row[0]) if row else 0
+        rows = self._rows("SELECT revision FROM seen", ())
+        return int(rows[0][0]) if rows else 0
 
     def of(self, tenant: str, device_id: str) -> Denials:
-        rows = self._db.execute(
-            "SELECT key_digest, reason FROM denials WHERE tenant=? AND device_id=?", (tenant, device_id)
-        )
+        rows = self._rows("SELECT key_digest, reason FROM denials WHERE tenant=? AND device_id=?", (tenant, device_id))
         return {key_digest: Reason(reason) for key_digest, reason in rows}
+
+    def _rows(self, sql: str, values: tuple[str, ...]) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise SpoolError(f"cannot read what was denied: {error}; the edge stops, mend the spool's disk") from None
 
     def learn(self, revision: int, changed: dict[tuple[str, str], Denials]) -> None:
         """Replaces the denials of the changed devices by what their records say now, and notes the revision."""

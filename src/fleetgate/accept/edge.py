@@ -23,7 +23,7 @@ from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.loop import SocketLoop
-from fleetgate.accept.recovery import recover
+from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.timekeeping import Timekeeper
 from fleetgate.accept.tls import server_context
@@ -110,9 +110,10 @@ class Edge:
     async def _recover(self) -> None:
         """Waits for control: without it no device of the spool can be told from a stranger."""
         deadline = trio.current_time() + CONTROL_PATIENCE_SECONDS
+        recovery = Recovery(self.spool, self.registry, self.fleet, self._config.policy)
         while True:
             try:
-                recover(self.spool, self.registry, self.fleet, self._config.policy)
+                recovery.run()
                 return
             except ControlAway as error:
                 if trio.current_time() > deadline:

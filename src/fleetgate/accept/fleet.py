@@ -148,12 +148,13 @@ class Fleet:
             known = KnownDevice(record, standing, bucket)
             known.device.epoch = saved.epoch
             for window in saved.windows:
-                credential = self._credential(known, window.key_digest)
+                credential = self.credential(known, window.key_digest)
                 credential.windows.by_epoch[window.epoch] = Window(window.highest, window.newest_sent_at, window.slots)
         known.idle_since = now_s
         return known
 
-    def _credential(self, known: KnownDevice, key_digest: bytes) -> Credential:
+    def credential(self, known: KnownDevice, key_digest: bytes) -> Credential:
+        """The device's credential of that key, made when it is not there: its windows outlive its record."""
         credential = known.credentials.get(key_digest)
         if credential is None:
             macs = MacKeys(self._roots, known.device.tenant, known.device.device_id, key_digest)
@@ -165,7 +166,7 @@ class Fleet:
         known.record = record
         known.device.vehicle_id = record.vehicle_id or ""
         for entry in record.credentials:
-            credential = self._credential(known, entry.key_digest)
+            credential = self.credential(known, entry.key_digest)
             credential.fingerprint = entry.fingerprint
             credential.ended_at_ms = entry.ended_at_ms
             credential.refusal = Reason.REVOKED if entry.status is CredentialStatus.REVOKED else None

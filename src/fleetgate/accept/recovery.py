@@ -9,7 +9,7 @@ from fleetgate import log
 from fleetgate.accept.fleet import Fleet, KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.config import Policy
-from fleetgate.control.records import DeviceState
+from fleetgate.control.records import DeviceRecord, DeviceState, DeviceStatus
 from fleetgate.judge import Reason
 from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.verdict import Reject
@@ -19,20 +19,43 @@ from fleetgate.spool.reader import Segment, read_segments
 _log = log.get("accept.recovery")
 
 
-def recover(spool: Spool, registry: Registry, fleet: Fleet, policy: Policy) -> int:
-    """Replays the segments behind the checkpoint; how many messages they held. Raises ControlAway."""
-    messages = 0
-    for segment in read_segments(spool.directory / "segments", spool.checkpoint.segment()):
+class Recovery:
+    """The segments behind the checkpoint, each applied once. `messages` counts what they held."""
+
+    def __init__(self, spool: Spool, registry: Registry, fleet: Fleet, policy: Policy) -> None:
+        self._spool = spool
+        self._registry = registry
+        self._fleet = fleet
+        self._policy = policy
+        self._applied = spool.checkpoint.segment()
+        self.messages = 0
+
+    def run(self) -> None:
+        """Applies what is not applied yet. Raises ControlAway; called again, it goes on where it stopped."""
+        for segment in read_segments(self._spool.directory / "segments", self._applied):
+            self._load_devices(segment)
+            _replay(segment, self._fleet, self._policy)
+            self._applied = segment.header.segment
+            self.messages += len(segment.messages)
+            if segment.damaged:
+                _log.error("damaged_segment", segment=segment.name, error=str(segment.damaged[0]))
+        if self.messages:
+            _log.info("recovered", messages=self.messages)
+
+    def _load_devices(self, segment: Segment) -> None:
+        """Takes the segment's devices into memory, those too that control does not have (any more, or just now)."""
         keys = {(peer.tenant, peer.device_id) for peer in segment.peers.values()}
         keys |= {(record.tenant, record.device_id) for _, record in segment.transitions}
-        registry.load([key for key in sorted(keys) if fleet.get(key) is None])
-        _replay(segment, fleet, policy)
-        messages += len(segment.messages)
-        if segment.damaged:
-            _log.error("damaged_segment", segment=segment.name, error=str(segment.damaged[0]))
-    if messages:
-        _log.info("recovered", messages=messages)
-    return messages
+        missing = [key for key in sorted(keys) if self._fleet.get(key) is None]
+        self._registry.load(missing)
+        for key in missing:
+            if self._fleet.get(key) is None:
+                # Nobody can connect as it, but its windows must be whole if the records come back from a backup.
+                self._fleet.add(_unrecorded(*key), self._spool.checkpoint.device(*key), now_s=0.0)
+
+
+def _unrecorded(tenant: str, device_id: str) -> DeviceRecord:
+    return DeviceRecord(tenant, device_id, None, DeviceStatus.DECOMMISSIONED, DeviceState.TRUSTED, 0, ())
 
 
 def _replay(segment: Segment, fleet: Fleet, policy: Policy) -> None:
@@ -40,10 +63,8 @@ def _replay(segment: Segment, fleet: Fleet, policy: Policy) -> None:
         peer = segment.peers.get(message.peer)
         known = fleet.get((peer.tenant, peer.device_id)) if peer is not None else None
         if known is None or peer is None:
-            continue  # decommissioned since: nobody can connect as it
-        credential = known.credentials.get(peer.key_digest)
-        if credential is None:
-            continue  # a credential that ended long ago: it verifies nothing any more
+            continue  # the peer record is damaged
+        credential = fleet.credential(known, peer.key_digest)
         try:
             envelope = open_envelope(message.raw, json_allowed=True)
         except Reject:

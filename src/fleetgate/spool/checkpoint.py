@@ -67,8 +67,11 @@ class Checkpoint:
 
     def segment(self) -> int:
         """The number of the last segment whose records are all in here; 0 at the beginning."""
-        with self._lock:
-            row = self._db.execute("SELECT segment FROM position").fetchone()
+        try:
+            with self._lock:
+                row = self._db.execute("SELECT segment FROM position").fetchone()
+        except sqlite3.Error as error:
+            raise SpoolError(f"cannot read the checkpoint: {error}") from None
         return int(row[0]) if row else 0
 
     def device(self, tenant: str, device_id: str) -> DeviceState | None:

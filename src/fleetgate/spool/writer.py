@@ -178,8 +178,8 @@ class Writer:
 def recover_live(directory: Path) -> int:
     """Seals what a former edge left open, cut behind its last good record; the bytes cut off.
 
-    A live segment without a good header holds nothing that was committed, and is removed. A footer that is there
-    already is written again: its trailer may be missing.
+    A live segment without a good header holds nothing that was committed, unless its disk rotted: it is set aside, in
+    `parked`. A footer that is there already is written again: its trailer may be missing.
     """
     cut = 0
     for _, path in segment_paths(directory / "segments", ".open"):
@@ -187,7 +187,7 @@ def recover_live(directory: Path) -> int:
             segment = read_segment(path)
         except fmt.DamagedError:
             cut += path.stat().st_size
-            path.unlink()
+            path.rename(directory / "parked" / path.name)
             continue
         rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
         peers = list(segment.peers.values())
