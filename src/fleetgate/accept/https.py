@@ -22,6 +22,8 @@ from fleetgate.accept.http import Link
 from fleetgate.config import Edge as EdgeSettings
 from fleetgate.control.profile import ProfileError, identity_of
 
+SEND_SECONDS = 5.0  # the kernel takes an answer at once, unless many wait that the client did not read
+
 _log = log.get("accept.https")
 
 
@@ -84,7 +86,7 @@ class HttpsServer:
                 nursery.start_soon(self._serve, stream)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        tls = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
+        tls = trio.SSLStream(_Impatient(stream), self._context, server_side=True, https_compatible=True)
         try:
             link = await self._handshake(tls)
             if link is None:
@@ -98,7 +100,7 @@ class HttpsServer:
         finally:
             await trio.aclose_forcefully(tls)
 
-    async def _handshake(self, tls: trio.SSLStream[trio.SocketStream]) -> Link | None:
+    async def _handshake(self, tls: trio.SSLStream[_Impatient]) -> Link | None:
         """The verified certificate's identity; None when the handshake failed, took too long or verified nothing."""
         with trio.move_on_after(self._limits.handshake_seconds) as scope:
             self._handshaking[scope] = None
@@ -121,11 +123,13 @@ class HttpsServer:
             _log.warning("certificate_profile", address=f"{host}:{port}", error=str(error))
             return Link(None, str(error), f"{host}:{port}")
 
-    async def _converse(self, tls: trio.SSLStream[trio.SocketStream], link: Link) -> None:
+    async def _converse(self, tls: trio.SSLStream[_Impatient], link: Link) -> None:
         """Hands the connection to Hypercorn; its requests carry `link` in `scope["state"]`, a dict of their own."""
         self._counts.connections["https"] += 1
         try:
-            await TCPServer(self._app, self._config, self._worker, ConnectionState({"link": link}), tls).run()
+            # The type asks for trio's own socket stream; of what lies below TLS only the attribute `socket` is used.
+            server = TCPServer(self._app, self._config, self._worker, ConnectionState({"link": link}), tls)  # type: ignore[arg-type]
+            await server.run()
         finally:
             self._counts.connections["https"] -= 1
 
@@ -133,3 +137,27 @@ class HttpsServer:
         """Takes no new connections; idle ones end, requests in flight are answered."""
         await self._listener.aclose()
         await self._worker.terminated.set()
+
+
+class _Impatient(trio.abc.Stream):
+    """A socket whose sends have a deadline. Hypercorn sends out of reach of any cancellation, so a client that reads no
+    answers would hold its connection, and an edge that is going down, for ever."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket  # where Hypercorn looks for addresses
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with trio.move_on_after(SEND_SECONDS):
+            return await self._stream.send_all(data)
+        await trio.aclose_forcefully(self._stream)
+        raise trio.BrokenResourceError("the client reads no answers")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
