@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import mqtt5
+import msgspec
 import pytest
-from tests.gate import Car, Gate
+from tests.gate import Car, Gate, NewGate
+from tests.http_peer import MSGPACK
 from tests.mqtt_peer import DEADLINE_SECONDS, MqttPeer, publish_bytes, told
 
 LISTENERS = ["mqtt", "https"]
@@ -65,6 +67,23 @@ def test_a_client_that_reads_no_acknowledgements_ends_alone(shared_gate: Gate, c
                 peer.send(flood)
         except (ConnectionError, ssl.SSLError):  # at the deadline of the socket it would be a TimeoutError
             return
+
+
+def test_an_https_client_that_reads_no_answers_does_not_keep_the_edge_from_draining(new_gate: NewGate) -> None:
+    """Its connection ends by a deadline of its own, and SIGTERM ends the process with 0."""
+    gate = new_gate(policy={"burst_messages": 10_000_000})
+    car = gate.home.enrol("deaf")
+    batch = msgspec.msgpack.encode([b"x"] * 500)
+    lines = ["POST /v1/telemetry HTTP/1.1", "Host: gate", f"Content-Type: {MSGPACK}", f"Content-Length: {len(batch)}"]
+    request = "\r\n".join([*lines, "", ""]).encode() + batch
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.connect(("127.0.0.1", gate.https_port))
+        plain.settimeout(1)
+        with car.context().wrap_socket(plain, server_hostname="localhost") as sock:
+            with pytest.raises((TimeoutError, ssl.SSLError, ConnectionError)):
+                sock.sendall(request * 100_000)
+            assert gate.terminate() == 0
 
 
 def test_a_client_that_announces_a_body_and_sends_none_ends_alone(
