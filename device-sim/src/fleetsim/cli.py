@@ -6,6 +6,7 @@ What the commands do is in the modules they name.
 import asyncio
 import json
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,12 +162,13 @@ def swarm_(
     epoch: Annotated[int, typer.Option(help="Over HTTPS: above that of earlier runs with these devices.", min=1)] = 1,
     reconnect: Annotated[bool, typer.Option("--reconnect", help="Drop all at once, and connect all again.")] = False,
     hold: Annotated[float, typer.Option(help="Seconds to stay connected before any load.", min=0)] = 0.0,
+    interval: Annotated[float, typer.Option(help="Seconds between latencies told on stderr; 0: never.", min=0)] = 0.0,
     mqtt: Mqtt = "127.0.0.1:8883",
     https: Https = "127.0.0.1:8443",
     server_name: ServerName = "localhost",
     seed: Seed = 1,
 ) -> None:
-    """Load a gate from thousands of connections; prints what it saw as JSON, and its phases on stderr."""
+    """Load a gate from thousands of connections; prints JSON, its phases on stderr; SIGTERM ends it early."""
     plan = Plan(
         address(https, "--https") if batch else address(mqtt, "--mqtt"),
         server_name,
@@ -183,12 +185,16 @@ def swarm_(
         epoch,
         reconnect,
         hold,
+        interval,
         seed,
     )
     bundles = [
         read_bundle(found) for found in sorted(path for path in devices.iterdir() if path.is_dir())[:connections]
     ]
-    typer.echo(json.dumps(swarm.Swarm(plan, bundles, lambda phase: typer.echo(phase, err=True)).run(), indent=2))
+    swarming = swarm.Swarm(plan, bundles, lambda phase: typer.echo(phase, err=True))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: swarming.finish_early())
+    typer.echo(json.dumps(swarming.run(), indent=2))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ lane's bytes are `swarm_lane`'s.
 """
 
 import gc
+import json
 import random
 import select
 import ssl
@@ -34,7 +35,7 @@ _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _now_s = time.perf_counter
 
 Say = Callable[[str], None]
-"""Told of `connected`, `measuring` and `measured` as they happen, so that others can look at their clocks."""
+"""Told of `connected`, `measuring`, `measured` and `interval {JSON}` as they happen: moments for others to look."""
 
 
 class Swarm:
@@ -50,7 +51,7 @@ class Swarm:
         self._failed: Counter[str] = Counter()
         self._live = 0
         self._idle: deque[Lane] = deque()
-        self._firing = False
+        self._firing = self._finishing = False
         self._requests_per_s = plan.rate / max(1, plan.batch)
         self._released = 0  # requests sent because the rate said so
         self._start_s = 0.0
@@ -71,6 +72,10 @@ class Swarm:
         if self._plan.batch:
             return HttpsLane(context, work, self._tally, self._plan.batch)
         return MqttLane(context, work, self._tally)
+
+    def finish_early(self) -> None:
+        """End the measured time now. May be called from a signal handler."""
+        self._finishing = True
 
     # The run.
 
@@ -109,7 +114,7 @@ class Swarm:
         tally.latency = Histogram()
         wall, cpu = _now_s(), time.process_time()
         self._say("measuring")
-        self._until(wall + plan.seconds)
+        self._measure(wall)
         seconds, cpu_s = _now_s() - wall, time.process_time() - cpu
         self._say("measured")
         overdue = max(0, self._due() - self._released) * max(1, plan.batch)
@@ -124,6 +129,21 @@ class Swarm:
             "answers_in_all": tally.answers(),
             "unanswered": sum(len(lane.flying) * max(1, plan.batch) for lane in self._lanes),
         }
+
+    def _measure(self, started_s: float) -> None:
+        """The measured seconds, in intervals if the plan wants to hear of each."""
+        plan, tally = self._plan, self._tally
+        total, accepted = tally.latency, tally.accepted
+        end_s = started_s + plan.seconds
+        while (now := _now_s()) < end_s and not self._finishing:
+            tally.latency = Histogram()
+            self._until(min(end_s, now + (plan.interval_s or plan.seconds)), done=lambda: self._finishing)
+            if plan.interval_s:
+                figures = {"seconds": _now_s() - now, "accepted": tally.accepted - accepted}
+                self._say(f"interval {json.dumps(figures | {'ack_ms': tally.latency.report()})}")
+            accepted = tally.accepted
+            total.merge(tally.latency)
+        tally.latency = total
 
     def _prepare(self) -> None:
         size = 0

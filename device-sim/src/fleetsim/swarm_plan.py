@@ -12,7 +12,8 @@ class Plan(NamedTuple):
     """One run. `seconds` are measured, after `warm_up_s`; `rate` is messages a second over all connections (0: as fast
     as answers come), `batch` envelopes in a POST (0: MQTT), `prepare` messages signed for each connection before the
     clock starts, `handshakes` how many connections may be on their way in at once. Over HTTPS nobody tells a device its
-    epoch before it sends: there `epoch` must be above that of every earlier run with these devices.
+    epoch before it sends: there `epoch` must be above that of every earlier run with these devices. Every `interval_s`
+    (0: never) the swarm tells the latencies since the last time.
     """
 
     address: tuple[str, int]
@@ -30,4 +31,5 @@ class Plan(NamedTuple):
     epoch: int = 1
     reconnect: bool = False
     hold_s: float = 0.0
+    interval_s: float = 0.0
     seed: int = 1

@@ -33,6 +33,12 @@ class Histogram:
         buckets = (np.log(np.maximum(seconds * 1e6, 1.0)) * _PER_E_FOLD).astype(np.int64)
         self._counts += np.bincount(np.minimum(buckets, _BUCKETS - 1), minlength=_BUCKETS)
 
+    def merge(self, other: "Histogram") -> None:
+        """Count another one's latencies too."""
+        other.settle(1)
+        self._counts += other._counts
+        self._largest_s = max(self._largest_s, other._largest_s)
+
     def percentile_ms(self, percent: float) -> float | None:
         """Milliseconds that so many percent of the latencies do not exceed; None without any."""
         self.settle(1)

@@ -1,0 +1,56 @@
+"""What a case is given and what it gives back: the sizes of this run, devices to use, a place on disk, figures.
+
+Decides the two sizes, full and quick. What is measured with them is the cases'.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from loadtest.bench.gate import Gate
+from loadtest.bench.installation import Installation
+
+Figures = dict[str, float]
+"""Figures of one case by name; every one a median or a single measurement, in the unit that its name ends with."""
+
+
+class Sizes(NamedTuple):
+    """How much of everything; times in seconds."""
+
+    rounds: int  # of a case over sockets; the median counts
+    seconds: float  # measured in each round
+    chatty_connections: int
+    columns_seconds: float
+    segments: int  # of 16 MiB, for load
+    sustained_seconds: float
+    herd: int
+    registry_known: int
+    registry_active: int
+
+
+FULL = Sizes(3, 8, 1_000, 20, 30, 60, 10_000, 1_000_000, 5_000)
+QUICK = Sizes(1, 3, 1_000, 5, 5, 12, 1_000, 20_000, 200)
+
+
+class Context:
+    """`figures` are those of the cases that ran before, by case."""
+
+    def __init__(self, directory: Path, sizes: Sizes) -> None:
+        self.directory = directory
+        self.sizes = sizes
+        self.figures: dict[str, Figures] = {}
+        self._installation: Installation | None = None
+        self._gates = 0
+
+    def installation(self, devices: int) -> Installation:
+        """With at least so many enrolled devices."""
+        if self._installation is None:
+            self._installation = Installation(self.directory / "installation")
+        self._installation.enrol(devices)
+        return self._installation
+
+    def gate(self, devices: int, control: Path | None = None) -> Gate:
+        """A new gate with an empty spool that knows at least so many devices."""
+        self._gates += 1
+        return Gate(self.installation(devices), self.directory / f"gate-{self._gates}", control)

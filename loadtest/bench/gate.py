@@ -1,0 +1,135 @@
+"""A gate to be measured: a directory of its own, edge and load started from the command line as in production.
+
+Of the configuration only what a benchmark must set is set: free ports, where the files lie, and rate limits above any
+load. Decides how a gate is started, found ready and ended; who is enrolled is `installation`'s.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from loadtest.bench.installation import Installation
+from loadtest.bench.processes import Process, until
+
+from fleetgate.config import Config, load
+from fleetgate.load.clickhouse import ServerClickHouse
+from fleetgate.spool.cursor import read_cursor
+from fleetgate.spool.reader import segment_paths
+
+START_SECONDS = 120.0
+_LOOK_TIMEOUT_SECONDS = 2.0
+
+
+class Gate:
+    """Edge and load of one configuration in `directory`; a context that ends what was started in it.
+
+    `control` is the database of devices, by default that of the installation.
+    """
+
+    def __init__(self, installation: Installation, directory: Path, control: Path | None = None) -> None:
+        directory.mkdir(parents=True)
+        self.directory = directory
+        self._file = directory / "fleetgate.toml"
+        self._file.write_text(_configuration(installation, control or installation.control))
+        self.config: Config = load(self._file)
+        self.spool = self.config.path(self.config.spool.directory)
+        self.devices = installation.devices
+        self._processes: list[Process] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for process in self._processes:
+            process.stop()
+
+    def start_edge(self) -> Process:
+        """The edge, once it is ready."""
+        return self._start("edge", self.config.edge.admin_listen)
+
+    def start_load(self) -> Process:
+        """Load with its embedded ClickHouse, once it is ready."""
+        return self._start("load", self.config.load.admin_listen)
+
+    def _start(self, command: str, admin: str) -> Process:
+        arguments = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(self._file), command]
+        process = Process(arguments, self.directory / f"{command}.log")
+        self._processes.append(process)
+        until(lambda: _is_ready(admin), f"{command} is ready", START_SECONDS, process)
+        process.ready_s = time.monotonic() - process.started_s
+        return process
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Options of `fleetsim swarm`."""
+        return ("--mqtt", self.config.edge.mqtt_listen, "--https", self.config.edge.https_listen)
+
+    def loaded_segment(self) -> int:
+        """The last segment that is safely in ClickHouse; 0 before the first."""
+        cursor = read_cursor(self.spool)
+        return cursor.segment if cursor is not None else 0
+
+    def all_loaded(self) -> bool:
+        """Whether everything in the spool is in ClickHouse."""
+        segments = self.spool / "segments"
+        waiting = any(number > self.loaded_segment() for number, _ in segment_paths(segments))
+        return not waiting and not segment_paths(segments, ".open")
+
+    def clickhouse(self) -> ServerClickHouse:
+        """A client, by HTTP, of the ClickHouse that load owns."""
+        settings = self.config.clickhouse
+        token = self.config.path(settings.token_file).read_text().strip()
+        return ServerClickHouse(f"http://{settings.listen}", settings.database, settings.user, token)
+
+
+def _is_ready(listen: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{listen}/readyz", timeout=_LOOK_TIMEOUT_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _configuration(installation: Installation, control: Path) -> str:
+    mqtt, https, edge_admin, load_admin, clickhouse = _free_ports(5)
+    made = installation.directory
+    return f"""trust_domain = "fleet.example"
+log_level = "warning"
+
+[edge]
+mqtt_listen = "127.0.0.1:{mqtt}"
+https_listen = "127.0.0.1:{https}"
+admin_listen = "127.0.0.1:{edge_admin}"
+certificate = "{made}/pki/server.pem"
+private_key = "{made}/pki/server.key"
+trust_bundle = "{made}/pki/trust.pem"
+keyring = "{made}/keyring.json"
+
+[control]
+url = "sqlite:///{control}"
+
+[load]
+admin_listen = "127.0.0.1:{load_admin}"
+
+[clickhouse]
+listen = "127.0.0.1:{clickhouse}"
+
+[policy]
+messages_per_second = 1e6
+burst_messages = 1000000
+"""
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now; held open together, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

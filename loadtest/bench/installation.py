@@ -1,0 +1,155 @@
+"""Enrols the devices of a benchmark: one CA, one keyring, one control database, and many thousand bundles.
+
+The records and certificates are those that `fleetgate device enroll` makes, from the same functions; only the road is
+shorter: rows in bulk in one transaction, files without a sync each. Decides nothing about how a gate runs (`gate`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from loadtest.bench.processes import BenchError
+
+from fleetgate.clock import SystemClock
+from fleetgate.config import Config, load
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.pki import Authority, private_pem
+from fleetgate.control.profile import key_digest_of
+from fleetgate.control.store import Store
+from fleetgate.judge.keys import derive_mac_key
+
+TENANT = "acme"
+_YEAR_MS = 365 * 24 * 3600 * 1000
+
+
+class Record(NamedTuple):
+    """A row of `credentials`; the other tables follow from the device id."""
+
+    device_id: str
+    certificate: str
+    serial: str
+    fingerprint: bytes
+    key_digest: bytes
+
+
+class Installation:
+    """What `fleetgate ca init` makes in `directory`, and `devices/<id>` bundles beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.devices = directory / "devices"
+        self.devices.mkdir(parents=True)
+        file = directory / "fleetgate.toml"
+        file.write_text('trust_domain = "fleet.example"\n')
+        command = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(file), "ca", "init"]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise BenchError(made.stderr.strip())
+        self.config: Config = load(file)
+        Store.open(self.config, SystemClock(), write=True).close()  # makes the tables
+        self._authority = Authority.load(directory / "pki", SystemClock())
+        self._keyring = Keyring.load(self.config.path(self.config.edge.keyring))
+        self._enrolled = 0
+        (directory / "ca.pem").write_bytes(self._authority.root_pem)
+
+    @property
+    def control(self) -> Path:
+        return self.directory / "control.db"
+
+    def enrol(self, count: int) -> None:
+        """Sees to it that there are at least `count` devices, with bundles."""
+        if count > self._enrolled:
+            names = [f"car-{number:06d}-tcu" for number in range(self._enrolled, count)]
+            insert(self.control, (self._device(name) for name in names), self._keyring.newest_kid)
+            self._enrolled = count
+
+    def _device(self, name: str) -> Record:
+        key = generate_private_key(SECP256R1())
+        certificate = self._authority.issue_device(TENANT, name, key.public_key())
+        leaf = certificate.public_bytes(Encoding.PEM)
+        digest = key_digest_of(key.public_key())
+        self._write_bundle(name, leaf + self._authority.chain_pem, private_pem(key), digest)
+        serial = f"{certificate.serial_number:x}"
+        return Record(name, leaf.decode(), serial, certificate.fingerprint(SHA256()), digest)
+
+    def _write_bundle(self, name: str, chain: bytes, private: bytes, digest: bytes) -> None:
+        bundle = self.devices / name
+        bundle.mkdir(mode=0o700)
+        kid = self._keyring.newest_kid
+        root = self._keyring.root(kid)
+        assert root is not None  # the newest is an active one
+        mac_key = base64.b64encode(derive_mac_key(root, TENANT, name, digest)).decode()
+        device = {"tenant": TENANT, "device_id": name, "vehicle_id": _vehicle(name), "kid": kid, "mac_key": mac_key}
+        (bundle / "device.json").write_text(json.dumps(device))
+        (bundle / "certificate.pem").write_bytes(chain)
+        (bundle / "private.pem").write_bytes(private)
+        os.link(self.directory / "ca.pem", bundle / "ca.pem")
+
+
+def filler(count: int) -> Iterator[Record]:
+    """Records of devices that never connect: the sizes of real ones, random digests, no bundle."""
+    certificate = "-----BEGIN CERTIFICATE-----\n" + "M" * 860 + "\n-----END CERTIFICATE-----\n"
+    for number in range(count):
+        random = os.urandom(84)
+        yield Record(f"parked-{number:07d}-tcu", certificate, random[:20].hex(), random[20:52], random[52:])
+
+
+def insert(control: Path, records: Iterable[Record], kid: int) -> None:
+    """All rows of each device, with its revision and its audit, in one transaction."""
+    now_ms = time.time_ns() // 1_000_000
+    with sqlite3.connect(control) as db:
+        db.execute("INSERT OR IGNORE INTO tenants VALUES (?, ?)", (TENANT, now_ms))
+        revision = int(db.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone()[0])
+        for chunk in _chunks(records):
+            for table, rows in _rows(chunk, kid, now_ms, revision).items():
+                db.executemany(f"INSERT INTO {table} VALUES ({_marks(rows[0])})", rows)  # noqa: S608  our own names
+            revision += len(chunk)
+        db.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (revision,))
+    db.close()
+
+
+def _rows(chunk: list[Record], kid: int, now_ms: int, revision: int) -> dict[str, list[tuple[object, ...]]]:
+    ids = [record.device_id for record in chunk]
+    valid = (now_ms - 1000, now_ms + _YEAR_MS)
+    return {
+        "vehicles": [(TENANT, _vehicle(name), now_ms) for name in ids],
+        "devices": [(TENANT, name, "active", "trusted", now_ms, now_ms) for name in ids],
+        "credentials": [
+            (None, TENANT, name, pem, serial, fingerprint, digest, kid, None, *valid, "active", None, None)
+            for name, pem, serial, fingerprint, digest in chunk
+        ],
+        "bindings": [(None, TENANT, name, _vehicle(name), now_ms, None) for name in ids],
+        "changes": [(revision + 1 + i, "enrol", TENANT, name, now_ms) for i, name in enumerate(ids)],
+        "audit": [(None, now_ms, "bench", "enrol", TENANT, f"device/{name}", "{}") for name in ids],
+    }
+
+
+def _chunks(records: Iterable[Record], size: int = 10_000) -> Iterator[list[Record]]:
+    chunk: list[Record] = []
+    for record in records:
+        chunk.append(record)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _marks(row: tuple[object, ...]) -> str:
+    return ", ".join("?" * len(row))
+
+
+def _vehicle(device_id: str) -> str:
+    return device_id.removesuffix("-tcu")

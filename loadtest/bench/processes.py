@@ -1,0 +1,140 @@
+"""Starts real processes, reads what they cost from the operating system, and ends them.
+
+Decides how a process is measured: CPU from /proc/<pid>/stat (all threads, user and system), memory from
+/proc/<pid>/status. What runs in them, and when to look, is the cases'.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+STOP_SECONDS = 20.0
+SWARM_GRACE_SECONDS = 60.0
+LAST_LINES = 12
+
+
+class BenchError(Exception):
+    """A case that could not be measured; the text says why, and what to look at."""
+
+
+class Process:
+    """A child process whose output goes to `log`; `ready_s` seconds after its start somebody found it ready."""
+
+    def __init__(self, arguments: Sequence[str], log: Path, cwd: Path | None = None) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                list(arguments), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+        self.started_s = time.monotonic()
+        self.ready_s = 0.0
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def check(self) -> None:
+        """Raises BenchError with its last words if it has ended."""
+        if self._child.poll() is not None:
+            last = "\n".join(self.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+            raise BenchError(f"a process ended with status {self._child.returncode}; its last words:\n{last}")
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU so far, in steps of 10 ms."""
+        self.check()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def memory_mb(self, name: str = "VmRSS") -> float:
+        """Resident memory in MiB: `VmRSS` now, `VmHWM` at its highest."""
+        self.check()
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) / 1024
+        raise BenchError(f"/proc/{self.pid}/status has no {name}")
+
+    def open_files(self) -> int:
+        self.check()
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def stop(self) -> None:
+        """Asks it to end; kills it when it does not in time."""
+        self._child.terminate()
+        try:
+            self._child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+def until(met: Callable[[], bool], what: str, seconds: float, process: Process | None = None) -> None:
+    """Asks again every 10 ms. Raises BenchError when the deadline has passed, or `process` has ended."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        if process is not None:
+            process.check()
+        if time.monotonic() > deadline:
+            raise BenchError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.01)
+
+
+class Swarm:
+    """A `fleetsim swarm` process. `on_phase` is called with `connected`, `measuring`, `measured`, `interval {...}`."""
+
+    def __init__(self, devices: Path, options: Sequence[str], seconds: float, on_phase: Callable[[str], None]) -> None:
+        self._on_phase = on_phase
+        self._said: list[str] = []
+        self._failure: BaseException | None = None
+        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in `report`
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "fleetsim", "swarm", str(devices), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._deadline_s = time.monotonic() + seconds + SWARM_GRACE_SECONDS
+
+    def _listen(self) -> None:
+        assert self._child.stderr is not None
+        for line in self._child.stderr:
+            self._said = [*self._said, line.strip()][-LAST_LINES:]
+            if self._failure is None:
+                try:
+                    self._on_phase(line.strip())
+                except BaseException as error:  # raised again in `report`, on the caller's thread
+                    self._failure = error
+
+    def finish_early(self) -> None:
+        """Ends the measured time now; the report still comes."""
+        self._child.terminate()
+
+    def report(self) -> dict[str, Any]:
+        """Waits for the end; what it printed. Raises BenchError."""
+        try:
+            self._child.wait(max(1.0, self._deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+            raise BenchError("the swarm did not end in time") from None
+        self._listener.join(5)
+        if self._failure is not None:
+            raise self._failure
+        if self._child.returncode:
+            raise BenchError("the swarm failed: " + "\n".join(self._said))
+        with self._out:
+            self._out.seek(0)
+            found: dict[str, Any] = json.load(self._out)
+        return found
