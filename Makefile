@@ -45,7 +45,7 @@ check: setup
 
 # The benchmarks; ARGS="--only judge --json out.json"
 bench: setup
-	$(BIN)/python loadtest/bench/run.py $(ARGS)
+	$(BIN)/python -m loadtest.bench.run $(ARGS)
 
 # The fault-injection suite
 faults: setup

@@ -1,0 +1,72 @@
+"""The file of a run: the figures, and what they were measured on.
+
+Decides what must stand beside a figure so that it can be compared: the command, the commit, the machine, the versions,
+and how busy the machine was before the run. Whether a run is worth keeping is a person's judgement.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import ssl
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from loadtest.bench.context import Figures
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("trio", "mqtt5", "msgspec", "cryptography", "chdb", "numpy", "pyarrow")
+
+
+def document(figures: dict[str, Figures], command: str, sizes: dict[str, Any], load_average: float) -> dict[str, Any]:
+    """Everything of a run, for `json.dumps`. `load_average` is that of the minute before it."""
+    return {
+        "command": command,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": _processor(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "kernel": platform.release(),
+            "load_average_before": round(load_average, 2),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "openssl": ssl.OPENSSL_VERSION,
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "sizes": sizes,
+        "cases": figures,
+    }
+
+
+def save(content: dict[str, Any]) -> Path:
+    """Writes a new file under results/, named by day and commit."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{content['at'][:10]}-{content['commit'][:8]}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def _commit() -> str:
+    """The commit, with `+` behind it where files differ from it."""
+    root = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return (git("rev-parse", "HEAD") or "unknown") + ("+" if changed else "")
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,107 @@
+"""Case sustained: edge, load and ClickHouse together for a minute, at half of what chatty reached.
+
+What was acknowledged must be stored, to the message. A message is queryable when the cursor has passed its segment:
+the cursor is looked at 50 times a second from outside, and a message's wait counts from its receipt.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from loadtest.bench.context import Context, Figures
+from loadtest.bench.edge_cases import CHATTY, SIGNALS, check
+from loadtest.bench.gate import Gate
+from loadtest.bench.processes import BenchError, Swarm, until
+
+DEFAULT_RATE = 10_000.0  # when chatty was not part of this run
+SHARE = 0.5
+LOOK_SECONDS = 0.02
+LOADED_SECONDS = 120.0
+
+
+def run(context: Context) -> Figures:
+    rate = SHARE * context.figures.get("chatty", {"events_per_s": DEFAULT_RATE / SHARE})["events_per_s"]
+    seconds = context.sizes.sustained_seconds
+    with context.gate(CHATTY.connections) as gate:
+        load, edge = gate.start_load(), gate.start_edge()
+        options = (
+            *(*gate.addresses, "--connections", str(context.sizes.chatty_connections), "--signals", str(SIGNALS)),
+            *("--rate", f"{rate:.0f}", "--seconds", str(seconds), "--warm-up", "2"),
+        )
+        looks: dict[str, tuple[float, float]] = {}
+        with _Watch(gate) as watch:
+            swarm = Swarm(
+                gate.devices, options, seconds, lambda phase: looks.update({phase: (edge.cpu_s(), load.cpu_s())})
+            )
+            seen = swarm.report()
+            check(seen)
+            until(gate.all_loaded, "everything is in ClickHouse", LOADED_SECONDS, load)
+        waits_ms, weights = _waits(gate, watch.seen_ms)
+        acked = seen["answers_in_all"]["accepted"]
+        if int(weights.sum()) != acked:
+            raise BenchError(f"{acked} messages were acknowledged and {int(weights.sum())} are stored")
+        messages = seen["answers"]["accepted"]
+        return {
+            "offered_per_s": rate,
+            "events_per_s": seen["events_per_s"],
+            "ack_ms_p50": seen["ack_ms"]["p50"],
+            "ack_ms_p99": seen["ack_ms"]["p99"],
+            "queryable_ms_p50": _percentile(waits_ms, weights, 50),
+            "queryable_ms_p99": _percentile(waits_ms, weights, 99),
+            "edge_cpu_us_per_event": (looks["measured"][0] - looks["measuring"][0]) / messages * 1e6,
+            "load_cpu_us_per_event": (looks["measured"][1] - looks["measuring"][1]) / messages * 1e6,
+            "rss_mb": edge.memory_mb(),
+            "load_rss_mb": load.memory_mb("VmHWM"),
+        }
+
+
+class _Watch:
+    """Notes when the cursor passed each segment, in Unix ms, until its block ends."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.seen_ms: dict[int, float] = {}
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look()
+
+    def _run(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        now_ms = time.time() * 1000
+        newest = self._gate.loaded_segment()
+        for number in range(max(self.seen_ms, default=0) + 1, newest + 1):
+            self.seen_ms[number] = now_ms
+
+
+def _waits(gate: Gate, seen_ms: dict[int, float]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(ms from receipt to queryable, messages that waited so long), of every stored message."""
+    client = gate.clickhouse()
+    try:
+        found = client.rows(
+            "SELECT segment, toUnixTimestamp64Milli(received_at), count() FROM raw_messages GROUP BY 1, 2"
+        )
+    finally:
+        client.close()
+    rows = np.array([[int(value) for value in row] for row in found], np.int64).reshape(-1, 3)
+    seen = np.array([seen_ms[segment] for segment in rows[:, 0].tolist()])
+    return seen - rows[:, 1], rows[:, 2]
+
+
+def _percentile(values: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], percent: float) -> float:
+    order = np.argsort(values)
+    upto = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(upto, upto[-1] * percent / 100)])
