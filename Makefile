@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.made
 
-.PHONY: setup demo test check bench faults lock vectors clean
+.PHONY: setup demo test check bench soak faults lock vectors clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,10 @@ check: setup
 # The benchmarks; ARGS="--only judge --json out.json"
 bench: setup
 	$(BIN)/python -m loadtest.bench.run $(ARGS)
+
+# Ten minutes of steady load, judged for growth; ARGS="--minutes 60"
+soak: setup
+	$(BIN)/python -m loadtest.bench.soak $(ARGS)
 
 # The fault-injection suite
 faults: setup

@@ -21,11 +21,11 @@ LOADED_SECONDS = 300.0
 class Case(NamedTuple):
     rows: int
     signals: int
-    prepare: int  # messages a second and connection, above what the machine can take
+    prepare: int  # messages a second and connection, about what the machine can take
 
 
-COLUMNS = Case(600, 8, 15)
-COLUMNS_40 = Case(300, 40, 10)
+COLUMNS = Case(600, 8, 50)
+COLUMNS_40 = Case(300, 40, 20)
 
 
 class _Look(NamedTuple):
@@ -42,7 +42,7 @@ def run(context: Context, case: Case) -> Figures:
         options = (
             *(*gate.addresses, "--connections", str(CONNECTIONS), "--seconds", str(seconds), "--warm-up", "0"),
             *("--columns", "--events", str(case.rows), "--signals", str(case.signals)),
-            *("--prepare", str(int(case.prepare * seconds))),
+            *("--prepare", str(1 + int(case.prepare * seconds))),
         )
         looks: dict[str, _Look] = {}
         swarm = Swarm(gate.devices, options, seconds, lambda phase: looks.update({phase: _look(edge, load)}))
