@@ -100,7 +100,7 @@ def test_a_full_spool_stops_reading_live_sessions_until_there_is_room(new_gate: 
     with MqttPeer(gate, car) as peer:
         peer.hello(keep_alive=1)
         peer.sock.settimeout(3)
-        answers = []
+        answers: list[tuple[int, str | None]] = []
         with suppress(TimeoutError):  # the last one waits
             while True:
                 answers.append(told(peer.ask(car.sign(1, len(answers)))))
