@@ -1,7 +1,8 @@
 """Whether something grows: the verdict of a soak, from samples over time.
 
-Decides by the median of the slopes between all pairs of samples (Theil and Sen), which a few outliers do not move, over
-what is left when the beginning is cut off: caches fill, buffers find their size. What is sampled is `soak`'s.
+Decides by the slopes between all pairs of samples (Theil and Sen), which a few outliers do not move, and of these by
+the lower end of the 95 % interval, so that noise is not taken for growth. The beginning is cut off: caches fill,
+buffers find their size. What is sampled is `soak`'s.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 WARM_UP_SHARE = 0.3
 LEAST_SAMPLES = 8
+Z_95 = 1.96
 
 
 class Allowed(NamedTuple):
@@ -23,7 +25,7 @@ class Allowed(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """Of one figure: its median, how much it grew over the judged time, how much it may."""
+    """Of one figure: its median, how much it surely grew over the judged time, how much it may."""
 
     median: float
     grown: float
@@ -41,9 +43,12 @@ def growth(at_s: Sequence[float], values: Sequence[float], allowed: Allowed) -> 
     if len(judged) < LEAST_SAMPLES:
         raise ValueError(f"{len(judged)} samples after the warm-up are too few to judge: soak longer")
     i, j = np.triu_indices(len(judged), 1)
-    slope = float(np.median((judged[j] - judged[i]) / (times[j] - times[i])))
+    slopes = np.sort((judged[j] - judged[i]) / (times[j] - times[i]))
+    n = len(judged)
+    spread = Z_95 * np.sqrt(n * (n - 1) * (2 * n + 5) / 18)  # of Kendall's S, from which Sen's interval follows
+    surely = float(slopes[max(0, int((len(slopes) - spread) / 2))])
     median = float(np.median(judged))
-    return Growth(median, slope * float(times[-1] - times[0]), allowed.share * median + allowed.amount)
+    return Growth(median, surely * float(times[-1] - times[0]), allowed.share * median + allowed.amount)
 
 
 def judge(

@@ -1,0 +1,108 @@
+"""A swarm of one against a gate that says what the test tells it to, over real sockets and mutual TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.unit.fleetsim.gate_double import GateDouble, Http, Puback, make_pki, serving
+
+from fleetsim import encode
+from fleetsim.bundle import read_bundle
+from fleetsim.gate import RunError
+from fleetsim.swarm import Swarm
+from fleetsim.swarm_plan import Plan
+from fleetsim.swarm_work import Shape
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pki") / "made"
+    make_pki(directory)
+    return directory
+
+
+def swarm(double: GateDouble, pki: Path, **changed: Any) -> tuple[dict[str, Any], list[str]]:
+    """(report, phases) of one connection for a fifth of a second."""
+    phases: list[str] = []
+
+    async def main() -> dict[str, Any]:
+        async with serving(double, pki) as (mqtt, https):
+            plan = Plan(https if changed.get("batch") else mqtt, "localhost", 1, Shape(), 0.2, 0.05)
+            made = Swarm(plan._replace(connect_s=10.0, **changed), [read_bundle(pki / "device")], phases.append)
+            return await asyncio.to_thread(made.run)
+
+    return asyncio.run(main()), phases
+
+
+def test_every_message_that_was_sent_is_answered_and_counted(pki: Path) -> None:
+    """What the swarm counts is what the gate received, each number once."""
+    double = GateDouble(epoch=6)
+    report, _ = swarm(double, pki, in_flight=3, prepare=10)
+    sent = [encode.decode_envelope(raw) for raw in double.received]
+    assert report["answers_in_all"] == {"accepted": len(sent)}
+    assert [(e.epoch, e.seq) for e in sent] == [(7, seq) for seq in range(len(sent))]
+
+
+def test_phases_are_told_in_their_order(pki: Path) -> None:
+    """Others read the cost of the gate between `measuring` and `measured`."""
+    _, phases = swarm(GateDouble(), pki)
+    assert phases == ["connected", "measuring", "measured"]
+
+
+def test_a_refused_message_is_counted_and_not_sent_again(pki: Path) -> None:
+    """The second message is refused; every number still goes out once."""
+    double = GateDouble(puback=lambda count: Puback(0x99, "malformed_body") if count == 1 else Puback())
+    report, _ = swarm(double, pki)
+    assert report["answers_in_all"]["malformed_body"] == 1
+    assert len({encode.decode_envelope(raw).seq for raw in double.received}) == len(double.received)
+
+
+def test_a_rate_is_not_exceeded(pki: Path) -> None:
+    """At 100 a second no more go out than are due in the measured time and a second around it; unbound it is
+    thousands."""
+    double = GateDouble()
+    report, _ = swarm(double, pki, rate=100.0)
+    assert 0 < len(double.received) <= 100 * (report["seconds"] + 1)
+
+
+def test_a_gate_that_ends_every_connection_ends_the_run(pki: Path) -> None:
+    """Nothing can be measured, and the error says what the gate said."""
+    with pytest.raises(RunError, match="disconnect_0x87"):
+        swarm(GateDouble(goodbye=0x87), pki)
+
+
+def test_a_gate_that_refuses_everybody_ends_the_run(pki: Path) -> None:
+    """No connection came up, and the error says why."""
+    with pytest.raises(RunError, match="connack_0x87"):
+        swarm(GateDouble(connack=lambda _: 0x87), pki)
+
+
+def test_a_herd_comes_in_twice(pki: Path) -> None:
+    """All connections are dropped at once and come in again; both times are reported."""
+    double = GateDouble()
+    report, _ = swarm(double, pki, reconnect=True, seconds=0.0)
+    assert (double.connects, report["connect"]["live"], report["reconnect"]["live"]) == (2, 1, 1)
+
+
+def test_posts_hold_as_many_envelopes_as_asked(pki: Path) -> None:
+    """Over HTTPS each request is a batch, and each of its items counts."""
+
+    def answer(_: int, body: bytes) -> Http:
+        items = [{"epoch": 1, "seq": 0, "status": "accepted", "reason": None}] * len(msgspec.msgpack.decode(body))
+        return Http(202, msgspec.msgpack.encode(items))
+
+    double = GateDouble(http=answer)
+    report, _ = swarm(double, pki, batch=5)
+    assert {len(msgspec.msgpack.decode(body)) for body in double.requests} == {5}
+    assert report["answers_in_all"] == {"accepted": 5 * len(double.requests)}
+
+
+def test_more_connections_than_devices_are_refused_over_mqtt(pki: Path) -> None:
+    """A second session would take the first one over: the person is told how many devices are needed."""
+    plan = Plan(("127.0.0.1", 1), "localhost", 2, Shape(), 1.0)
+    with pytest.raises(RunError, match="2 connections need as many devices"):
+        Swarm(plan, [read_bundle(pki / "device")], lambda _: None)
