@@ -67,6 +67,15 @@ class Process:
         self.check()
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def wait(self, seconds: float) -> None:
+        """Until it has ended by itself, well. Raises BenchError."""
+        try:
+            status = self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"a process did not end within {seconds:.0f} s") from None
+        if status:
+            self.check()
+
     def stop(self) -> None:
         """Asks it to end; kills it when it does not in time."""
         self._child.terminate()

@@ -1,8 +1,8 @@
 """Cases sketch and sketch_batched: the throw-away sketch of an edge, under the load of chatty and batched.
 
 The yardstick. It lies outside the project; where it is absent the case is skipped. It runs in a directory of its own
-with a PKI of its own, with its own load generator and body (8 signals), and says its CPU for each message once a
-second: the median of these lines counts, without the first and the last one, which hold handshakes and the end.
+with a PKI of its own, and with its own load generator and body (8 signals), whose first message goes out when its last
+connection is up: from then on the sketch's CPU counts, until the generator ends.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,8 +24,7 @@ from fleetgate.control.pki import Authority, private_pem
 
 SKETCH = Path(__file__).resolve().parents[3] / "shared" / "sketch"
 _PORT = 18883  # written into the sketch
-_LINE = re.compile(r"(\d+) msg/s cpu/msg ([0-9.]+)us")
-_TOTAL = re.compile(r"(\d+) msg/s (\d+) events/s")
+_TOTAL = re.compile(r"(\d+) events/s")
 _MESSAGES = 4_000  # prepared for each connection: more than it can take
 
 
@@ -41,25 +38,29 @@ def run(context: Context, case: Case) -> Figures:
         raise Absent(f"{SKETCH.name}/ is not beside the project")
     directory = context.directory / f"sketch-{case.connections}"
     _prepare(directory)
+    seconds = max(4.0, context.sizes.seconds)
+    arguments = [str(case.connections), str(case.events), str(seconds), str(_MESSAGES)]
     edge = Process([sys.executable, "edge_sketch.py"], directory / "edge.log", directory)
     try:
         until(_listens, "the sketch listens", 20, edge)
-        seconds = max(5.0, context.sizes.seconds + 2)
-        arguments = [str(case.connections), str(case.events), str(seconds), str(_MESSAGES)]
-        load = [sys.executable, "load_sketch.py", *arguments]
-        done = subprocess.run(load, cwd=directory, capture_output=True, text=True, timeout=seconds + 60, check=False)
-        edge.check()
+        idle_files = edge.open_files()
+        load = Process([sys.executable, "load_sketch.py", *arguments], directory / "load.log", directory)
+        try:
+            until(lambda: edge.open_files() >= idle_files + case.connections, "all are connected", 60, load)
+            cpu_s = edge.cpu_s()
+            load.wait(seconds + 20)
+            cpu_s = edge.cpu_s() - cpu_s
+        finally:
+            load.stop()
     finally:
         edge.stop()
-    found = _TOTAL.search(done.stdout)
-    lines = [float(cpu) for _, cpu in _LINE.findall((directory / "edge.log").read_text())][1:-1]
+    said = (directory / "load.log").read_text()
     shutil.rmtree(directory)
-    if found is None or not lines:
-        raise BenchError(f"the sketch said nothing that can be read: {done.stderr[-400:]}")
-    return {
-        "edge_cpu_us_per_event": statistics.median(lines) / case.events,
-        "events_per_s": float(found.group(2)),
-    }
+    found = _TOTAL.search(said)
+    if found is None:
+        raise BenchError(f"the sketch's load said nothing that can be read: {said[-400:]}")
+    events_per_s = float(found.group(1))
+    return {"edge_cpu_us_per_event": cpu_s / (events_per_s * seconds) * 1e6, "events_per_s": events_per_s}
 
 
 def _prepare(directory: Path) -> None:
