@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from cryptography import x509
 from sqlalchemy import update
 
 from fleetgate import config as settings
@@ -34,6 +35,7 @@ from fleetgate.control.bundle import write_bundle
 from fleetgate.control.devices import enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
+from fleetgate.control.profile import CertificateIdentity, identity_of
 from fleetgate.control.quarantine import Classification, Decision, apply_transition, decide
 from fleetgate.control.records import DeviceStatus
 from fleetgate.control.roster import device_is
@@ -103,6 +105,12 @@ class Car:
         self.kid: int = facts["kid"]
         self.key = base64.b64decode(facts["mac_key"])
         self.topic = f"fleet/v1/{self.tenant}/{self.device_id}/telemetry"
+
+    @property
+    def identity(self) -> CertificateIdentity:
+        return identity_of(
+            x509.load_pem_x509_certificates((self.directory / "certificate.pem").read_bytes())[0], "fleet.example"
+        )
 
     def _given(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"kid": self.kid, "key": self.key, "sent_at": now_ms()} | given

@@ -95,7 +95,7 @@ class Gate:
         self.kill()
         self.start()
         registry = Records(self.fleet, self.spool.checkpoint, self.records)
-        recovery = Recovery(self.spool, registry, self.fleet, self.settings)
+        recovery = Recovery(self.spool, registry, self.fleet)
         recovery.run()
         return recovery.messages
 
@@ -180,7 +180,7 @@ def packets_in(data: bytes) -> list[Any]:
 
 
 def memory(gate: Gate) -> dict[object, object]:
-    """All that recovery must bring back, but for scores: states, epochs and windows of every device."""
+    """All that recovery must bring back: states, scores, epochs and windows of every device."""
     found: dict[object, object] = {}
     for known in gate.fleet.all():
         windows = {
@@ -192,6 +192,8 @@ def memory(gate: Gate) -> dict[object, object]:
             known.device.epoch,
             known.standing.state,
             known.standing.state_at,
+            known.standing.score,
+            known.standing.scored_at,
             known.device.held,
             windows,
         )

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from fleetgate.spool.format import PeerRecord, TransitionRecord
+from fleetgate.spool.format import PeerRecord, RejectionRecord, TransitionRecord
 from fleetgate.spool.home import Spool
 from fleetgate.spool.reader import Segment, read_segment, segment_paths
 from fleetgate.spool.writer import Sender, Writer
@@ -32,6 +32,13 @@ def sender(number: int = 1) -> Sender:
     digest = hashlib.sha256(str(number).encode()).digest()
     name = f"tcu-{number:04d}"
     return Sender(PeerRecord(-1, "acme", f"veh-{number:04d}", name, digest, digest, "[::1]:1", "mqtt", "edge-1", "1"))
+
+
+def rejection(
+    reason: str, count: int, first_at: int, last_at: int, ranges: list[tuple[int, int, int]]
+) -> RejectionRecord:
+    """As the edge gives it to the writer, which fills the peer in; each refusal scored 10."""
+    return RejectionRecord(-1, reason, count, first_at, last_at, ranges, 10.0 * count, last_at)
 
 
 class OpenSpool:

@@ -7,6 +7,7 @@ process says.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,16 +16,25 @@ from types import TracebackType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
+from fleetgate.config import host_and_port
 from fleetgate.errors import ConfigError
 
 REQUEST_SECONDS = 10
 
 
-class AdminServer:
-    """Serves while entered. `unready` returns why the process is not ready, or an empty string."""
+class _Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
 
-    def __init__(self, listen: str, registry: CollectorRegistry, unready: Callable[[], str]) -> None:
-        host, _, port = listen.rpartition(":")
+
+def _server_class(host: str) -> type[ThreadingHTTPServer]:
+    return _Server6 if ":" in host else ThreadingHTTPServer
+
+
+class AdminServer:
+    """Serves while entered. `setting` names the address in errors; `unready` says why not ready, or nothing."""
+
+    def __init__(self, setting: str, listen: str, registry: CollectorRegistry, unready: Callable[[], str]) -> None:
+        host, port = host_and_port(setting, listen)
 
         class Handler(BaseHTTPRequestHandler):
             timeout = REQUEST_SECONDS
@@ -53,9 +63,9 @@ class AdminServer:
                 """Scrapes are not logged."""
 
         try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
-        except (OSError, OverflowError) as error:
-            raise ConfigError(f"admin_listen: cannot listen on {listen}: {error}") from None
+            self._server = _server_class(host)((host, port), Handler)
+        except OSError as error:
+            raise ConfigError(f"{setting}: cannot listen on {listen}: {error}") from None
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
 

@@ -19,6 +19,7 @@ from fleetgate.errors import ConfigError
 
 Count = Annotated[int, Meta(ge=1)]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}$")]
+MAX_PORT = 65_535
 ENVIRONMENT_PREFIX = "FLEETGATE_"
 _NOT_SETTINGS = {"FLEETGATE_TEST_CLOCK", "FLEETGATE_CONFIG"}
 
@@ -147,6 +148,14 @@ class Config(Section, frozen=True):
         return Path(self.home) / setting
 
 
+def host_and_port(setting: str, address: str) -> tuple[str, int]:
+    """The two halves of HOST:PORT or [IPV6]:PORT. Raises ConfigError naming the setting."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or int(port) > MAX_PORT:
+        raise ConfigError(f"{setting}: {address} has no port between 0 and {MAX_PORT}")
+    return host.strip("[]"), int(port)
+
+
 def settings(config: Config | type[Config] = Config) -> Iterator[tuple[str, Any, str]]:
     """(dotted name, value or default, meaning) of every key, in the order of declaration."""
     value = config if isinstance(config, Config) else Config()
@@ -178,9 +187,9 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
             raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
+    _overlay(raw, environment)
     base = path.resolve().parent if path is not None else Path.cwd()
     raw["home"] = str((base / str(raw.get("home", "."))).resolve())
-    _overlay(raw, environment)
     try:
         return msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:

@@ -53,6 +53,14 @@ class ClickHouseAway(FleetgateError):
     exit_code = 7
 
 
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error inside the groups that nurseries wrap around it, however many there are."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 EXIT_CODES: tuple[type[FleetgateError], ...] = (
     CheckFailed,
     ConfigError,

@@ -18,14 +18,14 @@ from fleetgate import log
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-HEALTHY_SECONDS = 10.0  # a child that lived this long starts again at once
+HEALTHY_SECONDS = 10.0  # a child that lived this long starts again after the first pause
 STOP_SECONDS = 20.0
 
 _log = log.get("supervise")
 
 
 class Child:
-    """One process: `process` is the running one, None between two lives; `starts` counts its lives."""
+    """One process: `process` is the running one, None between two lives."""
 
     def __init__(self, name: str, arguments: Sequence[str], output: int | None) -> None:
         self.name = name
@@ -33,7 +33,6 @@ class Child:
         self._output = output
         self._stopping = False
         self.process: trio.Process | None = None
-        self.starts = 0
 
     async def run(self) -> None:
         """Keeps the child running until `stop`, with a growing pause while it keeps failing."""
@@ -43,7 +42,6 @@ class Child:
             self.process = await trio.lowlevel.open_process(
                 self._arguments, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output
             )
-            self.starts += 1
             try:
                 status = await self.process.wait()
             finally:

@@ -56,7 +56,7 @@ class Door:
             session.turn_away(None)
             self.on_answer(session)
 
-        self._registry.find((identity.tenant, identity.device_id), found, away)
+        self._registry.find(identity, found, away)
 
     def _begin(self, session: Session, identity: CertificateIdentity, known: KnownDevice | None) -> None:
         now_ms = self._clock.now_ms()

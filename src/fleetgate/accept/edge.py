@@ -30,10 +30,10 @@ from fleetgate.accept.tls import server_context
 from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
-from fleetgate.config import Config
+from fleetgate.config import Config, host_and_port
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.store import Store
-from fleetgate.errors import ConfigError, ControlAway, FleetgateError
+from fleetgate.errors import ConfigError, ControlAway, first_of
 from fleetgate.judge import Flag, Policy
 from fleetgate.spool.home import Spool
 
@@ -91,7 +91,7 @@ class Edge:
             self._config.edge,
             self.counts,
         )
-        admin = AdminServer(self._config.edge.admin_listen, self.registry_of_metrics, self._ready)
+        admin = AdminServer("edge.admin_listen", self._config.edge.admin_listen, self.registry_of_metrics, self._ready)
         with admin, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 for task in (self.registry.run, self.intake.run, loop.run, https.run, self._housekeeping):
@@ -110,7 +110,7 @@ class Edge:
     async def _recover(self) -> None:
         """Waits for control: without it no device of the spool can be told from a stranger."""
         deadline = trio.current_time() + CONTROL_PATIENCE_SECONDS
-        recovery = Recovery(self.spool, self.registry, self.fleet, self._config.policy)
+        recovery = Recovery(self.spool, self.registry, self.fleet)
         while True:
             try:
                 recovery.run()
@@ -179,19 +179,18 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     """Runs an edge in this process until it is told to stop. Raises FleetgateError."""
     try:
         trio.run(Edge(config, clock, entropy).run)
-    except* FleetgateError as group:
-        raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:
+        raise first_of(group) from group
 
 
 def _listen(setting: str, address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
+    host, port = host_and_port(setting, address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, int(port)))
-    except (OSError, OverflowError) as error:
+        listener.bind((host, port))
+    except OSError as error:
         listener.close()
         raise ConfigError(f"{setting}: cannot listen on {address}: {error}") from None
     listener.listen(BACKLOG)

@@ -44,10 +44,22 @@ Key = tuple[str, str]
 class KnownDevice:
     """A device in memory. `session` is its live MQTT session; `denied` a refusal that this edge remembers.
 
-    `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went, both monotonic seconds.
+    Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
+    `looked_at` when its record was last looked up for a credential that it does not have.
     """
 
-    __slots__ = ("ahead_at", "bucket", "credentials", "denied", "device", "idle_since", "record", "session", "standing")
+    __slots__ = (
+        "ahead_at",
+        "bucket",
+        "credentials",
+        "denied",
+        "device",
+        "idle_since",
+        "looked_at",
+        "record",
+        "session",
+        "standing",
+    )
 
     def __init__(self, record: DeviceRecord, standing: Standing, bucket: Bucket) -> None:
         self.record = record
@@ -59,10 +71,15 @@ class KnownDevice:
         self.session: Session | None = None
         self.ahead_at = -math.inf
         self.idle_since = 0.0
+        self.looked_at = -math.inf
 
     @property
     def key(self) -> Key:
         return self.device.tenant, self.device.device_id
+
+    def has_record_of(self, key_digest: bytes) -> bool:
+        """Whether the records of control have this credential of the device."""
+        return any(entry.key_digest == key_digest for entry in self.record.credentials)
 
 
 class Caller:
@@ -165,11 +182,12 @@ class Fleet:
         """Lets a newer control record take effect, from the next message on."""
         known.record = record
         known.device.vehicle_id = record.vehicle_id or ""
-        for entry in record.credentials:
+        revoked = {entry.key_digest for entry in record.credentials if entry.status is CredentialStatus.REVOKED}
+        for entry in reversed(record.credentials):  # newest last, so that it stands where two have one key
             credential = self.credential(known, entry.key_digest)
             credential.fingerprint = entry.fingerprint
             credential.ended_at_ms = entry.ended_at_ms
-            credential.refusal = Reason.REVOKED if entry.status is CredentialStatus.REVOKED else None
+            credential.refusal = Reason.REVOKED if entry.key_digest in revoked else None
         if known.standing.adopt(record.state, record.state_at_ms):
             self.touch(known)
         self.settle(known)
@@ -186,9 +204,10 @@ class Fleet:
         self, known: KnownDevice, identity: CertificateIdentity, now_ms: int, *, json_allowed: bool
     ) -> Peer | None:
         """The judge's view of a connection with this certificate; None when the records do not have that credential."""
-        if all(entry.key_digest != identity.key_digest for entry in known.record.credentials):
+        if not known.has_record_of(identity.key_digest):
             return None
         presented = known.credentials[identity.key_digest]
+        presented.fingerprint = identity.fingerprint  # of the certificate that is really there
         former = [
             known.credentials[entry.key_digest]
             for entry in known.record.credentials

@@ -15,7 +15,6 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from fleetgate import log
 from fleetgate.accept.admission import RETRY_AFTER_SECONDS, Room
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
@@ -23,7 +22,7 @@ from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity
-from fleetgate.errors import ControlAway
+from fleetgate.errors import ControlAway, SpoolError
 from fleetgate.judge import Outcome, Reason, Verdict
 from fleetgate.judge.envelope import UNDECODABLE
 
@@ -40,8 +39,6 @@ _STATUS = {
     Outcome.DUPLICATE: "duplicate",
     Outcome.REJECTED: "rejected",
 }
-
-_log = log.get("accept.http")
 
 
 class Link:
@@ -79,6 +76,9 @@ class VehicleApp:
             results = await self._telemetry(scope["state"]["link"], form, scope, receive)
         except Problem as problem:
             await send_problem(receive, send, problem)
+            return
+        except SpoolError as error:
+            self._intake.fail(error)  # Hypercorn would keep it to itself, and the edge would go on
             return
         content = msgspec.json.encode(results) if form == JSON_TYPE else msgspec.msgpack.encode(results)
         await send(answer_start(HTTPStatus.ACCEPTED, form, content))
@@ -122,7 +122,7 @@ class VehicleApp:
         if identity is None:
             raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {link.profile_error}")
         try:
-            known = await self._registry.lookup((identity.tenant, identity.device_id))
+            known = await self._registry.lookup(identity)
         except ControlAway:
             raise _unavailable("the records of devices are away") from None
         if known is None:

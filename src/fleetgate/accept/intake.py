@@ -18,8 +18,9 @@ from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.records import DeviceState
+from fleetgate.errors import SpoolError
 from fleetgate.judge import Flag, Outcome, Policy, Reason, Verdict, claim, judge
-from fleetgate.spool.format import TransitionRecord
+from fleetgate.spool.format import RejectionRecord, TransitionRecord
 from fleetgate.spool.writer import Sender, Writer
 
 MAX_RANGES = 64
@@ -32,12 +33,26 @@ _log = log.get("accept.intake")
 class Refused:
     """Refusals of one sender for one reason since the last commit."""
 
-    __slots__ = ("count", "first_at", "last_at", "ranges")
+    __slots__ = ("count", "first_at", "known", "last_at", "ranges")
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, known: KnownDevice, now: int) -> None:
+        self.known = known
         self.count = 0
         self.first_at = self.last_at = now
         self.ranges: list[tuple[int, int, int]] = []
+
+    def record(self, reason: Reason) -> RejectionRecord:
+        standing = self.known.standing
+        return RejectionRecord(
+            -1,
+            reason.value,
+            self.count,
+            self.first_at,
+            self.last_at,
+            self.ranges,
+            standing.score,
+            standing.scored_at,
+        )
 
     def note(self, epoch: int, seq: int) -> None:
         if self.ranges:
@@ -68,6 +83,7 @@ class Intake:
         self._refused: dict[tuple[Sender, Reason], Refused] = {}
         self._committed = trio.Event()
         self._wanted = trio.Event()
+        self._error: SpoolError | None = None
         self._pending = 0
         self.policy = policy
         self.counts = counts
@@ -102,7 +118,7 @@ class Intake:
 
     def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
         """Records what admission refused before the judge saw it (oversized, rate_limited)."""
-        refused = self._refusals(caller.sender, reason, now)
+        refused = self._refusals(caller.known, caller.sender, reason, now)
         refused.count += count
         self.counts.reasons[caller.transport][reason] += count
         self._score(caller.known, reason, count, now)
@@ -112,7 +128,7 @@ class Intake:
         sender, envelope = caller.sender, verdict.envelope
         if verdict.credential is not None:
             sender = caller.sender_of(verdict.credential)
-        refused = self._refusals(sender, reason, now)
+        refused = self._refusals(caller.known, sender, reason, now)
         refused.count += 1
         if verdict.credential is not None and envelope is not None:
             refused.note(envelope.epoch, envelope.seq)
@@ -120,11 +136,11 @@ class Intake:
         if verdict.scores:
             self._score(caller.known, reason, 1, now)
 
-    def _refusals(self, sender: Sender, reason: Reason, now: int) -> Refused:
+    def _refusals(self, known: KnownDevice, sender: Sender, reason: Reason, now: int) -> Refused:
         key = (sender, reason)
         refused = self._refused.get(key)
         if refused is None:
-            refused = self._refused[key] = Refused(now)
+            refused = self._refused[key] = Refused(known, now)
         refused.last_at = now
         return refused
 
@@ -155,9 +171,7 @@ class Intake:
         if self._pending:
             started = self._clock.monotonic()
             for (sender, reason), refused in self._refused.items():
-                self._writer.rejection(
-                    sender, reason.value, refused.count, refused.first_at, refused.last_at, refused.ranges
-                )
+                self._writer.rejection(sender, refused.record(reason))
             self._refused.clear()
             self._writer.commit()
             self.counts.commits += 1
@@ -173,6 +187,11 @@ class Intake:
             self.wake()
             await self._committed.wait()
 
+    def fail(self, error: SpoolError) -> None:
+        """Ends the process by `run`: for errors met where a library would swallow them (an HTTPS request)."""
+        self._error = error
+        self.wake()
+
     def wake(self) -> None:
         """Has a commit done soon, for what did not arrive in a turn of the socket loop."""
         self._wanted.set()
@@ -183,4 +202,6 @@ class Intake:
             await self._wanted.wait()
             self._wanted = trio.Event()
             await trio.lowlevel.checkpoint()
+            if self._error is not None:
+                raise self._error
             self.commit()

@@ -173,12 +173,12 @@ class Session:
             raise ProtocolError(Code.PROTOCOL_ERROR, f"packet type {kind} is not for this listener")
 
     def _connect(self, data: bytes, flags: int, start: int, end: int) -> None:
-        greeting = packets.check_connect(data, flags, start, end)
-        if greeting.level in (3, 4):
+        level = packets.check_connect(data, flags, start, end)
+        if level in (3, 4):
             self.out += _UNACCEPTABLE_VERSION
             self._finish("MQTT 3: this listener speaks version 5, older clients come through a broker")
             return
-        if greeting.level != 5:
+        if level != 5:
             self._refuse(ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION, "this listener speaks MQTT 5")
             return
         connect = self._decode_connect(data, start, end)

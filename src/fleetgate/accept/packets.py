@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mqtt5 import DisconnectReasonCode as Code
 
-CONNECT, CONNACK, PUBLISH, PUBACK = 1, 2, 3, 4
+CONNECT, PUBLISH = 1, 3
 SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT = 8, 10, 12, 14
 
 MAX_PACKET_BYTES = 68 * 1024  # a body of 64 KiB, its envelope, and room for topic and properties
@@ -112,14 +112,8 @@ def open_publish(data: bytes, flags: int, start: int, end: int) -> Publish:
     return Publish(topic, qos, packet_id, data[position:end])
 
 
-class Greeting(NamedTuple):
-    """What decides, before the codec may read a CONNECT, whether it is MQTT 5 at all; `level` is the protocol's."""
-
-    level: int
-
-
-def check_connect(data: bytes, flags: int, start: int, end: int) -> Greeting:
-    """Checks a CONNECT (3.1) completely if it is version 5; of another version only the level is told."""
+def check_connect(data: bytes, flags: int, start: int, end: int) -> int:
+    """The protocol level. Checks a CONNECT (3.1) completely if that is 5; of another version only the level is told."""
     if flags:
         raise _malformed("reserved bits of CONNECT are set")
     if end - start > MAX_CONNECT_BYTES:
@@ -131,7 +125,7 @@ def check_connect(data: bytes, flags: int, start: int, end: int) -> Greeting:
     if name != b"MQTT" and level != 3:  # MQIsdp is the name of 3.1 only; as another version it was not checked here
         raise _malformed("not an MQTT CONNECT")
     if level != 5:
-        return Greeting(level)
+        return level
     position += 1
     if position + 3 > end:
         raise _malformed("CONNECT is cut off")
@@ -151,7 +145,7 @@ def check_connect(data: bytes, flags: int, start: int, end: int) -> Greeting:
         position = _binary(data, position, end)[1]
     if position != end:
         raise _malformed("bytes behind the end of CONNECT")
-    return Greeting(level)
+    return level
 
 
 def check_disconnect(data: bytes, flags: int, start: int, end: int) -> None:

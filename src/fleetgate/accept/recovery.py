@@ -8,9 +8,7 @@ from __future__ import annotations
 from fleetgate import log
 from fleetgate.accept.fleet import Fleet, KnownDevice
 from fleetgate.accept.registry import Registry
-from fleetgate.config import Policy
 from fleetgate.control.records import DeviceRecord, DeviceState, DeviceStatus
-from fleetgate.judge import Reason
 from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.verdict import Reject
 from fleetgate.spool.home import Spool
@@ -22,11 +20,10 @@ _log = log.get("accept.recovery")
 class Recovery:
     """The segments behind the checkpoint, each applied once. `messages` counts what they held."""
 
-    def __init__(self, spool: Spool, registry: Registry, fleet: Fleet, policy: Policy) -> None:
+    def __init__(self, spool: Spool, registry: Registry, fleet: Fleet) -> None:
         self._spool = spool
         self._registry = registry
         self._fleet = fleet
-        self._policy = policy
         self._applied = spool.checkpoint.segment()
         self.messages = 0
 
@@ -34,7 +31,7 @@ class Recovery:
         """Applies what is not applied yet. Raises ControlAway; called again, it goes on where it stopped."""
         for segment in read_segments(self._spool.directory / "segments", self._applied):
             self._load_devices(segment)
-            _replay(segment, self._fleet, self._policy)
+            _replay(segment, self._fleet)
             self._applied = segment.header.segment
             self.messages += len(segment.messages)
             if segment.damaged:
@@ -58,7 +55,7 @@ def _unrecorded(tenant: str, device_id: str) -> DeviceRecord:
     return DeviceRecord(tenant, device_id, None, DeviceStatus.DECOMMISSIONED, DeviceState.TRUSTED, 0, ())
 
 
-def _replay(segment: Segment, fleet: Fleet, policy: Policy) -> None:
+def _replay(segment: Segment, fleet: Fleet) -> None:
     for message in segment.messages:
         peer = segment.peers.get(message.peer)
         known = fleet.get((peer.tenant, peer.device_id)) if peer is not None else None
@@ -76,14 +73,12 @@ def _replay(segment: Segment, fleet: Fleet, policy: Policy) -> None:
     for _, rejection in segment.rejections:
         peer = segment.peers.get(rejection.peer)
         known = fleet.get((peer.tenant, peer.device_id)) if peer is not None else None
-        # An unknown key may have been one that the gate itself lacked, which never scores; the record does not say.
-        if known is not None and rejection.reason != Reason.UNKNOWN_KEY and not _forgiven(known, rejection.last_at):
-            known.standing.add(Reason(rejection.reason), rejection.count, rejection.last_at, policy)
-            fleet.touch(known)
+        if known is not None and not _forgiven(known, rejection.scored_at):
+            _score(known, rejection.score, rejection.scored_at, fleet)
     for _, record in segment.transitions:
         known = fleet.get((record.tenant, record.device_id))
         if known is not None:
-            _adopt(known, DeviceState(record.after), record.at, record.score, fleet)
+            _adopt(known, DeviceState(record.after), record.at, fleet)
 
 
 def _forgiven(known: KnownDevice, at: int) -> bool:
@@ -92,8 +87,14 @@ def _forgiven(known: KnownDevice, at: int) -> bool:
     return standing.state is DeviceState.RELEASED and at <= standing.state_at
 
 
-def _adopt(known: KnownDevice, state: DeviceState, at: int, score: float, fleet: Fleet) -> None:
+def _score(known: KnownDevice, score: float, at: int, fleet: Fleet) -> None:
+    standing = known.standing
+    if at >= standing.scored_at:
+        standing.score, standing.scored_at = score, at
+        fleet.touch(known)
+
+
+def _adopt(known: KnownDevice, state: DeviceState, at: int, fleet: Fleet) -> None:
     if known.standing.adopt(state, at):
-        known.standing.score, known.standing.scored_at = score, at
         fleet.settle(known)
         fleet.touch(known)

@@ -17,7 +17,8 @@ from fleetgate import log
 from fleetgate.accept.denials import WHOLE_DEVICE, DenialMemory, Denials
 from fleetgate.accept.fleet import REFUSAL_OF_STATUS, Fleet, Key, KnownDevice
 from fleetgate.clock import Clock
-from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState
+from fleetgate.control.profile import CertificateIdentity
+from fleetgate.control.records import Change, CredentialStatus, DeviceRecord, DeviceState
 from fleetgate.control.store import Store
 from fleetgate.errors import ControlAway
 from fleetgate.judge import Reason
@@ -28,6 +29,7 @@ POLL_SECONDS = 0.25
 ANSWER_SECONDS = 2.0  # as long as a revocation may take; the database's own patience is longer than a vehicle's
 LOOKUP_BATCH = 200
 CHANGES_BATCH = 500
+LOOK_AGAIN_SECONDS = 1.0
 
 _log = log.get("accept.registry")
 _Answer = TypeVar("_Answer")
@@ -51,7 +53,7 @@ class Registry:
         self._wanted: dict[Key, list[tuple[Found, Callable[[], None]]]] = {}
         self._wake = trio.Event()
         self._answered_at = clock.monotonic()
-        self.revision = denials.revision()
+        self.revision = self._position = denials.revision()
         self.answers = True
         self.older_than_seen = False
         self.on_change: Callable[[KnownDevice], None] = lambda known: None
@@ -62,10 +64,15 @@ class Registry:
         """Whether devices in memory may go on: control answers, or has been away for less than the grace."""
         return self.answers or self._clock.monotonic() - self._answered_at < self._grace_s
 
-    def find(self, key: Key, found: Found, away: Callable[[], None]) -> None:
-        """Calls `found` or `away` with the answer: at once when the device is in memory, else after a look-up."""
+    def find(self, identity: CertificateIdentity, found: Found, away: Callable[[], None]) -> None:
+        """Calls `found` or `away` with the answer: at once when the device is in memory, else after a look-up.
+
+        A device in memory without this credential is looked up again before it is refused as unknown, at most once a
+        second: it may have been enrolled anew since the last poll.
+        """
+        key = (identity.tenant, identity.device_id)
         known = self._fleet.get(key)
-        if known is not None:
+        if known is not None and not self._worth_another_look(known, identity):
             if self.within_grace:
                 known.idle_since = self._clock.monotonic()  # a request that is on its way must not lose its device
                 found(known)
@@ -75,7 +82,14 @@ class Registry:
         self._wanted.setdefault(key, []).append((found, away))
         self._wake.set()
 
-    async def lookup(self, key: Key) -> KnownDevice | None:
+    def _worth_another_look(self, known: KnownDevice, identity: CertificateIdentity) -> bool:
+        now_s = self._clock.monotonic()
+        if known.has_record_of(identity.key_digest) or now_s - known.looked_at < LOOK_AGAIN_SECONDS:
+            return False
+        known.looked_at = now_s
+        return True
+
+    async def lookup(self, identity: CertificateIdentity) -> KnownDevice | None:
         """The same for a task. Raises ControlAway."""
         answered = trio.Event()
         box: list[KnownDevice | None] = []
@@ -84,7 +98,7 @@ class Registry:
             box.append(known)
             answered.set()
 
-        self.find(key, found, answered.set)
+        self.find(identity, found, answered.set)
         await answered.wait()
         if not box:
             raise ControlAway("control does not answer")
@@ -102,7 +116,7 @@ class Registry:
 
     async def _look_up(self) -> None:
         keys = list(self._wanted)[:LOOKUP_BATCH]
-        revision = self.revision
+        position = self._position
         try:
             rows = await _ask(lambda: self._read(keys))
         except ControlAway as error:
@@ -112,7 +126,7 @@ class Registry:
                     away()
             return
         self._back()
-        if revision != self.revision:
+        if position != self._position:
             return  # what was learnt meanwhile may be missing in these rows, and passed by devices not in memory yet
         for key in keys:
             known = self._take(key, rows.get(key))
@@ -161,18 +175,21 @@ class Registry:
 
     async def _learn_changes(self) -> bool:
         """Takes one batch of changes; whether there may be more."""
-        revision, keys, records = await _ask(self._read_changes)
+        position = self._position
+        newest, changes, records = await _ask(lambda: self._read_changes(position))
         self._back()
-        if revision < self.revision:
-            if not self.older_than_seen:
-                _log.error("control_is_older_than_seen", revision=revision, seen=self.revision)
-            self.older_than_seen = True
+        self._compare(newest)
+        if not changes:
             return False
-        if not keys:
-            return False
+        keys = list(dict.fromkeys((change.tenant, change.device_id) for change in changes))
+        self._position = changes[-1].revision
         denials = {key: _denials_of(records.get(key)) for key in keys}
-        await trio.to_thread.run_sync(self._denials.learn, revision, denials)
-        self.revision = revision
+        if self._position < self.revision:
+            # These numbers were given before, to changes that this database has lost: only what denies is believed.
+            for key in keys:
+                denials[key] = {**denials[key], **self._denials.of(*key)}
+        self.revision = max(self.revision, self._position)
+        await trio.to_thread.run_sync(self._denials.learn, self.revision, denials)
         for key in keys:
             known = self._fleet.get(key)
             record = records.get(key)
@@ -182,16 +199,26 @@ class Registry:
                 self.on_change(known)
         return True
 
-    def _read_changes(self) -> tuple[int, list[Key], dict[Key, DeviceRecord]]:
+    def _compare(self, newest: int) -> None:
+        """Notices a database that is older than what this edge has seen of it, and goes on from where that one is."""
+        older = newest < self.revision
+        if older and not self.older_than_seen:
+            _log.error("control_is_older_than_seen", revision=newest, seen=self.revision)
+        elif self.older_than_seen and not older:
+            _log.warning("control_has_caught_up", revision=newest)
+        self.older_than_seen = older
+        self._position = min(self._position, newest)
+
+    def _read_changes(self, position: int) -> tuple[int, list[Change], dict[Key, DeviceRecord]]:
         newest = self._store.revision()
-        if newest <= self.revision:
+        if newest <= position:
             return newest, [], {}
-        changes = self._store.changes_since(self.revision, CHANGES_BATCH)
+        changes = self._store.changes_since(position, CHANGES_BATCH)
         keys = list(dict.fromkeys((change.tenant, change.device_id) for change in changes))
         records: dict[Key, DeviceRecord] = {}
         for start in range(0, len(keys), LOOKUP_BATCH):
             records.update(self._store.devices(keys[start : start + LOOKUP_BATCH]))
-        return (changes[-1].revision if changes else newest), keys, records
+        return newest, changes, records
 
     def _gone(self, error: ControlAway) -> None:
         if self.answers:

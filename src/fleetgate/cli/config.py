@@ -17,7 +17,7 @@ import typer
 from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
 from fleetgate.clock import SystemClock
-from fleetgate.config import ENVIRONMENT_PREFIX, Config, settings
+from fleetgate.config import ENVIRONMENT_PREFIX, Config, host_and_port, settings
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.secretfile import read_secret
 from fleetgate.control.store import Store
@@ -71,6 +71,12 @@ def exit_codes() -> None:
     say(exit_codes_page().rstrip("\n"))
 
 
+def _addresses(config: Config) -> None:
+    for name, value, _ in settings(config):
+        if name.endswith("_listen") or name == "clickhouse.listen":
+            host_and_port(name, value)
+
+
 def _weights(config: Config) -> None:
     unknown = sorted(set(config.policy.weights) - set(Reason))
     if unknown:
@@ -112,6 +118,7 @@ def _control(config: Config) -> None:
 
 
 CHECKS: dict[str, Callable[[Config], None]] = {
+    "addresses": _addresses,
     "policy.weights": _weights,
     "policy.watched_score": _scores,
     "edge.certificate": _certificate,

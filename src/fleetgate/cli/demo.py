@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fleetgate import log
-from fleetgate.errors import CheckFailed, FleetgateError
+from fleetgate.errors import CheckFailed, FleetgateError, first_of
 
 if TYPE_CHECKING:
     from fleetgate.demo.reconcile import Report
-    from fleetgate.demo.stage import Result
 
 
 def demo(
@@ -42,7 +40,10 @@ def demo(
     try:
         with console.status(f"enrolling {vehicles} vehicles and {len(prepare.ATTACKS)} attackers"):
             config, config_file, fleet_file = prepare.prepare(directory.resolve(), vehicles)
-        result = _run(lambda: trio.run(stage.run, config, config_file, fleet_file, plan, console))
+        result = trio.run(stage.run, config, config_file, fleet_file, plan, console)
+    except BaseExceptionGroup as group:
+        console.print(f"kept for you to look at: {directory}")
+        raise first_of(group) from group
     except FleetgateError:
         console.print(f"kept for you to look at: {directory}")
         raise
@@ -58,16 +59,6 @@ def demo(
         console.print(f"everything is in {directory}")
     if problems:
         raise CheckFailed("; ".join(problems))
-
-
-def _run(call: Callable[[], Result]) -> Result:
-    """Takes our own error out of the groups that nurseries make."""
-    try:
-        return call()
-    except BaseExceptionGroup as group:
-        while isinstance(group.exceptions[0], BaseExceptionGroup):
-            group = group.exceptions[0]
-        raise group.exceptions[0] from None
 
 
 def _tell(console: Console, report: Report) -> None:

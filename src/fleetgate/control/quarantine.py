@@ -148,7 +148,7 @@ def decide(
                 "tenant": tenant,
                 "device_id": device_id,
                 "case_id": case.case_id if case is not None else None,
-                "at_ms": write.now_ms,
+                "at_ms": max(write.now_ms, device.state_at_ms + 1),
                 "decision": decision,
                 "classification": classification,
                 "actor": actor,
@@ -158,7 +158,9 @@ def decide(
         if case is not None:
             closed = update(quarantine_cases).where(quarantine_cases.c.case_id == case.case_id)
             write.execute(closed.values(closed_at_ms=write.now_ms, updated_at_ms=write.now_ms))
-        values = {"state": after, "state_at_ms": write.now_ms} | _status_after(decision, device.status)
+        # Always newer than what an edge said, even if that edge's clock is ahead: edges take over the newer of two.
+        at_ms = max(write.now_ms, device.state_at_ms + 1)
+        values = {"state": after, "state_at_ms": at_ms} | _status_after(decision, device.status)
         write.execute(update(devices).where(device_is(devices, tenant, device_id)).values(values))
         detail = {"before": device.state, "classification": classification, "comment": comment}
         write.record(decision, tenant, device_id, detail)

@@ -72,12 +72,6 @@ class Write:
     def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> None:
         self._connection.execute(statement, values)
 
-    def insert_row(self, statement: Executable, values: Mapping[str, Any]) -> int:
-        """Inserts one row into a table whose id counts up by itself; returns that id."""
-        key = self._connection.execute(statement, values).inserted_primary_key
-        assert key is not None  # one row into a table that has a key
-        return int(key[0])
-
     def record(self, action: str, tenant: str, device_id: str, detail: Mapping[str, Any]) -> None:
         """Makes the change known to edges and to the audit; `detail` holds no key material."""
         revision = self._first_revision + len(self._changes)

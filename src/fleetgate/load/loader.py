@@ -23,9 +23,10 @@ from fleetgate.load.columns import segment_rows
 from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.parking import Parking
+from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
-from fleetgate.spool.format import DamagedError, TransitionRecord
+from fleetgate.spool.format import DamagedError
 from fleetgate.spool.home import read_identity
 from fleetgate.spool.reader import Segment, read_segment, segment_paths
 
@@ -33,9 +34,6 @@ POLL_SECONDS = 0.05
 """How soon a sealed segment is noticed; the edge seals one a second at most, so looking is cheap."""
 
 FIRST_PAUSE_SECONDS = 0.2
-
-Transition = Callable[[str, int, int, TransitionRecord], str]
-"""Hands one transition to control: (spool, segment, offset, record) -> what became of it. Raises ControlAway."""
 
 T = TypeVar("T")
 
@@ -59,7 +57,7 @@ class Loader:
         settings: Settings,
         inserts: Inserts,
         catalogue: Catalogue,
-        apply_transition: Transition,
+        transitions: Transitions,
         counts: Counts,
         clock: Clock,
         entropy: Entropy,
@@ -68,7 +66,7 @@ class Loader:
         self._settings = settings
         self._inserts = inserts
         self._catalogue = catalogue
-        self._apply = apply_transition
+        self._transitions = transitions
         self._counts = counts
         self._clock = clock
         self._entropy = entropy
@@ -78,7 +76,6 @@ class Loader:
         self._log = log.get("load")
         self._names: UnknownNames | None = None
         self._cursor: Cursor | None = None
-        self._applied_through = 0  # transitions of segments up to this one were handed to control
         self._first = True  # a former process may have got anywhere in the first segment
         self._waiting = "the loader has not looked at its spool yet"
         self._oldest_ms: int | None = None  # when the segment in hand was opened
@@ -150,7 +147,7 @@ class Loader:
         else:
             sha256 = segment.sha256.hex()
             self._oldest_ms = segment.header.opened_at
-            self._insist("control", lambda _: self._hand_on(segment))
+            self._insist("control", lambda _: self._transitions.hand_on(segment))
             self._load_segment(segment, path, previous)
         self._cursor = Cursor(spool, number, sha256)
         write_cursor(self._settings.spool, self._cursor)
@@ -198,23 +195,6 @@ class Loader:
             self._counts.segments.labels("parked").inc()
         self._log.error("segment set aside", segment=number, why=why, error=error)
 
-    def _hand_on(self, segment: Segment) -> None:
-        """The transitions of a segment to control. Raises ControlAway."""
-        spool, number = segment.header.spool.hex(), segment.header.segment
-        for offset, record in segment.transitions:
-            outcome = self._apply(spool, number, offset, record)
-            self._counts.transitions.labels(outcome).inc()
-        self._applied_through = max(self._applied_through, number)
-
-    def _hand_on_later(self) -> None:
-        """The transitions of segments that wait while ClickHouse is away."""
-        for number, path in segment_paths(self._segments):
-            if number > self._applied_through and not self._stop.is_set():
-                try:
-                    self._hand_on(read_segment(path))
-                except (DamagedError, ControlAway):
-                    return  # its turn comes in `_load`, which insists
-
     def _insist(self, what: str, attempt: Callable[[int], T]) -> T:
         """Tries until it succeeds, with growing, jittered pauses; `attempt` gets the number of failed tries."""
         tries = 0
@@ -231,7 +211,7 @@ class Loader:
             self._counts.retries.labels(what).inc()
             if what == "ClickHouse":
                 self._counts.away.set(1)
-                self._hand_on_later()
+                self._transitions.hand_on_waiting()
             if self._stop.wait(self._pause_seconds(tries)):
                 raise Stopped
             tries += 1

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import lz4.frame  # type: ignore[import-untyped]
 
+from fleetgate.config import host_and_port
 from fleetgate.errors import ConfigError
 from fleetgate.load.answer import Answer, Failed, answer
 from fleetgate.load.clickhouse import EmbeddedClickHouse
@@ -40,8 +41,7 @@ class Owner:
 
     def __init__(self, engine: EmbeddedClickHouse, listen: str, token: str, writer_token: str | None = None) -> None:
         """`listen` is HOST:PORT on loopback, port 0 for any. Raises ConfigError when it cannot be used."""
-        host, _, port = listen.rpartition(":")
-        host = host.strip("[]")
+        host, port = host_and_port("clickhouse.listen", listen)
         if not _is_loopback(host):
             raise ConfigError(
                 f"clickhouse.listen: {listen} is not loopback: others would read everything with one token"
@@ -49,7 +49,7 @@ class Owner:
         if not token:
             raise ConfigError("the ClickHouse access token is empty: remove its file, a new one is made at start")
         try:
-            self._server = _Server((host, int(port)), engine, token, writer_token)
+            self._server = _Server((host, port), engine, token, writer_token)
         except OSError as error:
             raise ConfigError(f"clickhouse.listen: cannot listen on {listen}: {error.strerror}") from None
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="owner", daemon=True)

@@ -30,6 +30,7 @@ from fleetgate.load.inserts import Inserts
 from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
+from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import TransitionRecord
 
 EMBEDDED = "chdb://"
@@ -70,13 +71,14 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     counts = Counts(registry)
     state = _Opening()
     with ExitStack() as opened:
-        opened.enter_context(AdminServer(config.load.admin_listen, registry, state.unready))
-        clickhouse = opened.enter_context(_clickhouse(config, entropy, stop))
-        if clickhouse is None:
-            return
+        opened.enter_context(AdminServer("load.admin_listen", config.load.admin_listen, registry, state.unready))
         control = opened.enter_context(_Control(config, clock))
         settings = Settings(config.path(config.spool.directory), config.load.retry_seconds)
-        loader = Loader(settings, Inserts(clickhouse, counts), catalogue(), control.apply, counts, clock, entropy, stop)
+        transitions = Transitions(settings.spool, control.apply, counts, stop)
+        clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
+        if clickhouse is None:
+            return
+        loader = Loader(settings, Inserts(clickhouse, counts), catalogue(), transitions, counts, clock, entropy, stop)
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
@@ -127,17 +129,23 @@ class _Control:
 
 
 @contextmanager
-def _clickhouse(config: Config, entropy: Entropy, stop: threading.Event) -> Iterator[ClickHouse | None]:
-    """ClickHouse with all its tables; None when `stop` came first."""
+def _clickhouse(
+    config: Config, entropy: Entropy, stop: threading.Event, meanwhile: Callable[[], None]
+) -> Iterator[ClickHouse | None]:
+    """ClickHouse with all its tables; None when `stop` came first. `meanwhile` is called while it is waited for."""
     directory = embedded_directory(config)
     if directory is None:
         server = reader(config)
-        yield server if _patiently(stop, lambda: require(server)) else None
+        yield server if _patiently(stop, lambda: require(server), meanwhile) else None
         server.close()
         return
     token = _own_token(config, entropy)
     engines: list[EmbeddedClickHouse] = []
-    if not _patiently(stop, lambda: engines.append(EmbeddedClickHouse(directory, config.clickhouse.database))):
+
+    def open_engine() -> None:
+        engines.append(EmbeddedClickHouse(directory, config.clickhouse.database))
+
+    if not _patiently(stop, open_engine, meanwhile):
         yield None
         return
     [engine] = engines
@@ -148,7 +156,7 @@ def _clickhouse(config: Config, entropy: Entropy, stop: threading.Event) -> Iter
         yield engine
 
 
-def _patiently(stop: threading.Event, attempt: Callable[[], object]) -> bool:
+def _patiently(stop: threading.Event, attempt: Callable[[], object], meanwhile: Callable[[], None]) -> bool:
     """Tries until ClickHouse is there; False when `stop` comes first."""
     said = ""
     while not stop.is_set():
@@ -158,6 +166,7 @@ def _patiently(stop: threading.Event, attempt: Callable[[], object]) -> bool:
             if str(error) != said:
                 said = str(error)
                 log.get("load").warning("waiting for ClickHouse", error=said)
+            meanwhile()
             stop.wait(WAIT_SECONDS)
         else:
             return True

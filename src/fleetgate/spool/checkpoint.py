@@ -7,14 +7,12 @@ applied to it. Devices are read when they are first needed, so a million known d
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
-from fleetgate.errors import SpoolError
+from fleetgate.spool.database import Database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL);
@@ -53,58 +51,35 @@ class DeviceState(Struct, frozen=True):
 
 
 class Checkpoint:
-    """The file `checkpoint.db` of a spool. Safe to use from several threads: a read never sees half a write."""
+    """The file `checkpoint.db` of a spool. Safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        try:
-            self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise SpoolError(f"cannot open the checkpoint {path}: {error}") from None
+        self._database = Database(path, _SCHEMA)
 
     def segment(self) -> int:
         """The number of the last segment whose records are all in here; 0 at the beginning."""
-        try:
-            with self._lock:
-                row = self._db.execute("SELECT segment FROM position").fetchone()
-        except sqlite3.Error as error:
-            raise SpoolError(f"cannot read the checkpoint: {error}") from None
-        return int(row[0]) if row else 0
+        rows = self._database.rows("SELECT segment FROM position")
+        return int(rows[0][0]) if rows else 0
 
     def device(self, tenant: str, device_id: str) -> DeviceState | None:
-        with self._lock:
-            return self._read(tenant, device_id)
-
-    def _read(self, tenant: str, device_id: str) -> DeviceState | None:
-        try:
-            row = self._db.execute(
-                "SELECT epoch, state, state_at, score, scored_at FROM devices WHERE tenant=? AND device_id=?",
-                (tenant, device_id),
+        key = (tenant, device_id)
+        with self._database.reading() as db:
+            row = db.execute(
+                "SELECT epoch, state, state_at, score, scored_at FROM devices WHERE tenant=? AND device_id=?", key
             ).fetchone()
             if row is None:
                 return None
-            windows = self._db.execute(
+            windows = db.execute(
                 "SELECT key_digest, epoch, highest, newest_sent_at, slots FROM windows WHERE tenant=? AND device_id=?",
-                (tenant, device_id),
+                key,
             ).fetchall()
-        except sqlite3.Error as error:
-            raise SpoolError(f"cannot read the checkpoint: {error}") from None
         epoch, state, state_at, score, scored_at = row
         kept = [WindowState(*window) for window in windows]
         return DeviceState(tenant, device_id, epoch, state, state_at, score, scored_at, kept)
 
     def write(self, segment: int, changed: Iterable[DeviceState]) -> None:
         """Durable when it returns: the changed devices, replaced whole, and the position."""
-        with self._lock:
-            self._write(segment, changed)
-
-    def _write(self, segment: int, changed: Iterable[DeviceState]) -> None:
-        db = self._db
-        try:
-            db.execute("BEGIN IMMEDIATE")
+        with self._database.writing() as db:
             for device in changed:
                 key = (device.tenant, device.device_id)
                 db.execute(
@@ -120,9 +95,6 @@ class Checkpoint:
                     ],
                 )
             db.execute("INSERT OR REPLACE INTO position VALUES (1, ?)", (segment,))
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise SpoolError(f"cannot write the checkpoint: {error}; the edge stops") from None
 
     def close(self) -> None:
-        self._db.close()
+        self._database.close()

@@ -66,7 +66,10 @@ class PeerRecord(Struct, array_like=True, frozen=True):
 
 
 class RejectionRecord(Struct, array_like=True, frozen=True):
-    """Refusals of one peer and reason within one commit; `ranges` are (epoch, first, last) that had passed step 3."""
+    """Refusals of one peer and reason within one commit; `ranges` are (epoch, first, last) that had passed step 3.
+
+    `score` is the device's after them, as of `scored_at` (Unix ms).
+    """
 
     peer: int
     reason: str
@@ -74,6 +77,8 @@ class RejectionRecord(Struct, array_like=True, frozen=True):
     first_at: int
     last_at: int
     ranges: list[tuple[int, int, int]]
+    score: float
+    scored_at: int
 
 
 class TransitionRecord(Struct, array_like=True, frozen=True):

@@ -2,13 +2,15 @@
 
 Invariants: nothing is acknowledged before `commit` has returned; a segment is never changed once it is sealed; an
 error of write or sync is fatal (SpoolError, the process ends and recovery decides what is on the disk). Windows and
-states are not kept here (`checkpoint`), nor who may write (`lock`).
+states are not kept here (`checkpoint`), nor who may write (`home`).
 """
 
 from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,7 +18,7 @@ import msgspec
 from fleetgate.clock import Clock
 from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
-from fleetgate.spool.cursor import sync_directory
+from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.reader import read_segment, segment_paths
 
 MAX_FOOTER_BYTES = fmt.MAX_RECORD_BYTES - 4096
@@ -38,11 +40,8 @@ class Live:
     """The open segment: its file, and what its footer will say."""
 
     def __init__(self, path: Path, header: fmt.Header) -> None:
-        try:
-            self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            sync_directory(path.parent)
-        except OSError as error:
-            raise _fatal("open", path, error) from None
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        sync_directory(path.parent)
         self.path = path
         self.number = header.segment
         self.opened_at = header.opened_at
@@ -62,6 +61,7 @@ class Writer:
         self._identity = identity
         self._clock = clock
         self._live: Live | None = None
+        self._broken: SpoolError | None = None
         self.next_segment = next_segment
         self.sealed_sizes = {number: path.stat().st_size for number, path in segment_paths(self._segments)}
 
@@ -74,12 +74,11 @@ class Writer:
         live.size += fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw)
         live.rows[0] += 1
 
-    def rejection(
-        self, sender: Sender, reason: str, count: int, first_at: int, last_at: int, ranges: list[tuple[int, int, int]]
-    ) -> None:
+    def rejection(self, sender: Sender, record: fmt.RejectionRecord) -> None:
+        """`record.peer` is filled in here."""
         live = self._with_room()
         ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
-        record = fmt.RejectionRecord(ref, reason, count, first_at, last_at, ranges)
+        record = msgspec.structs.replace(record, peer=ref)
         self._append(live, fmt.REJECTION, record)
         live.rows[1] += 1
 
@@ -113,9 +112,25 @@ class Writer:
 
     def _open(self) -> Live:
         header = fmt.Header(self._identity, self.next_segment, self._clock.now_ms())
-        self._live = Live(self._segments / f"{self.next_segment:020d}.open", header)
+        path = self._segments / f"{self.next_segment:020d}.open"
+        with self._disk("open", path):
+            self._live = Live(path, header)
         self.next_segment += 1
         return self._live
+
+    @contextmanager
+    def _disk(self, what: str, path: Path) -> Iterator[None]:
+        """An error in here is the end of this writer: what is on the disk is not known any more, so nothing that comes
+        after it may succeed (a second fdatasync can return although the first one lost the data)."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            yield
+        except OSError as error:
+            self._broken = SpoolError(
+                f"cannot {what} {path}: {error.strerror}; the edge stops, mend the disk and start it again"
+            )
+            raise self._broken from None
 
     # Commit: what was appended is on disk when this returns.
 
@@ -123,18 +138,17 @@ class Writer:
         live = self._live
         if live is None or not live.parts:
             return
-        try:
+        with self._disk("write", live.path):
             _write_all(live.descriptor, b"".join(live.parts))
             os.fdatasync(live.descriptor)
-        except OSError as error:
-            raise _fatal("write", live.path, error) from None
         live.parts.clear()
 
     # Seal: the live segment becomes a frozen batch for load.
 
     @property
     def live_bytes(self) -> int:
-        return self._live.size if self._live is not None else 0
+        live = self._live  # read once: the admin thread asks too
+        return live.size if live is not None else 0
 
     def live_age_ms(self) -> int:
         return self._clock.now_ms() - self._live.opened_at if self._live is not None else 0
@@ -147,13 +161,11 @@ class Writer:
         live.parts += _closing(live.size, live.offsets, live.peers, live.rows)
         self.commit()
         sealed = live.path.with_suffix(".seg")
-        try:
+        with self._disk("seal", live.path):
             self.sealed_sizes[live.number] = os.fstat(live.descriptor).st_size
             os.close(live.descriptor)
             live.path.rename(sealed)
             sync_directory(self._segments)
-        except OSError as error:
-            raise _fatal("seal", live.path, error) from None
         self._live = None
         return live.number
 
@@ -163,10 +175,8 @@ class Writer:
         """Deletes the sealed segments up to and including number `segment`; how many there were."""
         gone = [number for number in self.sealed_sizes if number <= segment]
         for number in gone:
-            try:
+            with self._disk("delete", self._segments):
                 (self._segments / f"{number:020d}.seg").unlink(missing_ok=True)
-            except OSError as error:
-                raise _fatal("delete", self._segments, error) from None
             del self.sealed_sizes[number]
         return len(gone)
 
@@ -189,10 +199,19 @@ def recover_live(directory: Path) -> int:
             cut += path.stat().st_size
             path.rename(directory / "parked" / path.name)
             continue
+        if segment.footer is not None and segment.damaged:
+            # Sealed but for its name, and damaged since: its own footer leads past the damage, a new one would not.
+            path.rename(path.with_suffix(".seg"))
+            continue
         rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
         peers = list(segment.peers.values())
-        if segment.footer is None:
-            cut += segment.size - segment.good_bytes
+        tail_bytes = segment.size - segment.good_bytes if segment.footer is None else 0
+        if tail_bytes:
+            cut += tail_bytes
+            # After a crash these were never acknowledged; where the disk rotted they may have been, so they are kept.
+            with path.open("rb") as file:
+                file.seek(segment.good_bytes)
+                replace_durably(directory / "parked" / f"{path.stem}.tail", file.read())
         with path.open("r+b") as file:
             file.truncate(segment.good_bytes)
             file.seek(segment.good_bytes)
@@ -213,7 +232,3 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _fatal(what: str, path: Path, error: OSError) -> SpoolError:
-    return SpoolError(f"cannot {what} {path}: {error.strerror}; the edge stops, mend the disk and start it again")

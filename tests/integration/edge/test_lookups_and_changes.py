@@ -51,13 +51,13 @@ def test_what_another_edge_decided_during_a_lookup_is_not_missed(authority: Inst
     async def look_up() -> None:
         with SlowStore.open(home.config, clock) as store:
             assert isinstance(store, SlowStore)
+            denials.learn(store.revision(), {})
             registry = Registry(store, denials, spool.checkpoint, fleet, clock, 900)
-            registry.revision = store.revision()
             store.registry, store.home = registry, home
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(registry.run)
                 with trio.fail_after(10):
-                    found.append(await registry.lookup((car.tenant, car.device_id)))
+                    found.append(await registry.lookup(car.identity))
                 nursery.cancel_scope.cancel()
 
     trio.run(look_up)

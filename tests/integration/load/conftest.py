@@ -22,6 +22,7 @@ from fleetgate.load.inserts import Inserts
 from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate
 from fleetgate.load.owner import Owner
+from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import TransitionRecord
 
 DATABASE = "fleetgate_test"
@@ -73,9 +74,9 @@ class Bench:
         counts = Counts(CollectorRegistry())
         settings = Settings(self.spool.directory, retry_seconds=0.05)
         inserts = Inserts(clickhouse or self.clickhouse, counts)
-        self.loader = Loader(
-            settings, inserts, catalogue(), self._note, counts, SystemClock(), os.urandom, stop or threading.Event()
-        )
+        stop = stop or threading.Event()
+        transitions = Transitions(self.spool.directory, self._note, counts, stop)
+        self.loader = Loader(settings, inserts, catalogue(), transitions, counts, SystemClock(), os.urandom, stop)
         return self.loader
 
     def _note(self, _spool: str, segment: int, _offset: int, record: TransitionRecord) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from tests.segments import DAY_MS, RECEIVED_AT, peer, rows_body, sample
+from tests.spools import rejection
 
 from fleetgate.errors import ClickHouseAway
 from fleetgate.load import inserts
@@ -47,7 +48,7 @@ def fill(bench: Any, vehicle: str) -> None:
     bench.spool.message(rows_body(sample(-1000, s1=50.0), sample(0, s1=60.0)), sender=sender)
     bench.spool.message(rows_body(sample(0, s1=70.0)), sender=sender, received_at=RECEIVED_AT + DAY_MS)
     bench.spool.message(rows_body(sample(0, s1=99.0)), sender=sender, outcome=2)
-    bench.spool.writer.rejection(bench.spool.sender(sender), "bad_mac", 4, RECEIVED_AT, RECEIVED_AT, [])
+    bench.spool.writer.rejection(bench.spool.sender(sender), rejection("bad_mac", 4, RECEIVED_AT, RECEIVED_AT, []))
     bench.spool.seal()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.gates import Gate, credential, memory, record
-from tests.units import DEVICE_ID, KEY_DIGEST, NOW, former, hkdf, sign
+from tests.units import KEY_DIGEST, NOW, former, hkdf, sign
 
 from fleetgate.control.records import CredentialStatus, DeviceState
 from fleetgate.judge import Outcome, Reason

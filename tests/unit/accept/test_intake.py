@@ -67,9 +67,10 @@ def test_refusals_of_a_peer_and_reason_are_one_record_of_a_commit(gate: Gate) ->
         gate.clock.ms = NOW + step
         gate.receive(FORGED, caller)
         gate.receive(b"", caller)
+    standing = caller.known.standing
     assert rejections(gate) == [
-        RejectionRecord(0, "bad_mac", 3, NOW, NOW + 2, []),
-        RejectionRecord(0, "malformed_envelope", 3, NOW, NOW + 2, []),
+        RejectionRecord(0, "bad_mac", 3, NOW, NOW + 2, [], standing.score, NOW + 2),
+        RejectionRecord(0, "malformed_envelope", 3, NOW, NOW + 2, [], standing.score, NOW + 2),
     ]
 
 

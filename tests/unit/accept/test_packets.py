@@ -10,7 +10,7 @@ from tests.units import TOPIC
 from tests.wires import DISCONNECT, PINGREQ, connect, connect_3, field, filters, packet, publish, section, varint
 
 from fleetgate.accept import packets
-from fleetgate.accept.packets import MAX_CONNECT_BYTES, MAX_PACKET_BYTES, Greeting, ProtocolError, Publish
+from fleetgate.accept.packets import MAX_CONNECT_BYTES, MAX_PACKET_BYTES, ProtocolError, Publish
 
 BAD, WRONG = Code.MALFORMED_PACKET, Code.PROTOCOL_ERROR
 OPENERS: dict[int, Callable[[bytes, int, int, int], object]] = {
@@ -39,20 +39,20 @@ def read(data: bytes) -> object:
 
 
 RIGHT: dict[str, tuple[bytes, object]] = {
-    "CONNECT": (connect(), Greeting(5)),
-    "CONNECT without a client id": (connect(client_id=b""), Greeting(5)),
+    "CONNECT": (connect(), 5),
+    "CONNECT without a client id": (connect(client_id=b""), 5),
     "CONNECT with every property": (
         connect(
             properties=b"\x11\x00\x00\x00\x01" + b"\x21\x00\x01" + b"\x27\x00\x00\x00\x01" + b"\x22\x00\x00"
             + b"\x19\x01" + b"\x17\x00" + USER + USER + b"\x15" + field(b"m") + b"\x16" + field(b"\xff\x00")
         ),
-        Greeting(5),
+        5,
     ),
-    "CONNECT with a will": (connect(flags=0x0E, rest=WILL), Greeting(5)),
-    "CONNECT with user and password": (connect(flags=0xC2, rest=field(b"u") + field(b"\xff")), Greeting(5)),
-    "CONNECT of 3.1.1": (connect_3(), Greeting(4)),
-    "CONNECT of 3.1": (connect_3(3, b"MQIsdp"), Greeting(3)),
-    "CONNECT of version 6": (connect(level=6), Greeting(6)),
+    "CONNECT with a will": (connect(flags=0x0E, rest=WILL), 5),
+    "CONNECT with user and password": (connect(flags=0xC2, rest=field(b"u") + field(b"\xff")), 5),
+    "CONNECT of 3.1.1": (connect_3(), 4),
+    "CONNECT of 3.1": (connect_3(3, b"MQIsdp"), 3),
+    "CONNECT of version 6": (connect(level=6), 6),
     "PUBLISH of QoS 1": (publish(), Publish(TOPIC, 1, 1, b"payload")),
     "PUBLISH of QoS 0": (publish(first=0x30, packet_id=None), Publish(TOPIC, 0, 0, b"payload")),
     "PUBLISH with DUP and retain": (publish(first=0x3B, packet_id=65_535), Publish(TOPIC, 1, 65_535, b"payload")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from tests.gates import Gate, record
+from tests.gates import IDENTITY, Gate, record
 from tests.units import DEVICE_ID, TENANT
 
 from fleetgate.accept.denials import DenialMemory
@@ -24,7 +24,7 @@ def test_a_device_that_was_just_found_is_not_forgotten(gate: Gate, tmp_path: Pat
         registry = Registry(store, denials, gate.spool.checkpoint, gate.fleet, gate.clock, 900)
         known = gate.fleet.add(record(), None, gate.clock.monotonic())
         gate.clock.ms += int(2_000 * IDLE_SECONDS)
-        registry.find((TENANT, DEVICE_ID), found.append, lambda: None)
+        registry.find(IDENTITY, found.append, lambda: None)
         gate.fleet.forget_idle(gate.clock.monotonic() + 30)
         denials.close()
     assert (found, gate.fleet.get((TENANT, DEVICE_ID))) == ([known], known)

@@ -101,7 +101,7 @@ def test_released_device_that_misbehaves_again_is_quarantined_again(gate: Gate) 
     gate.enrol()
     transition(gate, QUARANTINED)
     decision(gate, Decision.RELEASE)
-    gate.clock.ms += 1
+    gate.clock.ms += 1000
     assert transition(gate, QUARANTINED, 99) is Outcome.APPLIED
     assert [case.case_id for case in list_cases(gate.store)] == [2]
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.segments import DAY_MS, RECEIVED_AT, SENT_AT, SpoolOnDisk, pack, peer, rows_body, sample
+from tests.spools import rejection
 
 from fleetgate.catalogue import catalogue
 from fleetgate.judge.body import Column, Columns, Event, Rows
@@ -148,7 +149,7 @@ def test_the_signed_bytes_are_kept_as_received(spool: SpoolOnDisk) -> None:
 def test_a_refusal_is_a_row_of_its_peer(spool: SpoolOnDisk) -> None:
     """A rejection record keeps reason, count and the ranges whose signatures were good."""
     sender = spool.sender(peer())
-    spool.writer.rejection(sender, "stale_epoch", 7, RECEIVED_AT, RECEIVED_AT + 5, [(2, 10, 16)])
+    spool.writer.rejection(sender, rejection("stale_epoch", 7, RECEIVED_AT, RECEIVED_AT + 5, [(2, 10, 16)]))
     (row,) = rows_of("rejections", loaded(spool))
     assert (row["reason"], row["refused"], row["device_id"]) == ("stale_epoch", 7, "veh-0001-tcu")
     assert row["ranges"] == [{"epoch": 2, "first_seq": 10, "last_seq": 16}]

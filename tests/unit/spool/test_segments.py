@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.spools import TRANSITION, OpenSpool, SetClock, sender
+from tests.spools import TRANSITION, OpenSpool, SetClock, rejection, sender
 from tests.units import NOW
 
 from fleetgate.spool import format as fmt
@@ -21,13 +21,13 @@ def test_what_was_appended_comes_back(spool: OpenSpool, clock: SetClock) -> None
     first, second = sender(1), sender(2)
     spool.writer.message(first, NOW, 1, 3, b"one")
     spool.writer.message(second, NOW + 1, 2, 0, b"two")
-    spool.writer.rejection(first, "bad_mac", 4, NOW, NOW + 5, [(1, 2, 9)])
+    spool.writer.rejection(first, rejection("bad_mac", 4, NOW, NOW + 5, [(1, 2, 9)]))
     spool.writer.transition(TRANSITION)
     number = spool.writer.seal()
     (segment,) = spool.segments()
     assert [message[1:] for message in segment.messages] == [(0, NOW, 1, 3, b"one"), (1, NOW + 1, 2, 0, b"two")]
     assert [record for _, record in segment.rejections] == [
-        fmt.RejectionRecord(0, "bad_mac", 4, NOW, NOW + 5, [(1, 2, 9)])
+        fmt.RejectionRecord(0, "bad_mac", 4, NOW, NOW + 5, [(1, 2, 9)], 40.0, NOW + 5)
     ]
     assert [record for _, record in segment.transitions] == [TRANSITION]
     assert segment.peers == {
@@ -108,7 +108,7 @@ class Damage:
         first, second = sender(1), sender(2)
         spool.writer.message(first, NOW, 1, 0, b"one")
         spool.writer.message(second, NOW, 1, 0, b"two")
-        spool.writer.rejection(first, "bad_mac", 1, NOW, NOW, [])
+        spool.writer.rejection(first, rejection("bad_mac", 1, NOW, NOW, []))
         spool.writer.transition(TRANSITION)
         spool.writer.message(first, NOW, 1, 0, b"three")
         spool.writer.seal()

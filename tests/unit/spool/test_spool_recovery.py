@@ -200,3 +200,29 @@ def test_only_segments_behind_the_checkpoint_are_read_again(spool: OpenSpool) ->
         spool.writer.seal()
     numbers = [segment.header.segment for segment in read_segments(spool.directory / "segments", 1)]
     assert numbers == [2, 3]
+
+
+def test_a_damaged_record_of_a_segment_killed_before_its_name_costs_that_record(tmp_path: Path) -> None:
+    """Footer and trailer are there, only the renaming is missing: recovery cuts nothing behind the damage."""
+    spool = OpenSpool(tmp_path, SetClock())
+    kept = spool.write(6)
+    spool.writer.seal()
+    [path] = spool.paths(".seg")
+    spool.close()
+    data = bytearray(path.read_bytes())
+    data[data.index(kept[2]) + 5] ^= 1
+    path.unlink()
+    path.with_suffix(".open").write_bytes(data)
+    again = OpenSpool(tmp_path, SetClock())
+    stored = again.messages()
+    again.close()
+    assert stored == kept[:2] + kept[3:]
+
+
+def test_what_recovery_cuts_is_kept_for_a_person(tmp_path: Path) -> None:
+    """Bytes behind the first damaged record go to parked/, where nothing deletes them."""
+    path, data, kept, last = live_segment(tmp_path)
+    path.write_bytes(data[: last + 9])
+    OpenSpool(tmp_path, SetClock()).close()
+    tail = tmp_path / "parked" / f"{path.stem}.tail"
+    assert (tail.read_bytes(), bool(kept)) == (data[last : last + 9], True)

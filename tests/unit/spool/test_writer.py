@@ -128,3 +128,17 @@ def test_a_failed_open_is_fatal(spool: OpenSpool, monkeypatch: pytest.MonkeyPatc
         broken.setattr(os, "open", failing(errno.EMFILE))
         with pytest.raises(SpoolError, match="cannot open"):
             spool.write(1, by=sender())
+
+
+def test_after_an_error_of_the_disk_nothing_succeeds_any_more(
+    spool: OpenSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second fdatasync can return although the first one lost the data: commit and seal go on failing."""
+    spool.write(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", failing(errno.EIO))
+        with pytest.raises(SpoolError):
+            spool.writer.commit()
+    for again in (spool.writer.commit, spool.writer.seal):
+        with pytest.raises(SpoolError, match="mend the disk"):
+            again()

@@ -1,0 +1,64 @@
+"""A small SQLite file of the edge's own, beside the segments: durable when a write returns, whole when a read does.
+
+Decides how such a file is opened and what an error of it means (SpoolError, the edge stops). What stands in it is
+decided by `checkpoint` and `accept.denials`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fleetgate.errors import SpoolError
+
+
+class Database:
+    """Safe to use from several threads: one lock, so that no read sees half a write on the shared connection."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        with self._told("open"):
+            self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(schema)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Several queries that belong together."""
+        with self._lock, self._told("read"):
+            yield self._db
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, durable when it returns."""
+        with self._lock, self._told("write"):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        with self.reading() as db:
+            return db.execute(sql, values).fetchall()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise SpoolError(
+                f"cannot {what} {self._path}: {error}; the edge stops, mend the spool's disk or restore the file"
+            ) from None

@@ -1,0 +1,141 @@
+"""What the edge makes of a control database that changes, or that was restored from an older day."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from sqlalchemy import update
+
+from fleetgate.accept.denials import DenialMemory
+from fleetgate.accept.fleet import Fleet, KnownDevice
+from fleetgate.accept.registry import Registry
+from fleetgate.clock import SystemClock
+from fleetgate.config import Config, Policy
+from fleetgate.control.devices import enrol, revoke
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.pki import Authority
+from fleetgate.control.profile import CertificateIdentity, identity_of
+from fleetgate.control.records import DeviceStatus
+from fleetgate.control.roster import device_is
+from fleetgate.control.schema import devices
+from fleetgate.control.store import Store
+from fleetgate.judge import Reason
+from fleetgate.spool.checkpoint import Checkpoint
+
+CLOCK = SystemClock()
+
+
+class Office:
+    """A control database with an authority, and an edge's registry on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config = msgspec.structs.replace(Config(), home=str(directory))
+        self.authority = Authority.create(directory / "pki", "fleet.example", CLOCK)
+        self.keyring = Keyring.create(directory / "keyring.json", CLOCK.now_ms(), lambda count: b"k" * count)
+        self.denials = DenialMemory(directory / "denials.db")
+        self.checkpoint = Checkpoint(directory / "checkpoint.db")
+        self.fleet = Fleet(self.keyring.roots, Policy())
+
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        with Store.open(self.config, CLOCK, write=True) as store, store.write("test") as write:
+            yield write
+
+    def enrol(self, vehicle: str) -> CertificateIdentity:
+        from cryptography import x509
+
+        with self.writing() as write:
+            enrolment = enrol(write, self.authority, self.keyring, "acme", vehicle)
+        [leaf, *_] = x509.load_pem_x509_certificates(enrolment.certificate)
+        return identity_of(leaf, "fleet.example")
+
+    def revoke(self, identity: CertificateIdentity) -> None:
+        with self.writing() as write:
+            revoke(write, identity.tenant, identity.device_id, "a test")
+
+    def suspend(self, identity: CertificateIdentity) -> None:
+        of_device = device_is(devices, identity.tenant, identity.device_id)
+        with self.writing() as write:
+            write.execute(update(devices).where(of_device).values(status=DeviceStatus.SUSPENDED))
+            write.record("suspend", identity.tenant, identity.device_id, {})
+
+    def run(self, act: Callable[[Registry], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            with Store.open(self.config, CLOCK) as store:
+                registry = Registry(store, self.denials, self.checkpoint, self.fleet, CLOCK, 900)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(registry.run)
+                    with trio.fail_after(15):
+                        await act(registry)
+                    nursery.cancel_scope.cancel()
+
+        trio.run(whole)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    made = Office(tmp_path)
+    yield made
+    made.denials.close()
+    made.checkpoint.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():  # noqa: ASYNC110  the registry polls; there is no event to wait for
+        await trio.sleep(0.02)
+
+
+def refusal(known: KnownDevice | None, identity: CertificateIdentity) -> Reason | None:
+    assert known is not None
+    return known.device.refusal or known.credentials[identity.key_digest].refusal
+
+
+def test_a_credential_enrolled_since_the_last_poll_is_looked_up_before_it_is_refused(office: Office) -> None:
+    """The device is in memory with its old credential; the new one connects before any poll has told of it."""
+    first = office.enrol("car-1")
+
+    async def act(registry: Registry) -> None:
+        await registry.lookup(first)
+        await until(lambda: registry.revision == 1)
+        office.revoke(first)
+        second = office.enrol("car-1")
+        known = await registry.lookup(second)
+        assert known is not None
+        assert known.has_record_of(second.key_digest)
+        assert refusal(known, second) is None
+
+    office.run(act)
+
+
+def test_an_older_database_lifts_no_denial_and_still_brings_new_ones(office: Office, tmp_path: Path) -> None:
+    """Restored from yesterday: who was revoked since stays out, and who is suspended now is out too."""
+    revoked, suspended = office.enrol("car-1"), office.enrol("car-2")
+    shutil.copy(tmp_path / "control.db", tmp_path / "yesterday.db")
+    office.revoke(revoked)
+
+    async def today(registry: Registry) -> None:
+        await until(lambda: registry.revision == 3)
+
+    async def restored(registry: Registry) -> None:
+        await until(lambda: registry.older_than_seen)
+        assert refusal(await registry.lookup(revoked), revoked) is Reason.REVOKED
+        known = await registry.lookup(suspended)
+        assert refusal(known, suspended) is None
+        office.suspend(suspended)
+        await until(lambda: refusal(known, suspended) is Reason.SUSPENDED)
+        assert refusal(await registry.lookup(revoked), revoked) is Reason.REVOKED
+
+    office.run(today)
+    for leftover in ("control.db-wal", "control.db-shm"):
+        (tmp_path / leftover).unlink(missing_ok=True)
+    shutil.copy(tmp_path / "yesterday.db", tmp_path / "control.db")
+    office.fleet = Fleet(office.keyring.roots, Policy())
+    office.run(restored)
