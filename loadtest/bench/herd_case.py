@@ -12,10 +12,11 @@ from pathlib import Path
 
 from loadtest.bench.context import Context, Figures
 from loadtest.bench.edge_cases import check
-from loadtest.bench.processes import BenchError, Swarm
+from loadtest.bench.processes import BenchError, Phases, Swarm
 
 FEELERS = 100
-HERD_SECONDS = 400.0
+HERD_SECONDS = 200.0
+PREPARE_SECONDS = 60.0
 
 
 def run(context: Context) -> Figures:
@@ -27,21 +28,20 @@ def run(context: Context) -> Figures:
         edge = gate.start_edge()
         empty_mb = edge.memory_mb()
         full_mb: list[float] = []
-        feeling = Swarm(
-            feelers_devices,
-            (*gate.addresses, "--connections", str(FEELERS), "--rate", str(FEELERS), "--seconds", str(HERD_SECONDS)),
-            HERD_SECONDS,
-            lambda phase: None,
-        )
         options = ("--connections", str(herd), "--seconds", "0", "--reconnect", "--connect-seconds", str(HERD_SECONDS))
+        phases = Phases(lambda phase: full_mb.append(edge.memory_mb()) if phase == "connected" else None)
+        swarm = Swarm(herd_devices, (*gate.addresses, *options, "--wait"), 2 * HERD_SECONDS, phases.tell)
+        phases.wait_for("prepared", PREPARE_SECONDS)
+        feelings = Phases()
+        load = ("--connections", str(FEELERS), "--rate", str(FEELERS), "--seconds", str(2 * HERD_SECONDS))
+        feeling = Swarm(feelers_devices, (*gate.addresses, *load), 2 * HERD_SECONDS, feelings.tell)
+        feelings.wait_for("measuring", PREPARE_SECONDS)
         cpu_s = edge.cpu_s()
-        swarm = Swarm(
-            herd_devices, (*gate.addresses, *options), HERD_SECONDS, lambda phase: full_mb.append(edge.memory_mb())
-        )
-        seen = swarm.report()
-        cpu_s = edge.cpu_s() - cpu_s
+        swarm.go()
+        phases.wait_for("connected", 2 * HERD_SECONDS)
         feeling.finish_early()
-        felt = feeling.report()
+        cpu_s = edge.cpu_s() - cpu_s
+        seen, felt = swarm.report(), feeling.report()
         check(felt)
         again = seen["reconnect"]
         if seen["ended"] or not full_mb:

@@ -97,8 +97,30 @@ def until(met: Callable[[], bool], what: str, seconds: float, process: Process |
         time.sleep(0.01)
 
 
+class Phases:
+    """What a swarm has told so far, for somebody who waits for it. `also` is called with each phase."""
+
+    def __init__(self, also: Callable[[str], None] = lambda phase: None) -> None:
+        self._also = also
+        self._told: list[str] = []
+        self._changed = threading.Condition()
+
+    def tell(self, phase: str) -> None:
+        self._also(phase)
+        with self._changed:
+            self._told.append(phase)
+            self._changed.notify_all()
+
+    def wait_for(self, phase: str, seconds: float) -> None:
+        """Raises BenchError, with the last that was told, when it does not come in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: phase in self._told, seconds):
+                raise BenchError(f"the swarm was not {phase} within {seconds:.0f} s: " + "; ".join(self._told[-3:]))
+
+
 class Swarm:
-    """A `fleetsim swarm` process. `on_phase` is called with `connected`, `measuring`, `measured`, `interval {...}`."""
+    """A `fleetsim swarm` process. `on_phase` is called, on a thread of its own, with each phase that it tells
+    (`prepared` with `--wait`, `connected`, `measuring`, `measured`, `interval {JSON}`)."""
 
     def __init__(self, devices: Path, options: Sequence[str], seconds: float, on_phase: Callable[[str], None]) -> None:
         self._on_phase = on_phase
@@ -107,7 +129,7 @@ class Swarm:
         self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in `report`
         self._child = subprocess.Popen(
             [sys.executable, "-m", "fleetsim", "swarm", str(devices), *options],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=self._out,
             stderr=subprocess.PIPE,
             text=True,
@@ -126,6 +148,11 @@ class Swarm:
                 except BaseException as error:  # raised again in `report`, on the caller's thread
                     self._failure = error
 
+    def go(self) -> None:
+        """Lets one that was told to `--wait` connect."""
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+
     def finish_early(self) -> None:
         """Ends the measured time now; the report still comes."""
         self._child.terminate()
@@ -143,6 +170,10 @@ class Swarm:
             raise self._failure
         if self._child.returncode:
             raise BenchError("the swarm failed: " + "\n".join(self._said))
+        assert self._child.stdin is not None
+        assert self._child.stderr is not None
+        self._child.stdin.close()
+        self._child.stderr.close()
         with self._out:
             self._out.seek(0)
             found: dict[str, Any] = json.load(self._out)

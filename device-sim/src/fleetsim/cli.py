@@ -73,6 +73,9 @@ def run(
     ledger: LedgerFile,
     state: State,
     seconds: Annotated[float, typer.Option(help="How long messages are made.", min=0.1)] = 30.0,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Prepare, say so, and connect when a line comes on stdin.")
+    ] = False,
     interval: Annotated[float, typer.Option(help="Seconds between two messages of a vehicle.", min=0.01)] = 0.5,
     seed: Seed = 1,
 ) -> None:
@@ -162,6 +165,9 @@ def swarm_(
     epoch: Annotated[int, typer.Option(help="Over HTTPS: above that of earlier runs with these devices.", min=1)] = 1,
     reconnect: Annotated[bool, typer.Option("--reconnect", help="Drop all at once, and connect all again.")] = False,
     hold: Annotated[float, typer.Option(help="Seconds to stay connected before any load.", min=0)] = 0.0,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Prepare, say so, and connect when a line comes on stdin.")
+    ] = False,
     interval: Annotated[float, typer.Option(help="Seconds between latencies told on stderr; 0: never.", min=0)] = 0.0,
     mqtt: Mqtt = "127.0.0.1:8883",
     https: Https = "127.0.0.1:8443",
@@ -194,6 +200,9 @@ def swarm_(
     swarming = swarm.Swarm(plan, bundles, lambda phase: typer.echo(phase, err=True))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: swarming.finish_early())
+    if wait:
+        typer.echo("prepared", err=True)
+        sys.stdin.readline()
     typer.echo(json.dumps(swarming.run(), indent=2))
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from fleetsim.bundle import Bundle, tls_context
 from fleetsim.gate import RunError
 from fleetsim.swarm_lane import READ_BYTES, HttpsLane, Lane, LaneError, MqttLane, Phase
-from fleetsim.swarm_plan import Plan
+from fleetsim.swarm_plan import Plan, figures
 from fleetsim.swarm_tally import Histogram, Tally
 from fleetsim.swarm_work import Work, bodies
 
@@ -122,7 +122,7 @@ class Swarm:
         latency = tally.latency.report()
         self._firing = False
         self._until(_now_s() + DRAIN_S, 0.1, lambda: not any(lane.flying for lane in self._lanes))
-        return _figures(plan, answers, seconds, cpu_s) | {
+        return figures(plan, answers, seconds, cpu_s) | {
             "ack_ms": latency,
             "prepared_cpu_s": round(prepared_s, 3),
             "overdue": overdue,
@@ -139,8 +139,8 @@ class Swarm:
             tally.latency = Histogram()
             self._until(min(end_s, now + (plan.interval_s or plan.seconds)), done=lambda: self._finishing)
             if plan.interval_s:
-                figures = {"seconds": _now_s() - now, "accepted": tally.accepted - accepted}
-                self._say(f"interval {json.dumps(figures | {'ack_ms': tally.latency.report()})}")
+                seen = {"seconds": _now_s() - now, "accepted": tally.accepted - accepted}
+                self._say(f"interval {json.dumps(seen | {'ack_ms': tally.latency.report()})}")
             accepted = tally.accepted
             total.merge(tally.latency)
         tally.latency = total
@@ -305,18 +305,6 @@ class Swarm:
         except OSError as error:
             self._failed[_label(error)] += 1
             self._drop(lane, Phase.ENDED)
-
-
-def _figures(plan: Plan, answers: Counter[str], seconds: float, cpu_s: float) -> dict[str, Any]:
-    messages = answers["accepted"]
-    return {
-        "seconds": round(seconds, 3),
-        "answers": dict(answers),
-        "messages_per_s": round(messages / seconds, 1),
-        "events_per_s": round(messages * plan.shape.events / seconds, 1),
-        "cpu_s": round(cpu_s, 3),
-        "cpu_us_per_message": round(cpu_s / max(1, messages) * 1e6, 2),
-    }
 
 
 def _unix_ms() -> float:

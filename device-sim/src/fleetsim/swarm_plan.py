@@ -3,7 +3,8 @@
 How it is done is `swarm`'s; the shape of a message is `swarm_work`'s.
 """
 
-from typing import NamedTuple
+from collections import Counter
+from typing import Any, NamedTuple
 
 from fleetsim.swarm_work import Shape
 
@@ -33,3 +34,16 @@ class Plan(NamedTuple):
     hold_s: float = 0.0
     interval_s: float = 0.0
     seed: int = 1
+
+
+def figures(plan: Plan, answers: Counter[str], seconds: float, cpu_s: float) -> dict[str, Any]:
+    """What is reported of `answers` by label within `seconds`, at `cpu_s` of this process."""
+    messages = answers["accepted"]
+    return {
+        "seconds": round(seconds, 3),
+        "answers": dict(answers),
+        "messages_per_s": round(messages / seconds, 1),
+        "events_per_s": round(messages * plan.shape.events / seconds, 1),
+        "cpu_s": round(cpu_s, 3),
+        "cpu_us_per_message": round(cpu_s / max(1, messages) * 1e6, 2),
+    }
