@@ -73,9 +73,6 @@ def run(
     ledger: LedgerFile,
     state: State,
     seconds: Annotated[float, typer.Option(help="How long messages are made.", min=0.1)] = 30.0,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Prepare, say so, and connect when a line comes on stdin.")
-    ] = False,
     interval: Annotated[float, typer.Option(help="Seconds between two messages of a vehicle.", min=0.01)] = 0.5,
     seed: Seed = 1,
 ) -> None:
