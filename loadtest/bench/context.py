@@ -20,7 +20,6 @@ class Sizes(NamedTuple):
 
     rounds: int  # of a case over sockets; the median counts
     seconds: float  # measured in each round
-    chatty_connections: int
     columns_seconds: float  # sent; until all of it is loaded takes ten times as long
     segments: int  # of 16 MiB, for load
     sustained_seconds: float
@@ -29,8 +28,8 @@ class Sizes(NamedTuple):
     registry_active: int
 
 
-FULL = Sizes(3, 8, 1_000, 4, 30, 60, 10_000, 1_000_000, 5_000)
-QUICK = Sizes(1, 3, 1_000, 0.5, 3, 8, 1_000, 20_000, 200)
+FULL = Sizes(3, 8, 4, 30, 60, 10_000, 1_000_000, 5_000)
+QUICK = Sizes(1, 3, 0.5, 3, 8, 1_000, 20_000, 200)
 
 
 class Context:

@@ -28,7 +28,7 @@ def run(context: Context) -> Figures:
     with context.gate(CHATTY.connections) as gate:
         load, edge = gate.start_load(), gate.start_edge()
         options = (
-            *(*gate.addresses, "--connections", str(context.sizes.chatty_connections), "--signals", str(SIGNALS)),
+            *(*gate.addresses, "--connections", str(CHATTY.connections), "--signals", str(SIGNALS)),
             *("--rate", f"{rate:.0f}", "--seconds", str(seconds), "--warm-up", "2"),
         )
         looks: dict[str, tuple[float, float]] = {}
