@@ -5,6 +5,7 @@ A token bucket for each device; one Room for the gate. Limits of tenants and of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from fleetgate import log
@@ -65,9 +66,9 @@ class Bucket:
 
     __slots__ = ("_tokens", "used_at")
 
-    def __init__(self, burst: float, now: float) -> None:
+    def __init__(self, burst: float) -> None:
         self._tokens = burst
-        self.used_at = now
+        self.used_at = -math.inf
 
     def take(self, count: int, now: float, rate: float, burst: float) -> float:
         """0.0 when the messages may pass, else the seconds until the bucket is above zero again. `now` in seconds."""

@@ -156,6 +156,8 @@ class Edge:
                 self.room.look(self._timekeeper.doubt(self.fleet.all()))
                 spool.delete_loaded()
                 self._note_control()
+                self.intake.relax(self._clock.now_ms())
+                self.intake.wake()
 
     async def _checkpoint(self) -> None:
         """Call it right behind a seal, before anything else is received: states and position then agree."""

@@ -157,7 +157,7 @@ class Fleet:
         return known
 
     def _build(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
-        bucket = Bucket(self._policy.burst_messages, now_s)
+        bucket = Bucket(self._policy.burst_messages)
         if saved is None:
             known = KnownDevice(record, Standing(record.state, record.state_at_ms), bucket)
         else:

@@ -7,6 +7,7 @@ is refused that of `problems`. 413, 429 and 503 answer the whole request and cla
 
 from __future__ import annotations
 
+import contextlib
 from http import HTTPStatus
 
 import msgspec
@@ -24,7 +25,8 @@ from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.errors import ControlAway, SpoolError
 from fleetgate.judge import Outcome, Reason, Verdict
-from fleetgate.judge.envelope import UNDECODABLE
+from fleetgate.judge.envelope import UNDECODABLE, open_envelope
+from fleetgate.judge.verdict import Reject
 
 MAX_REQUEST_BYTES = 1024 * 1024
 MAX_ITEMS = 500
@@ -97,7 +99,7 @@ class VehicleApp:
                 self._intake.wake()
             raise
         if caller is None:
-            return [_result(Reason.UNKNOWN_DEVICE) for _ in items]
+            return [_unknown_sender(item) for item in items]
         limited = self._intake.admit(caller, len(items), self._clock.monotonic())
         if limited is not None:
             self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), len(items))
@@ -219,8 +221,13 @@ def _msgpack_items(body: bytes) -> list[bytes]:
     return [body]
 
 
-def _result(reason: Reason) -> dict[str, object]:
-    return {"epoch": None, "seq": None, "status": "rejected", "reason": reason.value}
+def _unknown_sender(item: bytes) -> dict[str, object]:
+    """The result for a device that control does not have: nothing is judged, but the item's numbers are told."""
+    epoch = seq = None
+    with contextlib.suppress(Reject):
+        envelope = open_envelope(item, json_allowed=True)
+        epoch, seq = envelope.epoch, envelope.seq
+    return {"epoch": epoch, "seq": seq, "status": "rejected", "reason": Reason.UNKNOWN_DEVICE.value}
 
 
 def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:

@@ -7,6 +7,7 @@ one that Hypercorn's own server hands out is shared by all of them, and would gi
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -18,6 +19,7 @@ from hypercorn.utils import wrap_app
 
 from fleetgate import log
 from fleetgate.accept.counts import Counts
+from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.http import Link
 from fleetgate.config import Edge as EdgeSettings
 from fleetgate.control.profile import ProfileError, identity_of
@@ -68,6 +70,7 @@ class HttpsServer:
         self._counts = counts
         self._worker = WorkerContext(None)
         self._handshaking: dict[trio.CancelScope, None] = {}
+        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, time.monotonic)
 
     async def run(self) -> None:
         """Serves until cancelled."""
@@ -107,7 +110,7 @@ class HttpsServer:
             try:
                 await tls.do_handshake()
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                _log.debug("handshake_failed", error=str(error.__cause__ or error))
+                self._stranger_log.warning("handshake_failed", error=str(error.__cause__ or error))
                 return None
             finally:
                 del self._handshaking[scope]
@@ -120,7 +123,7 @@ class HttpsServer:
         try:
             return Link(identity_of(certificate, self._trust_domain), "", f"{host}:{port}")
         except ProfileError as error:
-            _log.warning("certificate_profile", address=f"{host}:{port}", error=str(error))
+            self._stranger_log.warning("certificate_profile", address=f"{host}:{port}", error=str(error))
             return Link(None, str(error), f"{host}:{port}")
 
     async def _converse(self, tls: trio.SSLStream[_Impatient], link: Link) -> None:

@@ -151,6 +151,12 @@ class Intake:
         if state is not None:
             self.move(known, state, now, reason.value)
 
+    def relax(self, now: int) -> None:
+        """Trusts watched devices again that have behaved since; called every few seconds."""
+        for known in list(self._fleet.all()):
+            if known.standing.relaxed(now, self._settings):
+                self.move(known, DeviceState.TRUSTED, now, "its score has gone down")
+
     def move(self, known: KnownDevice, state: DeviceState, now: int, why: str) -> None:
         """Gives a device a new state, from its next message on, and records the transition with the next commit."""
         standing = known.standing

@@ -271,6 +271,8 @@ class SocketLoop:
 
     def _linger(self, connection: Connection) -> None:
         """Everything is sent: lets the client read it before the socket goes (an early close would reset it)."""
+        if connection.session is not None:
+            _log.debug("session_ended", address=connection.address, why=connection.session.ended_because)
         self._release(connection)
         connection.lingering = True
         connection.since_s = self._clock.monotonic()
@@ -330,6 +332,9 @@ class SocketLoop:
         for connection in list(self._connections.values()):
             if connection.session is None:
                 self._close(connection)
+            elif connection.session.phase is Phase.IDENTIFYING:
+                connection.session.turn_away(None)
+                self._touched[connection.fd] = connection
             else:
                 connection.session.end(Code.SERVER_SHUTTING_DOWN, "the edge is going down, come back")
                 self._touched[connection.fd] = connection

@@ -31,8 +31,7 @@ class Standing:
         weight = policy.weights.get(reason, 0.0)
         if not weight:
             return None
-        elapsed_s = max(0, now - self.scored_at) / 1000
-        self.score = self.score * 0.5 ** (elapsed_s / policy.score_half_life_seconds) + weight * count
+        self.score = self._decayed(now, policy) + weight * count
         self.scored_at = now
         if self.state not in _SCORED_STATES:
             return None
@@ -41,6 +40,16 @@ class Standing:
         if self.score >= policy.watched_score and self.state is not DeviceState.WATCHED:
             return DeviceState.WATCHED
         return None
+
+    def relaxed(self, now: int, policy: Policy) -> bool:
+        """Whether a watched device has behaved for so long that its score is half of what made it watched."""
+        if self.state is not DeviceState.WATCHED:
+            return False
+        return self._decayed(now, policy) < policy.watched_score / 2
+
+    def _decayed(self, now: int, policy: Policy) -> float:
+        elapsed_s = max(0, now - self.scored_at) / 1000
+        return self.score * float(0.5 ** (elapsed_s / policy.score_half_life_seconds))
 
     def adopt(self, state: DeviceState, state_at: int) -> bool:
         """Takes over a newer state from the records (a person's decision, another edge); whether it did."""

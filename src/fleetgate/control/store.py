@@ -43,9 +43,9 @@ from fleetgate.control.schema import (
     metadata,
 )
 from fleetgate.errors import ConfigError
+from fleetgate.judge.mac import FORMER_CREDENTIAL_MS
 
 BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
-FORMER_CREDENTIAL_MS = 30 * 24 * 3600 * 1000  # the judge tries credentials that ended within 30 days, no older ones
 
 
 class Write:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 from fleetgate.judge.verdict import STEP_OF, Reason
@@ -20,8 +21,8 @@ FROM events WHERE tenant = {tenant:String} AND device_id = {device:String} AND e
 """
 
 
-def examples(ledger: Path, clickhouse: ServerClickHouse) -> list[tuple[str, list[str]]]:
-    """(title, lines) of each; fewer when the run had no such message."""
+def examples(ledger: Path, clickhouse: ServerClickHouse, quarantined: Collection[str]) -> list[tuple[str, list[str]]]:
+    """(title, lines) of each; fewer when the run had no such message. `quarantined` are devices, as tenant/device."""
     found = []
     db = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
     try:
@@ -31,24 +32,27 @@ def examples(ledger: Path, clickhouse: ServerClickHouse) -> list[tuple[str, list
         ):
             message = db.execute(_ONE, (kind, answer)).fetchone()
             if message is not None:
-                found.append((title, _lines(message, clickhouse)))
+                found.append((title, _lines(message, clickhouse, quarantined)))
     finally:
         db.close()
     return found
 
 
-def _lines(message: tuple[str, str, int, int, int, str], clickhouse: ServerClickHouse) -> list[str]:
+def _lines(
+    message: tuple[str, str, int, int, int, str], clickhouse: ServerClickHouse, quarantined: Collection[str]
+) -> list[str]:
     tenant, device_id, epoch, seq, size, answer = message
     who: dict[str, str | int] = {"tenant": tenant, "device": device_id, "epoch": epoch, "seq": seq}
     rows, vehicle, software, certificate, segment, event_time, signals = clickhouse.rows(_ROW, who)[0]
     lines = [f"{size} bytes from {tenant}/{device_id}, epoch {epoch}, seq {seq}"]
     if answer == "accepted":
-        lines.append("answer: accepted (PUBACK 0x00), after fdatasync of the spool")
+        lines.append("answer: accepted")
         lines.append(
             f"{rows} rows: vehicle {vehicle}, {signals} signals at {event_time}, software {software}, "
             f"certificate {certificate[:12]}..., segment {segment}"
         )
     else:
-        lines.append(f"answer: {answer} (PUBACK 0x87), refused at step {STEP_OF[Reason(answer)]} of the judge")
-        lines.append(f"{rows} rows; counted in `rejections`, its sender in quarantine")
+        lines.append(f"answer: {answer}, refused at step {STEP_OF[Reason(answer)]} of the judge")
+        state = "in quarantine" if f"{tenant}/{device_id}" in quarantined else "not in quarantine"
+        lines.append(f"{rows} rows in `events`; its sender is {state}")
     return lines

@@ -145,7 +145,7 @@ def _reckon(config: Config, directory: Path) -> Result:
     try:
         with Store.open(config, SystemClock()) as store:
             report = reconcile(ledger, clickhouse, store, config.policy)
-        return Result(report, examples(directory / "ledger.db", clickhouse))
+        return Result(report, examples(directory / "ledger.db", clickhouse, report.quarantined["actual"]))
     finally:
         ledger.close()
         clickhouse.close()

@@ -27,7 +27,7 @@ from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
 from fleetgate.spool.format import DamagedError
-from fleetgate.spool.home import read_identity
+from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import Segment, read_segment, segment_paths
 
 POLL_SECONDS = 0.05

@@ -98,3 +98,11 @@ def test_a_release_forgives_the_score() -> None:
     standing = Standing(Q, 1_000, 120.0, NOW)
     standing.adopt(R, 2_000)
     assert (standing.score, standing.add(Reason.BAD_MAC, 1, NOW, POLICY)) == (0.0, None)
+
+
+def test_a_watched_device_that_behaves_is_trusted_again() -> None:
+    """Once its score is half of what made it watched, and not before; a quarantined one waits for a person."""
+    watched, quarantined = scored(60, W), scored(120, Q)
+    later = [NOW + minutes * 60_000 for minutes in (5, 11, 13)]
+    assert [watched.relaxed(at, POLICY) for at in later] == [False, False, True]
+    assert not quarantined.relaxed(NOW + 100 * HALF_LIFE_MS, POLICY)
