@@ -42,7 +42,7 @@ from fleetgate.control.roster import device_is
 from fleetgate.control.schema import devices
 from fleetgate.control.store import Store, Write
 from fleetgate.spool.format import TransitionRecord
-from fleetgate.spool.home import read_identity
+from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import Message, Segment, read_segment, segment_paths
 from tests.units import BODY, elements, pack, sign_json
 

@@ -33,7 +33,8 @@ from tests.spools import SetClock
 from tests.units import DEVICE_ID, KEY_DIGEST, NOW, POLICY, ROOTS, TENANT, TOPIC
 
 FINGERPRINT = hashlib.sha256(KEY_DIGEST).digest()
-IDENTITY = CertificateIdentity(TENANT, DEVICE_ID, FINGERPRINT, KEY_DIGEST)
+NEVER = 2**53
+IDENTITY = CertificateIdentity(TENANT, DEVICE_ID, FINGERPRINT, KEY_DIGEST, NEVER)
 
 
 def credential(
@@ -113,7 +114,7 @@ class Gate:
 
     def caller(self, device_id: str = DEVICE_ID, digest: bytes = KEY_DIGEST) -> Caller:
         known = self.known(device_id)
-        identity = CertificateIdentity(TENANT, device_id, hashlib.sha256(digest).digest(), digest)
+        identity = CertificateIdentity(TENANT, device_id, hashlib.sha256(digest).digest(), digest, NEVER)
         peer = self.fleet.peer(known, identity, self.clock.ms, json_allowed=False)
         assert peer is not None
         return Caller(known, peer, "[::1]:1", "mqtt", "edge-1", self.settings.version)

@@ -15,7 +15,7 @@ import msgspec
 from fleetgate.clock import SystemClock
 from fleetgate.spool.cursor import replace_durably
 from fleetgate.spool.format import PeerRecord, TransitionRecord
-from fleetgate.spool.home import Identity
+from fleetgate.spool.identity import Identity
 from fleetgate.spool.reader import Segment, read_segment
 from fleetgate.spool.writer import Sender, Writer
 

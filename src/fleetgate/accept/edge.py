@@ -10,10 +10,12 @@ import os
 import signal
 import socket
 
+import msgspec
 import trio
 from prometheus_client.registry import CollectorRegistry
 
 from fleetgate import log
+from fleetgate.accept import descriptors
 from fleetgate.accept.admission import Room
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
@@ -33,7 +35,7 @@ from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.store import Store
-from fleetgate.errors import ConfigError, ControlAway, first_of
+from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
 from fleetgate.judge import Flag, Policy
 from fleetgate.spool.home import Spool
 
@@ -48,8 +50,10 @@ class Edge:
     """One edge; `run` serves until SIGTERM or SIGINT."""
 
     def __init__(self, config: Config, clock: Clock, entropy: Entropy) -> None:
+        config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
         self._config = config
         self._clock = clock
+        self._cursor_trouble = ""
         self.registry_of_metrics = CollectorRegistry()
         keyring = Keyring.load(config.path(config.edge.keyring))
         self._mqtt_tls = server_context(config, ["mqtt"])
@@ -57,7 +61,7 @@ class Edge:
         self._store = Store.open(config, clock)
         self.spool = Spool(config.path(config.spool.directory), clock, entropy)
         if self.spool.cut_bytes:
-            _log.info("unacknowledged_tail_cut", bytes=self.spool.cut_bytes)
+            _log.warning("tail_cut", bytes=self.spool.cut_bytes, kept_in="parked")
         self._denials = DenialMemory(self.spool.directory / "denials.db")
         self._policy = Policy(config.policy.version, catalogue().numbers)
         self.counts = Counts(self.registry_of_metrics)
@@ -154,10 +158,20 @@ class Edge:
             if now_s >= look_due:
                 look_due = now_s + 1
                 self.room.look(self._timekeeper.doubt(self.fleet.all()))
-                spool.delete_loaded()
+                self._delete_loaded()
                 self._note_control()
                 self.intake.relax(self._clock.now_ms())
                 self.intake.wake()
+
+    def _delete_loaded(self) -> None:
+        """A cursor that cannot be believed is load's trouble: it ends the deleting, never the receiving."""
+        try:
+            self.spool.delete_loaded()
+            self._cursor_trouble = ""
+        except SpoolError as error:
+            if str(error) != self._cursor_trouble:
+                self._cursor_trouble = str(error)
+                _log.error("nothing_is_deleted", error=self._cursor_trouble)
 
     async def _checkpoint(self) -> None:
         """Call it right behind a seal, before anything else is received: states and position then agree."""

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from fleetgate.accept.admission import RETRY_AFTER_SECONDS, Room
 from fleetgate.accept.fleet import Caller, Fleet
-from fleetgate.accept.intake import Intake
+from fleetgate.accept.intake import Intake, Limited
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import Clock
@@ -53,6 +53,12 @@ class Link:
         self.profile_error = profile_error
         self.address = address
         self.caller: Caller | None = None
+
+    @property
+    def who(self) -> str:
+        """The device, or for want of one the address: whose connections are counted together."""
+        identity = self.identity
+        return f"{identity.tenant}/{identity.device_id}" if identity is not None else self.address.rpartition(":")[0]
 
 
 class VehicleApp:
@@ -91,6 +97,8 @@ class VehicleApp:
         if not self._room.open:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
+        if caller is not None and (limited := self._intake.admit(caller, 0, self._clock.monotonic())) is not None:
+            raise _too_fast(limited)  # before its body is read and taken apart
         try:
             items = _items(await _read_body(scope, receive), form)
         except Problem as problem:
@@ -104,9 +112,7 @@ class VehicleApp:
         if limited is not None:
             self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), len(items))
             self._intake.wake()
-            raise Problem(
-                HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=limited.retry_after_s
-            )
+            raise _too_fast(limited)
         started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()
         results = []
         for item in items:
@@ -123,6 +129,8 @@ class VehicleApp:
         identity = link.identity
         if identity is None:
             raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {link.profile_error}")
+        if self._clock.now_ms() > identity.not_after_ms:
+            raise Problem(HTTPStatus.FORBIDDEN, "certificate: it has expired since the connection began")
         try:
             known = await self._registry.lookup(identity)
         except ControlAway:
@@ -241,6 +249,10 @@ def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:
     if verdict.reason is Reason.STALE_EPOCH:
         result["current_epoch"] = current_epoch
     return result
+
+
+def _too_fast(limited: Limited) -> Problem:
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=limited.retry_after_s)
 
 
 def _unavailable(why: str) -> Problem:

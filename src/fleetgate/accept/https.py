@@ -24,6 +24,9 @@ from fleetgate.accept.http import Link
 from fleetgate.config import Edge as EdgeSettings
 from fleetgate.control.profile import ProfileError, identity_of
 
+MAX_CONNECTIONS_OF_A_DEVICE = 8
+"""A device has one batch in flight; the rest is room for connections that it has lost and we have not noticed yet."""
+
 SEND_SECONDS = 5.0  # the kernel takes an answer at once, unless many wait that the client did not read
 
 _log = log.get("accept.https")
@@ -70,6 +73,7 @@ class HttpsServer:
         self._counts = counts
         self._worker = WorkerContext(None)
         self._handshaking: dict[trio.CancelScope, None] = {}
+        self._of_device: dict[str, int] = {}
         self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, time.monotonic)
 
     async def run(self) -> None:
@@ -94,7 +98,7 @@ class HttpsServer:
             link = await self._handshake(tls)
             if link is None:
                 self._counts.failed_handshakes += 1
-            elif self._counts.connections["https"] < self._limits.max_http_connections:
+            elif self._counts.connections["https"] < self._limits.max_http_connections and self._takes_one_more(link):
                 await self._converse(tls, link)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the peer went away; Hypercorn has let go of the request
@@ -126,20 +130,36 @@ class HttpsServer:
             self._stranger_log.warning("certificate_profile", address=f"{host}:{port}", error=str(error))
             return Link(None, str(error), f"{host}:{port}")
 
+    def _takes_one_more(self, link: Link) -> bool:
+        """Whether this device has fewer connections than it may: one alone must not take everybody's places."""
+        return self._of_device.get(link.who, 0) < MAX_CONNECTIONS_OF_A_DEVICE
+
     async def _converse(self, tls: trio.SSLStream[_Impatient], link: Link) -> None:
         """Hands the connection to Hypercorn; its requests carry `link` in `scope["state"]`, a dict of their own."""
         self._counts.connections["https"] += 1
+        self._of_device[link.who] = self._of_device.get(link.who, 0) + 1
         try:
             # The type asks for trio's own socket stream; of what lies below TLS only the attribute `socket` is used.
-            server = TCPServer(self._app, self._config, self._worker, ConnectionState({"link": link}), tls)  # type: ignore[arg-type]
+            server = _Server(self._app, self._config, self._worker, ConnectionState({"link": link}), tls)  # type: ignore[arg-type]
             await server.run()
         finally:
             self._counts.connections["https"] -= 1
+            self._of_device[link.who] -= 1
+            if not self._of_device[link.who]:
+                del self._of_device[link.who]
 
     async def drain(self) -> None:
         """Takes no new connections; idle ones end, requests in flight are answered."""
         await self._listener.aclose()
         await self._worker.terminated.set()
+
+
+class _Server(TCPServer):
+    """Hypercorn's connection, which ends when its peer has gone: by itself it would wait for its keep-alive timeout."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
 
 class _Impatient(trio.abc.Stream):

@@ -103,7 +103,7 @@ class Intake:
         outcome = verdict.outcome
         if outcome in _STORED and verdict.credential is not None:
             sender = caller.sender_of(verdict.credential)
-            self._writer.message(sender, now, outcome.value, verdict.flags, raw)
+            self._writer.message(sender, now, outcome.value, verdict.flags, raw, verdict.events)
             claim(verdict, peer.device)
             self._fleet.touch(caller.known)
             self.counts.events += verdict.events

@@ -318,7 +318,10 @@ class SocketLoop:
                     if now_s - connection.since_s > LINGER_SECONDS:
                         self._close(connection)
                 elif session is not None and session.phase is Phase.LIVE and self._room.open:
-                    if session.overdue(now_s):
+                    if session.identity is not None and self._clock.now_ms() > session.identity.not_after_ms:
+                        session.end(Code.NOT_AUTHORIZED, "the certificate has expired")
+                        self.resume(session)
+                    elif session.overdue(now_s):
                         session.end(Code.KEEP_ALIVE_TIMEOUT, "no packet within one and a half keep-alives")
                         self.resume(session)
                 elif session is not None and session.phase is Phase.ENDED and session.overdue(now_s):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from fleetgate import log
-from fleetgate.cli.session import session_of
+from fleetgate.cli.session import OTHERS_NOTHING, session_of
 from fleetgate.clock import clock_from_environment
 
 
@@ -15,4 +17,5 @@ def load(context: typer.Context) -> None:
 
     config = session_of(context).config
     log.configure("load", config.log_level)
+    os.umask(OTHERS_NOTHING)
     serve(config, clock_from_environment(config.testing))

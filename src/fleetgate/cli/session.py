@@ -16,6 +16,8 @@ from fleetgate.config import Config, load
 
 DEFAULT_FILE = Path("fleetgate.toml")
 PKI_DIRECTORY = "pki"
+OTHERS_NOTHING = 0o027
+"""The umask of the processes: spool and ClickHouse are for their user and group, telemetry is nobody else's."""
 
 
 class Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import trio
 import typer
 
 from fleetgate import log
-from fleetgate.cli.session import Session, session_of
+from fleetgate.cli.session import OTHERS_NOTHING, Session, session_of
 from fleetgate.errors import ConfigError
 from fleetgate.supervise import Machine
 
@@ -19,6 +20,7 @@ def up(context: typer.Context) -> None:
     session = session_of(context)
     config = session.config
     log.configure("up", config.log_level)
+    os.umask(OTHERS_NOTHING)
     if not config.path(config.edge.keyring).exists():
         raise ConfigError("there is no keyring yet: run `fleetgate ca init` first")
     trio.run(_run, _config_file(session))

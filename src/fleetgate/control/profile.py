@@ -36,12 +36,14 @@ class ProfileError(CheckFailed):
 
 
 class CertificateIdentity(Struct, frozen=True, gc=False):
-    """Whom a certificate speaks for. `fingerprint`: SHA-256 of its DER; `key_digest`: of its public key info."""
+    """Whom a certificate speaks for, until `not_after_ms`. `fingerprint`: SHA-256 of its DER; `key_digest`: of its
+    public key info."""
 
     tenant: str
     device_id: str
     fingerprint: bytes
     key_digest: bytes
+    not_after_ms: int
 
 
 def identity_of(certificate: x509.Certificate | bytes, trust_domain: str) -> CertificateIdentity:
@@ -52,6 +54,7 @@ def identity_of(certificate: x509.Certificate | bytes, trust_domain: str) -> Cer
         public_key = leaf.public_key()
         key_digest = key_digest_of(public_key)
         fingerprint = leaf.fingerprint(SHA256())
+        not_after_ms = int(leaf.not_valid_after_utc.timestamp()) * 1000
         validity = leaf.not_valid_after_utc - leaf.not_valid_before_utc
     except Exception:  # the parser's set of errors is open, and the bytes are a stranger's
         raise ProfileError("the certificate cannot be parsed") from None
@@ -60,7 +63,7 @@ def identity_of(certificate: x509.Certificate | bytes, trust_domain: str) -> Cer
         raise ProfileError(f"the certificate is valid for more than {MAX_VALIDITY.days} days")
     _check_use(extensions)
     tenant, device_id = _spiffe_names(extensions, trust_domain)
-    return CertificateIdentity(tenant, device_id, fingerprint, key_digest)
+    return CertificateIdentity(tenant, device_id, fingerprint, key_digest, not_after_ms)
 
 
 def key_digest_of(public_key: CertificatePublicKeyTypes) -> bytes:

@@ -108,8 +108,8 @@ class Loader:
         if identity is None:
             self._waiting = ""  # the edge has not started for the first time: nothing to load is not a fault
             return False
-        if self._cursor is None:
-            self._cursor = self._stored_cursor(identity.spool)
+        # Read each time: a spool restored from an older copy brings an older cursor with it.
+        self._cursor = self._stored_cursor(identity.spool)
         found = self._next(self._cursor.segment)
         self._waiting = ""
         if found is None:

@@ -14,7 +14,22 @@ from typing import NamedTuple
 READING = frozenset({"select", "with", "show", "describe", "desc", "explain", "exists", "("})
 """First words of what a reader may ask."""
 
-FORBIDDEN = frozenset({"file", "outfile", "infile", "eval", "identifier", "clusterallreplicas", "cluster", "remote"})
+FORBIDDEN = frozenset(
+    [
+        "file",
+        "outfile",
+        "infile",
+        "eval",
+        "identifier",
+        "clusterallreplicas",
+        "cluster",
+        "remote",
+        "python",
+        "filecluster",
+        "urlcluster",
+        "hudicluster",
+    ]
+)
 """Words that no reader's statement may have outside of string literals: `eval` and `{name:Identifier}` would hide the
 others. No table or column of fleetgate has such a name."""
 

@@ -7,12 +7,15 @@ well-known disk buffer crash in a loop).
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from fleetgate.errors import SpoolError
+
+_REMEDY = "remove it to load all segments again, which changes nothing for those that are loaded"
 
 
 class Cursor(Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,23 +25,38 @@ class Cursor(Struct, frozen=True, forbid_unknown_fields=True):
     segment: int
     sha256: str
 
+    def checksum(self) -> int:
+        return zlib.crc32(f"{self.spool} {self.segment} {self.sha256}".encode())
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    """What stands in the file. With a checksum, because the edge deletes by this number."""
+
+    spool: str
+    segment: int
+    sha256: str
+    crc32: int
+
 
 def read_cursor(spool_directory: Path) -> Cursor | None:
     """None before the first segment was loaded. Raises SpoolError when the file is not a cursor."""
     path = spool_directory / "cursor.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Cursor)
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SpoolError(
-            f"{path} is not a cursor ({error}): restore it, or remove it to load all segments again"
-        ) from None
+        raise SpoolError(f"{path} is not a cursor ({error}): {_REMEDY}") from None
+    cursor = Cursor(file.spool, file.segment, file.sha256)
+    if cursor.checksum() != file.crc32:
+        raise SpoolError(f"{path} is damaged, its checksum is wrong: {_REMEDY}")
+    return cursor
 
 
 def write_cursor(spool_directory: Path, cursor: Cursor) -> None:
     """Durable when it returns."""
-    replace_durably(spool_directory / "cursor.json", msgspec.json.encode(cursor))
+    file = _File(cursor.spool, cursor.segment, cursor.sha256, cursor.checksum())
+    replace_durably(spool_directory / "cursor.json", msgspec.json.encode(file))
 
 
 def replace_durably(path: Path, data: bytes) -> None:

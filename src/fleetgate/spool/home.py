@@ -5,6 +5,7 @@ Opening it is the normal start after a crash: lock, identity, cut and seal what 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -19,8 +20,6 @@ from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.reader import segment_paths
 from fleetgate.spool.writer import Writer, recover_live
 
-__all__ = ["Identity", "Spool", "read_identity"]
-
 
 class Spool:
     """An opened spool: `writer` appends, `checkpoint` remembers, `cut_bytes` were behind the last good record."""
@@ -29,28 +28,53 @@ class Spool:
         self.directory = directory
         try:
             for name in ("segments", "parked"):
-                (directory / name).mkdir(parents=True, exist_ok=True)
+                (directory / name).mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock = _take_lock(directory / "lock")
             self.identity = _identity(directory / "identity", clock, entropy)
             self.cut_bytes = recover_live(directory)
         except OSError as error:
             raise SpoolError(f"cannot open the spool {directory}: {error.strerror}") from None
         self.checkpoint = Checkpoint(directory / "checkpoint.db")
-        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), self._next_segment(), clock)
+        last = self._last_segment()
+        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock)
 
-    def _next_segment(self) -> int:
-        """One above every number that was ever given: segments may be deleted, cursor and checkpoint remember."""
-        cursor = read_cursor(self.directory)
-        ours = cursor.segment if cursor is not None and cursor.spool == self.identity.spool else 0
+    def _last_segment(self) -> int:
+        """The highest number that was ever given: segments may be deleted, cursor and checkpoint remember.
+
+        Raises SpoolError unless every segment behind the checkpoint is there. Without them, or without the checkpoint,
+        the replay windows are not what they were, and what was acknowledged before would be taken again as new.
+        """
+        position = last = self.checkpoint.segment()
         numbers = [number for number, _ in segment_paths(self.directory / "segments")]
-        return max([ours, self.checkpoint.segment(), *numbers]) + 1
+        for number in numbers:
+            last = number if number == last + 1 else last
+        with contextlib.suppress(SpoolError):  # a damaged cursor is load's trouble, and told when deleting
+            numbers.append(self._loaded_through() or 0)
+        highest = max(numbers, default=0)
+        if highest > last:
+            raise SpoolError(
+                f"{self.directory}: segment {last + 1} is missing behind the checkpoint at {position}: restore the "
+                "missing files or checkpoint.db; or move the spool away to begin a new one, which does not know any "
+                "more what it has received"
+            )
+        return last
+
+    def _loaded_through(self) -> int | None:
+        """How far load has come in this spool, by its cursor; None when it does not say."""
+        cursor = read_cursor(self.directory)
+        return cursor.segment if cursor is not None and cursor.spool == self.identity.spool else None
 
     def delete_loaded(self) -> int:
-        """Deletes segments behind both the cursor and the durable checkpoint; how many."""
-        cursor = read_cursor(self.directory)
-        if cursor is None or cursor.spool != self.identity.spool:
+        """Deletes segments behind both the cursor and the durable checkpoint; how many.
+
+        Raises SpoolError for a cursor that is damaged or ahead of everything written; then nothing is deleted.
+        """
+        loaded = self._loaded_through()
+        if loaded is None:
             return 0
-        return self.writer.delete_through(min(cursor.segment, self.checkpoint.segment()))
+        if loaded >= self.writer.next_segment:
+            raise SpoolError(f"{self.directory}/cursor.json names segment {loaded}, which was never written")
+        return self.writer.delete_through(min(loaded, self.checkpoint.segment()))
 
     def free_bytes(self) -> int:
         """Free space on the spool's disk for an unprivileged process."""
@@ -86,6 +110,8 @@ def _take_lock(path: Path) -> int:
 def _identity(path: Path, clock: Clock, entropy: Entropy) -> Identity:
     identity = read_identity(path.parent)
     if identity is None:
+        if (path.parent / "checkpoint.db").exists() or segment_paths(path.parent / "segments"):
+            raise SpoolError(f"{path} is missing beside a checkpoint or segments: restore it; it names every segment")
         identity = Identity(entropy(16).hex(), clock.now_ms())
         replace_durably(path, msgspec.json.encode(identity))
     return identity

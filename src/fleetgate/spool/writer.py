@@ -21,6 +21,9 @@ from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.reader import read_segment, segment_paths
 
+MAX_EVENTS = 250_000
+"""Of one segment: 16 MiB of empty columns would be four million rows, and load has a segment in memory at once."""
+
 MAX_FOOTER_BYTES = fmt.MAX_RECORD_BYTES - 4096
 """Offsets and peers a footer may hold; what is left takes one more of each and the footer's own few bytes."""
 
@@ -48,6 +51,7 @@ class Live:
         self.offsets: array[int] = array("I")
         self.peers: list[fmt.PeerRecord] = []
         self.peer_bytes = 0
+        self.events = 0
         self.rows = [0, 0, 0]
         self.parts: list[bytes] = [fmt.pack_header(header)]
         self.size = fmt.HEADER_BYTES
@@ -67,8 +71,9 @@ class Writer:
 
     # Append: into memory, until the next commit.
 
-    def message(self, sender: Sender, received_at: int, outcome: int, flags: int, raw: bytes) -> None:
+    def message(self, sender: Sender, received_at: int, outcome: int, flags: int, raw: bytes, events: int = 1) -> None:
         live = self._with_room()
+        live.events += events
         ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
         live.offsets.append(live.size)
         live.size += fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw)
@@ -104,9 +109,12 @@ class Writer:
         live.size += len(data)
 
     def _with_room(self) -> Live:
-        """The live segment; a new one where the footer would outgrow a record (some 5,000 peers, 250,000 messages)."""
+        """The live segment; a new one where the footer would outgrow a record (some 5,000 peers, 250,000 messages), or
+        where load would need too much memory for it."""
         live = self._live
-        if live is not None and 4 * len(live.offsets) + live.peer_bytes > MAX_FOOTER_BYTES:
+        if live is not None and (
+            live.events >= MAX_EVENTS or 4 * len(live.offsets) + live.peer_bytes > MAX_FOOTER_BYTES
+        ):
             self.seal()
         return self._live or self._open()
 

@@ -14,7 +14,7 @@ from tests.http_peer import HttpPeer
 from tests.mqtt_peer import MqttPeer, told
 
 from fleetgate.spool.cursor import Cursor, write_cursor
-from fleetgate.spool.home import read_identity
+from fleetgate.spool.identity import read_identity
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 _ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([\w, -]+) \|", re.MULTILINE)

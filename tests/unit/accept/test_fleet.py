@@ -88,7 +88,7 @@ class TestCredentials:
 
     def test_a_certificate_the_records_do_not_have_is_nobody(self, gate: Gate) -> None:
         """A name alone, under another key, gets no peer."""
-        stranger = CertificateIdentity(TENANT, DEVICE_ID, digest("f"), digest("another key"))
+        stranger = CertificateIdentity(TENANT, DEVICE_ID, digest("f"), digest("another key"), NOW)
         assert gate.fleet.peer(gate.known(), stranger, NOW, json_allowed=False) is None
 
     def test_a_former_credential_that_is_presented_is_not_tried_twice(self, gate: Gate) -> None:

@@ -146,7 +146,11 @@ def test_issued_device_certificate_fits_the_profile(authority: Authority) -> Non
     public_key = SIGNER.public_key()
     certificate = authority.issue_device("acme", "car-tcu", public_key, 400)
     assert identity_of(certificate, DOMAIN) == CertificateIdentity(
-        "acme", "car-tcu", certificate.fingerprint(SHA256()), key_digest_of(public_key)
+        "acme",
+        "car-tcu",
+        certificate.fingerprint(SHA256()),
+        key_digest_of(public_key),
+        int(certificate.not_valid_after_utc.timestamp()) * 1000,
     )
 
 

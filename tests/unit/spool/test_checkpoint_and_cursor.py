@@ -113,7 +113,7 @@ def test_a_cursor_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_a_file_that_is_no_cursor_is_an_error(tmp_path: Path, data: bytes) -> None:
     """Its loss is told, with what to do; it is never taken for the beginning."""
     (tmp_path / "cursor.json").write_bytes(data)
-    with pytest.raises(SpoolError, match="restore it, or remove it"):
+    with pytest.raises(SpoolError, match="remove it to load all segments again"):
         read_cursor(tmp_path)
 
 

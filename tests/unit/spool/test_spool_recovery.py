@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -145,19 +146,58 @@ def test_numbers_count_on_after_a_start(spool: OpenSpool) -> None:
     assert [spool.writer.seal(), len(spool.paths())] == [3, 3]
 
 
-@pytest.mark.parametrize("remembers", ["cursor", "checkpoint"])
-def test_numbers_count_on_after_all_segments_were_deleted(spool: OpenSpool, remembers: str) -> None:
-    """Either of cursor and checkpoint remembers the last number: a segment's name is never given twice."""
+def test_numbers_count_on_after_all_segments_were_deleted(spool: OpenSpool) -> None:
+    """The checkpoint remembers the last number: a segment's name is never given twice."""
     for _ in range(3):
         spool.write(1)
         spool.writer.seal()
-    if remembers == "cursor":
-        write_cursor(spool.directory, Cursor(spool.home.identity.spool, 3, "00"))
-    else:
-        spool.home.checkpoint.write(3, [])
+    spool.home.checkpoint.write(3, [])
     spool.writer.delete_through(3)
     spool.reopen()
     assert (spool.paths(), spool.writer.next_segment) == ([], 4)
+
+
+def lose_the_checkpoint(spool: OpenSpool) -> None:
+    """As if `checkpoint.db` had been deleted after segments behind it were."""
+    write_cursor(spool.directory, Cursor(spool.home.identity.spool, 2, "00"))
+    spool.writer.delete_through(2)
+    (spool.directory / "checkpoint.db").unlink()
+
+
+def lose_a_segment(spool: OpenSpool) -> None:
+    spool.paths()[1].unlink()
+
+
+def lose_the_identity(spool: OpenSpool) -> None:
+    (spool.directory / "identity").unlink()
+
+
+@pytest.mark.parametrize("lose", [lose_the_checkpoint, lose_a_segment, lose_the_identity])
+def test_a_spool_that_is_not_whole_does_not_open(spool: OpenSpool, lose: Callable[[OpenSpool], None]) -> None:
+    """Its windows would be other than they were, and what was acknowledged before would be taken again as new."""
+    for _ in range(3):
+        spool.write(1)
+        spool.writer.seal()
+    lose(spool)
+    spool.close()
+    with pytest.raises(SpoolError, match=r"is missing .* restore"):
+        Spool(spool.directory, SetClock(), os.urandom)
+
+
+def test_a_cursor_that_cannot_be_believed_deletes_nothing(spool: OpenSpool) -> None:
+    """A flipped digit, or a number that was never given: the segments stay, and a person is told."""
+    spool.write(1)
+    spool.writer.seal()
+    spool.home.checkpoint.write(1, [])
+    path = spool.directory / "cursor.json"
+    write_cursor(spool.directory, Cursor(spool.home.identity.spool, 9, "00"))
+    with pytest.raises(SpoolError, match="never written"):
+        spool.home.delete_loaded()
+    path.write_bytes(path.read_bytes().replace(b'"segment":9', b'"segment":1'))
+    with pytest.raises(SpoolError, match="checksum"):
+        spool.home.delete_loaded()
+    spool.reopen()
+    assert len(spool.paths()) == 1
 
 
 def test_the_cursor_of_another_spool_counts_for_nothing(spool: OpenSpool) -> None:

@@ -1,0 +1,45 @@
+"""A person's way to ClickHouse: over HTTP, or (offline) by opening the embedded one while load is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fleetgate.catalogue import catalogue
+from fleetgate.config import Config
+from fleetgate.errors import CheckFailed, ConfigError
+from fleetgate.load.clickhouse import Answered, ClickHouse, EmbeddedClickHouse, Refused
+from fleetgate.load.migrations import migrate
+from fleetgate.load.service import embedded_directory, reader
+
+
+def bring_up_to_date(config: Config, offline: bool) -> list[str]:
+    """The migrations that were applied. Raises ConfigError, CheckFailed, ClickHouseAway."""
+    if embedded_directory(config) is not None and not offline:
+        raise ConfigError(
+            "load brings an embedded ClickHouse up to date when it starts; add --offline while it is stopped"
+        )
+    with _open(config, offline) as clickhouse:
+        return migrate(clickhouse, catalogue(), config.load.raw_days)
+
+
+def ask(config: Config, sql: str, output_format: str, offline: bool) -> bytes:
+    """The answer to a statement that reads. Raises CheckFailed with ClickHouse's own words, ClickHouseAway."""
+    with _open(config, offline) as clickhouse:
+        return clickhouse.raw(sql.strip().rstrip(";"), output_format)
+
+
+@contextmanager
+def _open(config: Config, offline: bool) -> Iterator[ClickHouse]:
+    directory = embedded_directory(config)
+    clickhouse: ClickHouse
+    if offline and directory is not None:
+        clickhouse = EmbeddedClickHouse(directory, config.clickhouse.database)
+    else:
+        clickhouse = reader(config)
+    try:
+        yield clickhouse
+    except (Refused, Answered) as error:
+        raise CheckFailed(str(error)) from None
+    finally:
+        clickhouse.close()
