@@ -20,9 +20,9 @@ from fleetsim.attackers.wire import (
     CONNACK,
     DISCONNECT,
     PUBACK,
-    _read_properties,
     connect_packet,
     publish_packet,
+    read_properties,
 )
 from fleetsim.https_agent import CONTENT_TYPES, PATH
 from fleetsim.swarm_tally import Tally
@@ -202,7 +202,7 @@ class MqttLane(Lane):
     def _other(self, kind: int, body: bytes, now: float) -> int:
         if kind == PUBACK and self.flying and body[:2] == self.flying[0][0][2:]:
             self.tally.latency.add(now - self.flying.popleft()[1])
-            label = from_puback(body[2] if len(body) > 2 else 0, _read_properties(body[3:]).reason).label
+            label = from_puback(body[2] if len(body) > 2 else 0, read_properties(body[3:]).reason).label
             self.tally.others[label] += 1
             return 1
         if kind == CONNACK and self.phase is Phase.GREETING and len(body) > 1:
@@ -215,7 +215,7 @@ class MqttLane(Lane):
     def _welcome(self, body: bytes) -> None:
         if body[1] >= _CONNACK_REFUSES:
             raise LaneError(f"connack_{body[1]:#04x}")
-        said = _read_properties(body[2:])
+        said = read_properties(body[2:])
         self.receive_maximum = said.receive_maximum
         self.work.above(int(said.user.get("epoch", "0")))
         self.ready.clear()  # signed for a former connection, under a former epoch

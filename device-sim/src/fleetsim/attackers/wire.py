@@ -189,7 +189,7 @@ async def open_session(address: tuple[str, int], context: ssl.SSLContext, client
             raise ConnectionError("not a CONNACK")
         if packet.data[1] >= 0x80:
             raise RefusedError(packet.data[1])
-        return Session(streams, _read_properties(packet.data[2:]))
+        return Session(streams, read_properties(packet.data[2:]))
     except BaseException:
         await streams.close()
         raise
@@ -213,11 +213,11 @@ def _read_puback(data: bytes) -> tuple[int, str]:
         raise ConnectionError("a PUBACK that is too short")
     packet_id = data[0] << 8 | data[1]
     code = data[2] if len(data) > 2 else 0
-    properties = _read_properties(data[3:])
+    properties = read_properties(data[3:])
     return packet_id, from_puback(code, properties.reason).label
 
 
-def _read_properties(data: bytes) -> Properties:
+def read_properties(data: bytes) -> Properties:
     reason, receive_maximum, user = None, 65_535, dict[str, str]()
     position = 1 if data and data[0] < 0x80 else 2
     while position < len(data):
