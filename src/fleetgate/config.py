@@ -40,7 +40,7 @@ class Edge(Section, frozen=True):
     trust_bundle: Annotated[str, Meta(description="CA certificates that may vouch for devices, PEM.")] = "pki/trust.pem"
     keyring: Annotated[str, Meta(description="MAC root keys, mode 0600.")] = "keyring.json"
     tls_1_2: Annotated[bool, Meta(description="Also offer TLS 1.2, for units that cannot do 1.3.")] = False
-    max_connections: Annotated[Count, Meta(description="MQTT connections; more are closed at once.")] = 20_000
+    max_connections: Annotated[Count, Meta(description="MQTT connections; more are closed at once.")] = 16_000
     max_handshakes: Annotated[
         Count,
         Meta(description="Connections of each listener not yet through TLS and CONNECT; beyond it the oldest ends."),

@@ -50,8 +50,6 @@ class Edge:
     """One edge; `run` serves until SIGTERM or SIGINT."""
 
     def __init__(self, config: Config, clock: Clock, entropy: Entropy) -> None:
-        config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
-        self._config = config
         self._clock = clock
         self._cursor_trouble = ""
         self.registry_of_metrics = CollectorRegistry()
@@ -69,6 +67,7 @@ class Edge:
         self.registry = Registry(
             self._store, self._denials, self.spool.checkpoint, self.fleet, clock, config.edge.control_grace_seconds
         )
+        self._config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
         self._timekeeper = Timekeeper(clock)
         self.room = Room(self.spool, config.spool)
         self.intake = Intake(self.spool.writer, self.fleet, self._policy, config.policy, self.counts, clock)
