@@ -25,6 +25,8 @@ from fleetgate.judge.verdict import Flag, Outcome, Reason, Reject, Verdict
 
 __all__ = ["Credential", "Device", "Flag", "Outcome", "Peer", "Policy", "Reason", "Verdict", "claim", "judge"]
 
+_ACCEPTED, _HELD, _DUPLICATE, _REJECTED = Outcome  # looking a member up by name costs 40 ns each time
+
 
 def judge(raw: bytes, peer: Peer, now: int, policy: Policy, topic: bytes | None = None) -> Verdict:
     """The verdict on one message. Never raises for anything in `raw`.
@@ -42,11 +44,11 @@ def judge(raw: bytes, peer: Peer, now: int, policy: Policy, topic: bytes | None 
         flags = authentic.flags | check_freshness(authentic, now)  # 4
         place = credential.windows.look_up(envelope.epoch, envelope.seq, envelope.tag, peer.device.epoch)  # 5
         if place == DUPLICATE:
-            return Verdict(Outcome.DUPLICATE, None, flags, envelope, credential, 0, False)
+            return Verdict(_DUPLICATE, None, flags, envelope, credential, 0, False)
         events = count_events(envelope.enc, envelope.body, policy.numbers)  # 6
     except Reject as refusal:
-        return Verdict(Outcome.REJECTED, refusal.reason, 0, envelope, credential, 0, refusal.scores)
-    outcome = Outcome.HELD if peer.device.held else Outcome.ACCEPTED
+        return Verdict(_REJECTED, refusal.reason, 0, envelope, credential, 0, refusal.scores)
+    outcome = _HELD if peer.device.held else _ACCEPTED
     return Verdict(outcome, None, flags | place | policy.standing_flags, envelope, credential, events, False)
 
 
@@ -56,4 +58,5 @@ def claim(verdict: Verdict, device: Device) -> None:
     if envelope is None or credential is None:
         raise ValueError("only a verified message has a number to claim")
     credential.windows.claim(envelope.epoch, envelope.seq, envelope.tag, envelope.sent_at)
-    device.epoch = max(device.epoch, envelope.epoch)
+    if envelope.epoch > device.epoch:
+        device.epoch = envelope.epoch

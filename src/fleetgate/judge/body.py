@@ -140,42 +140,36 @@ def _open_rows(data: bytes, numbers: Mapping[str, int]) -> NumberedRows | Rows:
     except msgspec.ValidationError:
         body = _decode_rows(data)
         _check_names(body.events, numbers)
-    _check_samples(body.events)
+    _check_events(body.events)
     # Decoding into a dict hides a repeated key. Bytes that equal the encoding of what was decoded repeat none
     # (0.1 us an event); others (f32 or integer values) are counted the slow way.
     if _encode(body) != data:
         _check_no_repeated_key(data)
-    _check_texts(body.events)
     return body
 
 
 def _open_json(data: bytes, numbers: Mapping[str, int]) -> JsonRows:
     body = _decode_json(data)
     _check_names(body.events, numbers)
-    _check_samples(body.events)
-    _check_texts(body.events)
+    _check_events(body.events)
     return body
 
 
-def _check_samples(events: list[NumberedEvent] | list[Event] | list[JsonEvent]) -> None:
+def _check_events(events: list[NumberedEvent] | list[Event] | list[JsonEvent]) -> None:
+    """A sample has a signal, and texts are short in bytes; msgspec counts characters."""
     for event in events:
         if not event.signals and event.kind == "sample":
             raise Reject(Reason.MALFORMED_BODY)
-
-
-def _check_label(label: str) -> None:
-    """Lengths on the wire are bytes; msgspec counts characters."""
-    if not label.isascii() and len(label.encode()) > MAX_LABEL_BYTES:
-        raise Reject(Reason.MALFORMED_BODY)
-
-
-def _check_texts(events: list[NumberedEvent] | list[Event] | list[JsonEvent]) -> None:
-    """As for labels: bytes, not characters."""
-    for event in events:
         if event.texts:
             for text in event.texts.values():
                 if not text.isascii() and len(text.encode()) > MAX_TEXT_BYTES:
                     raise Reject(Reason.MALFORMED_BODY)
+
+
+def _check_label(label: str) -> None:
+    """As for texts: bytes, not characters."""
+    if not label.isascii() and len(label.encode()) > MAX_LABEL_BYTES:
+        raise Reject(Reason.MALFORMED_BODY)
 
 
 def _check_names(events: list[Event] | list[JsonEvent], numbers: Mapping[str, int]) -> None:

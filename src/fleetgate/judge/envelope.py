@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from fleetgate.judge.verdict import Reason, Reject
 
 VERSION = 1
+ARRAY_OF_EIGHT = 0x98
 MAX_BODY_BYTES = 64 * 1024
 TAG_BYTES = 16
 _MAX_BODY_BASE64 = 4 * ((MAX_BODY_BYTES + 2) // 3)
@@ -65,7 +66,7 @@ def open_envelope(raw: bytes, json_allowed: bool) -> Envelope:
     Raises Reject(malformed_envelope) or Reject(unsupported_version).
     """
     try:
-        if raw[:1] == b"\x98":
+        if raw and raw[0] == ARRAY_OF_EIGHT:
             envelope = _decode_msgpack(raw)
         elif json_allowed:
             envelope = _from_json(raw)
