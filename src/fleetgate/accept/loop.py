@@ -19,11 +19,11 @@ from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate import log
 from fleetgate.accept.admission import Room
+from fleetgate.accept.connection import Connection, GoneError
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.mqtt import Phase, Session
-from fleetgate.accept.tls import resumed
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.profile import CertificateIdentity, ProfileError, identity_of
@@ -31,27 +31,11 @@ from fleetgate.control.profile import CertificateIdentity, ProfileError, identit
 MAX_EVENTS: Final = 512
 MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 ms
 MAX_ACCEPTS: Final = 64
-READ_BYTES: Final = 65_536  # more than a TLS record (16 KiB), so nothing stays behind inside OpenSSL
 PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either
 LINGER_SECONDS: Final = 2.0  # time to read our last words before the reset that unread bytes would cause
 
 
 _log = log.get("accept.loop")
-
-
-class Connection:
-    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage began."""
-
-    __slots__ = ("address", "fd", "lingering", "mask", "session", "since_s", "sock")
-
-    def __init__(self, sock: ssl.SSLSocket, address: str, now_s: float) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.address = address
-        self.session: Session | None = None
-        self.since_s = now_s
-        self.lingering = False
-        self.mask = select.EPOLLIN
 
 
 class SocketLoop:
@@ -147,16 +131,13 @@ class SocketLoop:
 
     def _handshake(self, connection: Connection, now_s: float) -> None:
         try:
-            connection.sock.do_handshake()
-        except ssl.SSLWantReadError:
-            return self._watch(connection, select.EPOLLIN)
-        except ssl.SSLWantWriteError:
-            return self._watch(connection, select.EPOLLOUT)
-        except (OSError, ValueError) as error:
-            return self._handshake_failed(connection, error)
-        certificate = connection.sock.getpeercert(binary_form=True)
-        if certificate is None or resumed(connection.sock):
-            return self._handshake_failed(connection, "no certificate was checked")
+            certificate = connection.handshake()
+        except GoneError as error:
+            self._counts.failed_handshakes += 1
+            self._stranger_log.warning("handshake_failed", address=connection.address, error=str(error))
+            return self._close(connection)
+        if isinstance(certificate, int):
+            return self._watch(connection, certificate)
         identity: CertificateIdentity | None = None
         profile_error = ""
         try:
@@ -176,25 +157,14 @@ class SocketLoop:
         self._of_session[connection.session] = connection
         return self._watch(connection, select.EPOLLIN)
 
-    def _handshake_failed(self, connection: Connection, error: Exception | str) -> None:
-        self._counts.failed_handshakes += 1
-        why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
-        self._stranger_log.warning("handshake_failed", address=connection.address, error=why)
-        self._close(connection)
-
     def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
         try:
-            data = connection.sock.recv(READ_BYTES)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return None
-        except (OSError, ValueError):
+            data = connection.receive()
+        except GoneError:
             return self._close(connection)
-        if not data:
-            return self._close(connection)
-        if connection.lingering:
-            return None
-        session.feed(data, now_ms, now_s)
-        self._touched[connection.fd] = connection
+        if data and not connection.lingering:
+            session.feed(data, now_ms, now_s)
+            self._touched[connection.fd] = connection
         return None
 
     # Answers, once the commit has returned.
@@ -221,10 +191,8 @@ class SocketLoop:
             session.farewell = b""
         if out:
             try:
-                del out[: connection.sock.send(out)]
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                pass
-            except (OSError, ValueError):
+                connection.send(out)
+            except GoneError:
                 return self._close(connection)
         if session.phase is Phase.LIVE:
             self._unready.pop(connection.fd, None)
@@ -274,13 +242,10 @@ class SocketLoop:
         if connection.session is not None:
             _log.debug("session_ended", address=connection.address, why=connection.session.ended_because)
         self._release(connection)
-        connection.lingering = True
         connection.since_s = self._clock.monotonic()
-        with contextlib.suppress(OSError, ValueError):  # the close alert is out; the peer's is not waited for
-            connection.sock.unwrap()
         try:
-            connection.sock.shutdown(socket.SHUT_WR)
-        except OSError:
+            connection.say_goodbye()
+        except GoneError:
             return self._close(connection)
         self._unready.pop(connection.fd, None)
         return self._watch(connection, select.EPOLLIN)

@@ -1,0 +1,89 @@
+"""One TLS socket that never waits: handshake, read, write, goodbye, and the one way in which each can fail.
+
+What OpenSSL and the kernel say of a socket is many things; the loop needs to know: nothing now, or gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+from typing import Final
+
+from fleetgate.accept.mqtt import Session
+from fleetgate.accept.tls import resumed
+
+READ_BYTES: Final = 65_536  # more than a TLS record (16 KiB), so nothing stays behind inside OpenSSL
+
+_NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_GONE = (OSError, ValueError)  # the last one where Python has closed the socket already
+
+
+class GoneError(Exception):
+    """The connection is over; the text says why where that is worth telling."""
+
+
+class Connection:
+    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage began."""
+
+    __slots__ = ("address", "fd", "lingering", "mask", "session", "since_s", "sock")
+
+    def __init__(self, sock: ssl.SSLSocket, address: str, now_s: float) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.address = address
+        self.session: Session | None = None
+        self.since_s = now_s
+        self.lingering = False
+        self.mask = select.EPOLLIN
+
+    def handshake(self) -> bytes | int:
+        """The client's certificate (DER) once the handshake is done, else the epoll events it waits for.
+
+        Raises GoneError when it failed, or when it was an abbreviated one that checked no certificate.
+        """
+        try:
+            self.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            return select.EPOLLIN
+        except ssl.SSLWantWriteError:
+            return select.EPOLLOUT
+        except _GONE as error:
+            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+            raise GoneError(why) from None
+        certificate = self.sock.getpeercert(binary_form=True)
+        if certificate is None or resumed(self.sock):
+            raise GoneError("no certificate was checked")
+        return certificate
+
+    def receive(self) -> bytes:
+        """At most one TLS record; empty for nothing now. Raises GoneError."""
+        try:
+            data = self.sock.recv(READ_BYTES)
+        except _NOT_NOW:
+            return b""
+        except _GONE as error:
+            raise GoneError(str(error)) from None
+        if not data:
+            raise GoneError("the client closed")
+        return data
+
+    def send(self, out: bytearray) -> None:
+        """Sends what the socket takes and removes it from `out`. Raises GoneError."""
+        try:
+            del out[: self.sock.send(out)]
+        except _NOT_NOW:
+            pass
+        except _GONE as error:
+            raise GoneError(str(error)) from None
+
+    def say_goodbye(self) -> None:
+        """Everything is sent: closes our direction and goes on reading. Raises GoneError."""
+        self.lingering = True
+        with contextlib.suppress(*_GONE):  # the close alert is out; the peer's is not waited for
+            self.sock.unwrap()
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise GoneError(str(error)) from None
