@@ -15,11 +15,13 @@ from pathlib import Path
 import trio
 
 from fleetgate import log
+from fleetgate.errors import ConfigError
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 HEALTHY_SECONDS = 10.0  # a child that lived this long starts again after the first pause
 STOP_SECONDS = 20.0
+GIVE_UP_AFTER = 3  # times that a child says its configuration (a port in use, a file that is absent) is no good
 
 _log = log.get("supervise")
 
@@ -35,13 +37,17 @@ class Child:
         self.process: trio.Process | None = None
 
     async def run(self) -> None:
-        """Keeps the child running until `stop`, with a growing pause while it keeps failing."""
-        pause_s = FIRST_PAUSE_SECONDS
+        """Keeps the child running until `stop`, with a growing pause while it keeps failing.
+
+        Raises ConfigError when it cannot start for its configuration: no number of tries would mend that.
+        """
+        pause_s, refused = FIRST_PAUSE_SECONDS, 0
         while not self._stopping:
             started_s = trio.current_time()
             self.process = await trio.lowlevel.open_process(
                 self._arguments, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output
             )
+            _log.info("child_started", child=self.name, pid=self.process.pid)
             try:
                 status = await self.process.wait()
             finally:
@@ -51,6 +57,9 @@ class Child:
             if self._stopping:
                 return
             lived_s = trio.current_time() - started_s
+            refused = refused + 1 if status == ConfigError.exit_code and lived_s < HEALTHY_SECONDS else 0
+            if refused == GIVE_UP_AFTER:
+                raise ConfigError(f"{self.name} cannot start: what it says stands above")
             _log.warning("child_ended", child=self.name, status=status, lived_seconds=round(lived_s, 1))
             pause_s = FIRST_PAUSE_SECONDS if lived_s > HEALTHY_SECONDS else min(pause_s * 2, LONGEST_PAUSE_SECONDS)
             await trio.sleep(pause_s)

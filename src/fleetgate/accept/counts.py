@@ -79,7 +79,9 @@ class EdgeCollector(Collector):
         yield CounterMetricFamily("fleetgate_events", "Events in stored messages.", value=counts.events)
         yield CounterMetricFamily("fleetgate_stored_bytes", "Envelope bytes stored.", value=counts.bytes)
         yield CounterMetricFamily("fleetgate_commits", "Group commits.", value=counts.commits)
-        transitions = CounterMetricFamily("fleetgate_transitions", "Devices moved to a state.", labels=["state"])
+        transitions = CounterMetricFamily(
+            "fleetgate_transitions", "Devices that this edge moved to a state.", labels=("state",)
+        )
         for state, count in counts.transitions.items():
             transitions.add_metric([state.value], count)
         yield transitions

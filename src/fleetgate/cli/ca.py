@@ -64,7 +64,7 @@ def init(
 next:
   keep {session.pki / "root.key"} offline: it is needed only for another issuing CA
   fleetgate device enroll --tenant TENANT --vehicle VEHICLE
-  fleetgate edge"""
+  fleetgate up"""
     )
 
 

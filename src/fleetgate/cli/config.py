@@ -77,6 +77,12 @@ def _addresses(config: Config) -> None:
             host_and_port(name, value)
 
 
+def _clickhouse(config: Config) -> None:
+    url = config.clickhouse.url
+    if not url.startswith(("chdb://", "http://", "https://")):
+        raise ConfigError(f"{url} is neither chdb://DIRECTORY nor http(s)://HOST:PORT")
+
+
 def _weights(config: Config) -> None:
     unknown = sorted(set(config.policy.weights) - set(Reason))
     if unknown:
@@ -119,6 +125,7 @@ def _control(config: Config) -> None:
 
 CHECKS: dict[str, Callable[[Config], None]] = {
     "addresses": _addresses,
+    "clickhouse.url": _clickhouse,
     "policy.weights": _weights,
     "policy.watched_score": _scores,
     "edge.certificate": _certificate,

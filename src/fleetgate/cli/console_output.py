@@ -78,7 +78,11 @@ def show(name: str, value: Any) -> str:
 def cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    text = str(value)
+    # A device chose some of these texts: what is not printable (an escape sequence) must not reach a terminal.
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _console() -> Console:

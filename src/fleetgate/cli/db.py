@@ -45,5 +45,12 @@ def query(
     if output_format is not None:
         sys.stdout.buffer.write(answer)
         return
-    names, *rows = [msgspec.json.decode(line, type=list) for line in answer.splitlines() if line]
-    print_table(names, rows, empty="no rows")
+    # Bytes that are no text (raw_messages.envelope) are shown as far as they are; --format gives them whole.
+    lines = answer.decode(errors="replace").splitlines()
+    names, *rows = [msgspec.json.decode(line, type=list) for line in lines if line]
+    print_table(names, [[exact(value) for value in row] for row in rows], empty="no rows")
+
+
+def exact(value: object) -> object:
+    """A number as it is stored: a table of readings must not round them."""
+    return repr(value) if isinstance(value, float) else value

@@ -53,6 +53,8 @@ def demo(
         console.print(f"[bold]{title}[/]", *(f"  {line}" for line in lines), sep="\n", highlight=False)
     _tell(console, result.report)
     problems = result.report.problems()
+    if not problems:
+        console.print("[green]nothing acknowledged was lost or doubled, every attack was caught[/]")
     if keep is None and not problems:
         shutil.rmtree(directory, ignore_errors=True)
     else:
@@ -68,18 +70,19 @@ def _tell(console: Console, report: Report) -> None:
     table.add_column("", width=22)
     table.add_row("honest messages sent", str(report.sent.messages), f"{report.sent.events} events")
     table.add_row("acknowledged", str(report.acked.messages), f"{report.acked.events} events")
-    table.add_row("rows in ClickHouse", "", f"{report.stored['events']} events")
+    table.add_row("their rows in ClickHouse", "", f"{report.stored['events']} events")
     for name in ("lost", "duplicated", "cross_tenant", "false_rejections"):
         count = getattr(report, name)
         table.add_row(name.replace("_", " "), f"[{'red' if count else 'green'}]{count}[/]", "")
     for kind, attack in report.attacks.items():
         colour = "green" if attack.caught == attack.sent and attack.sent else "red"
-        table.add_row(f"attack: {kind}", f"[{colour}]{attack.caught}/{attack.sent}[/]", "caught/sent")
+        within = ", within its rate" if kind == "flood" else ""
+        table.add_row(f"attack: {kind}", f"[{colour}]{attack.caught}/{attack.sent}[/]", f"caught{within}")
     right = report.quarantined["expected"] == report.quarantined["actual"]
     actual = len(report.quarantined["actual"])
     table.add_row(
         "devices in quarantine", f"[{'green' if right else 'red'}]{actual}[/]", "as expected" if right else ""
     )
     for name, times in (("sent to acknowledged", report.ack_ms), ("received to queryable", report.queryable_ms)):
-        table.add_row(name, f"{times.get('p50', 0):.0f} ms", f"p99 {times.get('p99', 0):.0f} ms")
+        table.add_row(name, f"p50 {times.get('p50', 0):.0f} ms", f"p99 {times.get('p99', 0):.0f} ms")
     console.print(table)

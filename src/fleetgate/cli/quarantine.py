@@ -90,4 +90,4 @@ def _decide(
     session = session_of(context)
     with Store.open(session.config, session.clock, write=True) as store:
         after = decide(store, tenant, device, decision, classification, actor(), comment)
-    say(f"{device} of {tenant} is {after} now; edges learn it within a second")
+    say(f"{device} of {tenant} is {after} now; edges learn it within a second; what was held stays in held_events")

@@ -11,7 +11,7 @@ import typer
 
 from fleetgate import log
 from fleetgate.cli.session import OTHERS_NOTHING, Session, session_of
-from fleetgate.errors import ConfigError
+from fleetgate.errors import ConfigError, first_of
 from fleetgate.supervise import Machine
 
 
@@ -23,7 +23,10 @@ def up(context: typer.Context) -> None:
     os.umask(OTHERS_NOTHING)
     if not config.path(config.edge.keyring).exists():
         raise ConfigError("there is no keyring yet: run `fleetgate ca init` first")
-    trio.run(_run, _config_file(session))
+    try:
+        trio.run(_run, _config_file(session))
+    except BaseExceptionGroup as group:
+        raise first_of(group) from group
 
 
 def _config_file(session: Session) -> Path:

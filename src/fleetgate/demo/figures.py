@@ -114,9 +114,9 @@ class Figures:
             "connections": f"{self._gauge('fleetgate_connections', transport='mqtt'):.0f} MQTT, "
             f"{self._gauge('fleetgate_connections', transport='https'):.0f} HTTPS",
             "answers": f"{edge.sum('fleetgate_acks_total'):.0f} ({self.acked_per_second:.0f}/s)",
-            "accepted": f"{outcomes['accepted']:.0f} messages, {edge.sum('fleetgate_events_total'):.0f} events",
+            "accepted, of all": f"{outcomes['accepted']:.0f} messages, {edge.sum('fleetgate_events_total'):.0f} events",
             "duplicates, held": f"{outcomes['duplicate']:.0f}, {outcomes['held']:.0f}",
-            "in ClickHouse": f"{stored['events']:.0f} events, {stored['held_events']:.0f} held",
+            "rows in ClickHouse": f"{stored['events']:.0f} events, {stored['held_events']:.0f} held",
             "spool": f"{self._gauge('fleetgate_spool_bytes') / 1024:.0f} KiB",
             "refused": f"{sum(reasons.values()):.0f}",
             **{f"  {name}": f"{count:.0f}" for name, count in sorted(reasons.items(), key=lambda item: -item[1])},

@@ -176,6 +176,6 @@ class _Screen:
             self._live.update(self._figures.table(what))
         elif self._looks % self._LINE_EVERY == 0:
             rows = self._figures.rows()
-            shown = ("time", "answers", "accepted", "in ClickHouse", "refused", "put into quarantine")
+            shown = ("time", "answers", "accepted, of all", "rows in ClickHouse", "refused", "put into quarantine")
             self._console.print("; ".join(f"{name} {rows[name]}" for name in shown), highlight=False)
         self._looks += 1

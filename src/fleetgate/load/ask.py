@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from fleetgate.catalogue import catalogue
 from fleetgate.config import Config
-from fleetgate.errors import CheckFailed, ConfigError
+from fleetgate.errors import CheckFailed, ClickHouseAway, ConfigError
 from fleetgate.load.clickhouse import Answered, ClickHouse, EmbeddedClickHouse, Refused
 from fleetgate.load.migrations import migrate
 from fleetgate.load.service import embedded_directory, reader
@@ -41,5 +41,11 @@ def _open(config: Config, offline: bool) -> Iterator[ClickHouse]:
         yield clickhouse
     except (Refused, Answered) as error:
         raise CheckFailed(str(error)) from None
+    except ClickHouseAway:
+        where = config.clickhouse.url if directory is None else f"http://{config.clickhouse.listen}"
+        raise ClickHouseAway(
+            f"ClickHouse does not answer at {where}: is `fleetgate load` (or `fleetgate up`) running? "
+            "--offline opens an embedded one that is stopped"
+        ) from None
     finally:
         clickhouse.close()

@@ -7,6 +7,7 @@ data, never). What is inserted, and when it is tried again, is the loader's busi
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import threading
@@ -23,6 +24,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
 from fleetgate.errors import ClickHouseAway, ConfigError
+
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # what it would say, our errors say
 
 Parameters = Mapping[str, str | int]
 

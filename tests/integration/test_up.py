@@ -1,0 +1,50 @@
+"""`fleetgate up`: the two processes of one machine, and what it does when they cannot start."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.gate import Installation, fleetgate
+
+from fleetgate.demo.figures import is_ready
+
+
+def test_up_starts_a_killed_edge_again_and_a_second_up_gives_up(authority: Installation, tmp_path: Path) -> None:
+    """The edge comes back on the same ports; another `up` on the same gate ends and says why."""
+    home = authority.copy(tmp_path / "gate")
+    home.configure()
+    edge, load = home.config.edge.admin_listen, home.config.load.admin_listen
+    command = [sys.executable, "-m", "fleetgate.cli.main", "up"]
+    log_file = tmp_path / "up.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(command, cwd=home.directory, stdout=log, stderr=log)
+    try:
+        ready(edge, load)
+        [pid] = re.findall(r'"child": "edge", "pid": (\d+)', log_file.read_text())
+        subprocess.run(["kill", "-9", pid], check=True)
+        deadline = time.monotonic() + 30
+        while log_file.read_text().count('"child": "edge", "pid"') < 2:
+            assert time.monotonic() < deadline, log_file.read_text()
+            time.sleep(0.05)
+        ready(edge, load)
+        answer = fleetgate(home.directory, "db", "query", "SELECT 52.520008 AS latitude")
+        assert (answer.returncode, answer.stdout.split()) == (0, ["latitude", "52.520008"])
+        second = subprocess.run(command, cwd=home.directory, capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 2
+        assert "cannot listen on" in second.stderr
+        assert "cannot start" in second.stderr
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0
+
+
+def ready(*listeners: str) -> None:
+    deadline = time.monotonic() + 40
+    while not all(is_ready(listen) for listen in listeners):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
