@@ -166,7 +166,7 @@ def _form(scope: Scope) -> str:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding is not taken")
     if b"content-length" not in headers:
         raise Problem(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
-    form = headers.get(b"content-type", b"").decode("latin-1").strip().lower()
+    form = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     if form not in (MSGPACK_TYPE, JSON_TYPE):
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type is {MSGPACK_TYPE} or {JSON_TYPE}")
     return form

@@ -28,6 +28,12 @@ def test_one_json_envelope_gets_one_result(client: HttpPeer, car: Car) -> None:
     assert (answer.status, answer.headers["content-type"], answer.items) == (202, JSON, expected)
 
 
+def test_parameters_of_the_content_type_are_no_other_type(client: HttpPeer, car: Car) -> None:
+    """Many HTTP libraries add a charset to what they think is text."""
+    answer = client.post(car.sign_json(4, 0), f"{JSON}; charset=utf-8")
+    assert (answer.status, [told(item) for item in answer.items]) == (202, [ACCEPTED])
+
+
 @pytest.mark.parametrize("form", [MSGPACK, JSON])
 def test_one_bad_item_costs_only_itself(client: HttpPeer, car: Car, form: str) -> None:
     """Results stand in the order of the items; where nothing could be decoded epoch and seq are null."""
