@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from fleetgate.control.records import DeviceStatus
 from fleetgate.control.roster import device_is
 from fleetgate.control.schema import devices
 from fleetgate.control.store import Store, Write
+from fleetgate.demo.prepare import free_ports
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import Message, Segment, read_segment, segment_paths
@@ -66,14 +66,6 @@ def until(found: Callable[[], T], what: str, seconds: float = 10.0) -> T:
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.02)
     return answer
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def fleetgate(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

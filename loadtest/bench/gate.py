@@ -6,10 +6,8 @@ load. Decides how a gate is started, found ready and ended; who is enrolled is `
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,12 +16,13 @@ from loadtest.bench.installation import Installation
 from loadtest.bench.processes import Process, until
 
 from fleetgate.config import Config, load
+from fleetgate.demo.figures import is_ready
+from fleetgate.demo.prepare import free_ports
 from fleetgate.load.clickhouse import ServerClickHouse
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
 
 START_SECONDS = 120.0
-_LOOK_TIMEOUT_SECONDS = 2.0
 
 
 class Gate:
@@ -61,7 +60,7 @@ class Gate:
         arguments = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(self._file), command]
         process = Process(arguments, self.directory / f"{command}.log")
         self._processes.append(process)
-        until(lambda: _is_ready(admin), f"{command} is ready", START_SECONDS, process)
+        until(lambda: is_ready(admin), f"{command} is ready", START_SECONDS, process)
         process.ready_s = time.monotonic() - process.started_s
         return process
 
@@ -88,16 +87,8 @@ class Gate:
         return ServerClickHouse(f"http://{settings.listen}", settings.database, settings.user, token)
 
 
-def _is_ready(listen: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{listen}/readyz", timeout=_LOOK_TIMEOUT_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
 def _configuration(installation: Installation, control: Path) -> str:
-    mqtt, https, edge_admin, load_admin, clickhouse = _free_ports(5)
+    mqtt, https, edge_admin, load_admin, clickhouse = free_ports(5)
     made = installation.directory
     return f"""trust_domain = "fleet.example"
 log_level = "warning"
@@ -124,12 +115,3 @@ listen = "127.0.0.1:{clickhouse}"
 messages_per_second = 1e6
 burst_messages = 1000000
 """
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; held open together, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -159,7 +159,6 @@ class DeviceCore:
                 self._forget(entry, "oversized", "dropped")
                 continue
             self._in_flight.add(entry.key)
-            entry.sends += 1
             self._book.sent(entry)
             return entry
         return None

@@ -30,7 +30,6 @@ class Entry:
         "offset_ms",  # the clock setting it was signed under; None: by an earlier process
         "raw",
         "ref",  # the book's own handle
-        "sends",
         "sent_at",
         "seq",
         "signed_ms",  # the device's unset clock when it was signed; None: by an earlier process
@@ -53,7 +52,6 @@ class Entry:
         self.epoch, self.seq, self.sent_at, self.enc = epoch, seq, sent_at, enc
         self.raw, self.ticket, self.doubtful = raw, ticket, doubtful
         self.signed_ms, self.offset_ms = signed_ms, offset_ms
-        self.sends = 0
         self.ref = 0
 
     @property

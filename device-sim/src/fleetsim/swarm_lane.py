@@ -8,6 +8,7 @@ loop's (`swarm`); what an answer means, that of `answers`.
 import socket
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
@@ -51,7 +52,7 @@ class LaneError(Exception):
     """The gate ended the connection or answered what was not asked; the text is a label for counting."""
 
 
-class Lane:
+class Lane(ABC):
     """One connection. `ready` are (bytes to send, what the answer must show), `flying` (that, when due) in seconds."""
 
     __slots__ = ("context", "dialled_s", "fd", "flying", "out", "phase", "read", "ready", "sock", "tally", "work")
@@ -69,17 +70,17 @@ class Lane:
 
     # What MQTT and HTTPS do apart.
 
+    @abstractmethod
     def greet(self) -> bytes:
         """What is said once TLS is up; empty when the lane is live at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, count: int) -> int:
         """Sign and frame `count` more messages; how many requests that made."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, data: bytes) -> int:
         """Read what the gate sent; how many requests it answered. Raises LaneError."""
-        raise NotImplementedError
 
     # What they do alike.
 

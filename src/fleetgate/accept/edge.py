@@ -160,7 +160,6 @@ class Edge:
                 self._delete_loaded()
                 self._note_control()
                 self.intake.relax(self._clock.now_ms())
-                self.intake.wake()
 
     def _delete_loaded(self) -> None:
         """A cursor that cannot be believed is load's trouble: it ends the deleting, never the receiving."""

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from fleetgate.accept.admission import RETRY_AFTER_SECONDS, Room
 from fleetgate.accept.fleet import Caller, Fleet
-from fleetgate.accept.intake import Intake, Limited
+from fleetgate.accept.intake import Intake
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import Clock
@@ -97,8 +97,8 @@ class VehicleApp:
         if not self._room.open:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
-        if caller is not None and (limited := self._intake.admit(caller, 0, self._clock.monotonic())) is not None:
-            raise _too_fast(limited)  # before its body is read and taken apart
+        if caller is not None:
+            self._admit(caller, 0)  # an empty bucket is told before the body is read and taken apart
         try:
             items = _items(await _read_body(scope, receive), form)
         except Problem as problem:
@@ -108,11 +108,7 @@ class VehicleApp:
             raise
         if caller is None:
             return [_unknown_sender(item) for item in items]
-        limited = self._intake.admit(caller, len(items), self._clock.monotonic())
-        if limited is not None:
-            self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), len(items))
-            self._intake.wake()
-            raise _too_fast(limited)
+        self._admit(caller, len(items))
         started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()
         results = []
         for item in items:
@@ -123,6 +119,16 @@ class VehicleApp:
         self._intake.counts.acks["https"] += len(items)
         self._intake.counts.ack_seconds.observe(self._clock.monotonic() - started_s)
         return results
+
+    def _admit(self, caller: Caller, count: int) -> None:
+        """Takes `count` messages from the device's bucket. Raises Problem (429), counted as one refusal at least."""
+        limited = self._intake.admit(caller, count, self._clock.monotonic())
+        if limited is not None:
+            self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), max(1, count))
+            self._intake.wake()
+            raise Problem(
+                HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=limited.retry_after_s
+            )
 
     async def _caller(self, link: Link) -> Caller | None:
         """The device behind the certificate; None when the records do not have it. Raises Problem."""
@@ -249,10 +255,6 @@ def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:
     if verdict.reason is Reason.STALE_EPOCH:
         result["current_epoch"] = current_epoch
     return result
-
-
-def _too_fast(limited: Limited) -> Problem:
-    return Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=limited.retry_after_s)
 
 
 def _unavailable(why: str) -> Problem:

@@ -156,6 +156,7 @@ class Intake:
         for known in list(self._fleet.all()):
             if known.standing.relaxed(now, self._settings):
                 self.move(known, DeviceState.TRUSTED, now, "its score has gone down")
+                self.wake()
 
     def move(self, known: KnownDevice, state: DeviceState, now: int, why: str) -> None:
         """Gives a device a new state, from its next message on, and records the transition with the next commit."""

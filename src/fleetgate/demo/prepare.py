@@ -47,7 +47,7 @@ def prepare(directory: Path, vehicles: int) -> tuple[Config, Path, Path]:
         raise ConfigError(f"{directory} is not empty: the demo wants a directory of its own")
     directory.mkdir(parents=True, exist_ok=True)
     config_file = directory / "fleetgate.toml"
-    config_file.write_text(_configuration(_free_ports(5)))
+    config_file.write_text(_configuration(free_ports(5)))
     command = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(config_file), "ca", "init"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
@@ -76,7 +76,7 @@ listen = "127.0.0.1:{clickhouse}"
 """
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now; held open together, so that they differ."""
     sockets = [socket.socket() for _ in range(count)]
     try:

@@ -37,8 +37,11 @@ def test_mqtt_above_the_rate_is_0x97_and_the_same_bytes_pass_later(narrow_gate: 
 def test_https_above_the_rate_is_429_with_the_seconds_to_wait(narrow_gate: Gate, fast_car: Car) -> None:
     """A batch may overdraw the bucket, so it is never cut in half; the next request waits and claims nothing."""
     with HttpPeer(narrow_gate, fast_car) as peer:
+        hits = 'fleetgate_rejections_total{reason="rate_limited",step="0",transport="https"}'
+        before = narrow_gate.metric(hits)
         first = peer.batch(*(fast_car.sign(1, seq) for seq in range(8)))
         second = peer.post(fast_car.sign(1, 8))
+        assert narrow_gate.metric(hits) == before + 1
         assert (first.status, second.status) == (202, 429)
         assert 1 <= int(second.headers["retry-after"]) <= 5
 
