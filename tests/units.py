@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 
 from fleetgate.judge import Credential, Device, Peer, Policy, Verdict, claim, judge
+from fleetgate.judge.body import Bodies
 from fleetgate.judge.keys import MacKeys
 
 NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 ROOTS: dict[int, bytes | None] = {1: bytes(range(32)), 2: bytes(range(32, 64)), 9: None}  # 9 is retired
-POLICY = Policy("test", {"Vehicle.Speed": 1, "Vehicle.OBD.DTCList": 44})
+POLICY = Policy("test", Bodies({"Vehicle.Speed": 1, "Vehicle.OBD.DTCList": 44}))
 EVENT = [-1500, "sample", {1: 88.25}, {44: "P0301"}]
 BODY = msgspec.msgpack.encode(["2026.44.1", "cfg-7f3a", [EVENT]])
 KEY_DIGEST = hashlib.sha256(b"the public key of a test unit").digest()

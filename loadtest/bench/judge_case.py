@@ -40,7 +40,7 @@ def rounds(count: int) -> list[dict[str, float]]:
     """The figures of each round by name: accepted, floor, forged and garbage right after one another."""
     root, digest = os.urandom(32), os.urandom(32)
     key = derive_mac_key(root, "acme", "bench-tcu", digest)
-    policy = Policy("bench", catalogue().numbers)
+    policy = Policy("bench", catalogue().bodies)
     body = _encode(["2026.44.1", "cfg-7f3a", [[-250, "sample", {n: 50.25 + n for n in range(1, 9)}, {}]]])
     good = [_envelope(key, seq, body) for seq in range(MESSAGES)]
     forged = [_envelope(b"x" * 32, seq, body) for seq in range(MESSAGES)]

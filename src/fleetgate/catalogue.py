@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from fleetgate.errors import ConfigError
+from fleetgate.judge.body import Bodies
 
 NUMBERS = 2**16
 """Signal numbers are u16 and 0 is none, so arrays of this length are indexed by number."""
@@ -36,8 +37,8 @@ class Signal(Struct, frozen=True, forbid_unknown_fields=True):
 class Catalogue:
     """All signals, by path and by number.
 
-    `numbers` maps path to number; `paths` number to path. `known`, `minimum`, `maximum` and `rate` are arrays of
-    length 65,536 indexed by number; a bound that is absent is infinite.
+    `numbers` maps path to number, `paths` number to path; `bodies` opens bodies that use them. `known`, `minimum`,
+    `maximum` and `rate` are arrays of length 65,536 indexed by number; a bound that is absent is infinite.
     """
 
     def __init__(self, signals: tuple[Signal, ...]) -> None:
@@ -46,6 +47,7 @@ class Catalogue:
         self.paths: Mapping[int, str] = {signal.number: signal.path for signal in signals}
         if not len(self.numbers) == len(self.paths) == len(signals):
             raise ConfigError("signals.toml gives a number or path twice: each signal keeps its own for ever")
+        self.bodies = Bodies(self.numbers)
         self.known: NDArray[np.bool_] = np.zeros(NUMBERS, dtype=np.bool_)
         self.known[list(self.paths)] = True
         self.minimum = self._bounds({signal.number: signal.min for signal in signals}, -np.inf)

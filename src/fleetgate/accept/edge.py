@@ -61,7 +61,7 @@ class Edge:
         if self.spool.cut_bytes:
             _log.warning("tail_cut", bytes=self.spool.cut_bytes, kept_in="parked")
         self._denials = DenialMemory(self.spool.directory / "denials.db")
-        self._policy = Policy(config.policy.version, catalogue().numbers)
+        self._policy = Policy(config.policy.version, catalogue().bodies)
         self.counts = Counts(self.registry_of_metrics)
         self.fleet = Fleet(keyring.roots, config.policy)
         self.registry = Registry(
@@ -183,7 +183,7 @@ class Edge:
         """Flags what is accepted while control is away: revocations may be missing."""
         flags = 0 if self.registry.answers else Flag.STALE_REVOCATION.value
         if flags != self.intake.policy.standing_flags:
-            self.intake.policy = Policy(self._policy.version, self._policy.numbers, flags)
+            self.intake.policy = Policy(self._policy.version, self._policy.bodies, flags)
 
     def spool_age_seconds(self) -> float:
         return self.spool.oldest_age_ms(self._clock.now_ms()) / 1000

@@ -14,7 +14,7 @@ This package touches no socket, file, clock, log or randomness; a test holds tha
 
 from __future__ import annotations
 
-from fleetgate.judge.body import count_events
+from fleetgate.judge.body import Columns
 from fleetgate.judge.envelope import Envelope, open_envelope
 from fleetgate.judge.freshness import check_freshness
 from fleetgate.judge.identity import Credential, Device, Peer, check_identity
@@ -45,9 +45,10 @@ def judge(raw: bytes, peer: Peer, now: int, policy: Policy, topic: bytes | None 
         place = credential.windows.look_up(envelope.epoch, envelope.seq, envelope.tag, peer.device.epoch)  # 5
         if place == DUPLICATE:
             return Verdict(_DUPLICATE, None, flags, envelope, credential, 0, False)
-        events = count_events(envelope.enc, envelope.body, policy.numbers)  # 6
+        body = policy.bodies.open(envelope.enc, envelope.body)  # 6
     except Reject as refusal:
         return Verdict(_REJECTED, refusal.reason, 0, envelope, credential, 0, refusal.scores)
+    events = body.n if isinstance(body, Columns) else len(body.events)
     outcome = _HELD if peer.device.held else _ACCEPTED
     return Verdict(outcome, None, flags | place | policy.standing_flags, envelope, credential, events, False)
 

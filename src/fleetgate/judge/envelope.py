@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from fleetgate.judge.verdict import Reason, Reject
 
 VERSION = 1
-ARRAY_OF_EIGHT = 0x98
+ARRAY_OF_EIGHT = b"\x98"
 MAX_BODY_BYTES = 64 * 1024
 TAG_BYTES = 16
 _MAX_BODY_BASE64 = 4 * ((MAX_BODY_BYTES + 2) // 3)
@@ -65,13 +65,11 @@ def open_envelope(raw: bytes, json_allowed: bool) -> Envelope:
 
     Raises Reject(malformed_envelope) or Reject(unsupported_version).
     """
+    packed = raw[:1] == ARRAY_OF_EIGHT
+    if not packed and not json_allowed:
+        raise Reject(Reason.MALFORMED_ENVELOPE)
     try:
-        if raw and raw[0] == ARRAY_OF_EIGHT:
-            envelope = _decode_msgpack(raw)
-        elif json_allowed:
-            envelope = _from_json(raw)
-        else:
-            raise Reject(Reason.MALFORMED_ENVELOPE)
+        envelope = _decode_msgpack(raw) if packed else _from_json(raw)
     except UNDECODABLE:
         raise Reject(Reason.MALFORMED_ENVELOPE) from None
     if envelope.v != VERSION:

@@ -32,15 +32,13 @@ class AuthenticEnvelope(Struct, frozen=True, gc=False):
 def authenticate(envelope: Envelope, peer: Peer, now: int) -> AuthenticEnvelope:
     """Raises Reject with bad_mac or unknown_key."""
     credential = peer.credential
-    keyed = credential.macs.keyed(envelope.kid)
-    if keyed is None:
+    key = credential.macs.get(envelope.kid)
+    if key is None:
         raise Reject(Reason.UNKNOWN_KEY, scores=credential.macs.knows(envelope.kid))
     signed = (
         _header(envelope.v, envelope.enc, envelope.kid, envelope.epoch, envelope.seq, envelope.sent_at) + envelope.body
     )
-    mac = keyed.copy()
-    mac.update(signed)
-    if compare_digest(mac.digest()[:TAG_BYTES], envelope.tag):
+    if compare_digest(key.digest(signed)[:TAG_BYTES], envelope.tag):
         return AuthenticEnvelope(envelope, credential, 0)
     for former in peer.former:
         if _may_verify(former, now) and _verifies(former, envelope, signed):
@@ -54,9 +52,5 @@ def _may_verify(former: Credential, now: int) -> bool:
 
 
 def _verifies(credential: Credential, envelope: Envelope, signed: bytes) -> bool:
-    keyed = credential.macs.keyed(envelope.kid)
-    if keyed is None:
-        return False
-    mac = keyed.copy()
-    mac.update(signed)
-    return compare_digest(mac.digest()[:TAG_BYTES], envelope.tag)
+    key = credential.macs.get(envelope.kid)
+    return key is not None and compare_digest(key.digest(signed)[:TAG_BYTES], envelope.tag)

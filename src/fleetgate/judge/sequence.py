@@ -11,6 +11,7 @@ replay.go, which keeps bits only: it need not tell a clone from a retry).
 from __future__ import annotations
 
 from array import array
+from struct import Struct as Layout
 
 from fleetgate.judge.verdict import Flag, Reason, Reject
 
@@ -22,9 +23,13 @@ EPOCH_JUMP = 1_000
 DUPLICATE = -1
 
 
+_first_8_bytes = Layout("<Q").unpack_from
+
+
 def tag_prefix(tag: bytes) -> int:
     """The 8 bytes of a slot. Zero means empty, so a tag that starts with eight zeros is kept as one (2^-64)."""
-    return int.from_bytes(tag[:8], "little") or 1
+    prefix: int = _first_8_bytes(tag)[0]
+    return prefix or 1
 
 
 class Window:
@@ -87,7 +92,7 @@ class Windows:
         if ahead > 0:
             if ahead >= WINDOW:
                 window.slots = array("Q", _EMPTY)
-            else:
+            elif ahead > 1:
                 for number in range(window.highest + 1, seq):
                     window.slots[number & _MASK] = 0
             window.highest = seq

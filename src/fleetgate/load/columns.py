@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fleetgate.catalogue import Catalogue
-from fleetgate.judge.body import open_body
 from fleetgate.judge.envelope import Envelope, open_envelope
 from fleetgate.judge.verdict import Outcome, Reject
 from fleetgate.load.plausibility import implausible
@@ -102,7 +101,7 @@ def _open(segment: Segment, collector: Collector, catalogue: Catalogue) -> tuple
         peer = segment.peers.get(record.peer)
         try:
             envelope = open_envelope(record.raw, json_allowed=True)
-            body = open_body(envelope.enc, envelope.body, catalogue.numbers)
+            body = catalogue.bodies.open(envelope.enc, envelope.body)
         except Reject:
             peer = None
         if peer is None:

@@ -10,7 +10,7 @@ import pytest
 from loadtest.bench import judge_case
 
 ROUNDS = 7
-ACCEPTED_TO_FLOOR = 2.6
+ACCEPTED_TO_FLOOR = 1.9
 FORGED_TO_ACCEPTED = 1.2
 
 

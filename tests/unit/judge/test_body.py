@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from tests.units import BODY, EVENT, pack
 
-from fleetgate.judge.body import MAX_AT_MS, Columns, count_events, open_body
+from fleetgate.judge.body import MAX_AT_MS, Bodies, Columns
 from fleetgate.judge.verdict import Reason, Reject
 
-NUMBERS = {"Vehicle.Speed": 1, "Vehicle.OBD.DTCList": 44}
+BODIES = Bodies({"Vehicle.Speed": 1, "Vehicle.OBD.DTCList": 44})
 ROWS, JSON, COLUMNS = 1, 2, 3
 
 
 def malformed(enc: int, data: bytes) -> bool:
     """Whether `data` is refused, with the one reason a body has."""
     try:
-        open_body(enc, data, NUMBERS)
+        BODIES.open(enc, data)
     except Reject as refusal:
         return refusal.reason is Reason.MALFORMED_BODY
     return False
@@ -66,6 +66,7 @@ TWICE_IN_MAP_16 = (
     b"\x93\xa1s\xa1c\x91\x94\x00\xa6sample\xde\x00\x02\x01" + pack(1.0) + b"\xcd\x00\x01" + pack(2.0) + b"\x80"
 )
 TWICE_A_TEXT = b"\x93\xa1s\xa1c\x91\x94\x00\xa6sample\x81\x01" + pack(1.0) + b"\x82\x2c\xa1a\x2c\xa1b"
+TWICE_BY_PATH = b"\x93\xa1s\xa1c\x91\x94\x00\xa6sample\x82" + (pack("Vehicle.Speed") + pack(1.0)) * 2 + b"\x80"
 TWICE_A_COLUMN = pack(["s", "c", "sample", 1, bytes(4)])[1:]
 
 BAD_ROWS = {
@@ -113,6 +114,9 @@ BAD_ROWS = {
     "a signal twice by number": TWICE_BY_NUMBER,
     "a signal twice in a long map": TWICE_IN_MAP_16,
     "a text twice": TWICE_A_TEXT,
+    "a signal twice by path": TWICE_BY_PATH,
+    "NaN under a path": rows(event(signals={"Vehicle.Speed": float("nan")})),
+    "a text of 257 bytes under a path": rows(event(texts={"Vehicle.OBD.DTCList": "é" * 129})),
     "a signal by path and number": rows(event(signals={"Vehicle.Speed": 1.0, 1: 2.0})),
     "a text by path and number": rows(event(texts={"Vehicle.OBD.DTCList": "a", 44: "b"})),
     "an extension type": b"\x93\xa1s\xa1c\xd4\x01\x00",
@@ -145,6 +149,8 @@ GOOD_ROWS = {
     "a path of the catalogue": rows(event(signals={"Vehicle.Speed": 1.0})),
     "an unknown name": rows(event(signals={"Vendor.Secret Sauce": 1.0})),
     "a name of 128 bytes": rows(event(signals={"n" * 128: 1.0})),
+    "a text under a path": rows(event(signals={"Vehicle.Speed": 1}, texts={"Vehicle.OBD.DTCList": "P0301"})),
+    "a path and an unknown name": rows(event(signals={"Vehicle.Speed": 1.0, "Vendor.Secret Sauce": 2.0})),
     "a path and another number": rows(event(signals={"Vehicle.Speed": 1.0, 2: 2.0})),
     "a text of 128 two-byte characters": rows(event(texts={44: "é" * 128})),
     "software of 64 two-byte characters": rows(event(), software="é" * 64),
@@ -155,12 +161,12 @@ GOOD_ROWS = {
 @pytest.mark.parametrize("name", GOOD_ROWS)
 def test_good_rows_are_opened(name: str) -> None:
     """What stands at the edge of a rule is allowed."""
-    assert count_events(ROWS, GOOD_ROWS[name], NUMBERS) >= 1
+    assert msgspec.structs.asdict(BODIES.open(ROWS, GOOD_ROWS[name]))["events"]
 
 
 def test_rows_come_out_as_they_went_in() -> None:
     """Nothing is rounded, renamed or left out on the way."""
-    body = open_body(ROWS, BODY, NUMBERS)
+    body = BODIES.open(ROWS, BODY)
     assert msgspec.to_builtins(body) == ["2026.44.1", "cfg-7f3a", [EVENT]]
 
 
@@ -194,12 +200,12 @@ def test_bad_json_is_malformed(name: str) -> None:
 
 def test_an_event_in_json_may_leave_out_what_is_empty() -> None:
     """`signals` and `texts` are optional in JSON only."""
-    assert count_events(JSON, as_json({"at": 0, "kind": "heartbeat"}), NUMBERS) == 1
+    assert msgspec.structs.asdict(BODIES.open(JSON, as_json({"at": 0, "kind": "heartbeat"})))["events"]
 
 
 def test_a_repeated_json_key_counts_the_last_time() -> None:
     """The one duplicate that is not seen: the last value stands, as section 4 says."""
-    body: Any = open_body(JSON, as_json(json_event()).replace(b'{"Vehicle.Speed":1.0}', b'{"a":1,"a":2}'), NUMBERS)
+    body: Any = BODIES.open(JSON, as_json(json_event()).replace(b'{"Vehicle.Speed":1.0}', b'{"a":1,"a":2}'))
     assert body.events[0].signals == {"a": 2.0}
 
 
@@ -241,7 +247,7 @@ def test_bad_columns_are_malformed(name: str) -> None:
 
 def test_columns_come_out_value_for_value() -> None:
     """NaN stands for no value and passes; times and values are the bytes that were sent."""
-    body = open_body(COLUMNS, columns(data={1: f64(float("nan"), -0.0)}), NUMBERS)
+    body = BODIES.open(COLUMNS, columns(data={1: f64(float("nan"), -0.0)}))
     assert isinstance(body, Columns)
     values = np.frombuffer(body.columns[1].data, "<f8")
     assert (body.n, bytes(body.at), np.isnan(values).tolist()) == (2, struct.pack("<2i", -5, 0), [True, False])
@@ -250,7 +256,7 @@ def test_columns_come_out_value_for_value() -> None:
 def test_8_000_rows_count_as_8_000_events() -> None:
     """The largest body in columns is one message of 8,000 events."""
     data = columns(n=8_000, at=bytes(32_000), data={1: [1, bytes(32_000)]})
-    assert count_events(COLUMNS, data, NUMBERS) == 8_000
+    assert msgspec.structs.asdict(BODIES.open(COLUMNS, data))["n"] == 8_000
 
 
 @pytest.mark.parametrize("enc", [ROWS, JSON, COLUMNS])

@@ -44,11 +44,11 @@ def test_a_key_of_the_wrong_length_is_refused(root: bytes, digest: bytes) -> Non
 def test_strange_key_ids_do_not_fill_the_memory() -> None:
     """A device that names a thousand key ids leaves nothing behind: what is kept is bounded by the keyring."""
     keys = MacKeys(ROOTS, TENANT, DEVICE_ID, KEY_DIGEST)
-    assert [kid for kid in range(1_000) if keys.keyed(kid) is not None] == [1, 2]
+    assert [kid for kid in range(1_000) if keys.get(kid) is not None] == [1, 2]
 
 
 def test_a_message_is_verified_whatever_was_verified_before() -> None:
-    """The keyed hash is copied, not used up: the second message under it verifies as the first did."""
+    """The key's states are copied, not used up: the second message under it verifies as the first did."""
     unit = Unit()
     assert [unit.take(sign(seq=seq)).outcome for seq in range(3)] == [Outcome.ACCEPTED] * 3
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.units import BODY, NOW, ROOTS, TOPIC, Unit, elements, former, hkdf, pack, sign, sign_json
+from tests.units import BODY, NOW, POLICY, ROOTS, TOPIC, Unit, elements, former, hkdf, pack, sign, sign_json
 
 from fleetgate.judge import Outcome, Policy, Reason, claim
 from fleetgate.judge.verdict import STEP_OF, Flag
@@ -222,7 +222,7 @@ def test_an_epoch_jump_is_more_than_a_thousand(epoch: int, flags: int) -> None:
 
 def test_the_gates_own_troubles_are_flagged_on_what_it_accepts() -> None:
     """The policy's standing flags are on every accepted message."""
-    policy = Policy("test", {}, Flag.STALE_REVOCATION.value)
+    policy = Policy("test", POLICY.bodies, Flag.STALE_REVOCATION.value)
     assert Unit().judge(sign(), policy=policy).flags == Flag.STALE_REVOCATION
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from fleetgate.catalogue import catalogue
 from fleetgate.judge import Credential, Device, Flag, Outcome, Peer, Policy, claim, judge
-from fleetgate.judge.body import DTYPE_OF, Body, Columns, open_body
+from fleetgate.judge.body import DTYPE_OF, Body, Columns
 from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.keys import MacKeys
 from fleetgate.judge.verdict import Reason
@@ -24,7 +24,7 @@ from fleetgate.judge.verdict import Reason
 DIRECTORY = Path(__file__).parents[3] / "schemas" / "vectors"
 VECTORS = [pytest.param(path, id=path.stem) for path in sorted(DIRECTORY.glob("*.json"))]
 ACCEPTED = [pytest.param(path, id=path.stem) for path in sorted(DIRECTORY.glob("accepted-*.json"))]
-POLICY = Policy("vectors", catalogue().numbers)
+POLICY = Policy("vectors", catalogue().bodies)
 OUTCOMES = {"accepted": Outcome.ACCEPTED, "duplicate": Outcome.DUPLICATE}
 JUDGED_BEFORE = {"oversized", "identity_mismatch", "unknown_device", "suspended", "revoked", "banned", "rate_limited"}
 
@@ -62,7 +62,7 @@ def test_an_accepted_vector_comes_out_value_for_value(path: Path) -> None:
     """Fields, labels, times, kinds, values and texts are those that the vector lists."""
     vector = read(path)
     envelope = open_envelope(bytes.fromhex(vector["envelope"]), vector["form"] == "json")
-    body = open_body(envelope.enc, envelope.body, POLICY.numbers)
+    body = POLICY.bodies.open(envelope.enc, envelope.body)
     fields = {name: getattr(envelope, name) for name in ("kid", "epoch", "seq", "sent_at", "enc")}
     assert fields | {"body": envelope.body.hex()} == vector["fields"]
     assert (body.software, body.config) == (vector["software"], vector["config"])
@@ -87,7 +87,7 @@ def event(at: int, kind: str, values: Mapping[Any, float], texts: Mapping[Any, s
     for name, value in values.items():
         path = paths.get(name, str(name)) if isinstance(name, int) else name
         if not math.isnan(value):
-            (signals if path in POLICY.numbers else unknown)[path] = value
+            (signals if path in catalogue().numbers else unknown)[path] = value
     named = {paths.get(name, str(name)) if isinstance(name, int) else name: text for name, text in texts.items()}
     return {"at": at, "kind": kind, "signals": signals, "texts": named, "unknown": unknown}
 
