@@ -22,7 +22,7 @@ from fleetsim.gate import Gate, RunError, address
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
 from fleetsim.swarm_plan import Plan
-from fleetsim.swarm_work import Shape
+from fleetsim.swarm_work import Shape, read_bodies
 from fleetsim.vectors.write import write_all
 
 app = typer.Typer(
@@ -166,6 +166,9 @@ def swarm_(
         bool, typer.Option("--wait", help="Prepare, say so, and connect when a line comes on stdin.")
     ] = False,
     interval: Annotated[float, typer.Option(help="Seconds between latencies told on stderr; 0: never.", min=0)] = 0.0,
+    bodies: Annotated[
+        Path | None, typer.Option(help="Send these instead: a file with a MessagePack array of encoded bodies.")
+    ] = None,
     mqtt: Mqtt = "127.0.0.1:8883",
     https: Https = "127.0.0.1:8443",
     server_name: ServerName = "localhost",
@@ -190,6 +193,7 @@ def swarm_(
         hold,
         interval,
         seed,
+        read_bodies(bodies) if bodies else (),
     )
     bundles = [
         read_bundle(found) for found in sorted(path for path in devices.iterdir() if path.is_dir())[:connections]

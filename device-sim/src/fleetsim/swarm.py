@@ -1,17 +1,16 @@
 """Thousands of vehicles from one process: the second driver, one epoll set instead of a task for each device.
 
 A load generator: it must cost less than what it measures. So its hot path does not go through `core` for each message
-(4 us of bookkeeping) but sends frames prepared before the clock starts. It is honest all the same: every connection
-has its own certificate, every message its own number and tag, an answer counts only when it names the message it
-answers, nothing is sent twice, and what was refused or lost is said. What a device does on a refusal is the agents'
-business: a lane that the gate ends stays ended, and is counted. Decides when lanes connect and when they may send; a
-lane's bytes are `swarm_lane`'s.
+(4 us of bookkeeping) but sends records signed and encrypted before the clock starts. It is honest all the same: every
+connection has its own certificate, every message its own number and tag, an answer counts only when it names the
+message it answers, nothing is sent twice, and what was refused or lost is said. What a device does on a refusal is the
+agents' business. Decides when lanes connect, when they may send and what is measured; how they share a socket set is
+`swarm_loop`'s.
 """
 
 import gc
 import json
 import random
-import select
 import ssl
 import time
 from collections import Counter, deque
@@ -21,17 +20,19 @@ from typing import Any
 
 from fleetsim.bundle import Bundle, tls_context
 from fleetsim.gate import RunError
-from fleetsim.swarm_lane import READ_BYTES, HttpsLane, Lane, LaneError, MqttLane, Phase
+from fleetsim.swarm_https import HttpsLane
+from fleetsim.swarm_lane import Lane, LaneError, Phase
+from fleetsim.swarm_loop import Loop
+from fleetsim.swarm_mqtt import MqttLane
 from fleetsim.swarm_plan import Plan, figures
 from fleetsim.swarm_tally import Histogram, Tally
 from fleetsim.swarm_work import Work, bodies
 
-MAX_EVENTS = 1024
-# Handshake steps of one turn: 1 ms each, so that answers are read within 16 ms while a herd comes in.
-MAX_SHAKES = 16
 DRAIN_S = 10.0
 PREPARED_BYTES = 1 << 30
-_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+# At a rate, what is due and what was answered is looked at this often: a wake-up for each answer cost more than the
+# answer. A latency comes out up to 1 ms too long for it, never too short.
+TICK_S = 0.001
 _now_s = time.perf_counter
 
 Say = Callable[[str], None]
@@ -46,20 +47,14 @@ class Swarm:
             raise RunError(f"{plan.connections} connections need as many devices, and there are {len(bundles)}")
         self._plan, self._say = plan, say
         self._tally = Tally()
-        self._epoll = select.epoll()
+        self._loop = Loop(self._came_up, self._idled if plan.rate else self._answered)
         self._connecting = Histogram()
-        self._failed: Counter[str] = Counter()
-        self._live = 0
         self._idle: deque[Lane] = deque()
         self._firing = self._finishing = False
         self._requests_per_s = plan.rate / max(1, plan.batch)
         self._released = 0  # requests sent because the rate said so
         self._start_s = 0.0
-        self._by_fd: dict[int, Lane] = {}
-        try:
-            made = bodies(plan.shape, random.Random(plan.seed))
-        except ValueError as error:
-            raise RunError(str(error)) from None
+        made = plan.bodies or tuple(_bodies(plan))
         # One TLS context and one sequence of numbers for each identity, made before anything is measured: 0.9 ms and
         # 32 KB each. HTTPS connections of one device share them.
         identities = [
@@ -84,19 +79,21 @@ class Swarm:
         plan = self._plan
         report: dict[str, Any] = {"connections": plan.connections, "connect": self._connect()}
         if plan.reconnect:
-            for lane in self._lanes:
-                self._drop(lane, Phase.DOWN)
+            self._drop_all()
             report["reconnect"] = self._connect()
         self._say("connected")
         if plan.hold_s:
-            self._until(_now_s() + plan.hold_s, 0.1)
+            self._until(_now_s() + plan.hold_s)
         if plan.seconds:
             report |= self._load()
-        report["ended"] = dict(self._failed)
-        for lane in self._lanes:
-            self._drop(lane, Phase.DOWN)
-        self._epoll.close()
+        report["ended"] = dict(self._loop.failed)
+        self._drop_all()
+        self._loop.close()
         return report
+
+    def _drop_all(self) -> None:
+        for lane in self._lanes:
+            self._loop.drop(lane, Phase.DOWN)
 
     def _load(self) -> dict[str, Any]:
         plan, tally = self._plan, self._tally
@@ -106,9 +103,8 @@ class Swarm:
         gc.collect()
         gc.freeze()  # what was prepared stays: nothing of it is walked through again
         self._firing = True
-        self._idle.extend(lane for lane in self._lanes if lane.phase is Phase.LIVE)
         self._start_s = _now_s()
-        self._release_all()
+        self._begin()
         self._until(_now_s() + plan.warm_up_s)
         warm = Counter(tally.answers())
         tally.latency = Histogram()
@@ -121,7 +117,7 @@ class Swarm:
         answers = Counter(tally.answers()) - warm
         latency = tally.latency.report()
         self._firing = False
-        self._until(_now_s() + DRAIN_S, 0.1, lambda: not any(lane.flying for lane in self._lanes))
+        self._until(_now_s() + DRAIN_S, lambda: not any(lane.flying for lane in self._lanes))
         return figures(plan, answers, seconds, cpu_s) | {
             "ack_ms": latency,
             "prepared_cpu_s": round(prepared_s, 3),
@@ -137,7 +133,7 @@ class Swarm:
         end_s = started_s + plan.seconds
         while (now := _now_s()) < end_s and not self._finishing:
             tally.latency = Histogram()
-            self._until(min(end_s, now + (plan.interval_s or plan.seconds)), done=lambda: self._finishing)
+            self._until(min(end_s, now + (plan.interval_s or plan.seconds)), lambda: self._finishing)
             if plan.interval_s:
                 seen = {"seconds": _now_s() - now, "accepted": tally.accepted - accepted}
                 self._say(f"interval {json.dumps(seen | {'ack_ms': tally.latency.report()})}")
@@ -149,140 +145,74 @@ class Swarm:
         size = 0
         for lane in self._lanes if self._plan.prepare else ():
             if lane.phase is Phase.LIVE:
-                lane.prepare(self._plan.prepare)
-                size += sum(len(frame) for frame, _ in lane.ready)
+                size += lane.prepare(self._plan.prepare)
                 if size > PREPARED_BYTES:
                     raise RunError(f"--prepare: the messages take more than {PREPARED_BYTES >> 20} MiB; ask for fewer")
 
     # Connecting: all at once, but only so many on their way in.
 
     def _connect(self) -> dict[str, Any]:
-        waiting = deque(self._lanes)
+        waiting, loop = deque(self._lanes), self._loop
         self._connecting = Histogram()
-        before, failed = self._live, self._failed.total()
+        before, failed = loop.live, loop.failed.total()
         wall, cpu = _now_s(), time.process_time()
         deadline = wall + self._plan.connect_s
-        while self._live - before + self._failed.total() - failed < len(self._lanes):
-            on_their_way = len(self._by_fd) - self._live
-            for _ in range(min(len(waiting), self._plan.handshakes - on_their_way)):
-                self._dial(waiting.popleft())
-            self._turn(0.05)
+        while loop.live - before + loop.failed.total() - failed < len(self._lanes):
+            for _ in range(min(len(waiting), self._plan.handshakes - loop.on_their_way)):
+                loop.dial(waiting.popleft(), self._plan.address)
+            loop.turn(0.05)
             if _now_s() > deadline:
                 raise RunError(
-                    f"{self._live} of {len(self._lanes)} connections in {self._plan.connect_s:.0f} s: is the gate up?"
+                    f"{loop.live} of {len(self._lanes)} connections in {self._plan.connect_s:.0f} s: is the gate up?"
                 )
         seconds = _now_s() - wall
-        if not self._live:
-            raise RunError(f"no connection came up: {dict(self._failed)}")
+        if not loop.live:
+            raise RunError(f"no connection came up: {dict(loop.failed)}")
         return {
-            "live": self._live,
-            "failed": self._failed.total() - failed,
+            "live": loop.live,
+            "failed": loop.failed.total() - failed,
             "seconds": round(seconds, 3),
-            "handshakes_per_s": round((self._live - before) / seconds, 1),
+            "handshakes_per_s": round((loop.live - before) / seconds, 1),
             "ms": self._connecting.report(),
             "cpu_s": round(time.process_time() - cpu, 3),
         }
 
-    def _dial(self, lane: Lane) -> None:
-        lane.dial(self._plan.address)
-        self._by_fd[lane.fd] = lane
-        self._epoll.register(lane.fd, _OUT)
-
     def _came_up(self, lane: Lane) -> None:
         self._connecting.add(_now_s() - lane.dialled_s)
-        self._live += 1
-        self._epoll.modify(lane.fd, _IN)
         if isinstance(lane, MqttLane) and lane.receive_maximum < self._plan.in_flight:
             raise LaneError("receive_maximum_below_in_flight")
 
-    def _shake(self, lane: Lane) -> None:
-        mask = _IN
-        try:
-            lane.shake()
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLWantWriteError:
-            mask = _OUT
-        else:
-            if lane.phase is Phase.LIVE:
-                self._came_up(lane)
-                return
-        self._epoll.modify(lane.fd, mask)
-
-    def _drop(self, lane: Lane, phase: Phase) -> None:
-        if self._by_fd.pop(lane.fd, None) is None:
-            return
-        self._live -= lane.phase is Phase.LIVE
-        lane.close(phase)  # which takes it out of the epoll set
-
-    # Turns.
-
-    def _until(self, deadline_s: float, wait_s: float = 0.05, done: Callable[[], bool] | None = None) -> None:
-        plan = self._plan
-        while (left := deadline_s - _now_s()) > 0 and not (done is not None and done()):
-            if self._firing and plan.rate:
-                self._release_due()
-                self._turn(min(left, 0.001))
-            else:
-                self._turn(min(left, wait_s))
-            self._tally.latency.settle()
-            if not self._live:
-                raise RunError(f"the gate ended every connection: {dict(self._failed)}")
-
-    def _turn(self, wait_s: float) -> None:
-        shakes = 0
-        lanes = self._by_fd
-        for fd, mask in self._epoll.poll(wait_s, MAX_EVENTS):
-            lane = lanes[fd]
-            try:
-                if lane.phase is Phase.LIVE and mask == _IN:
-                    if answered := lane.take(lane.read(READ_BYTES) or _closed()):
-                        self._answered(lane, answered)
-                elif lane.phase in (Phase.DIALLING, Phase.SHAKING):
-                    shakes += 1
-                    if shakes <= MAX_SHAKES:
-                        self._shake(lane)
-                else:
-                    self._seldom(lane, mask)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                continue
-            except (OSError, ValueError, LaneError) as error:
-                self._failed[_label(error)] += 1
-                self._drop(lane, Phase.ENDED)
-
-    def _answered(self, lane: Lane, count: int) -> None:
-        if not self._firing:
-            return
-        if self._plan.rate:
-            self._idle.append(lane)
-        else:
-            lane.fire(count, _now_s())
-            if lane.out:
-                self._epoll.modify(lane.fd, _IN | _OUT)
-
-    def _seldom(self, lane: Lane, mask: int) -> None:
-        """CONNACK, and what a full socket buffer brings."""
-        if mask & _OUT:
-            lane.send(lane.out)
-            if not lane.out:
-                self._epoll.modify(lane.fd, _IN)
-        if mask & ~_OUT:
-            greeted = lane.phase is Phase.LIVE
-            if answered := lane.take(lane.read(READ_BYTES) or _closed()):
-                self._answered(lane, answered)
-            if lane.phase is Phase.LIVE and not greeted:
-                self._came_up(lane)
-
     # Sending: as answers come, or at a rate.
 
-    def _release_all(self) -> None:
-        """The first messages of a run without a rate: as many in flight as the plan says, on every lane."""
+    def _until(self, deadline_s: float, done: Callable[[], bool] = lambda: False) -> None:
+        loop, rate = self._loop, self._plan.rate
+        while (left_s := deadline_s - _now_s()) > 0 and not done():
+            if self._firing and rate:
+                self._release_due()
+                self._await_next(left_s)
+            else:
+                loop.turn(min(left_s, 0.05))
+            self._tally.latency.settle()
+            if not loop.live:
+                raise RunError(f"the gate ended every connection: {dict(loop.failed)}")
+
+    def _begin(self) -> None:
+        """The first messages: as many in flight as the plan says on every lane, or none when a rate says when."""
+        live = [lane for lane in self._lanes if lane.phase is Phase.LIVE]
         if self._plan.rate:
+            self._idle.extend(live)
             return
-        while self._idle:
-            self._fire(self._idle.popleft(), self._plan.in_flight, _now_s())
-            if not len(self._idle) % 64:
-                self._turn(0)
+        for number, lane in enumerate(live, 1):
+            self._loop.fire(lane, self._plan.in_flight, _now_s())
+            if not number % 64:
+                self._loop.turn(0)
+
+    def _answered(self, lane: Lane, count: int) -> None:
+        if self._firing:
+            lane.fire(count, _now_s())
+
+    def _idled(self, lane: Lane, count: int) -> None:
+        self._idle.append(lane)
 
     def _release_due(self) -> None:
         """What is due at the plan's rate, on lanes that have nothing in flight. A request that finds none waits, and
@@ -291,32 +221,28 @@ class Swarm:
         while self._released < due and self._idle:
             lane = self._idle.popleft()
             if lane.phase is Phase.LIVE:
-                self._fire(lane, 1, self._start_s + self._released / self._requests_per_s)
+                self._loop.fire(lane, 1, self._start_s + self._released / self._requests_per_s)
                 self._released += 1
+
+    def _await_next(self, left_s: float) -> None:
+        """Until the next request is due: answers one by one while there is time, else all those of a tick."""
+        next_s = self._start_s + (self._released + 1) / self._requests_per_s - _now_s()
+        if next_s > TICK_S:
+            self._loop.turn(min(left_s, next_s, 0.05))
+        else:
+            time.sleep(TICK_S)
+            self._loop.turn(0)
 
     def _due(self) -> int:
         return int((_now_s() - self._start_s) * self._requests_per_s)
 
-    def _fire(self, lane: Lane, count: int, due_s: float) -> None:
-        try:
-            lane.fire(count, due_s)
-            if lane.out:
-                self._epoll.modify(lane.fd, _IN | _OUT)
-        except OSError as error:
-            self._failed[_label(error)] += 1
-            self._drop(lane, Phase.ENDED)
+
+def _bodies(plan: Plan) -> list[bytes]:
+    try:
+        return bodies(plan.shape, random.Random(plan.seed))
+    except ValueError as error:
+        raise RunError(str(error)) from None
 
 
 def _unix_ms() -> float:
     return time.time() * 1000
-
-
-def _closed() -> bytes:
-    raise LaneError("closed")
-
-
-def _label(error: Exception) -> str:
-    if isinstance(error, LaneError):
-        return str(error)
-    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
-    return str(reason or type(error).__name__)

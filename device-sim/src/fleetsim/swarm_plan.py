@@ -14,7 +14,7 @@ class Plan(NamedTuple):
     as answers come), `batch` envelopes in a POST (0: MQTT), `prepare` messages signed for each connection before the
     clock starts, `handshakes` how many connections may be on their way in at once. Over HTTPS nobody tells a device its
     epoch before it sends: there `epoch` must be above that of every earlier run with these devices. Every `interval_s`
-    (0: never) the swarm tells the latencies since the last time.
+    (0: never) the swarm tells the latencies since the last time. `bodies` are sent instead of ones made to `shape`.
     """
 
     address: tuple[str, int]
@@ -34,6 +34,7 @@ class Plan(NamedTuple):
     hold_s: float = 0.0
     interval_s: float = 0.0
     seed: int = 1
+    bodies: tuple[bytes, ...] = ()
 
 
 def figures(plan: Plan, answers: Counter[str], seconds: float, cpu_s: float) -> dict[str, Any]:

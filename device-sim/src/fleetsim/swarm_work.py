@@ -5,16 +5,18 @@ Only the bodies repeat. When they go out is `swarm_lane`'s; the shape is the cal
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
+
+import msgspec
 
 from fleetsim import encode
 from fleetsim.bundle import Bundle
 from fleetsim.encode import Body, Event, Name
+from fleetsim.gate import RunError
 from fleetsim.signals import CATALOGUE
 
-# Signed at once when a device has run out: few enough that nobody waits for it (5 us each).
-CHUNK = 32
 # Different bodies in a swarm: enough that no column compresses to nothing, few enough to make at start.
 VARIANTS = 32
 
@@ -46,6 +48,17 @@ def bodies(shape: Shape, rng: random.Random) -> list[bytes]:
     return made
 
 
+def read_bodies(file: Path) -> tuple[bytes, ...]:
+    """Bodies that somebody else encoded. Raises RunError."""
+    try:
+        found = msgspec.msgpack.decode(file.read_bytes(), type=tuple[bytes, ...])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunError(f"--bodies: {file} is no file with a MessagePack array of binaries ({error})") from None
+    if not found:
+        raise RunError(f"--bodies: {file} holds none")
+    return found
+
+
 def _body(shape: Shape, rng: random.Random) -> Body:
     """Events 100 ms apart, the last one now; each signal walks slowly inside its bounds, in steps of 1/4."""
     chosen = _SIGNALS[: shape.signals]
@@ -63,7 +76,9 @@ def _body(shape: Shape, rng: random.Random) -> Body:
 class Work:
     """The messages of one device in their order. `offset_ms` is the gate's clock minus this machine's."""
 
-    def __init__(self, bundle: Bundle, enc: int, bodies: list[bytes], epoch: int, now_ms: Callable[[], float]) -> None:
+    def __init__(
+        self, bundle: Bundle, enc: int, bodies: Sequence[bytes], epoch: int, now_ms: Callable[[], float]
+    ) -> None:
         self.bundle = bundle
         self.epoch = epoch
         self.offset_ms = 0.0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.unit.fleetsim.bench import BUNDLE
 
 from fleetsim import encode, mac
+from fleetsim.gate import RunError
 from fleetsim.swarm_tally import Histogram
-from fleetsim.swarm_work import Shape, Work, bodies
+from fleetsim.swarm_work import Shape, Work, bodies, read_bodies
 
 NOW_MS = 1_767_225_600_000
 
@@ -61,6 +63,15 @@ def test_a_body_that_is_too_large_is_refused() -> None:
     """A shape beyond 64 KiB is an error of the person who asked for it."""
     with pytest.raises(ValueError, match="at most 65536 bytes"):
         bodies(Shape(1_000, 40), random.Random(1))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x90", b"\x93\x01\x02\x03"])
+def test_a_file_without_bodies_is_refused(content: bytes, tmp_path: Path) -> None:
+    """Empty, an empty array, an array of numbers: the person is told which file."""
+    file = tmp_path / "bodies"
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=r"--bodies: .*bodies"):
+        read_bodies(file)
 
 
 def test_every_envelope_has_its_own_number_and_a_good_tag() -> None:

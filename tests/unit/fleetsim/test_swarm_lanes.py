@@ -11,7 +11,9 @@ import pytest
 from tests.unit.fleetsim.bench import BUNDLE
 
 from fleetsim.attackers.wire import text, varint
-from fleetsim.swarm_lane import HttpsLane, Lane, LaneError, MqttLane, Phase
+from fleetsim.swarm_https import HttpsLane
+from fleetsim.swarm_lane import Lane, LaneError, Phase
+from fleetsim.swarm_mqtt import MqttLane
 from fleetsim.swarm_tally import Tally
 from fleetsim.swarm_work import Shape, Work, bodies
 
@@ -26,8 +28,7 @@ def mqtt(in_flight: int = 0) -> MqttLane:
     """A live lane with packets 1 to `in_flight` in flight."""
     lane = MqttLane(CONTEXT, work(), Tally())
     lane.phase = Phase.LIVE
-    lane.prepare(in_flight)
-    lane.flying.extend((token, 0.0) for _, token in lane.ready)
+    lane.flying.extend([0.0] * len(lane.frames(in_flight)))
     return lane
 
 
@@ -59,6 +60,17 @@ def test_answers_count_however_they_are_cut(size: int) -> None:
     answers = puback(1) + puback(2, 0x87, "bad_mac") + puback(3) + puback(4, 0, "duplicate")
     assert feed(lane, answers, size) == 4
     assert lane.tally.answers() == {"accepted": 2, "bad_mac": 1, "duplicate": 1}
+
+
+def test_packet_ids_go_round_without_zero() -> None:
+    """After 65,535 comes 1, in what is sent as in what is awaited."""
+    lane = mqtt()
+    lane._framed = lane._awaited = 65_535
+    frames = lane.frames(2)
+    lane.flying.extend([0.0, 0.0])
+    ids = [frame[len(frame) - len(raw) - 3 :][:2] for frame, raw in zip(frames, work().sign(2), strict=True)]
+    assert ids == [b"\xff\xff", b"\x00\x01"]
+    assert lane.take(puback(65_535) + puback(1)) == 2
 
 
 def test_an_answer_out_of_order_ends_the_lane() -> None:
@@ -101,7 +113,7 @@ def test_a_refusing_connack_ends_the_lane_under_its_code() -> None:
 def test_each_item_of_a_response_counts(size: int) -> None:
     """A POST is answered once its whole response is there; its items are counted apart."""
     lane = HttpsLane(CONTEXT, work(), Tally(), 3)
-    lane.flying.append((b"", 0.0))
+    lane.flying.append(0.0)
     assert feed(lane, response([item(), item("rejected", "bad_mac"), item("duplicate")]), size) == 1
     assert lane.tally.answers() == {"accepted": 1, "bad_mac": 1, "duplicate": 1}
 
@@ -109,7 +121,7 @@ def test_each_item_of_a_response_counts(size: int) -> None:
 def test_a_response_with_other_items_than_were_sent_ends_the_lane() -> None:
     """A gate that answers two of three leaves open which."""
     lane = HttpsLane(CONTEXT, work(), Tally(), 3)
-    lane.flying.append((b"", 0.0))
+    lane.flying.append(0.0)
     with pytest.raises(LaneError, match="wrong_number_of_items"):
         lane.take(response([item(), item()]))
 
@@ -117,6 +129,6 @@ def test_a_response_with_other_items_than_were_sent_ends_the_lane() -> None:
 def test_a_request_that_is_refused_whole_counts_every_item() -> None:
     """429 and 503 answer all envelopes of the request."""
     lane = HttpsLane(CONTEXT, work(), Tally(), 3)
-    lane.flying.append((b"", 0.0))
+    lane.flying.append(0.0)
     lane.take(response([], 429))
     assert lane.tally.answers() == {"http_429": 3}

@@ -47,6 +47,22 @@ def test_every_message_that_was_sent_is_answered_and_counted(pki: Path) -> None:
     assert [(e.epoch, e.seq) for e in sent] == [(7, seq) for seq in range(len(sent))]
 
 
+def test_bodies_of_somebody_else_are_sent_as_they_are(pki: Path) -> None:
+    """A gate with another body is loaded by the same swarm: number and tag are the swarm's, the body is not."""
+    double = GateDouble()
+    swarm(double, pki, bodies=(b"one", b"two"))
+    sent = [encode.decode_envelope(raw).body for raw in double.received]
+    assert sent[:3] == [b"one", b"two", b"one"]
+
+
+def test_messages_that_were_not_prepared_go_out_when_they_are_due(pki: Path) -> None:
+    """Nothing is signed ahead at a rate: a burst of signing would stand in every latency of that moment."""
+    double = GateDouble()
+    report, _ = swarm(double, pki, rate=200.0)
+    assert report["answers_in_all"] == {"accepted": len(double.received)}
+    assert report["unanswered"] == 0
+
+
 def test_phases_are_told_in_their_order(pki: Path) -> None:
     """Others read the cost of the gate between `measuring` and `measured`."""
     _, phases = swarm(GateDouble(), pki)

@@ -1,0 +1,82 @@
+"""Decides how a lane of the swarm speaks HTTPS: POSTs of many envelopes with keep-alive, one at a time.
+
+A response counts only whole, and with as many items as were sent; each item counts apart. What an item means is
+`answers`'.
+"""
+
+import ssl
+import time
+
+import msgspec
+
+from fleetsim import encode
+from fleetsim.answers import ACCEPTED, HTTP_ITEMS, from_item
+from fleetsim.https_agent import CONTENT_TYPES, PATH
+from fleetsim.swarm_lane import Lane, LaneError
+from fleetsim.swarm_tally import Tally
+from fleetsim.swarm_work import Work
+
+_now_s = time.perf_counter
+_decode_items = msgspec.msgpack.Decoder(list[dict[str, str | int | None]]).decode
+
+
+class HttpsLane(Lane):
+    """`batch` envelopes in each request."""
+
+    __slots__ = ("_buffer", "batch")
+
+    def __init__(self, context: ssl.SSLContext, work: Work, tally: Tally, batch: int) -> None:
+        super().__init__(context, work, tally)
+        self.batch = batch
+        self._buffer = b""
+
+    def greet(self) -> bytes:
+        self._buffer = b""
+        return b""
+
+    def frames(self, count: int) -> list[bytes]:
+        envelopes = self.work.sign(-(-count // self.batch) * self.batch)
+        return [self._request(envelopes[at : at + self.batch]) for at in range(0, len(envelopes), self.batch)]
+
+    def _request(self, envelopes: list[bytes]) -> bytes:
+        content = encode.batch(envelopes, "msgpack")
+        head = (
+            f"POST {PATH} HTTP/1.1\r\nHost: gate\r\nContent-Type: {CONTENT_TYPES['msgpack']}\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        return head.encode() + content
+
+    def take(self, data: bytes) -> int:
+        data = self._buffer + data
+        end_of_head = data.find(b"\r\n\r\n") + 4
+        size = _content_length(data[:end_of_head]) if end_of_head > 3 else 0
+        if end_of_head <= 3 or len(data) < end_of_head + size:
+            self._buffer = data
+            return 0
+        self._buffer = data[end_of_head + size :]
+        if not self.flying:
+            raise LaneError("answer_to_nothing")
+        self.tally.latency.add(_now_s() - self.flying.popleft())
+        self._count(int(data[9:12]), data[end_of_head : end_of_head + size])
+        return 1
+
+    def _count(self, status: int, content: bytes) -> None:
+        if status != HTTP_ITEMS:
+            self.tally.others[f"http_{status}"] += self.batch
+            return
+        items = _decode_items(content)
+        if len(items) != self.batch:
+            raise LaneError("wrong_number_of_items")
+        for item in items:
+            if item["status"] == ACCEPTED:
+                self.tally.accepted += 1
+            else:
+                self.tally.others[from_item(item).label] += 1
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name == b"content-length" and value.strip().isdigit():
+            return int(value)
+    raise LaneError("no_content_length")
