@@ -72,8 +72,10 @@ class Bucket:
 
     def take(self, count: int, now: float, rate: float, burst: float) -> float:
         """0.0 when the messages may pass, else the seconds until the bucket is above zero again. `now` in seconds."""
-        tokens = min(burst, self._tokens + (now - self.used_at) * rate)
+        tokens = self._tokens + (now - self.used_at) * rate
         self.used_at = now
+        if tokens > burst:
+            tokens = burst
         if tokens <= 0:
             self._tokens = tokens
             return max(0.001, (1.0 - tokens) / rate)

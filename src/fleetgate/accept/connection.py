@@ -14,7 +14,7 @@ from typing import Final
 from fleetgate.accept.mqtt import Session
 from fleetgate.accept.tls import resumed
 
-READ_BYTES: Final = 65_536  # more than a TLS record (16 KiB), so nothing stays behind inside OpenSSL
+READ_BYTES: Final = 16_384  # the most that a TLS record holds: nothing stays behind inside OpenSSL
 
 _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _GONE = (OSError, ValueError)  # the last one where Python has closed the socket already
@@ -60,7 +60,8 @@ class Connection:
     def receive(self) -> bytes:
         """At most one TLS record; empty for nothing now. Raises GoneError."""
         try:
-            data = self.sock.recv(READ_BYTES)
+            # `recv` of an SSLSocket is one more Python call around `read`, which ends with TLS itself.
+            data = self.sock.recv(READ_BYTES) if self.lingering else self.sock.read(READ_BYTES)
         except _NOT_NOW:
             return b""
         except _GONE as error:
@@ -69,12 +70,12 @@ class Connection:
             raise GoneError("the client closed")
         return data
 
-    def send(self, out: bytearray) -> None:
-        """Sends what the socket takes and removes it from `out`. Raises GoneError."""
+    def send(self, data: bytes | bytearray) -> int:
+        """How many bytes of `data` the socket took; what is left must be the next to be sent. Raises GoneError."""
         try:
-            del out[: self.sock.send(out)]
+            return self.sock.send(data)
         except _NOT_NOW:
-            pass
+            return 0
         except _GONE as error:
             raise GoneError(str(error)) from None
 

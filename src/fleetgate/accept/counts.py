@@ -27,7 +27,7 @@ class Counts:
     """What the road counts since the start."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.outcomes = {transport: dict.fromkeys(Outcome, 0) for transport in TRANSPORTS}
+        self.outcomes = {transport: [0] * (max(Outcome) + 1) for transport in TRANSPORTS}  # indexed by Outcome
         self.reasons = {transport: dict.fromkeys(Reason, 0) for transport in TRANSPORTS}
         self.transitions = dict.fromkeys(DeviceState, 0)
         self.acks = dict.fromkeys(TRANSPORTS, 0)
@@ -70,8 +70,8 @@ class EdgeCollector(Collector):
         )
         acks = CounterMetricFamily("fleetgate_acks", "Answers sent after a commit.", labels=["transport"])
         for transport in TRANSPORTS:
-            for outcome, count in counts.outcomes[transport].items():
-                messages.add_metric([outcome.name.lower(), transport], count)
+            for outcome in Outcome:
+                messages.add_metric([outcome.name.lower(), transport], counts.outcomes[transport][outcome])
             for reason, count in counts.reasons[transport].items():
                 rejections.add_metric([str(STEP_OF[reason]), reason.value, transport], count)
             acks.add_metric([transport], counts.acks[transport])

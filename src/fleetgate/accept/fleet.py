@@ -55,6 +55,7 @@ class KnownDevice:
         "denied",
         "device",
         "idle_since",
+        "key",
         "looked_at",
         "record",
         "session",
@@ -63,6 +64,7 @@ class KnownDevice:
 
     def __init__(self, record: DeviceRecord, standing: Standing, bucket: Bucket) -> None:
         self.record = record
+        self.key: Key = (record.tenant, record.device_id)
         self.device = Device(record.tenant, record.device_id, record.vehicle_id or "")
         self.credentials: dict[bytes, Credential] = {}
         self.standing = standing

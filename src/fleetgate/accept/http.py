@@ -122,13 +122,11 @@ class VehicleApp:
 
     def _admit(self, caller: Caller, count: int) -> None:
         """Takes `count` messages from the device's bucket. Raises Problem (429), counted as one refusal at least."""
-        limited = self._intake.admit(caller, count, self._clock.monotonic())
-        if limited is not None:
+        wait_s = self._intake.admit(caller, count, self._clock.monotonic())
+        if wait_s:
             self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), max(1, count))
             self._intake.wake()
-            raise Problem(
-                HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=limited.retry_after_s
-            )
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=wait_s)
 
     async def _caller(self, link: Link) -> Caller | None:
         """The device behind the certificate; None when the records do not have it. Raises Problem."""

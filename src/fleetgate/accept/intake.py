@@ -8,7 +8,6 @@ thread, so between a verdict and its claim nothing else happens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import trio
 
@@ -26,7 +25,7 @@ from fleetgate.spool.writer import Sender, Writer
 MAX_RANGES = 64
 """(epoch, first, last) ranges kept of one peer's refusals in one commit; beyond it only the count grows."""
 
-_STORED = (Outcome.ACCEPTED, Outcome.HELD)
+_DUPLICATE, _CLOCK_AHEAD, _CLOCK_SKEW = Outcome.DUPLICATE, Reason.CLOCK_AHEAD, Flag.CLOCK_SKEW.value
 _log = log.get("accept.intake")
 
 
@@ -64,12 +63,6 @@ class Refused:
             self.ranges.append((epoch, seq, seq))
 
 
-class Limited(NamedTuple):
-    """The device is over its rate; `retry_after_s` seconds from now it may send again."""
-
-    retry_after_s: float
-
-
 class Intake:
     """Judges what the listeners receive and commits it to the spool."""
 
@@ -90,29 +83,30 @@ class Intake:
         self.on_state: Callable[[KnownDevice], None] = lambda known: None
         self.on_commit: Callable[[], None] = lambda: None
 
-    def admit(self, caller: Caller, count: int, now_s: float) -> Limited | None:
-        """Takes `count` messages from the device's bucket, before any of them is looked at."""
+    def admit(self, caller: Caller, count: int, now_s: float) -> float:
+        """Takes `count` messages from the device's bucket, before any of them is looked at.
+
+        0.0 when they may pass, else the seconds until the device may send again.
+        """
         settings = self._settings
-        wait_s = caller.known.bucket.take(count, now_s, settings.messages_per_second, settings.burst_messages)
-        return Limited(wait_s) if wait_s else None
+        return caller.known.bucket.take(count, now_s, settings.messages_per_second, settings.burst_messages)
 
     def receive(self, caller: Caller, raw: bytes, topic: bytes | None, now: int) -> Verdict:
         """Judges one message and, if it is to be kept, appends and claims it. `now` in Unix ms."""
         peer = caller.peer
         verdict = judge(raw, peer, now, self.policy, topic)
-        outcome = verdict.outcome
-        if outcome in _STORED and verdict.credential is not None:
-            sender = caller.sender_of(verdict.credential)
-            self._writer.message(sender, now, outcome.value, verdict.flags, raw, verdict.events)
+        outcome, reason, credential, counts = verdict.outcome, verdict.reason, verdict.credential, self.counts
+        if reason is not None:
+            self._refuse(caller, verdict, reason, now)
+        elif credential is not None and outcome is not _DUPLICATE:
+            self._writer.message(caller.sender_of(credential), now, outcome, verdict.flags, raw, verdict.events)
             claim(verdict, peer.device)
             self._fleet.touch(caller.known)
-            self.counts.events += verdict.events
-            self.counts.bytes += len(raw)
-        elif verdict.reason is not None:
-            self._refuse(caller, verdict, verdict.reason, now)
-        if verdict.flags & Flag.CLOCK_SKEW or verdict.reason is Reason.CLOCK_AHEAD:
+            counts.events += verdict.events
+            counts.bytes += len(raw)
+        if verdict.flags & _CLOCK_SKEW or reason is _CLOCK_AHEAD:
             caller.known.ahead_at = self._clock.monotonic()
-        self.counts.outcomes[caller.transport][outcome] += 1
+        counts.outcomes[caller.transport][outcome] += 1
         self._pending += 1
         return verdict
 

@@ -35,6 +35,7 @@ PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read
 LINGER_SECONDS: Final = 2.0  # time to read our last words before the reset that unread bytes would cause
 
 
+_IN, _LIVE = select.EPOLLIN, Phase.LIVE
 _log = log.get("accept.loop")
 
 
@@ -95,7 +96,7 @@ class SocketLoop:
                 handshakes += 1
                 if handshakes <= MAX_HANDSHAKES:
                     self._handshake(connection, now_s)
-            elif mask & select.EPOLLIN:
+            elif mask & _IN:
                 self._read(connection, connection.session, now_ms, now_s)
             elif mask & (select.EPOLLHUP | select.EPOLLERR):
                 self._close(connection)
@@ -176,25 +177,32 @@ class SocketLoop:
             session = connection.session
             if session is not None and not connection.lingering:
                 acks += len(session.acks)
-                self._send(connection, session)
+                try:
+                    self._send(connection, session)
+                except GoneError:
+                    self._close(connection)
         if acks:
             self._counts.acks["mqtt"] += acks
             self._counts.ack_seconds.observe(self._clock.monotonic() - self._turn_started_s)
 
     def _send(self, connection: Connection, session: Session) -> None:
+        """Raises GoneError."""
         out = session.out
         if session.acks:
-            out += b"".join(session.acks)
+            answer = b"".join(session.acks)
             session.acks.clear()
+            if not out:
+                sent = connection.send(answer)
+                if sent == len(answer) and session.phase is _LIVE and connection.mask == _IN and not self._room.why:
+                    return None  # nearly always: there is nothing to decide anew
+                answer = answer[sent:]
+            out += answer
         if session.farewell:
             out += session.farewell
             session.farewell = b""
         if out:
-            try:
-                connection.send(out)
-            except GoneError:
-                return self._close(connection)
-        if session.phase is Phase.LIVE:
+            del out[: connection.send(out)]
+        if session.phase is _LIVE:
             self._unready.pop(connection.fd, None)
         elif session.phase is Phase.ENDED and not out:
             return self._linger(connection)

@@ -25,6 +25,7 @@ from fleetgate.judge import Outcome, Reason
 RECEIVE_MAXIMUM = 128
 KEEP_ALIVE_FACTOR = 1.5  # 3.1.2.10
 _UNACCEPTABLE_VERSION = b"\x20\x02\x00\x01"  # the CONNACK of MQTT 3.1.1, return code 1
+_DUPLICATE = Outcome.DUPLICATE
 _PINGRESP = mqtt5.PingRespPacket().write()
 
 
@@ -36,6 +37,9 @@ class Phase(Enum):
     IDENTIFYING = auto()
     LIVE = auto()
     ENDED = auto()
+
+
+_READING = (Phase.LIVE, Phase.GREETING)
 
 
 class Doorkeeper(Protocol):
@@ -93,8 +97,8 @@ class Session:
             data, self._buffer = self._buffer + data, b""
         position = 0
         try:
-            while self.phase is Phase.LIVE or self.phase is Phase.GREETING:
-                packet = packets.next_packet(data, position) if position < len(data) else None
+            while position < len(data) and self.phase in _READING:
+                packet = packets.next_packet(data, position)
                 if packet is None:
                     break
                 first, start, position = packet
@@ -130,7 +134,7 @@ class Session:
         if qos and len(self.acks) >= RECEIVE_MAXIMUM:
             raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
         intake = self._intake
-        if intake.admit(caller, 1, now_s) is not None:
+        if intake.admit(caller, 1, now_s):
             intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
             if qos:
                 self.acks.append(refusing_puback(packet_id, Reason.RATE_LIMITED, 0, self._problem_info))
@@ -141,7 +145,7 @@ class Session:
         if verdict.reason is not None:
             epoch = caller.peer.device.epoch
             self.acks.append(refusing_puback(packet_id, verdict.reason, epoch, self._problem_info))
-        elif verdict.outcome is Outcome.DUPLICATE:
+        elif verdict.outcome is _DUPLICATE:
             self.acks.append(duplicate_puback(packet_id, self._problem_info))
         else:
             self.acks.append(ACCEPTED_PUBACK[packet_id])

@@ -7,8 +7,6 @@ Section numbers are those of the MQTT 5.0 standard.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from mqtt5 import DisconnectReasonCode as Code
 
 CONNECT, PUBLISH = 1, 3
@@ -53,37 +51,29 @@ def next_packet(data: bytes, at: int) -> tuple[int, int, int] | None:
 
     The announced length is judged before any of it is waited for. Raises ProtocolError.
     """
-    length = shift = 0
-    position = at + 1
     available = len(data)
-    while True:
-        if position >= available:
-            return None
+    length = shift = 0
+    for position in range(at + 1, available):
         byte = data[position]
-        position += 1
         length |= (byte & 0x7F) << shift
         if byte < 0x80:
             break
         shift += 7
         if shift > 21:
             raise _malformed("remaining length is longer than four bytes")
-    end = position + length
+    else:
+        return None
+    end = position + 1 + length
     if end - at > MAX_PACKET_BYTES:
         raise ProtocolError(Code.PACKET_TOO_LARGE, f"packets have at most {MAX_PACKET_BYTES} bytes")
-    return (data[at], position, end) if end <= available else None
+    return (data[at], position + 1, end) if end <= available else None
 
 
-class Publish(NamedTuple):
-    """`packet_id` is 0 for QoS 0; `payload` is a copy."""
+def open_publish(data: bytes, flags: int, start: int, end: int) -> tuple[bytes, int, int, bytes]:
+    """(topic, QoS, packet id, payload) of a PUBLISH (3.3); the packet id is 0 for QoS 0.
 
-    topic: bytes
-    qos: int
-    packet_id: int
-    payload: bytes
-
-
-def open_publish(data: bytes, flags: int, start: int, end: int) -> Publish:
-    """The parts of a PUBLISH (3.3); the topic stays bytes, to be compared with the one the peer may use."""
+    The topic stays bytes, to be compared with the one the peer may use. The payload is a copy.
+    """
     qos = (flags >> 1) & 3
     if qos > 1:
         raise ProtocolError(
@@ -109,7 +99,7 @@ def open_publish(data: bytes, flags: int, start: int, end: int) -> Publish:
     position = position + 1 if not data[position] else _properties(data, position, end, _PUBLISH_PROPERTIES)
     if not topic:
         raise ProtocolError(Code.PROTOCOL_ERROR, "empty topic without an alias")
-    return Publish(topic, qos, packet_id, data[position:end])
+    return topic, qos, packet_id, data[position:end]
 
 
 def check_connect(data: bytes, flags: int, start: int, end: int) -> int:

@@ -132,7 +132,7 @@ def pack_message(parts: list[bytes], peer: int, received_at: int, outcome: int, 
     """Appends a message record to `parts` without copying `raw`; returns its length in bytes."""
     size = len(raw)
     head = _MESSAGE(MESSAGE_HEAD_BYTES + size, MESSAGE, peer, received_at, outcome, flags)
-    parts += (_CRC(_crc32(raw, _crc32(head))), head, raw)
+    parts += (_CRC(_crc32(raw, _crc32(head))), head, raw)  # raw is copied once, when the batch is joined
     return MESSAGE_OVERHEAD_BYTES + size
 
 

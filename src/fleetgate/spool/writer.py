@@ -28,6 +28,9 @@ MAX_FOOTER_BYTES = fmt.MAX_RECORD_BYTES - 4096
 """Offsets and peers a footer may hold; what is left takes one more of each and the footer's own few bytes."""
 
 
+OFFSET_BYTES = 4
+
+
 class Sender:
     """A peer as the spool names it: written once into each segment that has a record of it."""
 
@@ -50,7 +53,7 @@ class Live:
         self.opened_at = header.opened_at
         self.offsets: array[int] = array("I")
         self.peers: list[fmt.PeerRecord] = []
-        self.peer_bytes = 0
+        self.footer_bytes = 0
         self.events = 0
         self.rows = [0, 0, 0]
         self.parts: list[bytes] = [fmt.pack_header(header)]
@@ -73,10 +76,11 @@ class Writer:
 
     def message(self, sender: Sender, received_at: int, outcome: int, flags: int, raw: bytes, events: int = 1) -> None:
         live = self._with_room()
-        live.events += events
         ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
         live.offsets.append(live.size)
+        live.footer_bytes += OFFSET_BYTES
         live.size += fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw)
+        live.events += events
         live.rows[0] += 1
 
     def rejection(self, sender: Sender, record: fmt.RejectionRecord) -> None:
@@ -98,13 +102,14 @@ class Writer:
         live.peers.append(record)
         before = live.size
         self._append(live, fmt.PEER, record)
-        live.peer_bytes += live.size - before
+        live.footer_bytes += live.size - before
         return sender.ref
 
     @staticmethod
     def _append(live: Live, kind: int, record: msgspec.Struct) -> None:
         data = fmt.pack_record(kind, record)
         live.offsets.append(live.size)
+        live.footer_bytes += OFFSET_BYTES
         live.parts.append(data)
         live.size += len(data)
 
@@ -112,11 +117,11 @@ class Writer:
         """The live segment; a new one where the footer would outgrow a record (some 5,000 peers, 250,000 messages), or
         where load would need too much memory for it."""
         live = self._live
-        if live is not None and (
-            live.events >= MAX_EVENTS or 4 * len(live.offsets) + live.peer_bytes > MAX_FOOTER_BYTES
-        ):
+        if live is not None:
+            if live.footer_bytes <= MAX_FOOTER_BYTES and live.events < MAX_EVENTS:
+                return live
             self.seal()
-        return self._live or self._open()
+        return self._open()
 
     def _open(self) -> Live:
         header = fmt.Header(self._identity, self.next_segment, self._clock.now_ms())
@@ -180,8 +185,8 @@ class Writer:
     # Delete: only behind the cursor and a durable checkpoint; the caller knows both.
 
     def delete_through(self, segment: int) -> int:
-        """Deletes the sealed segments up to and including number `segment`; how many there were."""
-        gone = [number for number in self.sealed_sizes if number <= segment]
+        """Deletes the sealed segments up to and including number `segment`; how many there were. From any thread."""
+        gone = [number for number in list(self.sealed_sizes) if number <= segment]  # a copy: seals go on meanwhile
         for number in gone:
             with self._disk("delete", self._segments):
                 (self._segments / f"{number:020d}.seg").unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from tests.units import TOPIC
 from tests.wires import DISCONNECT, PINGREQ, connect, connect_3, field, filters, packet, publish, section, varint
 
 from fleetgate.accept import packets
-from fleetgate.accept.packets import MAX_CONNECT_BYTES, MAX_PACKET_BYTES, ProtocolError, Publish
+from fleetgate.accept.packets import MAX_CONNECT_BYTES, MAX_PACKET_BYTES, ProtocolError
 
 BAD, WRONG = Code.MALFORMED_PACKET, Code.PROTOCOL_ERROR
 OPENERS: dict[int, Callable[[bytes, int, int, int], object]] = {
@@ -53,16 +53,16 @@ RIGHT: dict[str, tuple[bytes, object]] = {
     "CONNECT of 3.1.1": (connect_3(), 4),
     "CONNECT of 3.1": (connect_3(3, b"MQIsdp"), 3),
     "CONNECT of version 6": (connect(level=6), 6),
-    "PUBLISH of QoS 1": (publish(), Publish(TOPIC, 1, 1, b"payload")),
-    "PUBLISH of QoS 0": (publish(first=0x30, packet_id=None), Publish(TOPIC, 0, 0, b"payload")),
-    "PUBLISH with DUP and retain": (publish(first=0x3B, packet_id=65_535), Publish(TOPIC, 1, 65_535, b"payload")),
-    "PUBLISH of nothing": (publish(payload=b""), Publish(TOPIC, 1, 1, b"")),
+    "PUBLISH of QoS 1": (publish(), (TOPIC, 1, 1, b"payload")),
+    "PUBLISH of QoS 0": (publish(first=0x30, packet_id=None), (TOPIC, 0, 0, b"payload")),
+    "PUBLISH with DUP and retain": (publish(first=0x3B, packet_id=65_535), (TOPIC, 1, 65_535, b"payload")),
+    "PUBLISH of nothing": (publish(payload=b""), (TOPIC, 1, 1, b"")),
     "PUBLISH with properties": (
         publish(properties=b"\x01\x00" + b"\x02\x00\x00\x00\x09" + b"\x03" + field("é".encode()) + USER + USER
                 + b"\x08" + field(b"answer") + b"\x09" + field(b"\xff")),
-        Publish(TOPIC, 1, 1, b"payload"),
+        (TOPIC, 1, 1, b"payload"),
     ),
-    "PUBLISH to a topic that is not UTF-8": (publish(topic=b"\xff"), Publish(b"\xff", 1, 1, b"payload")),
+    "PUBLISH to a topic that is not UTF-8": (publish(topic=b"\xff"), (b"\xff", 1, 1, b"payload")),
     "SUBSCRIBE": (filters(0x82, b"a/#", b"b"), (1, 2)),
     "SUBSCRIBE with an identifier": (filters(0x82, b"a", properties=b"\x0b\x01"), (1, 1)),
     "UNSUBSCRIBE": (filters(0xA2, b"a", options=b""), (1, 1)),
@@ -195,5 +195,5 @@ def test_the_largest_packet_is_taken() -> None:
     """68 KiB with its header is allowed, one byte more is too large."""
     room = MAX_PACKET_BYTES - len(publish(payload=b"")) - 2  # the length takes two bytes more
     at_limit, beyond = publish(payload=bytes(room)), publish(payload=bytes(room + 1))
-    assert (len(at_limit), isinstance(read(at_limit), Publish)) == (MAX_PACKET_BYTES, True)
+    assert (len(at_limit), isinstance(read(at_limit), tuple)) == (MAX_PACKET_BYTES, True)
     assert read(beyond) is Code.PACKET_TOO_LARGE
