@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,21 @@ class Gate:
         return recovery.messages
 
     def checkpoint(self) -> None:
-        """As the edge does: behind a seal, changed devices and the position."""
+        for _ in self.checkpointing():
+            pass
+
+    def checkpointing(self) -> Iterator[None]:
+        """As the edge does: behind a seal, here and now, the position; then changed devices one by one."""
         self.intake.commit()
         self.spool.writer.seal()
-        changed = self.fleet.take_changed(self.clock.ms)
-        self.spool.checkpoint.write(self.spool.writer.next_segment - 1, changed)
+        return self._save_changed(self.spool.writer.next_segment - 1, self.fleet.changed())
+
+    def _save_changed(self, position: int, changed: list[Key]) -> Iterator[None]:
+        for key in changed:
+            self.intake.commit()
+            self.spool.checkpoint.save(self.fleet.take([key], self.clock.ms))
+            yield
+        self.spool.checkpoint.advance(position)
 
     def known(self, device_id: str = DEVICE_ID) -> KnownDevice:
         """The device, taken into memory as a first connection does."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -66,7 +68,7 @@ steps = st.lists(
         st.sampled_from(DEVICES),
         st.sampled_from([KEY_DIGEST, KEY_DIGEST, KEY_DIGEST, OLD_DIGEST]),
         st.sampled_from(["next", "next", "next", "again", "back", "leap", "epoch", "forged", "forged", "clone",
-                         "commit", "seal", "checkpoint", "kill", "decide"]),
+                         "commit", "seal", "part", "part", "checkpoint", "kill", "decide"]),
         st.integers(1, 1_500),
     ),
     max_size=50,
@@ -76,15 +78,24 @@ steps = st.lists(
 @settings(max_examples=80)
 @given(steps)
 def test_windows_epochs_and_states_after_a_kill_are_those_before(walk: list[tuple[str, bytes, str, int]]) -> None:
-    """With checkpoints, seals and other kills in between, at any place: everything acknowledged is known again."""
+    """With checkpoints, parts of them, seals and other kills in between, at any place: everything acknowledged is known
+    again."""
     with tempfile.TemporaryDirectory() as directory:
         gate = Gate(Path(directory), *RECORDS)
         place: dict[tuple[str, bytes], list[int]] = {}
         epochs = dict.fromkeys(DEVICES, 1)
+        going_on: Iterator[None] = iter(())
         for name, digest, what, amount in walk:
             gate.clock.ms += 10
             at = place.setdefault((name, digest), [1, 0])
+            if what == "part":
+                if next(going_on, "done") == "done":  # the last one is through: begin another
+                    going_on = gate.checkpointing()
+                continue
             if what in ("commit", "seal", "checkpoint", "kill"):
+                if what == "checkpoint":
+                    deque(going_on, 0)  # one at a time
+                going_on = iter(()) if what == "kill" else going_on
                 live_through(gate, what)
                 continue
             if what == "decide":
@@ -100,6 +111,7 @@ def test_windows_epochs_and_states_after_a_kill_are_those_before(walk: list[tupl
             body_time = NOW - (1 if what == "clone" else 0)
             raw = sign(epoch=at[0], seq=seq, key=key, sent_at=body_time)
             gate.receive(raw, gate.caller(name))
+        deque(going_on, 0)
         for end in ("kill", "checkpoint", "kill"):  # what was replayed must be in the next checkpoint too
             live_through(gate, end)
         gate.close()

@@ -75,10 +75,6 @@ class KnownDevice:
         self.idle_since = 0.0
         self.looked_at = -math.inf
 
-    @property
-    def key(self) -> Key:
-        return self.device.tenant, self.device.device_id
-
     def has_record_of(self, key_digest: bytes) -> bool:
         """Whether the records of control have this credential of the device."""
         return any(entry.key_digest == key_digest for entry in self.record.credentials)
@@ -225,10 +221,17 @@ class Fleet:
         """Marks a device as changed since the last checkpoint."""
         self._dirty[known.key] = known
 
-    def take_changed(self, now_ms: int) -> list[checkpoint.DeviceState]:
-        """Frozen copies of the devices changed since the last call, for the checkpoint. Forgets windows of no use."""
-        changed, self._dirty = self._dirty, {}
-        return [_freeze(known, now_ms) for known in changed.values()]
+    def changed(self) -> list[Key]:
+        """The devices that changed since they were last taken for the checkpoint."""
+        return list(self._dirty)
+
+    def take(self, keys: Iterable[Key], now_ms: int) -> list[checkpoint.DeviceState]:
+        """Frozen copies, for the checkpoint, of those of these devices that changed. Forgets windows of no use.
+
+        Call it when everything received is committed: what is in the checkpoint must be in the spool.
+        """
+        taken = [self._dirty.pop(key, None) for key in keys]
+        return [_freeze(known, now_ms) for known in taken if known is not None]
 
     def forget_idle(self, now_s: float) -> None:
         """Drops devices that are idle and whole in the checkpoint. Call it right after a checkpoint became durable."""

@@ -1,6 +1,8 @@
 """The normal start: applies the records behind the checkpoint to the devices, as if they had just been received.
 
-After it, windows, epochs, states and scores equal those before the crash, for everything that was acknowledged.
+After it, windows, epochs, states and scores equal those before the crash, for everything that was acknowledged. The
+checkpoint may hold a device as of later than its position: what it has already is applied to it again, and changes
+nothing (a number claimed is claimed by the same tag, epochs and times only grow, scores come with their time).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from fleetgate.accept.fleet import Fleet, KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.control.records import DeviceRecord, DeviceState, DeviceStatus
 from fleetgate.judge.envelope import open_envelope
+from fleetgate.judge.sequence import WINDOW
 from fleetgate.judge.verdict import Reject
 from fleetgate.spool.home import Spool
 from fleetgate.spool.reader import Segment, read_segments
@@ -67,7 +70,9 @@ def _replay(segment: Segment, fleet: Fleet) -> None:
         except Reject:
             _log.error("stored_envelope_unreadable", segment=segment.name, offset=message.offset)
             continue
-        credential.windows.claim(envelope.epoch, envelope.seq, envelope.tag, envelope.sent_at)
+        window = credential.windows.by_epoch.get(envelope.epoch)
+        if window is None or envelope.seq > window.highest - WINDOW:  # else its slot is a newer number's by now
+            credential.windows.claim(envelope.epoch, envelope.seq, envelope.tag, envelope.sent_at)
         known.device.epoch = max(known.device.epoch, envelope.epoch)
         fleet.touch(known)
     for _, rejection in segment.rejections:

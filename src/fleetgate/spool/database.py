@@ -35,9 +35,14 @@ class Database:
             yield self._db
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, durable when it returns."""
+    def writing(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction, durable when it returns; where not `synced`, durable with the next one that is.
+
+        The log is one file in the order of the transactions, so a synced one takes all before it along, and a crash
+        before that leaves the database as it was at the end of some earlier one.
+        """
         with self._lock, self._told("write"):
+            self._db.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db

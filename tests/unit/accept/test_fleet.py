@@ -155,14 +155,14 @@ def test_the_checkpoint_leaves_out_windows_of_no_use(gate: Gate) -> None:
     gate.receive(sign(epoch=1))
     gate.receive(sign(epoch=2))
     gate.clock.ms += 8 * DAY_MS
-    (state,) = gate.fleet.take_changed(gate.clock.ms)
+    (state,) = gate.fleet.take(gate.fleet.changed(), gate.clock.ms)
     assert [window.epoch for window in state.windows] == [2]
 
 
 def test_a_change_is_taken_once(gate: Gate) -> None:
     """The next checkpoint holds only what changed after it."""
     gate.receive(sign())
-    taken = [len(gate.fleet.take_changed(NOW)) for _ in range(2)]
+    taken = [len(gate.fleet.take(gate.fleet.changed(), NOW)) for _ in range(2)]
     assert taken == [1, 0]
 
 

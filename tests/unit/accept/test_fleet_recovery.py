@@ -183,6 +183,34 @@ def test_a_device_that_is_gone_from_the_records_keeps_its_windows_and_is_refused
     assert after == before
 
 
+def test_a_device_that_is_ahead_of_the_position_is_the_same_after_a_kill(two: Gate) -> None:
+    """Its window went on by more than a ring after the seal, over numbers that nobody has used yet, and was saved so:
+    the older numbers do not come back into their slots."""
+    for seq in range(3):
+        two.receive(sign(seq=seq))
+    parts = two.checkpointing()
+    two.receive(sign(seq=1_030))
+    next(parts)
+    before = everything(two)
+    two.kill_and_recover()
+    after = everything(two)
+    two.close()
+    assert after == before
+
+
+def test_what_a_checkpoint_holds_is_in_the_spool(two: Gate) -> None:
+    """A part commits first: a message whose number it holds is stored, so its retry may be called a duplicate."""
+    raw = sign(seq=7)
+    two.receive(sign())
+    parts = two.checkpointing()
+    two.receive(raw)
+    next(parts)
+    replayed = two.kill_and_recover()
+    outcome = two.receive(raw).outcome
+    two.close()
+    assert (replayed, outcome) == (2, Outcome.DUPLICATE)
+
+
 def test_a_damaged_record_costs_that_record(two: Gate) -> None:
     """One flipped byte in a sealed segment: one number may come again, all others are known."""
     for seq in range(5):

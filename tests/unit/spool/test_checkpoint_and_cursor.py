@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fleetgate.errors import SpoolError
 from fleetgate.spool.checkpoint import Checkpoint, DeviceState, WindowState
 from fleetgate.spool.cursor import Cursor, read_cursor, replace_durably, write_cursor
-from fleetgate.spool.database import Database
 
 SLOTS = bytes(range(256)) * 32
 ONE, TWO = WindowState(b"a" * 32, 1, 9, 77, SLOTS), WindowState(b"b" * 32, 2**32 - 1, 2**63 - 1, -5, bytes(8192))
@@ -31,30 +31,58 @@ def checkpoint(tmp_path: Path) -> Iterator[Checkpoint]:
 
 def test_a_device_comes_back_as_it_was_written(checkpoint: Checkpoint) -> None:
     """All fields, at the ends of their ranges too."""
-    checkpoint.write(1, [state(ONE, TWO)])
+    checkpoint.save([state(ONE, TWO)])
     assert checkpoint.device("acme", "tcu-0001") == state(ONE, TWO)
 
 
 def test_an_unknown_device_has_no_state(checkpoint: Checkpoint) -> None:
     """Neither has a device of the same name in another tenant."""
-    checkpoint.write(1, [state(ONE)])
+    checkpoint.save([state(ONE)])
     assert (checkpoint.device("rival", "tcu-0001"), checkpoint.device("acme", "tcu-0002")) == (None, None)
 
 
 def test_a_changed_device_replaces_its_former_state_whole(checkpoint: Checkpoint) -> None:
     """A window that was dropped does not come back from an older checkpoint; other devices keep theirs."""
-    checkpoint.write(1, [state(ONE, TWO), state(ONE, device_id="tcu-0002")])
-    checkpoint.write(2, [state(TWO, epoch=7)])
-    found = [checkpoint.device("acme", name) for name in ("tcu-0001", "tcu-0002")]
-    assert (found, checkpoint.segment()) == ([state(TWO, epoch=7), state(ONE, device_id="tcu-0002")], 2)
+    checkpoint.save([state(ONE, TWO), state(ONE, device_id="tcu-0002"), state(TWO, device_id="tcu-0003")])
+    newer = msgspec.structs.replace(ONE, highest=10, slots=bytes(8192))
+    changed = [state(TWO, epoch=7), state(newer, TWO, device_id="tcu-0003")]
+    checkpoint.save(changed)
+    found = [checkpoint.device("acme", name) for name in ("tcu-0001", "tcu-0002", "tcu-0003")]
+    assert found == [changed[0], state(ONE, device_id="tcu-0002"), changed[1]]
 
 
-def test_a_checkpoint_that_fails_leaves_the_one_before(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Devices and position change in one transaction: a failure in the middle changes neither."""
-    checkpoint.write(1, [state(ONE)])
+def test_devices_whose_last_windows_are_dropped_have_none(checkpoint: Checkpoint) -> None:
+    """Nothing that is kept is no reason to keep everything."""
+    checkpoint.save([state(ONE, TWO)])
+    checkpoint.save([state()])
+    assert checkpoint.device("acme", "tcu-0001") == state()
+
+
+def test_devices_of_very_many_windows_are_saved_too(checkpoint: Checkpoint) -> None:
+    """More than one statement of SQLite has room for."""
+    windows = [WindowState(bytes([n]) * 32, epoch, 0, 0, b"") for n in range(100) for epoch in range(8)]
+    devices = [state(*windows, device_id=f"tcu-{n}") for n in range(5)]
+    checkpoint.save(devices)
+    assert checkpoint.device("acme", "tcu-4") == devices[4]
+
+
+def test_a_part_that_fails_leaves_the_one_before(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """The devices of one part change in one transaction, and the position not before it is told to."""
+    checkpoint.save([state(ONE)])
+    checkpoint.advance(1)
     broken = WindowState(b"x", 1, 2**63, 0, b"")  # does not fit the column
     with pytest.raises((SpoolError, OverflowError)):
-        checkpoint.write(2, [state(TWO), state(broken, device_id="tcu-0002")])
+        checkpoint.save([state(TWO), state(broken, device_id="tcu-0002")])
+    checkpoint.close()
+    again = Checkpoint(tmp_path / "checkpoint.db")
+    assert (again.segment(), again.device("acme", "tcu-0001")) == (1, state(ONE))
+    again.close()
+
+
+def test_devices_are_saved_ahead_of_the_position(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Until all of them are in, a start replays from the old one."""
+    checkpoint.advance(1)
+    checkpoint.save([state(ONE)])
     checkpoint.close()
     again = Checkpoint(tmp_path / "checkpoint.db")
     assert (again.segment(), again.device("acme", "tcu-0001")) == (1, state(ONE))
@@ -69,7 +97,7 @@ def test_a_new_checkpoint_stands_before_the_first_segment(checkpoint: Checkpoint
 def test_a_read_never_sees_half_a_write(checkpoint: Checkpoint) -> None:
     """A look-up in another thread finds a device's windows all from one checkpoint."""
     found: list[DeviceState | None] = []
-    checkpoint.write(0, [state(ONE, epoch=0)])
+    checkpoint.save([state(ONE, epoch=0)])
 
     def read() -> None:
         while len(found) < 200:
@@ -81,7 +109,7 @@ def test_a_read_never_sees_half_a_write(checkpoint: Checkpoint) -> None:
     while reader.is_alive():
         epoch += 1
         windows = [WindowState(bytes([key]) * 32, epoch, 0, 0, b"") for key in range(4)]
-        checkpoint.write(epoch, [state(*windows, epoch=epoch)])
+        checkpoint.save([state(*windows, epoch=epoch)])
     reader.join()
     assert all(s is not None and (s.epoch == 0 or [w.epoch for w in s.windows] == [s.epoch] * 4) for s in found)
 
@@ -93,11 +121,16 @@ def test_a_file_that_is_no_database_ends_the_start(tmp_path: Path) -> None:
         Checkpoint(tmp_path / "checkpoint.db")
 
 
-def test_a_checkpoint_is_synced_in_full(tmp_path: Path) -> None:
-    """Segments are deleted behind it, so SQLite must not leave it in a cache."""
-    database = Database(tmp_path / "checkpoint.db", "")
-    assert database.rows("PRAGMA synchronous") == [(2,)]
-    database.close()
+def test_a_position_is_synced_in_full_and_the_parts_before_it_are_not(checkpoint: Checkpoint) -> None:
+    """Segments are deleted behind the position, so SQLite must not leave it in a cache; one sync takes all along."""
+
+    def level() -> object:
+        return checkpoint._database.rows("PRAGMA synchronous")[0][0]
+
+    checkpoint.save([state(ONE)])
+    of_a_part = level()
+    checkpoint.advance(1)
+    assert (of_a_part, level()) == (1, 2)
 
 
 def test_a_cursor_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_numbers_count_on_after_all_segments_were_deleted(spool: OpenSpool) -> N
     for _ in range(3):
         spool.write(1)
         spool.writer.seal()
-    spool.home.checkpoint.write(3, [])
+    spool.home.checkpoint.advance(3)
     spool.writer.delete_through(3)
     spool.reopen()
     assert (spool.paths(), spool.writer.next_segment) == ([], 4)
@@ -188,7 +188,7 @@ def test_a_cursor_that_cannot_be_believed_deletes_nothing(spool: OpenSpool) -> N
     """A flipped digit, or a number that was never given: the segments stay, and a person is told."""
     spool.write(1)
     spool.writer.seal()
-    spool.home.checkpoint.write(1, [])
+    spool.home.checkpoint.advance(1)
     path = spool.directory / "cursor.json"
     write_cursor(spool.directory, Cursor(spool.home.identity.spool, 9, "00"))
     with pytest.raises(SpoolError, match="never written"):
@@ -204,7 +204,7 @@ def test_the_cursor_of_another_spool_counts_for_nothing(spool: OpenSpool) -> Non
     """After a restored or replaced disk, a cursor left beside it neither numbers nor deletes this spool's segments."""
     spool.write(1)
     spool.writer.seal()
-    spool.home.checkpoint.write(1, [])
+    spool.home.checkpoint.advance(1)
     write_cursor(spool.directory, Cursor("ff" * 16, 900, "00"))
     spool.reopen()
     assert (spool.home.delete_loaded(), spool.writer.next_segment) == (0, 2)

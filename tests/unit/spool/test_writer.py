@@ -76,7 +76,7 @@ def test_segments_are_deleted_behind_both_cursor_and_checkpoint(spool: OpenSpool
     left = []
     for loaded, checkpoint in ((0, 4), (3, 0), (3, 2), (3, 3)):
         write_cursor(spool.directory, Cursor(identity, loaded, "00"))
-        spool.home.checkpoint.write(checkpoint, [])
+        spool.home.checkpoint.advance(checkpoint)
         spool.home.delete_loaded()
         left.append(len(spool.paths()))
     assert left == [4, 4, 2, 1]
