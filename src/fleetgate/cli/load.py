@@ -26,10 +26,10 @@ def _yield_to_the_edge() -> None:
     """Lets every other process of the machine go first: vehicles wait for the edge, nobody for load but its spool.
 
     ClickHouse inserts and merges in bursts of several threads. On two cores, at half of the edge's maximum, the p99 of
-    acknowledgements was 200 ms beside them; with nice 10 it was 50, since a thread that wakes still waits for the end of
-    the other's slice. SCHED_IDLE is preempted at once: 10 ms, and 0.3 s more until a message is queryable. Load starves
-    while others use every core: the edge alone uses little more than one, and at the end takes no more for want of room.
-    Between systemd units or containers their CPU weights count, not this.
+    acknowledgements was 200 ms beside them; with nice 10 it was 50, since a thread that wakes still waits for the end
+    of the other's slice. SCHED_IDLE is preempted at once: 10 ms, and 0.3 s more until a message is queryable. Load
+    starves while others use every core; the edge alone uses little more than one, and in the end takes no more for want
+    of room. Between systemd units or containers their CPU weights count, not this.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # before ClickHouse's threads start: they inherit it

@@ -45,6 +45,9 @@ from fleetgate.control.schema import (
 from fleetgate.errors import ConfigError
 from fleetgate.judge.mac import FORMER_CREDENTIAL_MS
 
+ENROLMENT = (
+    "enrol"  # the kind of change that refuses nobody: a device is new, or its new credential replaces a revoked one
+)
 BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
 
 
@@ -146,8 +149,12 @@ class Store:
 
     def changes_since(self, revision: int, limit: int) -> list[Change]:
         """At most `limit` changes above `revision`, oldest first."""
-        query = select(changes).where(changes.c.revision > revision).order_by(changes.c.revision).limit(limit)
-        return [Change(row.revision, row.kind, row.tenant, row.device_id, row.at_ms) for row in self.rows(query)]
+        return self._changes(select(changes).where(changes.c.revision > revision), limit)
+
+    def changes_but_enrolments(self, revision: int, through: int, limit: int) -> list[Change]:
+        """At most `limit` changes above `revision` and up to `through`, oldest first, that may refuse somebody."""
+        between = and_(changes.c.revision > revision, changes.c.revision <= through, changes.c.kind != ENROLMENT)
+        return self._changes(select(changes).where(between), limit)
 
     def devices(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DeviceRecord]:
         """The records of at most 500 (tenant, device id) in one query; who is absent from the answer is unknown.
@@ -162,6 +169,10 @@ class Store:
         rows = self.rows(_devices_query(names, self.clock.now_ms()))
         grouped = groupby(rows, key=lambda row: (str(row.tenant), str(row.device_id)))
         return {name: _device_record(list(of_device)) for name, of_device in grouped}
+
+    def _changes(self, query: Select[Any], limit: int) -> list[Change]:
+        rows = self.rows(query.order_by(changes.c.revision).limit(limit))
+        return [Change(row.revision, row.kind, row.tenant, row.device_id, row.at_ms) for row in rows]
 
     # Writing
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import trio
 from sqlalchemy import update
 
+from fleetgate.accept import registry as registry_module
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.fleet import Fleet, KnownDevice
 from fleetgate.accept.registry import Registry
@@ -22,7 +23,7 @@ from fleetgate.control.devices import enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
-from fleetgate.control.records import DeviceStatus
+from fleetgate.control.records import DeviceRecord, DeviceStatus
 from fleetgate.control.roster import device_is
 from fleetgate.control.schema import devices
 from fleetgate.control.store import Store
@@ -139,3 +140,52 @@ def test_an_older_database_lifts_no_denial_and_still_brings_new_ones(office: Off
     shutil.copy(tmp_path / "yesterday.db", tmp_path / "control.db")
     office.fleet = Fleet(office.keyring.roots, Policy())
     office.run(restored)
+
+
+def test_a_new_edge_passes_over_enrolments_and_learns_who_is_refused(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are: only the records of devices that something else happened to are read."""
+    monkeypatch.setattr(registry_module, "HISTORY_BATCH", 3)
+    cars = [office.enrol(f"car-{number}") for number in range(10)]
+    office.revoke(cars[1])
+    again = office.enrol("car-1")
+    office.suspend(cars[8])
+    asked: list[tuple[str, str]] = []
+    look_up = Store.devices
+
+    def devices_of(store: Store, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DeviceRecord]:
+        asked.extend(names)
+        return look_up(store, names)
+
+    monkeypatch.setattr(Store, "devices", devices_of)
+
+    async def act(registry: Registry) -> None:
+        await until(lambda: registry.revision == 13)
+
+    office.run(act)
+    learnt = {car.device_id: office.denials.of("acme", car.device_id) for car in cars}
+    assert {device_id for _, device_id in asked} == {"car-1-tcu", "car-8-tcu"}
+    assert {device_id for device_id, denials in learnt.items() if denials} == {"car-1-tcu", "car-8-tcu"}
+    assert learnt["car-1-tcu"] == {cars[1].key_digest: Reason.REVOKED}
+    assert again.key_digest != cars[1].key_digest
+
+
+def test_an_edge_that_has_seen_changes_reads_enrolments_too(office: Office) -> None:
+    """One may lift what it was told to refuse before."""
+    first = office.enrol("car-1")
+
+    async def revoked(registry: Registry) -> None:
+        await registry.lookup(first)
+        office.revoke(first)
+        await until(lambda: registry.revision == 2)
+
+    async def enrolled(registry: Registry) -> None:
+        known = await registry.lookup(first)
+        second = office.enrol("car-1")
+        await until(lambda: registry.revision == 3)
+        assert known is not None
+        assert known.has_record_of(second.key_digest)
+
+    office.run(revoked)
+    office.run(enrolled)
