@@ -1,10 +1,11 @@
-"""What a case is given and what it gives back: the sizes of this run, devices to use, a place on disk, figures.
+"""What a case is given and what it gives back: the sizes of this run, devices to use, a place on disk, rounds.
 
-Decides the two sizes, full and quick. What is measured with them is the cases'.
+Decides the two sizes, full and quick, and that the median of the rounds counts. What is measured is the cases'.
 """
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,15 @@ from loadtest.bench.gate import Gate
 from loadtest.bench.installation import Installation
 
 Figures = dict[str, float]
-"""Figures of one case by name; every one a median or a single measurement, in the unit that its name ends with."""
+"""Figures of one case by name, in the unit that its name ends with."""
+
+Rounds = list[Figures]
+"""The same figures of one case, measured again and again; only one where it measures once."""
+
+
+def medians(rounds: Rounds) -> Figures:
+    """What counts of the rounds of a case."""
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
 
 
 class Sizes(NamedTuple):
@@ -33,14 +42,19 @@ QUICK = Sizes(1, 3, 0.5, 3, 8, 1_000, 20_000, 200)
 
 
 class Context:
-    """`figures` are those of the cases that ran before, by case."""
+    """`rounds` are those of the cases that ran before, by case."""
 
     def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.directory = directory
         self.sizes = sizes
-        self.figures: dict[str, Figures] = {}
+        self.rounds: dict[str, Rounds] = {}
         self._installation: Installation | None = None
         self._gates = 0
+
+    @property
+    def figures(self) -> dict[str, Figures]:
+        """The medians of the cases that ran before."""
+        return {case: medians(rounds) for case, rounds in self.rounds.items()}
 
     def installation(self, devices: int) -> Installation:
         """With at least so many enrolled devices."""

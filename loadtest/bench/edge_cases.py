@@ -2,16 +2,17 @@
 
 An edge with an empty spool and a swarm of real devices; no load beside it. CPU is the edge's from the moment the swarm
 begins to measure until it ends, divided by the events it acknowledged in that time. A refused message is a failure.
+Chatty and batched stand beside the sketch (`sketch_case`): in each round the same swarm loads one and then the other,
+the first of them by turns, so that whatever else the machine does hits both; `ratio_to_sketch` is that of a round.
 """
 
 from __future__ import annotations
 
-import statistics
 from typing import Any, NamedTuple
 
-from loadtest.bench.context import Context, Figures
-from loadtest.bench.gate import Gate
-from loadtest.bench.processes import BenchError, Process, Swarm
+from loadtest.bench import sketch_case
+from loadtest.bench.context import Context, Figures, Rounds
+from loadtest.bench.processes import BenchError, Served, Swarm
 
 SIGNALS = 8
 
@@ -31,28 +32,54 @@ BATCHED_PATHS = Case(100, 60, 100, ("--by-path",))
 HTTP = Case(8, 1, 12_000, ("--batch", "100"))
 
 
-def run(context: Context, case: Case) -> Figures:
-    """The median of each figure over the rounds."""
+def run(context: Context, case: Case) -> Rounds:
+    """The edge alone."""
     with context.gate(case.connections) as gate:
-        edge = gate.start_edge()
-        rounds = [_round(context, gate, edge, case, number) for number in range(context.sizes.rounds)]
-        figures = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
-        return figures | {"rss_mb": edge.memory_mb()}
+        edge = gate.serve()
+        return [_round(context, edge, case, number) for number in range(context.sizes.rounds)]
 
 
-def _round(context: Context, gate: Gate, edge: Process, case: Case, number: int) -> Figures:
+def run_sketch(context: Context, case: Case) -> Rounds:
+    """The sketch alone. Raises Absent where there is none."""
+    with sketch_case.Sketch(context.directory, case.connections, case.events) as sketch:
+        served = sketch.serve()
+        rounds = [_round(context, served, case, number) for number in range(context.sizes.rounds)]
+        sketch.check()
+        return rounds
+
+
+def run_both(context: Context, case: Case) -> tuple[Rounds, Rounds]:
+    """(sketch, edge), round by round. Raises Absent without the sketch."""
+    sketch_rounds, edge_rounds = Rounds(), Rounds()
+    with (
+        sketch_case.Sketch(context.directory, case.connections, case.events) as sketch,
+        context.gate(case.connections) as gate,
+    ):
+        turns = [(sketch.serve(), sketch_rounds), (gate.serve(), edge_rounds)]
+        for number in range(context.sizes.rounds):
+            for served, rounds in turns:
+                rounds.append(_round(context, served, case, number))
+            turns.reverse()
+        sketch.check()
+    for ours, theirs in zip(edge_rounds, sketch_rounds, strict=True):
+        ours["ratio_to_sketch"] = ours["edge_cpu_us_per_event"] / theirs["edge_cpu_us_per_event"]
+    return sketch_rounds, edge_rounds
+
+
+def _round(context: Context, served: Served, case: Case, number: int) -> Figures:
     seconds = context.sizes.seconds
-    looks: dict[str, float] = {}
+    cpu_s: dict[str, float] = {}
     options = (
-        *gate.addresses,
+        *served.options,
         *("--connections", str(case.connections), "--events", str(case.events), "--signals", str(SIGNALS)),
         *("--seconds", str(seconds), "--warm-up", "1", "--prepare", str(int(case.prepare * (seconds + 1)))),
         *("--epoch", str(number + 1), *case.options),
     )
-    swarm = Swarm(gate.devices, options, seconds, lambda phase: looks.update({phase: edge.cpu_s()}))
+    swarm = Swarm(served.devices, options, seconds, lambda phase: cpu_s.update({phase: served.process.cpu_s()}))
     seen = swarm.report()
     check(seen)
-    return _figures(seen, looks["measured"] - looks["measuring"], case.events)
+    figures = _figures(seen, cpu_s["measured"] - cpu_s["measuring"], case.events)
+    return figures | {"rss_mb": served.process.memory_mb()}
 
 
 def check(seen: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from loadtest.bench.installation import Installation
-from loadtest.bench.processes import Process, until
+from loadtest.bench.processes import Process, Served, until
 
 from fleetgate.config import Config, load
 from fleetgate.demo.figures import is_ready
@@ -51,6 +51,10 @@ class Gate:
     def start_edge(self) -> Process:
         """The edge, once it is ready."""
         return self._start("edge", self.config.edge.admin_listen)
+
+    def serve(self) -> Served:
+        """The edge, once it is ready, and how a swarm reaches it."""
+        return Served(self.start_edge(), self.devices, self.addresses)
 
     def start_load(self) -> Process:
         """Load with its embedded ClickHouse, once it is ready."""

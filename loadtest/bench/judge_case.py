@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import hmac
 import os
-import statistics
 import struct
 import time
 from collections.abc import Callable
@@ -28,12 +27,6 @@ _NOW = 1_800_000_000_000
 _CONTEXT = b"fleetgate/v1 mac\x00"
 _header = struct.Struct(">BBIIQq").pack
 _encode = msgspec.msgpack.encode
-
-
-def run() -> dict[str, float]:
-    """The median of each figure over the rounds."""
-    found = rounds(ROUNDS)
-    return {name: statistics.median(figures[name] for figures in found) for name in found[0]}
 
 
 def rounds(count: int) -> list[dict[str, float]]:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 20.0
@@ -67,15 +67,6 @@ class Process:
         self.check()
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def wait(self, seconds: float) -> None:
-        """Until it has ended by itself, well. Raises BenchError."""
-        try:
-            status = self._child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise BenchError(f"a process did not end within {seconds:.0f} s") from None
-        if status:
-            self.check()
-
     def stop(self) -> None:
         """Asks it to end; kills it when it does not in time."""
         self._child.terminate()
@@ -84,6 +75,14 @@ class Process:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
+
+
+class Served(NamedTuple):
+    """What a swarm is sent against: the process that pays, the devices it knows, the swarm's options to reach it."""
+
+    process: Process
+    devices: Path
+    options: tuple[str, ...]
 
 
 def until(met: Callable[[], bool], what: str, seconds: float, process: Process | None = None) -> None:

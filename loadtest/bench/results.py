@@ -16,14 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.context import Figures
+from loadtest.bench.context import Figures, Rounds
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("trio", "mqtt5", "msgspec", "cryptography", "chdb", "numpy", "pyarrow")
 
 
-def document(figures: dict[str, Figures], command: str, sizes: dict[str, Any], load_average: float) -> dict[str, Any]:
-    """Everything of a run, for `json.dumps`. `load_average` is that of the minute before it."""
+def document(
+    figures: dict[str, Figures], rounds: dict[str, Rounds], command: str, sizes: dict[str, Any], load_average: float
+) -> dict[str, Any]:
+    """Everything of a run, for `json.dumps`. `load_average` is that of the minute before it. Of cases measured more
+    than once the rounds stand beside their medians, so that a reader sees how far they lie apart."""
     return {
         "command": command,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -42,6 +45,7 @@ def document(figures: dict[str, Figures], command: str, sizes: dict[str, Any], l
         },
         "sizes": sizes,
         "cases": figures,
+        "rounds": {case: found for case, found in rounds.items() if len(found) > 1},
     }
 
 

@@ -1,83 +1,119 @@
-"""Cases sketch and sketch_batched: the throw-away sketch of an edge, under the load of chatty and batched.
+"""The yardstick of chatty and batched: the throw-away sketch of an edge, made ready for the swarm that loads the edge.
 
-The yardstick. It lies outside the project; where it is absent the case is skipped. It runs in a directory of its own
-with a PKI of its own, and with its own load generator and body (8 signals), whose first message goes out when its last
-connection is up: from then on the sketch's CPU counts, until the generator ends.
+It lies outside the project; where it is absent what needs it is skipped. It takes the same envelopes over the same
+mutual TLS, but one MAC key for all, and a body of its own: the kind is a number and there are no texts, 2 to 9 bytes
+less for each event. So it gets bodies encoded here, and devices that share one certificate; all else is the swarm's.
+Decides how the sketch is started; how it is loaded, and when its CPU is read, is `edge_cases`'.
 """
 
 from __future__ import annotations
 
-import re
+import base64
+import json
 import shutil
 import socket
 import sys
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding
-from loadtest.bench.context import Context, Figures
-from loadtest.bench.edge_cases import Case
-from loadtest.bench.processes import BenchError, Process, until
+from loadtest.bench.processes import BenchError, Process, Served, until
 
 from fleetgate.clock import SystemClock
 from fleetgate.control.pki import Authority, private_pem
 
 SKETCH = Path(__file__).resolve().parents[3] / "shared" / "sketch"
-_PORT = 18883  # written into the sketch
-_TOTAL = re.compile(r"(\d+) events/s")
-_MESSAGES = 4_000  # prepared for each connection: more than it can take
+_ADDRESS = ("127.0.0.1", 18883)  # written into the sketch, as is the key
+_MAC_KEY = b"k" * 32
+_SIGNALS = range(1, 9)
+_VARIANTS = 32  # as many different bodies as the swarm makes itself
+_LOG = "edge.log"
+START_SECONDS = 20.0
 
 
 class Absent(Exception):
     """There is no sketch here: nothing to compare with."""
 
 
-def run(context: Context, case: Case) -> Figures:
-    """Raises Absent without the sketch."""
-    if not SKETCH.is_dir():
-        raise Absent(f"{SKETCH.name}/ is not beside the project")
-    directory = context.directory / f"sketch-{case.connections}"
-    _prepare(directory)
-    seconds = max(4.0, context.sizes.seconds)
-    arguments = [str(case.connections), str(case.events), str(seconds), str(_MESSAGES)]
-    edge = Process([sys.executable, "edge_sketch.py"], directory / "edge.log", directory)
-    try:
-        until(_listens, "the sketch listens", 20, edge)
-        idle_files = edge.open_files()
-        load = Process([sys.executable, "load_sketch.py", *arguments], directory / "load.log", directory)
-        try:
-            until(lambda: edge.open_files() >= idle_files + case.connections, "all are connected", 60, load)
-            cpu_s = edge.cpu_s()
-            load.wait(seconds + 20)
-            cpu_s = edge.cpu_s() - cpu_s
-        finally:
-            load.stop()
-    finally:
-        edge.stop()
-    said = (directory / "load.log").read_text()
-    shutil.rmtree(directory)
-    found = _TOTAL.search(said)
-    if found is None:
-        raise BenchError(f"the sketch's load said nothing that can be read: {said[-400:]}")
-    events_per_s = float(found.group(1))
-    return {"edge_cpu_us_per_event": cpu_s / (events_per_s * seconds) * 1e6, "events_per_s": events_per_s}
+class Sketch:
+    """A context with a sketch in a directory of its own. Raises Absent."""
+
+    def __init__(self, directory: Path, connections: int, events: int) -> None:
+        if not SKETCH.is_dir():
+            raise Absent(f"{SKETCH.parent.name}/{SKETCH.name} is not beside the project")
+        self._directory = directory / f"sketch-{connections}"
+        self._connections, self._events = connections, events
+        self._process: Process | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._process is not None:
+            self._process.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def serve(self) -> Served:
+        """The sketch, once it listens."""
+        if _listens():
+            raise BenchError(f"something listens on port {_ADDRESS[1]} already, which the sketch needs: end it")
+        directory = self._directory
+        shutil.copytree(SKETCH, directory)
+        devices = self._prepare(directory)
+        bodies = directory / "bodies"
+        bodies.write_bytes(msgspec.msgpack.encode(encode_bodies(self._events)))
+        self._process = Process([sys.executable, "edge_sketch.py"], directory / _LOG, directory)
+        until(_listens, "the sketch listens", START_SECONDS, self._process)
+        options = ("--mqtt", f"{_ADDRESS[0]}:{_ADDRESS[1]}", "--bodies", str(bodies))
+        return Served(self._process, devices, options)
+
+    def check(self) -> None:
+        """Raises BenchError if it refused a message: it acknowledges those too, and says so in its log."""
+        if "reject" in (self._directory / _LOG).read_text():
+            raise BenchError("the sketch refused messages: its load is not what it expects")
+
+    def _prepare(self, directory: Path) -> Path:
+        """Writes its PKI, and a bundle for the swarm that every connection uses."""
+        authority = Authority.create(directory / "authority", "sketch.example", SystemClock())
+        certificate, key = authority.issue_server(["localhost"])
+        device_key = generate_private_key(SECP256R1())
+        device = authority.issue_device("acme", "sketch", device_key.public_key())
+        pki, bundle, devices = directory / "pki", directory / "bundle", directory / "devices"
+        for made in (pki, bundle, devices):
+            made.mkdir()
+        (pki / "ca.pem").write_bytes(authority.trust_pem)
+        (pki / "srv.pem").write_bytes(certificate.public_bytes(Encoding.PEM) + authority.chain_pem)
+        (pki / "srv.key").write_bytes(private_pem(key))
+        (bundle / "ca.pem").write_bytes(authority.root_pem)
+        (bundle / "certificate.pem").write_bytes(device.public_bytes(Encoding.PEM) + authority.chain_pem)
+        (bundle / "private.pem").write_bytes(private_pem(device_key))
+        said = {"tenant": "acme", "device_id": "car-000000-tcu", "vehicle_id": "car-000000", "kid": 1}
+        (bundle / "device.json").write_text(json.dumps(said | {"mac_key": base64.b64encode(_MAC_KEY).decode()}))
+        for number in range(self._connections):
+            (devices / f"{number:06d}").symlink_to(bundle)
+        return devices
 
 
-def _prepare(directory: Path) -> None:
-    shutil.copytree(SKETCH, directory)
-    pki = directory / "pki"
-    authority = Authority.create(directory / "authority", "sketch.example", SystemClock())
-    certificate, key = authority.issue_server(["localhost"])
-    device_key = generate_private_key(SECP256R1())
-    device = authority.issue_device("acme", "sketch", device_key.public_key())
-    pki.mkdir()
-    (pki / "ca.pem").write_bytes(authority.trust_pem)
-    (pki / "srv.pem").write_bytes(certificate.public_bytes(Encoding.PEM) + authority.chain_pem)
-    (pki / "srv.key").write_bytes(private_pem(key))
-    (pki / "dev.pem").write_bytes(device.public_bytes(Encoding.PEM) + authority.chain_pem)
-    (pki / "dev.key").write_bytes(private_pem(device_key))
+def encode_bodies(events: int) -> list[bytes]:
+    """Bodies of so many events of 8 signals, as the sketch decodes them."""
+    return [
+        msgspec.msgpack.encode(
+            [
+                "2026.44.1",
+                "cfg-7f3a",
+                [
+                    [(index + 1 - events) * 100, 0, {n: 50.25 + n + (index + variant) % 4 / 4 for n in _SIGNALS}]
+                    for index in range(events)
+                ],
+            ]
+        )
+        for variant in range(_VARIANTS)
+    ]
 
 
 def _listens() -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", _PORT)) == 0
+        return probe.connect_ex(_ADDRESS) == 0

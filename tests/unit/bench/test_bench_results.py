@@ -1,0 +1,36 @@
+"""The file of a run says on what its figures were measured, and how far its rounds lie apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from loadtest.bench import results
+
+ROUNDS = {"chatty": [{"ack_ms_p50": 1.0}, {"ack_ms_p50": 3.0}], "herd": [{"rss_mb": 9.0}]}
+FIGURES = {"chatty": {"ack_ms_p50": 2.0}, "herd": {"rss_mb": 9.0}}
+
+
+def document() -> dict[str, object]:
+    return results.document(FIGURES, dict(ROUNDS), "make bench", {"rounds": 2}, 0.25)
+
+
+def test_a_run_is_kept_with_command_commit_machine_and_versions() -> None:
+    """Without these a figure can be compared with nothing."""
+    kept = document()
+    assert set(kept) == {"command", "at", "commit", "machine", "versions", "sizes", "cases", "rounds"}
+    assert kept["cases"] == FIGURES
+
+
+def test_rounds_stand_beside_their_medians_where_there_are_several() -> None:
+    """A single measurement has no spread, and does not pretend to one."""
+    assert document()["rounds"] == {"chatty": ROUNDS["chatty"]}
+
+
+def test_a_file_is_named_by_day_and_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that runs sort by time, and are found by what they measured."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    path = results.save(results.document(FIGURES, dict(ROUNDS), "make bench", {}, 0.0) | {"commit": "a" * 40})
+    assert path.name.endswith("-aaaaaaaa.json")
+    assert json.loads(path.read_text())["cases"] == FIGURES
