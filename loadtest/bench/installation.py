@@ -98,12 +98,44 @@ class Installation:
         os.link(self.directory / "ca.pem", bundle / "ca.pem")
 
 
-def filler(count: int) -> Iterator[Record]:
-    """Records of devices that never connect: the sizes of real ones, random digests, no bundle."""
-    certificate = "-----BEGIN CERTIFICATE-----\n" + "M" * 860 + "\n-----END CERTIFICATE-----\n"
-    for number in range(count):
-        random = os.urandom(84)
-        yield Record(f"parked-{number:07d}-tcu", certificate, random[:20].hex(), random[20:52], random[52:])
+def park(control: Path, count: int, kid: int) -> None:
+    """Adds devices that never connect: whole records of the sizes of real ones, random digests, no bundle.
+
+    Made by the database itself: 10 s for a million, a third of what rows from here take.
+    """
+    values = {
+        "tenant": TENANT,
+        "now": time.time_ns() // 1_000_000,
+        "year": _YEAR_MS,
+        "pem": "-----BEGIN CERTIFICATE-----\n" + "M" * 860 + "\n-----END CERTIFICATE-----\n",
+        "kid": kid,
+    }
+    with sqlite3.connect(control) as db:
+        db.execute(f"PRAGMA cache_size = -{PARKING_KIB}")
+        db.execute(_PARKED, (count,))
+        for table, row in _PARKED_ROWS.items():
+            db.execute(f"INSERT INTO {table} SELECT {row} FROM parked, meta WHERE name = 'revision'", values)  # noqa: S608
+        db.execute("UPDATE meta SET value = value + ? WHERE name = 'revision'", (count,))
+    db.close()
+
+
+PARKING_KIB = 400_000  # the indexes of random digests are built in memory
+
+_PARKED = """
+CREATE TEMPORARY TABLE parked AS
+WITH RECURSIVE counted (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM counted WHERE n < ?)
+SELECT n, printf('parked-%07d', n) AS vehicle, printf('parked-%07d-tcu', n) AS device FROM counted
+"""
+
+_PARKED_ROWS = {
+    "vehicles": ":tenant, vehicle, :now",
+    "devices": ":tenant, device, 'active', 'trusted', :now, :now",
+    "credentials": "NULL, :tenant, device, :pem, lower(hex(randomblob(20))), randomblob(32), randomblob(32), :kid, "
+    "NULL, :now - 1000, :now + :year, 'active', NULL, NULL",
+    "bindings": "NULL, :tenant, device, vehicle, :now, NULL",
+    "changes": "value + n, 'enrol', :tenant, device, :now",
+    "audit": "NULL, :now, 'bench', 'enrol', :tenant, 'device/' || device, '{}'",
+}
 
 
 def insert(control: Path, records: Iterable[Record], kid: int) -> None:

@@ -3,7 +3,7 @@
 The records are rows in bulk of the sizes of real ones; the active devices are really enrolled. Start is from the
 command to ready, on an edge that has never run; memory is the edge's with all the active ones connected; connect
 latency is TCP, TLS, CONNECT and the look-up in control, with eight on their way at once. CPU is that of the edge's
-whole life until all are in: a new edge reads every change of control in that time.
+whole life until all are in: a new edge goes through the history of control in that time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 
 from loadtest.bench.context import Context, Figures
-from loadtest.bench.installation import filler, insert
+from loadtest.bench.installation import park
 from loadtest.bench.processes import BenchError, Swarm
 
 ON_THEIR_WAY = 8
@@ -23,7 +23,7 @@ def run(context: Context) -> Figures:
     installation = context.installation(sizes.registry_active)
     control = context.directory / "registry.db"
     shutil.copyfile(installation.control, control)
-    insert(control, filler(sizes.registry_known - sizes.registry_active), 1)
+    park(control, sizes.registry_known - sizes.registry_active, 1)
     with context.gate(sizes.registry_active, control) as gate:
         edge = gate.start_edge()
         start_mb, start_cpu_s = edge.memory_mb(), edge.cpu_s()

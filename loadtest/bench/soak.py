@@ -20,10 +20,13 @@ from loadtest.bench.context import QUICK, Context
 from loadtest.bench.edge_cases import check
 from loadtest.bench.growth import Allowed, judge
 from loadtest.bench.processes import BenchError, Process, Swarm, until
+from loadtest.bench.sustained_case import prepared
 from rich.console import Console
 from rich.table import Table
 
 LOADED_SECONDS = 120.0
+WARM_UP_SECONDS = 2.0
+MOST_PREPARED = 3_000_000  # messages; a longer soak signs as it goes, in bursts of 100 ms that are in every sample
 LIMITS = {
     "edge_rss_mb": Allowed(0.02, 2),
     "edge_files": Allowed(0, 4),  # a segment, the checkpoint and its log come and go
@@ -81,9 +84,11 @@ def _soak(
                 shown = ", ".join(f"{name} {value:.1f}" for name, value in sample.items())
                 console.print(f"{at_s[-1] - at_s[0]:6.0f} s  {shown}", highlight=False, soft_wrap=True)
 
+        each = prepared(arguments.rate, WARM_UP_SECONDS + seconds, arguments.connections)
         options = (
             *(*gate.addresses, "--connections", str(arguments.connections), "--rate", str(arguments.rate)),
-            *("--seconds", str(seconds), "--warm-up", "2", "--interval", str(arguments.every)),
+            *("--seconds", str(seconds), "--warm-up", str(WARM_UP_SECONDS), "--interval", str(arguments.every)),
+            *("--prepare", str(each if each * arguments.connections <= MOST_PREPARED else 0)),
         )
         seen = Swarm(gate.devices, options, seconds, on_phase).report()
         check(seen)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 
 import pytest
-from loadtest.bench.installation import TENANT, Installation, filler, insert
+from loadtest.bench.installation import TENANT, Installation, park
 
 from fleetgate.clock import SystemClock
 from fleetgate.control.bundle import write_bundle
@@ -63,13 +62,19 @@ def test_its_bundle_makes_a_tls_context(installation: Installation) -> None:
     assert isinstance(context, ssl.SSLContext)
 
 
-def test_filler_is_known_and_changes_nothing_of_the_others(installation: Installation, tmp_path: Path) -> None:
+def test_parked_devices_are_known_and_change_nothing_of_the_others(installation: Installation) -> None:
     """Devices that never connect have whole records, and each has its own revision."""
     with Store.open(installation.config, SystemClock()) as store:
         before = store.revision()
-    insert(installation.control, filler(3), 1)
+    park(installation.control, 3, 1)
     with Store.open(installation.config, SystemClock()) as store:
-        assert [change.device_id for change in store.changes_since(before, 10)] == [
-            f"parked-{number:07d}-tcu" for number in range(3)
+        assert [(change.revision, change.device_id) for change in store.changes_since(before, 10)] == [
+            (before + number, f"parked-{number:07d}-tcu") for number in (1, 2, 3)
         ]
-    assert record_of(installation, "parked-0000002-tcu").vehicle_id == "parked-0000002"
+        assert store.revision() == before + 3
+    parked, enrolled = record_of(installation, "parked-0000003-tcu"), record_of(installation, FIRST)
+    [one], [other] = parked.credentials, enrolled.credentials
+    assert parked.vehicle_id == "parked-0000003"
+    assert (len(one.key_digest), len(one.fingerprint), one.kid, one.status, one.ended_at_ms) == (
+        *(len(other.key_digest), len(other.fingerprint), other.kid, other.status, other.ended_at_ms),
+    )
