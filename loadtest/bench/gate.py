@@ -6,6 +6,7 @@ load. Decides how a gate is started, found ready and ended; who is enrolled is `
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,8 @@ START_SECONDS = 120.0
 
 
 class Gate:
-    """Edge and load of one configuration in `directory`; a context that ends what was started in it.
+    """Edge and load of one configuration in `directory`; a context that ends what was started in it,
+    and removes it.
 
     `control` is the database of devices, by default that of the installation.
     """
@@ -47,6 +49,7 @@ class Gate:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         for process in self._processes:
             process.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)  # a spool and tables of up to a GB, for each case
 
     def start_edge(self) -> Process:
         """The edge, once it is ready."""
