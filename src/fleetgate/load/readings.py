@@ -21,10 +21,9 @@ from fleetgate.load.unknown import UnknownNames
 
 KINDS = ("sample", "trip_start", "trip_end", "charge_start", "charge_end", "fault", "heartbeat")
 BATCH_EVENTS = 4_096
-"""Bodies become Python objects and then arrays in batches, so that a segment of 16 MiB (up to 8 million readings)
-never stands in memory as objects."""
+"""Rows become arrays in batches of so many events."""
 
-_KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
+KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
 _at, _kind, _signals, _texts = map(attrgetter, ("at", "kind", "signals", "texts"))
 
 
@@ -36,6 +35,10 @@ class Sparse(NamedTuple):
     name: NDArray[np.int32]
     value: pa.Array
     names: list[str]
+
+
+NO_NUMBERS = Sparse(np.empty(0, np.int64), np.empty(0, np.int32), pa.array([], pa.float64()), [])
+NO_TEXTS = NO_NUMBERS._replace(value=pa.array([], pa.string()))
 
 
 class Readings(NamedTuple):
@@ -54,22 +57,24 @@ class Readings(NamedTuple):
     texts: Sparse
 
 
-class _Numbers(dict[int | str, int]):
+class Numbering(dict[int | str, int]):
     """The number of a signal by path or number; 0 for what the catalogue does not have."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.update(catalogue.numbers)
+        self.update((number, number) for number in catalogue.paths)
 
     def __missing__(self, key: int | str) -> int:
         return 0
 
 
 class Collector:
-    """Takes the bodies of a segment one after another; `finish` gives their readings in the same order."""
+    """Takes bodies one after another; `finish` gives their readings in the same order."""
 
-    def __init__(self, catalogue: Catalogue, names: UnknownNames) -> None:
+    def __init__(self, catalogue: Catalogue, numbering: Numbering, names: UnknownNames) -> None:
         self._catalogue = catalogue
         self._admit = names.admit
-        numbers = _Numbers(catalogue.numbers)
-        numbers.update((number, number) for number in catalogue.paths)
-        self._number_of = numbers.__getitem__
+        self._number_of = numbering.__getitem__
         self._pending: list[AnyEvent] = []
         self._first: list[int] = []  # index of the first event of each message, and its tenant beside it
         self._tenant: list[str] = []
@@ -127,7 +132,7 @@ class Collector:
         if not ids.all():
             ids, values, counts = self._set_unknown_aside(signals, ids, values, counts)
         at = np.fromiter(map(_at, events), np.int64, count)
-        kind = np.fromiter(map(_KIND_INDEX.__getitem__, map(_kind, events)), np.int8, count)
+        kind = np.fromiter(map(KIND_INDEX.__getitem__, map(_kind, events)), np.int8, count)
         self._pieces.append((at, kind, counts, ids, values))
         if any(map(_texts, events)):
             self._take_texts(events)
@@ -188,7 +193,7 @@ class Collector:
         present &= known
         ids = np.broadcast_to(numbers, present.shape)[present]
         at = np.frombuffer(body.at, dtype="<i4").astype(np.int64)
-        kind = np.full(n, _KIND_INDEX[body.kind], dtype=np.int8)
+        kind = np.full(n, KIND_INDEX[body.kind], dtype=np.int8)
         self._pieces.append((at, kind, present.sum(axis=1), ids, matrix[present]))
         self._flushed += n
 

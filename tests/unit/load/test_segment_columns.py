@@ -16,7 +16,7 @@ from tests.spools import rejection
 from fleetgate.catalogue import catalogue
 from fleetgate.judge.body import Column, Columns, Event, Rows
 from fleetgate.load.columns import SegmentRows, segment_rows
-from fleetgate.load.readings import Collector
+from fleetgate.load.readings import Collector, Numbering
 from fleetgate.load.unknown import MAX_NAMES, UnknownNames
 
 
@@ -178,7 +178,7 @@ EVENTS = st.lists(st.dictionaries(NAMES, st.floats(-1e6, 1e6), max_size=6), min_
 def test_flat_arrays_say_what_a_naive_reading_says(bodies: list[tuple[bool, list[dict[int | str, float]]]]) -> None:
     """For any mixture of row and column bodies, each event's readings and unknown values are those of its message."""
     known = catalogue()
-    collector = Collector(known, UnknownNames({}))
+    collector = Collector(known, Numbering(known), UnknownNames({}))
     expected: list[tuple[dict[int, float], dict[str, float]]] = []
     for packed, signals in bodies:
         plain = [_by_number_only(event) if packed else _named_once(event) for event in signals]
