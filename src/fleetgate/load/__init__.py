@@ -2,8 +2,12 @@
 
 loader.py        the loop: segment -> control -> columns -> inserts -> cursor
 transitions.py   segment -> control, whether ClickHouse is there or not
-columns.py       a segment's messages as columns
+opening.py       a segment's messages as arrays
+layout.py        those that look alike, opened together
+readings.py      the others, each by itself
+columns.py       the arrays as the rows of each table
 plausibility.py  which readings cannot be true
+memory.py        what was freed goes back to the system
 clickhouse.py    the one client, embedded or of a server
 migrations.py    schemas/clickhouse/*.sql, applied in order
 owner.py         the HTTP interface of an embedded ClickHouse

@@ -24,6 +24,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
 from fleetgate.errors import ClickHouseAway, ConfigError
+from fleetgate.load.memory import release
 
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # what it would say, our errors say
 
@@ -140,13 +141,16 @@ class EmbeddedClickHouse:
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         settings = ", ".join(f"{name} = {value}" for name, value in INSERT_SETTINGS.items())
         clause = f" SETTINGS {settings}, insert_deduplication_token = '{token}'"
+        release(self._purge)
         with self._lock:
             try:
-                insert_data(
-                    self._handle, f"INSERT INTO {table} ({_columns(rows)})", clause, "ArrowStream", _arrow_stream(rows)
-                )
+                insert_data(self._handle, f"INSERT INTO {table} ({_columns(rows)})", clause, "ArrowStream", rows)
             except (RuntimeError, chdb.ChdbError) as error:
                 raise failure(str(error)) from None
+        release(self._purge)
+
+    def _purge(self) -> None:
+        self.command("SYSTEM JEMALLOC PURGE")
 
     def close(self) -> None:
         with self._lock:
@@ -195,7 +199,9 @@ class ServerClickHouse:
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
-        data = bytes(_arrow_stream(rows))
+        sink = pa.BufferOutputStream()
+        _write_arrow(sink, rows)
+        data = bytes(memoryview(sink.getvalue()))
         self._call("raw_insert", table, rows.column_names, data, settings=settings, fmt="ArrowStream")
 
     def close(self) -> None:
@@ -219,7 +225,7 @@ class ServerClickHouse:
         return client
 
 
-def insert_data(handle: Any, target: str, settings: str, input_format: str, data: bytes | memoryview) -> int:
+def insert_data(handle: Any, target: str, settings: str, input_format: str, data: bytes | pa.Table) -> int:
     """Inserts `data` through a chdb handle and returns the rows read; `target` is INSERT INTO …, `settings` a clause.
 
     The data stands in memory under a file's name. chdb's own streaming insert (`send_insert`, chdb 4.4) cannot be used:
@@ -227,7 +233,10 @@ def insert_data(handle: Any, target: str, settings: str, input_format: str, data
     """
     descriptor = os.memfd_create("insert", os.MFD_CLOEXEC)
     with open(descriptor, "wb") as file:
-        file.write(data)
+        if isinstance(data, bytes):
+            file.write(data)
+        else:
+            _write_arrow(file, data)  # straight into it: a segment's rows are up to 60 MB
         file.flush()
         infile = f"FROM INFILE '/proc/self/fd/{descriptor}'"
         result = handle.query(f"{target} {infile}{settings} FORMAT {input_format}", "TabSeparated")
@@ -253,11 +262,9 @@ def _columns(rows: pa.Table) -> str:
     return ", ".join(rows.column_names)
 
 
-def _arrow_stream(rows: pa.Table) -> memoryview:
-    sink = pa.BufferOutputStream()
+def _write_arrow(sink: Any, rows: pa.Table) -> None:
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
-    return memoryview(sink.getvalue())
 
 
 _decode_row = msgspec.json.Decoder(list[Any]).decode

@@ -1,0 +1,21 @@
+"""When freed memory goes back to the system."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleetgate.load import memory
+
+
+@pytest.mark.parametrize(("bound", "purged"), [(0, 1), (2**50, 0)])
+def test_memory_is_given_back_above_the_bound_only(monkeypatch: pytest.MonkeyPatch, bound: int, purged: int) -> None:
+    """A small process keeps its pages, a large one asks every allocator, ClickHouse's too."""
+    purges: list[None] = []
+    monkeypatch.setattr(memory, "RELEASE_ABOVE_BYTES", bound)
+    memory.release(lambda: purges.append(None))
+    assert len(purges) == purged
+
+
+def test_what_is_resident_is_read_in_bytes() -> None:
+    """A Python with Arrow has some tens of MiB, and no test machine a TiB."""
+    assert 2**24 < memory.resident_bytes() < 2**40
