@@ -59,25 +59,29 @@ class Room:
 
 
 class Bucket:
-    """Messages a device may still send: `burst` at once, refilled at `rate` a second; `used_at` is the last use.
+    """Messages a device may still send: `burst` at once, refilled at `rate` a second.
+
+    `used_at` is when it was last used, in monotonic seconds.
 
     A request passes while the bucket is above zero and may overdraw it, so that a batch is never cut in half.
     """
 
-    __slots__ = ("_tokens", "used_at")
+    __slots__ = ("_burst", "_rate", "_tokens", "used_at")
 
-    def __init__(self, burst: float) -> None:
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
         self._tokens = burst
         self.used_at = -math.inf
 
-    def take(self, count: int, now: float, rate: float, burst: float) -> float:
+    def take(self, count: int, now: float) -> float:
         """0.0 when the messages may pass, else the seconds until the bucket is above zero again. `now` in seconds."""
-        tokens = self._tokens + (now - self.used_at) * rate
+        tokens = self._tokens + (now - self.used_at) * self._rate
         self.used_at = now
-        if tokens > burst:
-            tokens = burst
+        if tokens > self._burst:
+            tokens = self._burst
         if tokens <= 0:
             self._tokens = tokens
-            return max(0.001, (1.0 - tokens) / rate)
+            return max(0.001, (1.0 - tokens) / self._rate)
         self._tokens = tokens - count
         return 0.0

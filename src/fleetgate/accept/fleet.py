@@ -43,6 +43,7 @@ Key = tuple[str, str]
 
 class KnownDevice:
     """A device in memory. `session` is its live MQTT session; `denied` a refusal that this edge remembers.
+    `dirty` says that it changed since it was last taken for the checkpoint.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -54,6 +55,7 @@ class KnownDevice:
         "credentials",
         "denied",
         "device",
+        "dirty",
         "idle_since",
         "key",
         "looked_at",
@@ -70,6 +72,7 @@ class KnownDevice:
         self.standing = standing
         self.bucket = bucket
         self.denied: Reason | None = None
+        self.dirty = False
         self.session: Session | None = None
         self.ahead_at = -math.inf
         self.idle_since = 0.0
@@ -155,7 +158,7 @@ class Fleet:
         return known
 
     def _build(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
-        bucket = Bucket(self._policy.burst_messages)
+        bucket = Bucket(self._policy.messages_per_second, self._policy.burst_messages)
         if saved is None:
             known = KnownDevice(record, Standing(record.state, record.state_at_ms), bucket)
         else:
@@ -219,7 +222,9 @@ class Fleet:
 
     def touch(self, known: KnownDevice) -> None:
         """Marks a device as changed since the last checkpoint."""
-        self._dirty[known.key] = known
+        if not known.dirty:
+            known.dirty = True
+            self._dirty[known.key] = known
 
     def changed(self) -> list[Key]:
         """The devices that changed since they were last taken for the checkpoint."""
@@ -230,13 +235,15 @@ class Fleet:
 
         Call it when everything received is committed: what is in the checkpoint must be in the spool.
         """
-        taken = [self._dirty.pop(key, None) for key in keys]
-        return [_freeze(known, now_ms) for known in taken if known is not None]
+        taken = [known for key in keys if (known := self._dirty.pop(key, None)) is not None]
+        for known in taken:
+            known.dirty = False
+        return [_freeze(known, now_ms) for known in taken]
 
     def forget_idle(self, now_s: float) -> None:
         """Drops devices that are idle and whole in the checkpoint. Call it right after a checkpoint became durable."""
         for key, known in list(self._known.items()):
-            if known.session is None and key not in self._dirty and now_s - known.idle_since > IDLE_SECONDS:
+            if known.session is None and not known.dirty and now_s - known.idle_since > IDLE_SECONDS:
                 del self._known[key]
 
 

@@ -122,7 +122,7 @@ class VehicleApp:
 
     def _admit(self, caller: Caller, count: int) -> None:
         """Takes `count` messages from the device's bucket. Raises Problem (429), counted as one refusal at least."""
-        wait_s = self._intake.admit(caller, count, self._clock.monotonic())
+        wait_s = caller.known.bucket.take(count, self._clock.monotonic())
         if wait_s:
             self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), max(1, count))
             self._intake.wake()

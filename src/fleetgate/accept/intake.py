@@ -83,14 +83,6 @@ class Intake:
         self.on_state: Callable[[KnownDevice], None] = lambda known: None
         self.on_commit: Callable[[], None] = lambda: None
 
-    def admit(self, caller: Caller, count: int, now_s: float) -> float:
-        """Takes `count` messages from the device's bucket, before any of them is looked at.
-
-        0.0 when they may pass, else the seconds until the device may send again.
-        """
-        settings = self._settings
-        return caller.known.bucket.take(count, now_s, settings.messages_per_second, settings.burst_messages)
-
     def receive(self, caller: Caller, raw: bytes, topic: bytes | None, now: int) -> Verdict:
         """Judges one message and, if it is to be kept, appends and claims it. `now` in Unix ms."""
         peer = caller.peer

@@ -134,7 +134,7 @@ class Session:
         if qos and len(self.acks) >= RECEIVE_MAXIMUM:
             raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
         intake = self._intake
-        if intake.admit(caller, 1, now_s):
+        if caller.known.bucket.take(1, now_s):
             intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
             if qos:
                 self.acks.append(refusing_puback(packet_id, Reason.RATE_LIMITED, 0, self._problem_info))

@@ -224,6 +224,6 @@ def test_the_limit_of_a_device_is_its_own(tmp_path: Path) -> None:
     """A noisy device is slowed down, its neighbour is not."""
     gate = Gate(tmp_path, record(), record("tcu-0002"), settings=Policy(burst_messages=1, messages_per_second=1.0))
     noisy, quiet = gate.caller(), gate.caller("tcu-0002")
-    admitted = [gate.intake.admit(who, 1, gate.clock.monotonic()) == 0.0 for who in (noisy, noisy, quiet)]
+    admitted = [who.known.bucket.take(1, gate.clock.monotonic()) == 0.0 for who in (noisy, noisy, quiet)]
     gate.close()
     assert admitted == [True, False, True]
