@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import typer
 
@@ -13,12 +14,12 @@ from fleetgate.clock import clock_from_environment
 
 def load(context: typer.Context) -> None:
     """Load the spool's sealed segments into ClickHouse."""
+    _yield_to_the_edge()
     from fleetgate.load.service import serve  # ClickHouse's library takes a second: other commands do without
 
     config = session_of(context).config
     log.configure("load", config.log_level)
     os.umask(OTHERS_NOTHING)
-    _yield_to_the_edge()
     serve(config, clock_from_environment(config.testing))
 
 
@@ -31,7 +32,5 @@ def _yield_to_the_edge() -> None:
     starves while others use every core; the edge alone uses little more than one, and in the end takes no more for want
     of room. Between systemd units or containers their CPU weights count, not this.
     """
-    try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # before ClickHouse's threads start: they inherit it
-    except PermissionError:
-        log.get("load").warning("shares_the_cpu_with_the_edge", why="this system refuses SCHED_IDLE")
+    with suppress(PermissionError):  # in a sandbox that refuses it: slower acknowledgements, nothing lost
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # before ClickHouse's library starts threads
