@@ -7,7 +7,8 @@ with no Python object for a message, event or reading. Decides which messages th
 judge would refuse, or with a column's NaN, is left to readings.py, as is everything that has no layout.
 
 From records to columns that is 0.5 us an event instead of 5.1 where a message has one event, 0.3 instead of 1.55 where
-it has 60, and 11 ns a reading instead of 63 where it has 300 rows of 40 signals.
+it has 60, and 11 ns a reading instead of 63 where it has 300 rows of 40 signals. Messages that are not alike gain
+nothing here: 5 to 6.5 us where a message has one event.
 """
 
 from __future__ import annotations

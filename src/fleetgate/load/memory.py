@@ -1,8 +1,9 @@
 """Keeps the load process small: freed memory goes back to the system once the process has grown.
 
 Decides when. Three allocators (glibc's, Arrow's, ClickHouse's jemalloc) each keep for a while what was freed; together
-that was 0.3 to 0.5 GB above what was in use. Without any of it ClickHouse's inserts took twice the CPU, for new pages;
-giving back above a bound costs less than could be told from the noise of 24 segments (5 %).
+that was 0.3 to 0.5 GB above what was in use. Keeping nothing, ClickHouse's inserts took twice the CPU, for new pages.
+What giving back above a bound costs was not found: runs of 24 segments with and without it differed less than runs of
+the same kind did (18 to 24 s of CPU).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 RELEASE_ABOVE_BYTES = 512 * 1024**2
 """380 MiB are there before the first segment, most of it chdb's code; a large one (30 MiB, 7 million readings) takes
-some 500 MiB more while it is inserted, and the process is to stay under 1 GB."""
+400 to 600 MiB more while it is inserted, and the process is to stay under 1 GB."""
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _trim_glibc: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
