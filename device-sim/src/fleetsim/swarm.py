@@ -30,7 +30,8 @@ from fleetsim.swarm_work import Work, bodies
 
 DRAIN_S = 10.0
 PREPARED_BYTES = 1 << 30
-# At a rate, what is due and what was answered is looked at this often, not once for each answer. A latency comes out up to 1 ms too long for it, never too short.
+# At a rate, what is due and what was answered is looked at this often, not once for each answer. A latency
+# comes out up to 1 ms too long for it, never too short.
 TICK_S = 0.001
 _now_s = time.perf_counter
 
