@@ -1,8 +1,11 @@
-"""Cases load and load_single: a full spool into the embedded ClickHouse, `raw_messages` and rollups on.
+"""Cases load, load_single and load_mixed: a full spool into the embedded ClickHouse, `raw_messages` and rollups on.
 
 The segments are written by the edge's own writer from signed messages of many devices, before the clock starts; then
 `fleetgate load` runs as in production. The clock runs from the cursor's first step to its last, so that the start of
 the process is not in it. Memory is its highest, whatever the backlog.
+
+load and load_single send messages that look alike, as one software does that reports the same signals each time. In
+load_mixed no two of a segment look alike: other signals, widths and labels in each.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from loadtest.bench.columns_case import stored_events
 from loadtest.bench.context import Context, Figures
 from loadtest.bench.gate import Gate
 from loadtest.bench.processes import BenchError, until
@@ -24,27 +26,35 @@ from fleetgate.control.profile import identity_of
 from fleetgate.spool.format import PeerRecord
 from fleetgate.spool.home import Spool
 from fleetgate.spool.writer import Sender
+from fleetsim import encode
 from fleetsim.bundle import read_bundle
+from fleetsim.encode import Body, Event, Name
+from fleetsim.signals import CATALOGUE
 from fleetsim.swarm_work import Shape, Work, bodies
 
 DEVICES = 200
 SIGNALS = 8
+MIXED_SIGNALS = (3, 20)
+MIXED_BODIES = 500  # of each device: 200 devices fill more than a segment before the first comes again
 COMMIT_MESSAGES = 64  # about what one turn of the edge's loop brings
 LOADED_SECONDS = 600.0
 _ACCEPTED = 1
+_LAST_BATCH_BYTES = 1024 * 1024  # sealed here, in a known place, before the writer does it
 
 
 class Case(NamedTuple):
     events: int
+    mixed: bool = False
 
 
 LOAD = Case(60)
 LOAD_SINGLE = Case(1)
+LOAD_MIXED = Case(1, mixed=True)
 
 
 def run(context: Context, case: Case) -> Figures:
     with context.gate(DEVICES) as gate:
-        messages, first_messages = _fill(gate, case.events, context.sizes.segments)
+        messages, first_messages = _fill(gate, case, context.sizes.segments)
         load = gate.start_load()
         until(lambda: gate.loaded_segment() >= 1, "the first segment is loaded", LOADED_SECONDS, load)
         start_s, start_cpu_s, skipped = time.monotonic(), load.cpu_s(), gate.loaded_segment()
@@ -52,27 +62,40 @@ def run(context: Context, case: Case) -> Figures:
             raise BenchError(f"{skipped} segments were loaded before the first look: make the spool larger")
         until(gate.all_loaded, "the spool is loaded", LOADED_SECONDS, load)
         took_s, cpu_s = time.monotonic() - start_s, load.cpu_s() - start_cpu_s
-        stored = stored_events(gate)
+        stored, readings = _stored(gate)
         if stored != messages * case.events:
             raise BenchError(f"{messages * case.events} events were in the spool and {stored} are in ClickHouse")
         events = (messages - first_messages) * case.events
         return {
             "events_per_s": events / took_s,
-            "readings_per_s": events * SIGNALS / took_s,
+            "readings_per_s": events * readings / stored / took_s,
             "events_per_s_per_core": events / cpu_s,
             "load_cpu_us_per_event": cpu_s / events * 1e6,
             "rss_mb": load.memory_mb("VmHWM"),
         }
 
 
-def _fill(gate: Gate, events: int, segments: int) -> tuple[int, int]:
+def _stored(gate: Gate) -> tuple[int, int]:
+    """Events and readings in ClickHouse."""
+    client = gate.clickhouse()
+    try:
+        [[events, readings]] = client.rows("SELECT count(), sum(length(signal_ids)) FROM events")
+    finally:
+        client.close()
+    return int(events), int(readings)
+
+
+def _fill(gate: Gate, case: Case, segments: int) -> tuple[int, int]:
     """(messages in the spool, those of its first segment)."""
     clock = SystemClock()
     spool = Spool(gate.spool, clock, os.urandom)
-    shape = Shape(events, SIGNALS)
-    made = bodies(shape, random.Random(1))  # noqa: S311  telemetry, not keys
+    rng = random.Random(1)  # noqa: S311  telemetry, not keys
+    alike = bodies(Shape(case.events, SIGNALS), rng)
     found = sorted(gate.devices.iterdir())[:DEVICES]
-    works = [Work(read_bundle(path), shape.enc, made, 1, clock.now_ms) for path in found]
+    works = [
+        Work(read_bundle(path), encode.ROWS_MSGPACK, _mixed(index, rng) if case.mixed else alike, 1, clock.now_ms)
+        for index, path in enumerate(found)
+    ]
     senders = [_sender(path, gate) for path in found]
     messages = first = sealed = 0
     while sealed < segments:
@@ -81,12 +104,33 @@ def _fill(gate: Gate, events: int, segments: int) -> tuple[int, int]:
                 spool.writer.message(sender, clock.now_ms(), _ACCEPTED, 0, raw)
                 messages += 1
             spool.writer.commit()
-        if spool.writer.live_bytes >= gate.config.spool.segment_bytes:
+        if spool.writer.live_bytes >= gate.config.spool.segment_bytes - _LAST_BATCH_BYTES:
             spool.writer.seal()
             sealed += 1
             first = first or messages
     spool.close()
     return messages, first
+
+
+def _mixed(device: int, rng: random.Random) -> list[bytes]:
+    """Bodies of one device, every second of which names signals by path. Each has signals of its own choice and an age
+    of any width; one value of 8 is an integer, one message of 20 a fault with its text."""
+    numeric = [signal for signal in CATALOGUE if signal.low is not None]
+    [text] = [signal for signal in CATALOGUE if signal.low is None]
+    by_path = device % 2 == 1
+    software, config = f"2026.{40 + device % 7}.{device % 3}", f"cfg-{device % 5:04x}"
+    made = []
+    for _ in range(MIXED_BODIES):
+        values: dict[Name, float] = {}
+        for signal in rng.sample(numeric, rng.randint(*MIXED_SIGNALS)):
+            value = rng.uniform(signal.low or 0.0, signal.high or 0.0)
+            values[signal.path if by_path else signal.number] = round(value) if rng.random() < 1 / 8 else value
+        at = -rng.randrange(1 << rng.randrange(20))  # ms: up to 8 minutes, most of them seconds
+        kind, texts = "sample", dict[Name, str]()
+        if rng.random() < 1 / 20:
+            kind, texts = "fault", {text.path if by_path else text.number: f"P0{rng.randrange(1000):03d}"}
+        made.append(encode.encode_body(encode.ROWS_MSGPACK, Body(software, config, [Event(at, kind, values, texts)])))
+    return made
 
 
 def _sender(bundle: Path, gate: Gate) -> Sender:

@@ -59,7 +59,7 @@ class Edge:
         self._mqtt_tls = server_context(config, ["mqtt"])
         self._https_tls = server_context(config, ["http/1.1"])
         self._store = Store.open(config, clock)
-        self.spool = Spool(config.path(config.spool.directory), clock, entropy)
+        self.spool = Spool(config.path(config.spool.directory), clock, entropy, config.spool.segment_bytes)
         if self.spool.cut_bytes:
             _log.warning("tail_cut", bytes=self.spool.cut_bytes, kept_in="parked")
         self._denials = DenialMemory(self.spool.directory / "denials.db")
@@ -142,12 +142,12 @@ class Edge:
                 await trio.sleep(0.05)
 
     async def _housekeeping(self) -> None:
-        """Seals by size and age, deletes behind the cursor, looks at the disk and the clock."""
+        """Seals by age, deletes behind the cursor, looks at the disk and the clock."""
         writer, settings = self.spool.writer, self._config.spool
         look_due = 0.0
         while True:
             await trio.sleep(HOUSEKEEPING_SECONDS)
-            if writer.live_bytes >= settings.segment_bytes or writer.live_age_ms() >= settings.segment_seconds * 1000:
+            if writer.live_age_ms() >= settings.segment_seconds * 1000:
                 self.intake.commit()
                 writer.seal()
             now_s = self._clock.monotonic()

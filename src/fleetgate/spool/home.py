@@ -18,13 +18,13 @@ from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor, replace_durably
 from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.reader import segment_paths
-from fleetgate.spool.writer import Writer, recover_live
+from fleetgate.spool.writer import SEGMENT_BYTES, Writer, recover_live
 
 
 class Spool:
     """An opened spool: `writer` appends, `checkpoint` remembers, `cut_bytes` were behind the last good record."""
 
-    def __init__(self, directory: Path, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, directory: Path, clock: Clock, entropy: Entropy, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.directory = directory
         try:
             for name in ("segments", "parked"):
@@ -36,7 +36,7 @@ class Spool:
             raise SpoolError(f"cannot open the spool {directory}: {error.strerror}") from None
         self.checkpoint = Checkpoint(directory / "checkpoint.db")
         last = self._last_segment()
-        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock)
+        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, segment_bytes)
 
     def _last_segment(self) -> int:
         """The highest number that was ever given: segments may be deleted, cursor and checkpoint remember.

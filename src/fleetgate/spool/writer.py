@@ -21,6 +21,7 @@ from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.reader import read_segment, segment_paths
 
+SEGMENT_BYTES = 16 * 1024 * 1024
 MAX_EVENTS = 250_000
 """Of one segment: 16 MiB of empty columns would be four million rows, and load has a segment in memory at once."""
 
@@ -61,12 +62,18 @@ class Live:
 
 
 class Writer:
-    """Appends records to the live segment of the spool at `directory`; `identity` is the spool's 16 bytes."""
+    """Appends records to the live segment of the spool at `directory`; `identity` is the spool's 16 bytes.
 
-    def __init__(self, directory: Path, identity: bytes, next_segment: int, clock: Clock) -> None:
+    A segment is sealed when it has reached `segment_bytes`; by age, only when it is told to.
+    """
+
+    def __init__(
+        self, directory: Path, identity: bytes, next_segment: int, clock: Clock, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
         self._segments = directory / "segments"
         self._identity = identity
         self._clock = clock
+        self._segment_bytes = segment_bytes
         self._live: Live | None = None
         self._broken: SpoolError | None = None
         self.next_segment = next_segment
@@ -114,11 +121,11 @@ class Writer:
         live.size += len(data)
 
     def _with_room(self) -> Live:
-        """The live segment; a new one where the footer would outgrow a record (some 5,000 peers, 250,000 messages), or
-        where load would need too much memory for it."""
+        """The live segment; a new one where it is full, where the footer would outgrow a record (some 5,000 peers,
+        250,000 messages), or where load would need too much memory for it."""
         live = self._live
         if live is not None:
-            if live.footer_bytes <= MAX_FOOTER_BYTES and live.events < MAX_EVENTS:
+            if live.size < self._segment_bytes and live.events < MAX_EVENTS and live.footer_bytes <= MAX_FOOTER_BYTES:
                 return live
             self.seal()
         return self._open()

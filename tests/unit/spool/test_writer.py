@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from tests.spools import TRANSITION, OpenSpool, SetClock, sender
 
 from fleetgate.errors import SpoolError
 from fleetgate.spool.cursor import Cursor, write_cursor
+from fleetgate.spool.home import Spool
+from fleetgate.spool.reader import read_segment, segment_paths
 
 
 def test_nothing_is_on_disk_before_the_commit(spool: OpenSpool) -> None:
@@ -55,6 +58,18 @@ def test_the_segment_that_follows_starts_empty(spool: OpenSpool) -> None:
     spool.write(1)
     spool.writer.seal()
     assert [s.footer.rows for s in spool.segments() if s.footer is not None] == [[2, 0, 1], [1, 0, 0]]
+
+
+def test_no_segment_outgrows_its_size_by_more_than_a_record(tmp_path: Path, clock: SetClock) -> None:
+    """However much arrives between two looks: what load has in memory at once is bounded."""
+    home = Spool(tmp_path / "small", clock, os.urandom, segment_bytes=4096)
+    for _ in range(40):
+        home.writer.message(sender(), clock.ms, 1, 0, bytes(1000))
+    home.writer.seal()
+    sizes = [read_segment(path).good_bytes for _, path in segment_paths(tmp_path / "small" / "segments")]
+    home.close()
+    assert len(sizes) >= 9
+    assert max(sizes) < 4096 + 3000
 
 
 def test_the_age_of_the_live_segment_is_that_of_its_first_record(spool: OpenSpool, clock: SetClock) -> None:
