@@ -70,6 +70,7 @@ CASES: Mapping[str, Callable[[Context], Found]] = {
     "columns_40": _once("columns_40", partial(columns_case.run, case=columns_case.COLUMNS_40)),
     "load": _once("load", partial(load_case.run, case=load_case.LOAD)),
     "load_single": _once("load_single", partial(load_case.run, case=load_case.LOAD_SINGLE)),
+    "load_mixed": _once("load_mixed", partial(load_case.run, case=load_case.LOAD_MIXED)),
     "sustained": _once("sustained", sustained_case.run),
     "herd": _once("herd", herd_case.run),
     "registry": _once("registry", registry_case.run),
