@@ -8,7 +8,7 @@ judge would refuse, or with a column's NaN, is left to readings.py, as is everyt
 
 From records to columns that is 0.5 us an event instead of 5.1 where a message has one event, 0.3 instead of 1.55 where
 it has 60, and 11 ns a reading instead of 63 where it has 300 rows of 40 signals. Messages that are not alike gain
-nothing here: 5 to 6.5 us where a message has one event.
+nothing here, and lose nothing: 7.5 us with or without the tries, where a message has one event of 3 to 20 signals.
 """
 
 from __future__ import annotations
@@ -73,7 +73,6 @@ class Layout:
         walk.fixed_number()  # the encoding
         end = walk.size()
         end += walk.at
-        self.software, self.config = body.software, body.config
         self._at: list[_Place] = []
         self._values: list[_Place] = []
         ids: list[int] = []
@@ -97,11 +96,9 @@ class Layout:
         walk.mask[walk.at :] = bytes(TAG_BYTES)
         self._mask = np.frombuffer(bytes(walk.mask), np.uint8)
         self._fixed = np.frombuffer(raw, np.uint8) & self._mask
-        self.events = len(self.kind)
+        events = len(self.kind)
         width = int(self.counts[0])
-        same = bool((self.counts == width).all()) and bool(
-            (self.ids.reshape(self.events, -1) == self.ids[:width]).all()
-        )
+        same = bool((self.counts == width).all()) and bool((self.ids.reshape(events, -1) == self.ids[:width]).all())
         self.regular: NDArray[np.uint16] | None = self.ids[:width] if same else None
         """The signals of every event, where all have the same."""
 

@@ -31,6 +31,10 @@ memory out again; arrays of a whole segment were 130 MiB more at the highest, an
 ALIKE = 32
 """A layout costs as much as opening 13 messages of one event by themselves, 28 of 60 events, 2 of columns."""
 
+FEW = 16
+"""Where a layout holds for less than one message of so many, they are left to be opened one by one: each piece is a
+block of its own to ClickHouse."""
+
 MISSES = 16
 """So many layouts of a segment may hold for few messages; then the rest is opened one by one. 16 are 16 ms at most."""
 
@@ -72,11 +76,13 @@ class _Opening:
     def __init__(self, segment: Segment, catalogue: Catalogue, names: UnknownNames) -> None:
         self._segment = segment
         self._raw = segment.messages.raw
+        self._lengths = np.fromiter(map(len, self._raw), np.int64, len(self._raw))
         self._catalogue = catalogue
         self._numbering = Numbering(catalogue)
         self._names = names
         self._pieces: list[Piece] = []
-        self._words: dict[str, int] = {}
+        self._words = _Words()
+        self._word = self._words.__getitem__
         self._undecodable: list[int] = []
         self._misses = 0
 
@@ -84,11 +90,11 @@ class _Opening:
         known = np.isin(self._segment.messages.peer, np.fromiter(self._segment.peers, np.int64))
         self._undecodable += np.flatnonzero(~known).tolist()
         places = np.flatnonzero(known)
-        lengths = np.fromiter(map(len, self._raw), np.int64, len(self._raw))[places]
+        lengths = self._lengths[places]
         order = np.argsort(lengths, kind="stable")
         alike = np.split(places[order], np.flatnonzero(np.diff(lengths[order])) + 1)
         single = [self._take_alike(group) for group in alike]
-        self._take_single(np.sort(np.concatenate(single)).tolist())
+        self._take_single(np.sort(np.concatenate(single)))
         return Opened(self._pieces, list(self._words), sorted(self._undecodable))
 
     def _take_alike(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -99,7 +105,7 @@ class _Opening:
                 left = self._take_like_first(places)
             except (Reject, NoLayout):
                 left = places
-            if len(places) - len(left) < max(ALIKE, len(places) // 16):
+            if len(places) - len(left) < max(ALIKE, len(places) // FEW):
                 self._misses += 1
             if len(left) and left[0] == places[0]:  # this one is by itself, whatever is like it
                 refused.append(left[:1])
@@ -118,9 +124,11 @@ class _Opening:
             joined = np.frombuffer(b"".join(map(self._raw.__getitem__, some.tolist())), np.uint8)
             numbers = layout.read(joined.reshape(len(some), len(raw)))
             good = numbers.good
+            if np.count_nonzero(good) * FEW < len(some):
+                left.append(some)
+                continue
             left.append(some[~good])
-            if good.any():
-                self._pieces.append(self._alike_piece(layout, envelope.v, words, some[good], numbers.only_good()))
+            self._pieces.append(self._alike_piece(layout, envelope.v, words, some[good], numbers.only_good()))
         return np.concatenate(left)
 
     def _alike_piece(
@@ -161,44 +169,47 @@ class _Opening:
             *_wrong(readings, wrong),
         )
 
-    def _take_single(self, places: list[int]) -> None:
-        """Opens each message by itself."""
-        some: list[tuple[int, Envelope, Body]] = []
-        size = 0
-        for place in places:
-            raw = self._raw[place]
+    def _take_single(self, places: NDArray[np.int64]) -> None:
+        """Opens each message by itself; places ascending."""
+        sizes = np.cumsum(self._lengths[places])
+        for some in np.split(places, np.flatnonzero(np.diff(sizes // PIECE_BYTES)) + 1):
+            piece = self._single_piece(some)
+            if len(piece.place):
+                self._pieces.append(piece)
+
+    def _single_piece(self, places: NDArray[np.int64]) -> Piece:
+        peers, refs = self._segment.peers, self._segment.messages.peer[places].tolist()
+        collector = Collector(self._catalogue, self._numbering, self._names)
+        opened: list[int] = []
+        counts: list[int] = []
+        envelopes: list[Envelope] = []
+        labels: list[str] = []
+        for place, ref in zip(places.tolist(), refs, strict=True):
             try:
-                some.append((place, *self._open(raw)))
+                envelope, body = self._open(self._raw[place])
             except Reject:
                 self._undecodable.append(place)
                 continue
-            size += len(raw)
-            if size >= PIECE_BYTES:
-                self._pieces.append(self._single_piece(some))
-                some, size = [], 0
-        if some:
-            self._pieces.append(self._single_piece(some))
-
-    def _single_piece(self, opened: list[tuple[int, Envelope, Body]]) -> Piece:
-        collector = Collector(self._catalogue, self._numbering, self._names)
-        peers, peer = self._segment.peers, self._segment.messages.peer
-        events = np.array([collector.add(peers[int(peer[place])].tenant, body) for place, _, body in opened], np.int64)
-        readings = collector.finish()
-        envelopes = [envelope for _, envelope, _ in opened]
-        sent_at = np.array([envelope.sent_at for envelope in envelopes], np.int64)
-        message = np.repeat(np.arange(len(events)), events)
+            opened.append(place)
+            envelopes.append(envelope)
+            counts.append(collector.add(peers[ref].tenant, body))
+            labels += body.software, body.config
+        readings, events, count = collector.finish(), np.array(counts, np.int64), len(opened)
+        message = np.repeat(np.arange(count), events)
+        sent_at = np.fromiter((envelope.sent_at for envelope in envelopes), np.int64, count)
         event_ms = sent_at[message] + readings.at
         wrong = implausible(readings.ids, readings.values, readings.counts, event_ms, message, self._catalogue)
+        words = np.fromiter(map(self._word, labels), np.int32, 2 * count)
         return Piece(
-            np.array([place for place, _, _ in opened], np.int64),
+            np.array(opened, np.int64),
             events,
-            np.array([envelope.v for envelope in envelopes], np.uint8),
-            np.array([envelope.kid for envelope in envelopes], np.uint32),
-            np.array([envelope.epoch for envelope in envelopes], np.uint32),
-            np.array([envelope.seq for envelope in envelopes], np.uint64),
+            np.fromiter((envelope.v for envelope in envelopes), np.uint8, count),
+            np.fromiter((envelope.kid for envelope in envelopes), np.uint32, count),
+            np.fromiter((envelope.epoch for envelope in envelopes), np.uint32, count),
+            np.fromiter((envelope.seq for envelope in envelopes), np.uint64, count),
             sent_at,
-            np.array([self._word(body.software) for _, _, body in opened], np.int32),
-            np.array([self._word(body.config) for _, _, body in opened], np.int32),
+            words[::2],
+            words[1::2],
             readings,
             *_wrong(readings, wrong),
         )
@@ -208,8 +219,12 @@ class _Opening:
         envelope = open_envelope(raw, json_allowed=True)
         return envelope, self._catalogue.bodies.open(envelope.enc, envelope.body)
 
-    def _word(self, word: str) -> int:
-        return self._words.setdefault(word, len(self._words))
+
+class _Words(dict[str, int]):
+    """The index of each word, in the order in which they were first asked for."""
+
+    def __missing__(self, word: str) -> int:
+        return self.setdefault(word, len(self))
 
 
 def _wrong(readings: Readings, wrong: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:

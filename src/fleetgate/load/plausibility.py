@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fleetgate.catalogue import NUMBERS, Catalogue
+from fleetgate.catalogue import Catalogue
 
 SHORTEST_STEP_S = 0.1
 """Two readings closer than this are treated as this far apart: clocks of control units tick in tens of ms, and two
@@ -59,6 +59,8 @@ def _changes_too_fast(
     rates: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     flagged = np.zeros(len(ids), dtype=np.bool_)
+    if np.diff(message).all():  # one event a message: nothing to compare with
+        return flagged
     event = np.repeat(np.arange(len(counts)), counts)
     later, earlier = _pairs(ids, counts, event, message, np.flatnonzero(np.isfinite(rates)[ids]))
     seconds = np.abs(event_ms[event[later]] - event_ms[event[earlier]]) / 1000
@@ -85,12 +87,13 @@ def _pairs(
     later = wanted[~scattered]
     later = later[repeats[event[later]]]
     earlier = later - counts[event[later]]
-    # Where events differ in their signals, sorting finds it; this costs ten times as much.
+    # Where events differ in their signals, sorting by signal finds it: `rest` ascends, so that within a signal messages
+    # stay in order. A stable sort of u16 is a radix sort.
     rest = wanted[scattered]
-    key = message[event[rest]] * NUMBERS + ids[rest]
-    order = np.argsort(key, kind="stable")
-    same = np.flatnonzero(key[order][1:] == key[order][:-1])
-    return np.concatenate([later, rest[order[same + 1]]]), np.concatenate([earlier, rest[order[same]]])
+    rest = rest[np.argsort(ids[rest], kind="stable")]
+    owner = message[event[rest]]
+    same = np.flatnonzero((ids[rest[1:]] == ids[rest[:-1]]) & (owner[1:] == owner[:-1]))
+    return np.concatenate([later, rest[same + 1]]), np.concatenate([earlier, rest[same]])
 
 
 def _repeats_event_before(

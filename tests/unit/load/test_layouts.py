@@ -111,6 +111,15 @@ def test_other_layouts_of_the_same_length_stand_apart(spool: SpoolOnDisk, monkey
     assert taken >= 50
 
 
+def test_few_that_look_alike_are_no_piece_of_their_own(spool: SpoolOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece is a block to ClickHouse: two alike among 50 of one length go with the others."""
+    for index in range(50):
+        spool.message(rows_body([0, "sample", {max(1, index): 1.5}, {}]))
+    together, single, taken = both_ways(spool.segment(), monkeypatch)
+    assert together == single
+    assert taken == 0
+
+
 NUMBERS = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**63), 2**64 - 1))
 NAMES = st.sampled_from([1, 2, 3, 300, "Vehicle.Speed", "Vehicle.Unheard"])
 EVENT = st.tuples(
