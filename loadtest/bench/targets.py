@@ -44,7 +44,6 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
     "columns_40": (Target("readings_per_s", ">=", 4_000_000),),
     "load": (Target("events_per_s_per_core", ">=", 170_000), Target("rss_mb", "<=", 1024)),
     "load_single": (Target("events_per_s_per_core", ">=", 100_000), Target("rss_mb", "<=", 1024)),
-    "load_mixed": (Target("events_per_s_per_core", ">=", 100_000), Target("rss_mb", "<=", 1024)),
     "sustained": (Target("ack_ms_p99", "<=", 25), Target("queryable_ms_p99", "<=", 3_000)),
     "herd": (
         Target("handshakes_failed", "<=", 0),

@@ -29,7 +29,7 @@ from fleetsim.swarm_tally import Histogram, Tally
 from fleetsim.swarm_work import Work, bodies
 
 DRAIN_S = 10.0
-PREPARED_BYTES = 1 << 30
+PREPARED_BYTES = 2 * 1024**3
 # At a rate, what is due and what was answered is looked at this often, not once for each answer. A latency
 # comes out up to 1 ms too long for it, never too short.
 TICK_S = 0.001
