@@ -25,6 +25,7 @@ from fleetgate.clock import SystemClock
 from fleetgate.control.profile import identity_of
 from fleetgate.spool.format import PeerRecord
 from fleetgate.spool.home import Spool
+from fleetgate.spool.reader import read_segment, segment_paths
 from fleetgate.spool.writer import Sender
 from fleetsim import encode
 from fleetsim.bundle import read_bundle
@@ -39,7 +40,6 @@ MIXED_BODIES = 500  # of each device: 200 devices fill more than a segment befor
 COMMIT_MESSAGES = 64  # about what one turn of the edge's loop brings
 LOADED_SECONDS = 600.0
 _ACCEPTED = 1
-_LAST_BATCH_BYTES = 1024 * 1024  # sealed here, in a known place, before the writer does it
 
 
 class Case(NamedTuple):
@@ -88,7 +88,7 @@ def _stored(gate: Gate) -> tuple[int, int]:
 def _fill(gate: Gate, case: Case, segments: int) -> tuple[int, int]:
     """(messages in the spool, those of its first segment)."""
     clock = SystemClock()
-    spool = Spool(gate.spool, clock, os.urandom)
+    spool = Spool(gate.spool, clock, os.urandom, gate.config.spool.segment_bytes)
     rng = random.Random(1)  # noqa: S311  telemetry, not keys
     alike = bodies(Shape(case.events, SIGNALS), rng)
     found = sorted(gate.devices.iterdir())[:DEVICES]
@@ -97,17 +97,16 @@ def _fill(gate: Gate, case: Case, segments: int) -> tuple[int, int]:
         for index, path in enumerate(found)
     ]
     senders = [_sender(path, gate) for path in found]
-    messages = first = sealed = 0
-    while sealed < segments:
+    messages = 0
+    while len(spool.writer.sealed_sizes) < segments:
         for work, sender in zip(works, senders, strict=True):
             for raw in work.sign(COMMIT_MESSAGES // 4):
-                spool.writer.message(sender, clock.now_ms(), _ACCEPTED, 0, raw)
+                spool.writer.message(sender, clock.now_ms(), _ACCEPTED, 0, raw, case.events)
                 messages += 1
             spool.writer.commit()
-        if spool.writer.live_bytes >= gate.config.spool.segment_bytes - _LAST_BATCH_BYTES:
-            spool.writer.seal()
-            sealed += 1
-            first = first or messages
+    spool.writer.seal()
+    _, path = segment_paths(gate.spool / "segments")[0]
+    first = len(read_segment(path).messages)
     spool.close()
     return messages, first
 

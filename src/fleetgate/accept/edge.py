@@ -191,8 +191,9 @@ class Edge:
         position, changed = self.spool.writer.next_segment - 1, self.fleet.changed()
         for start in range(0, len(changed), CHECKPOINT_DEVICES):
             self.intake.commit()
-            devices = self.fleet.take(changed[start : start + CHECKPOINT_DEVICES], self._clock.now_ms())
-            await trio.to_thread.run_sync(self.spool.checkpoint.save, devices)
+            with trio.CancelScope(shield=True):  # what is taken is saved, or the next position would pass over it
+                devices = self.fleet.take(changed[start : start + CHECKPOINT_DEVICES], self._clock.now_ms())
+                await trio.to_thread.run_sync(self.spool.checkpoint.save, devices)
             await trio.sleep(over_s * CHECKPOINT_DEVICES / len(changed))
         if changed or position != self.spool.checkpoint.segment():
             await trio.to_thread.run_sync(self.spool.checkpoint.advance, position)

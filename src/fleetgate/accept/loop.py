@@ -28,7 +28,7 @@ from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.profile import CertificateIdentity, ProfileError, identity_of
 
-MAX_EVENTS: Final = 192  # 5 ms: the longest wait for a commit. 512 cost the same CPU (26.7 us an event), 64 cost 6 % more
+MAX_EVENTS: Final = 192  # 5 ms: the longest wait for a commit. 512 cost the same CPU, 64 cost 6 % more
 MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 ms
 MAX_ACCEPTS: Final = 64
 PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either

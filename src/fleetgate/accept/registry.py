@@ -205,14 +205,16 @@ class Registry:
         return True
 
     def _compare(self, newest: int) -> None:
-        """Notices a database that is older than what this edge has seen of it, and goes on from where that one is."""
+        """Notices a database that is older than what this edge has seen of it, and reads again whom that one refuses."""
         older = newest < self.revision
         if older and not self.older_than_seen:
             _log.error("control_is_older_than_seen", revision=newest, seen=self.revision)
         elif self.older_than_seen and not older:
             _log.warning("control_has_caught_up", revision=newest)
         self.older_than_seen = older
-        self._position = min(self._position, newest)
+        if newest < self._position:
+            # What it did since it was restored stands under numbers that were others' before: no place to go on from.
+            self._position, self._history = 0, newest
 
     def _read_changes(self, position: int) -> tuple[int, int, list[Key], dict[Key, DeviceRecord]]:
         """In a worker thread: (newest revision, the one reached with this batch, its devices, their records)."""
@@ -220,7 +222,7 @@ class Registry:
         if newest <= position:
             return newest, position, [], {}
         if position < self._history:
-            through = min(self._history, position + HISTORY_BATCH)
+            through = min(self._history, newest, position + HISTORY_BATCH)
             changes = self._store.changes_but_enrolments(position, through, CHANGES_BATCH)
             reached = changes[-1].revision if len(changes) == CHANGES_BATCH else through
         else:

@@ -24,7 +24,7 @@ def load(context: typer.Context) -> None:
 
 
 def _yield_to_the_edge() -> None:
-    """Lets every other process of the machine go first: vehicles wait for the edge, nobody for load but its spool.
+    """Lets every other process of the machine go first: vehicles wait for the edge, only people for load.
 
     ClickHouse inserts and merges in bursts of several threads, and the edge then waits for a core. At 17,000 messages a
     second on two cores, runs of 22 s on a machine that was not quiet: ack p99 211 and 891 ms beside an ordinary load,
@@ -32,5 +32,5 @@ def _yield_to_the_edge() -> None:
     until a message is queryable. Load starves while others use every core; the edge alone uses little more than one,
     and in the end takes no more for want of room. Between systemd units or containers their CPU weights count.
     """
-    with suppress(PermissionError):  # in a sandbox that refuses it: slower acknowledgements, nothing lost
+    with suppress(OSError):  # in a sandbox that refuses it: slower acknowledgements, nothing lost
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # before ClickHouse's library starts threads

@@ -45,9 +45,8 @@ from fleetgate.control.schema import (
 from fleetgate.errors import ConfigError
 from fleetgate.judge.mac import FORMER_CREDENTIAL_MS
 
-ENROLMENT = (
-    "enrol"  # the kind of change that refuses nobody: a device is new, or its new credential replaces a revoked one
-)
+ENROLMENT = "enrol"
+"""The kind of change that refuses nobody: a device is new, or its new credential replaces a revoked one."""
 BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
 
 

@@ -111,11 +111,14 @@ class Checkpoint:
         kept = [window[:4] for window in windows]
         with self._database.writing(synced=False) as db:
             db.execute(_REPLACE_DEVICES.format(_marks(states)), _flat(states))
+            if len(kept) > WINDOWS_AT_ONCE:  # one device with hundreds of keys: more than a statement may bind
+                kept = []
             db.execute(
                 _DROP_WINDOWS.format(names=_marks(names), kept=_marks(kept) or _NONE), _flat(names) + _flat(kept)
             )
-            if windows:
-                db.execute(_REPLACE_WINDOWS.format(_marks(windows)), _flat(windows))
+            for start in range(0, len(windows), WINDOWS_AT_ONCE):
+                some = windows[start : start + WINDOWS_AT_ONCE]
+                db.execute(_REPLACE_WINDOWS.format(_marks(some)), _flat(some))
 
     def advance(self, segment: int) -> None:
         """Durable when it returns: this position, and every device saved before."""

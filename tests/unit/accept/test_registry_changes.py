@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,31 @@ def test_an_older_database_lifts_no_denial_and_still_brings_new_ones(office: Off
     shutil.copy(tmp_path / "yesterday.db", tmp_path / "control.db")
     office.fleet = Fleet(office.keyring.roots, Policy())
     office.run(restored)
+
+
+def test_every_revocation_after_a_restore_is_learnt(office: Office, tmp_path: Path) -> None:
+    """Yesterday's database has other changes under numbers that a new edge had passed over as history."""
+    known = [office.enrol(f"car-{number}") for number in range(20)]
+    with closing(sqlite3.connect(tmp_path / "control.db")) as today, closing(sqlite3.connect(":memory:")) as yesterday:
+        today.backup(yesterday)
+        for number in range(40):
+            office.enrol(f"later-{number}")
+
+        def restore() -> None:
+            yesterday.backup(today)
+            for identity in known:
+                office.revoke(identity)
+
+        async def act(registry: Registry) -> None:
+            await until(lambda: registry.revision >= 60)
+            for identity in known:
+                await registry.lookup(identity)
+            restore()
+            devices = [office.fleet.get((identity.tenant, identity.device_id)) for identity in known]
+            with trio.fail_after(20):
+                await until(lambda: all(map(refusal, devices, known)))
+
+        office.run(act)
 
 
 def test_a_new_edge_passes_over_enrolments_and_learns_who_is_refused(

@@ -66,6 +66,14 @@ def test_devices_of_very_many_windows_are_saved_too(checkpoint: Checkpoint) -> N
     assert checkpoint.device("acme", "tcu-4") == devices[4]
 
 
+def test_one_device_of_very_many_windows_is_saved_whole(checkpoint: Checkpoint) -> None:
+    """Hundreds of keys: what a statement may bind is no bound on a device, and what it dropped is gone."""
+    windows = [WindowState(n.to_bytes(32, "big"), epoch, 0, 0, b"") for n in range(600) for epoch in range(8)]
+    for kept in (windows, windows[1:], windows[-1:]):
+        checkpoint.save([state(*kept)])
+        assert checkpoint.device("acme", "tcu-0001") == state(*kept)
+
+
 def test_a_part_that_fails_leaves_the_one_before(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """The devices of one part change in one transaction, and the position not before it is told to."""
     checkpoint.save([state(ONE)])
