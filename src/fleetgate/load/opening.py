@@ -7,7 +7,6 @@ edge. A piece's readings are judged for plausibility while they are in the proce
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from fleetgate.catalogue import Catalogue
 from fleetgate.judge.body import Body
 from fleetgate.judge.envelope import Envelope, open_envelope
 from fleetgate.judge.verdict import Reject
-from fleetgate.load.layout import Layout, NoLayout, Numbers
+from fleetgate.load.layout import Layout, NoLayout, Numbers, numbers_to_walk
 from fleetgate.load.plausibility import implausible, implausible_alike
 from fleetgate.load.readings import NO_NUMBERS, NO_TEXTS, Collector, Numbering, Readings
 from fleetgate.load.unknown import UnknownNames
@@ -29,14 +28,34 @@ PIECE_BYTES = 1024 * 1024
 memory out again; arrays of a whole segment were 130 MiB more at the highest, and new pages each time."""
 
 ALIKE = 32
-"""A layout costs as much as opening 13 messages of one event by themselves, 28 of 60 events, 2 of columns."""
+"""Fewer messages of one length are opened one by one: each piece is a block of its own to ClickHouse."""
 
 FEW = 16
-"""Where a layout holds for less than one message of so many, they are left to be opened one by one: each piece is a
-block of its own to ClickHouse."""
+"""For the same reason a layout must hold for one of so many messages of a piece, and for ALIKE / 2 (half of
+the piece, if it is a small one); the others are left to be opened one by one."""
 
-MISSES = 16
-"""So many layouts of a segment may hold for few messages; then the rest is opened one by one. 16 are 16 ms at most."""
+SHARE = 0.15
+"""Of what opening all messages one by one would cost at least, tries that lead to nothing may cost so much: whatever
+is sent, trying layouts cannot make load much slower. Each group of one length brings its share, the largest first, and
+leaves to the next what it did not spend; messages that a layout takes bring what was saved on them."""
+
+ALONE_NS, ALONE_NS_A_BYTE, ALONE_NS_A_NUMBER = 2_000, 2, 100
+"""The least that opening one message by itself costs (3.3 us with 8 signals; 2.3 ns a byte of long texts, 4 of columns,
+18 of signals), and the least for a number in rows (190 ns)."""
+
+OPEN_NS_A_NUMBER, OPEN_NS_A_BYTE = 200, 3
+"""The most that the first message costs, which is opened again if nothing comes of it."""
+
+LAYOUT_NS, WALK_NS, SCAN_NS, SCAN_NS_A_BYTE = 40_000, 2_000, 100, 0.6
+"""A layout; each number that it walks over; laying a message beside others and comparing each of its
+bytes with the mask (0.1 to 0.6)."""
+
+READ_NS, READ_NS_A_BYTE = 1_300, 1
+"""Each number of the layout, in each piece, and the bytes of the messages that fit. Only the ratios of all these
+matter: they were measured together, and bound the numbers walked and the bytes read."""
+
+CHANCE = 512
+"""Of so many messages one may be too large for the credit before its group is left to be opened one by one."""
 
 
 class Piece(NamedTuple):
@@ -84,7 +103,7 @@ class _Opening:
         self._words = _Words()
         self._word = self._words.__getitem__
         self._undecodable: list[int] = []
-        self._misses = 0
+        self._credit_ns = 0.0
 
     def run(self) -> Opened:
         known = np.isin(self._segment.messages.peer, np.fromiter(self._segment.peers, np.int64))
@@ -93,42 +112,67 @@ class _Opening:
         lengths = self._lengths[places]
         order = np.argsort(lengths, kind="stable")
         alike = np.split(places[order], np.flatnonzero(np.diff(lengths[order])) + 1)
-        single = [self._take_alike(group) for group in alike]
+        single = [self._take_alike(group) for group in sorted(alike, key=len, reverse=True)]
         self._take_single(np.sort(np.concatenate(single)))
         return Opened(self._pieces, list(self._words), sorted(self._undecodable))
 
     def _take_alike(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Takes what has a layout among messages of one length; returns the others."""
         refused: list[NDArray[np.int64]] = []
-        while len(places) >= ALIKE and self._misses < MISSES:
+        chances = 1 + len(places) // CHANCE
+        self._credit_ns += SHARE * len(places) * self._alone_ns(places)
+        while len(places) >= ALIKE and self._credit_ns > LAYOUT_NS and chances:
             try:
                 left = self._take_like_first(places)
             except (Reject, NoLayout):
                 left = places
-            if len(places) - len(left) < max(ALIKE, len(places) // FEW):
-                self._misses += 1
+            except _TooLarge:
+                left = places
+                chances -= 1
             if len(left) and left[0] == places[0]:  # this one is by itself, whatever is like it
                 refused.append(left[:1])
                 left = left[1:]
             places = left
         return np.concatenate([*refused, places])
 
+    def _alone_ns(self, places: NDArray[np.int64]) -> float:
+        """The least that opening a message of this group by itself costs."""
+        return ALONE_NS + ALONE_NS_A_BYTE * int(self._lengths[places[0]]) if len(places) else 0.0
+
     def _take_like_first(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Raises Reject, NoLayout."""
+        """Ends at the first piece of which the layout holds for few. Raises Reject, NoLayout, _TooLarge."""
         raw = self._raw[int(places[0])]
+        self._credit_ns -= ALONE_NS + OPEN_NS_A_BYTE * len(raw)
         envelope, body = self._open(raw)
+        count = numbers_to_walk(body)
+        self._credit_ns -= OPEN_NS_A_NUMBER * count
+        if LAYOUT_NS + WALK_NS * count > self._credit_ns:
+            raise _TooLarge
+        self._credit_ns -= LAYOUT_NS + WALK_NS * count
         layout = Layout(raw, envelope, body, self._numbering)
         words = (self._word(body.software), self._word(body.config))
+        gain_ns = max(self._alone_ns(places), ALONE_NS_A_NUMBER * count)
         left = []
-        for some in _split(places, min(PIECE_BYTES // len(raw), PIECE_READINGS // max(1, len(layout.ids)))):
+        size = max(1, min(PIECE_BYTES // len(raw), PIECE_READINGS // max(1, len(layout.ids))))
+        for start in range(0, len(places), size):
+            some = places[start : start + size]
             joined = np.frombuffer(b"".join(map(self._raw.__getitem__, some.tolist())), np.uint8)
-            numbers = layout.read(joined.reshape(len(some), len(raw)))
-            good = numbers.good
-            if np.count_nonzero(good) * FEW < len(some):
-                left.append(some)
-                continue
-            left.append(some[~good])
-            self._pieces.append(self._alike_piece(layout, envelope.v, words, some[good], numbers.only_good()))
+            messages = joined.reshape(len(some), len(raw))
+            same = layout.fits(messages)
+            self._credit_ns -= SCAN_NS * len(some) + SCAN_NS_A_BYTE * joined.size
+            enough = max(len(some) / FEW, min(ALIKE, len(some)) / 2)
+            if np.count_nonzero(same) < enough:
+                left.append(places[start:])
+                break
+            numbers = layout.read(messages if same.all() else messages[same])
+            self._credit_ns -= READ_NS * count + READ_NS_A_BYTE * len(raw) * len(numbers.good)
+            taken = np.flatnonzero(same)[numbers.good]
+            if len(taken) < enough:
+                left.append(places[start:])
+                break
+            self._credit_ns += gain_ns * len(taken)
+            left.append(np.delete(some, taken))
+            self._pieces.append(self._alike_piece(layout, envelope.v, words, some[taken], numbers.only_good()))
         return np.concatenate(left)
 
     def _alike_piece(
@@ -220,6 +264,10 @@ class _Opening:
         return envelope, self._catalogue.bodies.open(envelope.enc, envelope.body)
 
 
+class _TooLarge(Exception):
+    """Walking over this message would cost more than there is credit for."""
+
+
 class _Words(dict[str, int]):
     """The index of each word, in the order in which they were first asked for."""
 
@@ -234,8 +282,3 @@ def _wrong(readings: Readings, wrong: NDArray[np.bool_]) -> tuple[NDArray[np.int
         return np.zeros(events, np.int64), readings.ids[:0]
     owners = np.repeat(np.arange(events), readings.counts)[wrong]
     return np.bincount(owners, minlength=events), readings.ids[wrong]
-
-
-def _split(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    size = max(1, size)
-    return (places[start : start + size] for start in range(0, len(places), size))
