@@ -205,7 +205,7 @@ class Registry:
         return True
 
     def _compare(self, newest: int) -> None:
-        """Notices a database that is older than what this edge has seen of it, and reads again whom that one refuses."""
+        """Notices a database older than what this edge has seen of it, and reads again whom that one refuses."""
         older = newest < self.revision
         if older and not self.older_than_seen:
             _log.error("control_is_older_than_seen", revision=newest, seen=self.revision)
