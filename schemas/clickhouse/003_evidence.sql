@@ -29,6 +29,7 @@ PARTITION BY toYYYYMMDD(received_at)
 ORDER BY (tenant, device_id, epoch, seq)
 TTL toDateTime(received_at) + toIntervalDay(${raw_days})
 SETTINGS ttl_only_drop_parts = 1,
+         index_granularity_bytes = 1048576, -- an envelope is up to 64 KiB: with granules of 10 MiB a merge took 260 MiB
          non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Refusals of one peer and one reason within one commit. The names are those of the authenticated peer, never claims.
