@@ -37,6 +37,8 @@ INSERT_SETTINGS: Mapping[str, str | int] = {
     "input_format_parallel_parsing": 0,  # blocks, and with them their tokens, must be cut the same way each time
 }
 
+CONFIGURATION = Path(__file__).with_name("chdb.xml")
+
 CONTENT_CODES = frozenset(
     {
         6,  # CANNOT_PARSE_TEXT
@@ -119,7 +121,7 @@ class EmbeddedClickHouse:
             raise ClickHouseAway(f"another process owns {directory}: stop it, or reach it over HTTP")
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            self._handle = chdb.connect(str(directory.resolve()))
+            self._handle = chdb.connect(f"{directory.resolve()}?config-file={CONFIGURATION}")
         except RuntimeError as error:
             raise failure(str(error)) from None
         self.command(f"CREATE DATABASE IF NOT EXISTS {database}")
