@@ -16,6 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
+from math import inf
 from typing import Any
 
 from fleetsim.bundle import Bundle, tls_context
@@ -54,6 +55,7 @@ class Swarm:
         self._requests_per_s = plan.rate / max(1, plan.batch)
         self._released = 0  # requests sent because the rate said so
         self._start_s = 0.0
+        self._end_s = inf  # of the measured time: nothing is due after it
         made = plan.bodies or tuple(_bodies(plan))
         # One TLS context and one sequence of numbers for each identity, made before anything is measured: 0.9 ms and
         # 32 KB each. HTTPS connections of one device share them.
@@ -61,6 +63,7 @@ class Swarm:
             (tls_context(bundle, plan.server_name), Work(bundle, plan.shape.enc, made, plan.epoch, _unix_ms))
             for bundle in bundles[: plan.connections]
         ]
+        self._works = [work for _, work in identities]
         self._lanes = [self._lane(*identity) for identity in islice(cycle(identities), plan.connections)]
 
     def _lane(self, context: ssl.SSLContext, work: Work) -> Lane:
@@ -108,23 +111,44 @@ class Swarm:
         self._until(_now_s() + plan.warm_up_s)
         warm = Counter(tally.answers())
         tally.latency = Histogram()
+        signed = self._signed()
         wall, cpu = _now_s(), time.process_time()
         self._say("measuring")
         self._measure(wall)
         seconds, cpu_s = _now_s() - wall, time.process_time() - cpu
         self._say("measured")
-        overdue = max(0, self._due() - self._released) * max(1, plan.batch)
         answers = Counter(tally.answers()) - warm
-        latency = tally.latency.report()
-        self._firing = False
-        self._until(_now_s() + DRAIN_S, lambda: not any(lane.flying for lane in self._lanes))
+        overdue, unanswered = self._drain()
         return figures(plan, answers, seconds, cpu_s) | {
-            "ack_ms": latency,
+            "ack_ms": tally.latency.report(),
             "prepared_cpu_s": round(prepared_s, 3),
+            "late_messages": self._signed() - signed,  # while the clock ran: their cost is in every wall-clock figure
             "overdue": overdue,
             "answers_in_all": tally.answers(),
-            "unanswered": sum(len(lane.flying) * max(1, plan.batch) for lane in self._lanes),
+            "unanswered": unanswered,
         }
+
+    def _signed(self) -> int:
+        return sum(work.next_seq for work in self._works)
+
+    def _drain(self) -> tuple[int, int]:
+        """(messages that were due and not sent when the measured time ended, messages without an answer in the end).
+
+        At a rate the former are sent now. Every latency counts, and of what is never answered its age: a gate that
+        stalls at the end has no better percentiles than one that stalls in between.
+        """
+        each = max(1, self._plan.batch)
+        self._end_s = _now_s()
+        self._firing = bool(self._plan.rate)
+        overdue = self._waiting()
+        self._until(_now_s() + DRAIN_S, lambda: not self._waiting() and not any(lane.flying for lane in self._lanes))
+        self._firing = False
+        flying = [due_s for lane in self._lanes for due_s in lane.flying]
+        unsent = [self._start_s + number / self._requests_per_s for number in range(self._released, self._due())]
+        now_s = _now_s()
+        for due_s in (*flying, *unsent):
+            self._tally.latency.add(now_s - due_s)
+        return overdue * each, (len(flying) + len(unsent)) * each
 
     def _measure(self, started_s: float) -> None:
         """The measured seconds, in intervals if the plan wants to hear of each."""
@@ -234,7 +258,10 @@ class Swarm:
             self._loop.turn(0)
 
     def _due(self) -> int:
-        return int((_now_s() - self._start_s) * self._requests_per_s)
+        return int((min(_now_s(), self._end_s) - self._start_s) * self._requests_per_s)
+
+    def _waiting(self) -> int:
+        return max(0, self._due() - self._released)
 
 
 def _bodies(plan: Plan) -> list[bytes]:

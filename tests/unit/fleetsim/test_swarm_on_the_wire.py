@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ def swarm(double: GateDouble, pki: Path, **changed: Any) -> tuple[dict[str, Any]
     return asyncio.run(main()), phases
 
 
+def stalled(seconds: float) -> Puback:
+    """The whole gate stands still, then accepts."""
+    time.sleep(seconds)
+    return Puback()
+
+
 def test_every_message_that_was_sent_is_answered_and_counted(pki: Path) -> None:
     """What the swarm counts is what the gate received, each number once."""
     double = GateDouble(epoch=6)
@@ -61,6 +68,37 @@ def test_messages_that_were_not_prepared_go_out_when_they_are_due(pki: Path) -> 
     report, _ = swarm(double, pki, rate=200.0)
     assert report["answers_in_all"] == {"accepted": len(double.received)}
     assert report["unanswered"] == 0
+
+
+def test_messages_signed_while_the_clock_runs_are_counted(pki: Path) -> None:
+    """Two were prepared: the rest was signed late, and the report says so."""
+    report, _ = swarm(GateDouble(), pki, prepare=2, warm_up_s=0.0)
+    assert report["late_messages"] == report["answers_in_all"]["accepted"] - 2
+
+
+def test_enough_prepared_messages_leave_none_late(pki: Path) -> None:
+    """At a rate it is known how many are needed."""
+    report, _ = swarm(GateDouble(), pki, prepare=100, rate=100.0)
+    assert (report["late_messages"], report["unanswered"]) == (0, 0)
+
+
+def test_what_is_due_at_the_end_is_sent_and_counts_from_when_it_was_due(pki: Path) -> None:
+    """The gate stalls for the end of the measured time: what waited there has its whole wait in the percentiles."""
+    double = GateDouble(puback=lambda count: stalled(0.3) if count == 5 else Puback())
+    report, _ = swarm(double, pki, rate=100.0, prepare=100)
+    assert report["overdue"] > 0
+    assert report["unanswered"] == 0
+    assert report["answers_in_all"] == {"accepted": len(double.received)}
+    assert report["ack_ms"]["p50"] > 50
+
+
+def test_what_is_never_answered_counts_with_its_age(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate falls silent: nothing of it is left out of the percentiles, and it is said how many."""
+    monkeypatch.setattr("fleetsim.swarm.DRAIN_S", 0.2)
+    double = GateDouble(puback=lambda count: stalled(1.0) if count == 8 else Puback())
+    report, _ = swarm(double, pki, rate=100.0, prepare=100)
+    assert report["unanswered"] > 1
+    assert report["ack_ms"]["max"] > 200
 
 
 def test_phases_are_told_in_their_order(pki: Path) -> None:
