@@ -20,8 +20,9 @@ Rounds = list[Figures]
 
 
 def medians(rounds: Rounds) -> Figures:
-    """What counts of the rounds of a case."""
-    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
+    """What counts of the rounds of a case. A figure that a round does not have was 0 there."""
+    names = dict.fromkeys(name for figures in rounds for name in figures)
+    return {name: statistics.median(figures.get(name, 0.0) for figures in rounds) for name in names}
 
 
 class Sizes(NamedTuple):
@@ -42,12 +43,13 @@ QUICK = Sizes(1, 3, 0.5, 3, 8, 1_000, 20_000, 200)
 
 
 class Context:
-    """`rounds` are those of the cases that ran before, by case."""
+    """`rounds` are those of the cases that ran before, by case; `notes` what a person must know of this one."""
 
     def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.directory = directory
         self.sizes = sizes
         self.rounds: dict[str, Rounds] = {}
+        self.notes: list[str] = []
         self._installation: Installation | None = None
         self._gates = 0
 

@@ -15,6 +15,7 @@ from typing import Self
 
 from loadtest.bench.installation import Installation
 from loadtest.bench.processes import Process, Served, until
+from loadtest.bench.stored import Spooled
 
 from fleetgate.config import Config, load
 from fleetgate.demo.figures import is_ready
@@ -24,6 +25,7 @@ from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
 
 START_SECONDS = 120.0
+SEALED_SECONDS = 20.0
 
 
 class Gate:
@@ -56,8 +58,14 @@ class Gate:
         return self._start("edge", self.config.edge.admin_listen)
 
     def serve(self) -> Served:
-        """The edge, once it is ready, and how a swarm reaches it."""
-        return Served(self.start_edge(), self.devices, self.addresses)
+        """The edge, once it is ready, how a swarm reaches it, and whether its spool has what it acknowledged."""
+        edge, spooled = self.start_edge(), Spooled(self.spool)
+
+        def check(acknowledged: int) -> None:
+            until(lambda: not segment_paths(spooled.segments, ".open"), "the spool is sealed", SEALED_SECONDS, edge)
+            spooled.check(acknowledged)
+
+        return Served(edge, self.devices, self.addresses, check)
 
     def start_load(self) -> Process:
         """Load with its embedded ClickHouse, once it is ready."""
@@ -84,8 +92,9 @@ class Gate:
     def all_loaded(self) -> bool:
         """Whether everything in the spool is in ClickHouse."""
         segments = self.spool / "segments"
-        waiting = any(number > self.loaded_segment() for number, _ in segment_paths(segments))
-        return not waiting and not segment_paths(segments, ".open")
+        if segment_paths(segments, ".open"):  # looked at first: one that is sealed meanwhile is then among the sealed
+            return False
+        return all(number <= self.loaded_segment() for number, _ in segment_paths(segments))
 
     def clickhouse(self) -> ServerClickHouse:
         """A client, by HTTP, of the ClickHouse that load owns."""

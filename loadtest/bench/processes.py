@@ -1,13 +1,16 @@
 """Starts real processes, reads what they cost from the operating system, and ends them.
 
 Decides how a process is measured: CPU from /proc/<pid>/stat (all threads, user and system), memory from
-/proc/<pid>/status. What runs in them, and when to look, is the cases'.
+/proc/<pid>/status; and that none outlives its case: each is ended where its block ends, and by the kernel should this
+process be killed. What runs in them, and when to look, is the cases'.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 20.0
@@ -27,6 +31,20 @@ class BenchError(Exception):
     """A case that could not be measured; the text says why, and what to look at."""
 
 
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """In a child before it begins: SIGTERM when its parent is no more, even one that was killed."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_on_sigterm() -> None:
+    """SIGTERM ends this program as ctrl-C does: what it started is ended, what it has found is told."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class Process:
     """A child process whose output goes to `log`; `ready_s` seconds after its start somebody found it ready."""
 
@@ -34,7 +52,12 @@ class Process:
         self.log = log
         with log.open("ab") as output:
             self._child = subprocess.Popen(
-                list(arguments), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                list(arguments),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_end_with_parent,  # one call of the system, which takes no lock
             )
         self.started_s = time.monotonic()
         self.ready_s = 0.0
@@ -46,8 +69,12 @@ class Process:
     def check(self) -> None:
         """Raises BenchError with its last words if it has ended."""
         if self._child.poll() is not None:
-            last = "\n".join(self.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
-            raise BenchError(f"a process ended with status {self._child.returncode}; its last words:\n{last}")
+            raise BenchError(f"a process ended with status {self._child.returncode}; {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its log, to stand in an error."""
+        lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return "\n".join(["its last words:", *lines]) if lines else "it said nothing"
 
     def cpu_s(self) -> float:
         """Seconds of CPU so far, in steps of 10 ms."""
@@ -78,21 +105,27 @@ class Process:
 
 
 class Served(NamedTuple):
-    """What a swarm is sent against: the process that pays, the devices it knows, the swarm's options to reach it."""
+    """What a swarm is sent against: the process that pays, the devices it knows, the swarm's options to reach it.
+
+    `check` is told how many messages were acknowledged since the last time; it raises BenchError if they are not there.
+    """
 
     process: Process
     devices: Path
     options: tuple[str, ...]
+    check: Callable[[int], None]
 
 
 def until(met: Callable[[], bool], what: str, seconds: float, process: Process | None = None) -> None:
-    """Asks again every 10 ms. Raises BenchError when the deadline has passed, or `process` has ended."""
+    """Asks again every 10 ms. Raises BenchError, with the last words of `process`, when the deadline has passed or it
+    has ended."""
     deadline = time.monotonic() + seconds
     while not met():
         if process is not None:
             process.check()
         if time.monotonic() > deadline:
-            raise BenchError(f"{what}: not within {seconds:.0f} s")
+            said = f"; of the process that is waited for {process.last_words()}" if process is not None else ""
+            raise BenchError(f"{what}: not within {seconds:.0f} s{said}")
         time.sleep(0.01)
 
 
@@ -118,24 +151,36 @@ class Phases:
 
 
 class Swarm:
-    """A `fleetsim swarm` process. `on_phase` is called, on a thread of its own, with each phase that it tells
-    (`prepared` with `--wait`, `connected`, `measuring`, `measured`, `interval {JSON}`)."""
+    """A `fleetsim swarm` process, which ends with its block. `on_phase` is called, on a thread of its own, with each
+    phase that it tells (`prepared` with `--wait`, `connected`, `measuring`, `measured`, `interval {JSON}`)."""
 
     def __init__(self, devices: Path, options: Sequence[str], seconds: float, on_phase: Callable[[str], None]) -> None:
         self._on_phase = on_phase
         self._said: list[str] = []
         self._failure: BaseException | None = None
-        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in `report`
+        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in `__exit__`
         self._child = subprocess.Popen(
             [sys.executable, "-m", "fleetsim", "swarm", str(devices), *options],
             stdin=subprocess.PIPE,
             stdout=self._out,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_end_with_parent,  # one call of the system, which takes no lock
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._deadline_s = time.monotonic() + seconds + SWARM_GRACE_SECONDS
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._child.kill()  # after `report` there is nothing left to kill
+        self._child.wait()
+        self._listener.join(5)
+        for stream in (self._child.stdin, self._child.stderr, self._out):
+            if stream is not None:
+                stream.close()
 
     def _listen(self) -> None:
         assert self._child.stderr is not None
@@ -161,19 +206,12 @@ class Swarm:
         try:
             self._child.wait(max(1.0, self._deadline_s - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-            raise BenchError("the swarm did not end in time") from None
+            raise BenchError("the swarm did not end in time; it said last: " + "; ".join(self._said)) from None
         self._listener.join(5)
         if self._failure is not None:
             raise self._failure
         if self._child.returncode:
             raise BenchError("the swarm failed: " + "\n".join(self._said))
-        assert self._child.stdin is not None
-        assert self._child.stderr is not None
-        self._child.stdin.close()
-        self._child.stderr.close()
-        with self._out:
-            self._out.seek(0)
-            found: dict[str, Any] = json.load(self._out)
+        self._out.seek(0)
+        found: dict[str, Any] = json.load(self._out)
         return found

@@ -32,10 +32,10 @@ def run(context: Context) -> Figures:
             *(*gate.addresses, "--connections", str(sizes.registry_active), "--seconds", "0", "--hold", "1"),
             *("--handshakes", str(ON_THEIR_WAY), "--connect-seconds", str(CONNECT_SECONDS)),
         )
-        swarm = Swarm(
+        with Swarm(
             gate.devices, options, CONNECT_SECONDS, lambda phase: full.append((edge.memory_mb(), edge.cpu_s()))
-        )
-        seen = swarm.report()
+        ) as swarm:
+            seen = swarm.report()
         if seen["ended"] or not full:
             raise BenchError(f"connections failed: {seen['ended']}")
         full_mb, full_cpu_s = full[0]

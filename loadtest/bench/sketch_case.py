@@ -68,9 +68,9 @@ class Sketch:
         self._process = Process([sys.executable, "edge_sketch.py"], directory / _LOG, directory)
         until(_listens, "the sketch listens", START_SECONDS, self._process)
         options = ("--mqtt", f"{_ADDRESS[0]}:{_ADDRESS[1]}", "--bodies", str(bodies))
-        return Served(self._process, devices, options)
+        return Served(self._process, devices, options, self._check)
 
-    def check(self) -> None:
+    def _check(self, acknowledged: int) -> None:
         """Raises BenchError if it refused a message: it acknowledges those too, and says so in its log."""
         if "reject" in (self._directory / _LOG).read_text():
             raise BenchError("the sketch refused messages: its load is not what it expects")
