@@ -36,11 +36,16 @@ class Growth(NamedTuple):
         return self.grown > self.allowed
 
 
+def enough(samples: int) -> bool:
+    """Whether so many can be judged: 8 after the warm-up."""
+    return samples - int(samples * WARM_UP_SHARE) >= LEAST_SAMPLES
+
+
 def growth(at_s: Sequence[float], values: Sequence[float], allowed: Allowed) -> Growth:
     """Raises ValueError with fewer than 8 samples after the warm-up."""
     first = int(len(values) * WARM_UP_SHARE)
     times, judged = np.array(at_s[first:]), np.array(values[first:])
-    if len(judged) < LEAST_SAMPLES:
+    if not enough(len(values)):
         raise ValueError(f"{len(judged)} samples after the warm-up are too few to judge: soak longer")
     i, j = np.triu_indices(len(judged), 1)
     slopes = np.sort((judged[j] - judged[i]) / (times[j] - times[i]))

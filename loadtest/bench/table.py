@@ -13,6 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+_BESIDE = {"sustained": ("offered_per_s", "edge_cpu_us_per_event")}
+"""Without a target of their own: what an event costs at half load, beside what it costs at saturation in chatty."""
 _VERDICT = {True: ("met", "green"), False: ("missed", "red")}
 
 
@@ -32,14 +34,14 @@ def terminal(cases: Mapping[str, Rounds]) -> Table:
 
 def number(value: float) -> str:
     """Three digits that count, or whole thousands apart."""
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:  # which three digits would round to 1e+03
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".") if value else "0"
 
 
 def spread(name: str, rounds: Rounds) -> str:
     """How far the rounds lie from the middle, as a share of the median; empty for a single round."""
-    values = [figures[name] for figures in rounds]
+    values = [figures.get(name, 0.0) for figures in rounds]
     middle = medians(rounds)[name]
     if len(values) < 2 or not middle:
         return ""
@@ -57,8 +59,19 @@ def missed(cases: Mapping[str, Rounds]) -> list[str]:
     ]
 
 
+def late(cases: Mapping[str, Rounds]) -> list[str]:
+    """A line for each case whose generator had to sign messages while the clock ran."""
+    most = {case: max(figures.get("late_messages", 0.0) for figures in rounds) for case, rounds in cases.items()}
+    return [
+        f"{case}: {count:,.0f} messages of a round were signed while the clock ran, for too few were prepared: its "
+        "wall-clock figures are too low; raise `prepare` of the case"
+        for case, count in most.items()
+        if count
+    ]
+
+
 def page(cases: Mapping[str, Figures]) -> str:
-    """A Markdown table of the figures that have a target."""
+    """A Markdown table of the figures that have a target, and of those that must be read with them."""
     lines = ["| case | figure | target | measured |", "| --- | --- | --- | --- |"]
     for case, held in targets.TARGETS.items():
         figures = cases.get(case, {})
@@ -68,6 +81,11 @@ def page(cases: Mapping[str, Figures]) -> str:
                 sign = str(target).replace("<=", "≤").replace(">=", "≥")
                 measured = number(figures[target.figure])
                 lines.append(f"| {case} | `{target.figure}` | {sign} | {measured}{verdict} |")
+        lines += [
+            f"| {case} | `{figure}` | | {number(figures[figure])} |"
+            for figure in _BESIDE.get(case, ())
+            if figure in figures
+        ]
     return "\n".join(lines) + "\n"
 
 

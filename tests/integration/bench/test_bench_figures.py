@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from loadtest.bench import edge_cases
 from loadtest.bench.context import QUICK, Context
 from loadtest.bench.edge_cases import Case
+from loadtest.bench.processes import BenchError, until
 from loadtest.bench.sketch_case import Absent
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +36,37 @@ def test_the_command_writes_one_object_per_case(tmp_path: Path) -> None:
     assert all(value > 0 for value in figures["judge"].values())
 
 
-@pytest.mark.parametrize("case", [Case(4, 2, 400), Case(2, 1, 2_000, ("--batch", "10"))], ids=["mqtt", "https"])
+def children(pid: int) -> dict[int, str]:
+    """Command lines of its children."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in found}
+
+
+def test_sigterm_ends_everything_that_was_started(tmp_path: Path) -> None:
+    """Edge and swarm end with the benchmark, and nothing is left on the disk; status 130, as by ctrl-C."""
+    command = [sys.executable, "-m", "loadtest.bench.run", "--only", "http", "--json", str(tmp_path / "out.json")]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(temporary)}) as bench:
+        until(lambda: "swarm" in str(children(bench.pid)), "edge and swarm run", 60)
+        started = children(bench.pid)
+        bench.send_signal(signal.SIGTERM)
+        assert (len(started), bench.wait(60)) == (2, 130)
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+    assert list(temporary.iterdir()) == []
+    assert json.loads((tmp_path / "out.json").read_text()) == {}
+
+
+def test_an_edge_whose_spool_lacks_what_it_acknowledged_fails_its_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round in which the answers are counted too high by one: the spool is counted, not believed."""
+    monkeypatch.setattr(edge_cases, "check", lambda seen: seen["answers_in_all"].update(accepted=1 << 40))
+    with pytest.raises(BenchError, match=f"{1 << 40} messages were acknowledged; in the spool are"):
+        edge_cases.run(Context(tmp_path, SIZES), Case(4, 2, 400))
+
+
+@pytest.mark.parametrize("case", [Case(4, 2, 15_000), Case(2, 1, 40_000, ("--batch", "10"))], ids=["mqtt", "https"])
 def test_a_case_over_sockets_gives_its_figures(case: Case, tmp_path: Path) -> None:
     """An edge and a swarm as in a real run: every message accepted, every figure there and above zero."""
     [figures] = edge_cases.run(Context(tmp_path, SIZES), case)

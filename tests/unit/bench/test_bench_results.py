@@ -13,13 +13,13 @@ FIGURES = {"chatty": {"ack_ms_p50": 2.0}, "herd": {"rss_mb": 9.0}}
 
 
 def document() -> dict[str, object]:
-    return results.document(FIGURES, dict(ROUNDS), "make bench", {"rounds": 2}, 0.25)
+    return results.document(FIGURES, dict(ROUNDS), {}, "make bench", {"rounds": 2}, 0.25)
 
 
 def test_a_run_is_kept_with_command_commit_machine_and_versions() -> None:
     """Without these a figure can be compared with nothing."""
     kept = document()
-    assert set(kept) == {"command", "at", "commit", "machine", "versions", "sizes", "cases", "rounds"}
+    assert set(kept) == {"command", "at", "commit", "machine", "versions", "sizes", "cases", "failed", "rounds"}
     assert kept["cases"] == FIGURES
 
 
@@ -31,6 +31,15 @@ def test_rounds_stand_beside_their_medians_where_there_are_several() -> None:
 def test_a_file_is_named_by_day_and_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that runs sort by time, and are found by what they measured."""
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
-    path = results.save(results.document(FIGURES, dict(ROUNDS), "make bench", {}, 0.0) | {"commit": "a" * 40})
+    path = results.save(document() | {"commit": "a" * 40})
     assert path.name.endswith("-aaaaaaaa.json")
     assert json.loads(path.read_text())["cases"] == FIGURES
+
+
+def test_a_kept_run_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run of the same commit on the same day gets a number; a changed tree shows in the name."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    run = document() | {"commit": "a" * 40 + "+"}
+    names = [results.save(run | {"cases": {"herd": {"rss_mb": float(number)}}}).name[11:] for number in range(3)]
+    assert names == ["aaaaaaaa+.json", "aaaaaaaa+-2.json", "aaaaaaaa+-3.json"]
+    assert len({path.read_text() for path in (tmp_path / "results").iterdir()}) == 3

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loadtest.bench import run
+from loadtest.bench import results, run
 from loadtest.bench.context import Context
 from loadtest.bench.processes import BenchError
 from loadtest.bench.sketch_case import Absent
@@ -25,7 +25,7 @@ def case(name: str, *also: str) -> Callable[[Context], run.Found]:
     return measure
 
 
-def fails(error: Exception) -> Callable[[Context], run.Found]:
+def fails(error: BaseException) -> Callable[[Context], run.Found]:
     def measure(_: Context) -> run.Found:
         raise error
 
@@ -79,6 +79,45 @@ def test_a_case_that_cannot_be_measured_fails_the_run_and_leaves_the_others(
     cases["chatty"] = fails(BenchError("the swarm failed: [why]"))
     assert figures(tmp_path, "--only", "chatty", "--only", "http") == (1, {"http": {"ratio_to_sketch": 9.0}})
     assert "chatty: the swarm failed: [why]" in capsys.readouterr().out
+
+
+def test_a_case_that_breaks_leaves_the_others_too(
+    tmp_path: Path, cases: dict[str, Callable[[Context], run.Found]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not only what was foreseen: a full disk or a bug costs one case."""
+    cases["chatty"] = fails(OSError(28, "No space left on device"))
+    assert figures(tmp_path, "--only", "chatty", "--only", "http") == (1, {"http": {"ratio_to_sketch": 9.0}})
+    assert "chatty: OSError: [Errno 28] No space left on device" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_tells_what_was_finished(
+    tmp_path: Path, cases: dict[str, Callable[[Context], run.Found]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table and JSON of a quarter of an hour are not lost to ctrl-C."""
+    cases["http"] = fails(KeyboardInterrupt())
+    status, found = figures(tmp_path)
+    assert (status, set(found)) == (130, {"chatty", "sketch"})
+    assert "missed: chatty" in capsys.readouterr().out
+
+
+def test_a_run_that_failed_is_kept_with_its_reason(
+    tmp_path: Path, cases: dict[str, Callable[[Context], run.Found]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not stand on the page, but its other figures are somebody's quarter of an hour."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "a" / "b" / "results")
+    results.RESULTS.mkdir(parents=True)
+    cases["chatty"] = fails(BenchError("why"))
+    assert figures(tmp_path, "--save")[0] == 1
+    [kept] = results.RESULTS.iterdir()
+    assert json.loads(kept.read_text())["failed"] == {"chatty": "why"}
+
+
+@pytest.mark.parametrize("words", [["--json", "/nowhere/at/all.json"], ["--json", "/"], ["--qui"], ["--only", "none"]])
+def test_words_that_make_no_sense_are_refused_before_anything_runs(words: list[str]) -> None:
+    """With status 2, which is not that of a case that failed."""
+    with pytest.raises(SystemExit) as ended:
+        run.main(words)
+    assert (ended.value.code, ran) == (2, [])
 
 
 def test_a_run_says_its_sizes_and_how_long_each_case_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

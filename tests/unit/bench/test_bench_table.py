@@ -58,11 +58,33 @@ def test_what_was_missed_is_said_in_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0"), (0.66649, "0.666"), (26.61, "26.6"), (148.2, "148"), (54321.6, "54,322")]
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.66649, "0.666"),
+        (26.61, "26.6"),
+        (148.2, "148"),
+        (999.4, "999"),
+        (999.6, "1,000"),
+        (54321.6, "54,322"),
+    ],
 )
 def test_a_number_shows_the_digits_that_count(value: float, text: str) -> None:
     """Three below a thousand; above, all of them in groups."""
     assert table.number(value) == text
+
+
+def test_messages_signed_late_are_said_in_a_line() -> None:
+    """Those of the worst round, though the median of the rounds is 0."""
+    [said] = table.late({"http": [{"a": 1.0}, {"a": 1.0, "late_messages": 1200.0}, {"a": 1.0}], "herd": [{"a": 1.0}]})
+    assert said.startswith("http: 1,200 messages of a round were signed while the clock ran")
+
+
+def test_a_page_shows_what_an_event_costs_at_half_load() -> None:
+    """Beside chatty's, which is at saturation."""
+    assert "| sustained | `edge_cpu_us_per_event` | | 36.5 |" in table.page(
+        {"sustained": {"edge_cpu_us_per_event": 36.5}}
+    )
 
 
 def test_a_page_shows_the_figures_that_have_a_target() -> None:
