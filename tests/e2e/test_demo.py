@@ -22,4 +22,6 @@ def test_a_demo_with_both_processes_killed_loses_nothing_and_catches_everything(
     assert uncaught == {}
     assert all(counts["sent"] > 0 for counts in report["attacks"].values())
     assert report["quarantined"]["actual"] == report["quarantined"]["expected"] != []
+    assert set(report["killed_at_s"]) == {"edge", "load"}
+    assert "edge was killed (kill -9) after" in told
     assert status == 0, told

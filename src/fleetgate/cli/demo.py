@@ -18,6 +18,7 @@ from fleetgate.errors import CheckFailed, FleetgateError, first_of
 
 if TYPE_CHECKING:
     from fleetgate.demo.reconcile import Report
+    from fleetgate.demo.stage import Plan
 
 
 def demo(
@@ -52,6 +53,8 @@ def demo(
     for title, lines in result.examples:
         console.print(f"[bold]{title}[/]", *(f"  {line}" for line in lines), sep="\n", highlight=False)
     _tell(console, result.report)
+    for line in _kills(plan, result.report):
+        console.print(line, highlight=False)
     problems = result.report.problems()
     if not problems:
         console.print("[green]nothing acknowledged was lost or doubled, every attack was caught[/]")
@@ -61,6 +64,17 @@ def demo(
         console.print(f"everything is in {directory}")
     if problems:
         raise CheckFailed("; ".join(problems))
+
+
+def _kills(plan: Plan, report: Report) -> list[str]:
+    """A line for each kill that was asked for."""
+    told = []
+    for name, at_s in (("edge", plan.kill_edge_at), ("load", plan.kill_load_at)):
+        if name in report.killed_at_s:
+            told.append(f"{name} was killed (kill -9) after {report.killed_at_s[name]:.1f} s, and started again")
+        elif at_s is not None:
+            told.append(f"{name} was not killed: at {at_s:g} s the fleet had ended, or {name} was not running")
+    return told
 
 
 def _tell(console: Console, report: Report) -> None:

@@ -41,7 +41,8 @@ class Attack(Struct):
 
 
 class Report(Struct):
-    """`fleetgate demo --report FILE` writes this as JSON. Times are milliseconds."""
+    """`fleetgate demo --report FILE` writes this as JSON. Times are milliseconds, but `killed_at_s` is seconds after the fleet
+    started, of edge and load where they were killed."""
 
     sent: Count = field(default_factory=Count)
     acked: Count = field(default_factory=Count)
@@ -54,6 +55,7 @@ class Report(Struct):
     quarantined: dict[str, list[str]] = field(default_factory=lambda: {"expected": [], "actual": []})
     ack_ms: dict[str, float] = field(default_factory=dict)
     queryable_ms: dict[str, float] = field(default_factory=dict)
+    killed_at_s: dict[str, float] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
         """Why the demo failed; empty when it is as it should be."""

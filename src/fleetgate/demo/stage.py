@@ -61,9 +61,13 @@ async def run(config: Config, config_file: Path, fleet_file: Path, plan: Plan, c
             try:
                 await _until_ready(config, console)
                 with _Screen(console, figures) as refresh:
-                    await _fleet(directory, fleet_file, plan, machine, figures, refresh, fleet_log.fileno())
+                    killed_at_s = await _fleet(
+                        directory, fleet_file, plan, machine, figures, refresh, fleet_log.fileno()
+                    )
                     await _until_loaded(config, figures, refresh)
-                return await trio.to_thread.run_sync(_reckon, config, directory)
+                result = await trio.to_thread.run_sync(_reckon, config, directory)
+                result.report.killed_at_s = killed_at_s
+                return result
             finally:
                 with trio.CancelScope(shield=True):
                     await machine.stop()
@@ -87,7 +91,9 @@ async def _fleet(
     figures: Figures,
     refresh: Callable[[str], None],
     output: int,
-) -> None:
+) -> dict[str, float]:
+    """Runs the fleet to its end; when edge and load were killed, in seconds after its start."""
+    killed_at_s: dict[str, float] = {}
     arguments = [
         *(sys.executable, "-m", "fleetsim", "run", str(fleet_file)),
         *("--ledger", str(directory / "ledger.db"), "--state", str(directory / "state")),
@@ -100,7 +106,7 @@ async def _fleet(
         async with trio.open_nursery() as nursery:
             for at_s, child in ((plan.kill_edge_at, machine.edge), (plan.kill_load_at, machine.load)):
                 if at_s is not None:
-                    nursery.start_soon(_kill_at, at_s, child)
+                    nursery.start_soon(_kill_at, at_s, child, killed_at_s)
             while fleet.poll() is None:
                 await trio.to_thread.run_sync(figures.poll)
                 refresh("the fleet is driving")
@@ -111,11 +117,16 @@ async def _fleet(
         raise CheckFailed("the fleet did not end in time: see fleet.log in the demo's directory")
     if fleet.returncode:
         raise CheckFailed(f"the fleet ended with status {fleet.returncode}: see fleet.log in the demo's directory")
+    return killed_at_s
 
 
-async def _kill_at(seconds: float, child: Child) -> None:
+async def _kill_at(seconds: float, child: Child, killed_at_s: dict[str, float]) -> None:
+    started_s = trio.current_time()
     await trio.sleep(seconds)
+    if child.process is None:
+        return  # between two lives: there is nobody to kill, and none is reported
     child.kill()
+    killed_at_s[child.name] = round(trio.current_time() - started_s, 1)
 
 
 async def _until_loaded(config: Config, figures: Figures, refresh: Callable[[str], None]) -> None:

@@ -1,0 +1,21 @@
+"""What the demo says of the kills it was asked for."""
+
+from __future__ import annotations
+
+from fleetgate.cli.demo import _kills
+from fleetgate.demo.reconcile import Report
+from fleetgate.demo.stage import Plan
+
+
+def test_a_kill_is_told_with_its_time_and_one_that_did_not_happen_too() -> None:
+    """A kill after the fleet's end proves nothing, and is not taken for one that was survived."""
+    told = _kills(Plan(30.0, 1, 0.5, 10.0, 40.0), Report(killed_at_s={"edge": 10.0}))
+    assert told == [
+        "edge was killed (kill -9) after 10.0 s, and started again",
+        "load was not killed: at 40 s the fleet had ended, or load was not running",
+    ]
+
+
+def test_without_a_kill_nothing_is_said() -> None:
+    """A plain demo has no line of it."""
+    assert _kills(Plan(30.0, 1, 0.5, None, None), Report()) == []
