@@ -41,8 +41,8 @@ class Attack(Struct):
 
 
 class Report(Struct):
-    """`fleetgate demo --report FILE` writes this as JSON. Times are milliseconds, but `killed_at_s` is seconds after the fleet
-    started, of edge and load where they were killed."""
+    """`fleetgate demo --report FILE` writes this as JSON. Times are milliseconds; only `killed_at_s` is seconds, from
+    the start of the fleet, of edge and load where they were killed."""
 
     sent: Count = field(default_factory=Count)
     acked: Count = field(default_factory=Count)
