@@ -7,14 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from loadtest.bench import edge_cases
+from loadtest.bench import edge_cases, load_case
 from loadtest.bench.context import QUICK, Context
 from loadtest.bench.edge_cases import Case
 from loadtest.bench.processes import BenchError, until
 from loadtest.bench.sketch_case import Absent
+from loadtest.bench.stored import check_clickhouse
+
+from fleetsim.swarm_work import Work
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = QUICK._replace(rounds=1, seconds=0.3)
@@ -22,6 +26,7 @@ OF_AN_EDGE = {
     *("edge_cpu_us_per_event", "events_per_s", "readings_per_s", "ack_ms_p50", "ack_ms_p99", "rss_mb"),
     *("events_per_s_per_core", "generator_cpu_us_per_message", "edge_cores"),
 }
+LATE = {"late_messages"}  # only on a machine that takes more than was prepared
 
 
 def test_the_command_writes_one_object_per_case(tmp_path: Path) -> None:
@@ -63,22 +68,46 @@ def test_an_edge_whose_spool_lacks_what_it_acknowledged_fails_its_case(
     """A round in which the answers are counted too high by one: the spool is counted, not believed."""
     monkeypatch.setattr(edge_cases, "check", lambda seen: seen["answers_in_all"].update(accepted=1 << 40))
     with pytest.raises(BenchError, match=f"{1 << 40} messages were acknowledged; in the spool are"):
-        edge_cases.run(Context(tmp_path, SIZES), Case(4, 2, 400))
+        edge_cases.run(Context(tmp_path, SIZES), Case(4, 2, 2_000))
 
 
-@pytest.mark.parametrize("case", [Case(4, 2, 15_000), Case(2, 1, 40_000, ("--batch", "10"))], ids=["mqtt", "https"])
+@pytest.mark.parametrize("doubled", [False, True], ids=["each once", "one twice"])
+def test_what_clickhouse_has_is_compared_by_identity(
+    doubled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many rows as were acknowledged are not enough: one message twice and another never has the same count."""
+    sign = Work.sign
+
+    def sign_twice(work: Work, count: int) -> list[bytes]:
+        first, *others = sign(work, count)
+        return [first, first, *others[1:]]
+
+    if doubled:
+        monkeypatch.setattr(Work, "sign", sign_twice)
+    with Context(tmp_path, SIZES).gate(load_case.DEVICES) as gate:
+        messages, _ = load_case._fill(gate, load_case.LOAD, 1)
+        load = gate.start_load()
+        until(gate.all_loaded, "all is loaded", 60, load)
+        load_case._wait_for_merges(gate, load)
+        with pytest.raises(BenchError, match="of them different") if doubled else nullcontext():
+            check_clickhouse(gate.clickhouse(), messages, messages * load_case.LOAD.events)
+        with pytest.raises(BenchError, match=f"{messages + 1} messages with"):
+            check_clickhouse(gate.clickhouse(), messages + 1, messages * load_case.LOAD.events)
+
+
+@pytest.mark.parametrize("case", [Case(4, 2, 2_000), Case(2, 1, 8_000, ("--batch", "10"))], ids=["mqtt", "https"])
 def test_a_case_over_sockets_gives_its_figures(case: Case, tmp_path: Path) -> None:
     """An edge and a swarm as in a real run: every message accepted, every figure there and above zero."""
     [figures] = edge_cases.run(Context(tmp_path, SIZES), case)
-    assert set(figures) == OF_AN_EDGE
+    assert set(figures) - LATE == OF_AN_EDGE
     assert min(figures.values()) > 0
 
 
 def test_the_edge_is_compared_with_the_sketch_under_the_same_load(tmp_path: Path) -> None:
     """The same swarm loads both in one round, and the sketch accepts what it sends."""
     try:
-        [theirs], [ours] = edge_cases.run_both(Context(tmp_path, SIZES), Case(4, 2, 400))
+        [theirs], [ours] = edge_cases.run_both(Context(tmp_path, SIZES), Case(4, 2, 2_000))
     except Absent as absent:
         pytest.skip(str(absent))
-    assert set(theirs) == OF_AN_EDGE
+    assert set(theirs) - LATE == OF_AN_EDGE
     assert ours["ratio_to_sketch"] == ours["edge_cpu_us_per_event"] / theirs["edge_cpu_us_per_event"]

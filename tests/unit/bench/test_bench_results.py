@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,21 @@ def test_a_file_is_named_by_day_and_commit(tmp_path: Path, monkeypatch: pytest.M
     path = results.save(document() | {"commit": "a" * 40})
     assert path.name.endswith("-aaaaaaaa.json")
     assert json.loads(path.read_text())["cases"] == FIGURES
+
+
+def test_a_new_file_marks_the_commit_and_a_kept_run_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured is the commit only where nothing else lies in the tree."""
+    kept = tmp_path / "loadtest" / "bench" / "results"
+    kept.mkdir(parents=True)
+    monkeypatch.setattr(results, "RESULTS", kept)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (("init", "-q"), (*who, "commit", "-q", "--allow-empty", "-m", "first")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (kept / "run.json").write_text("{}")
+    clean = str(document()["commit"])
+    (tmp_path / "new.py").touch()
+    assert (len(clean), document()["commit"]) == (40, clean + "+")
 
 
 def test_a_kept_run_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
