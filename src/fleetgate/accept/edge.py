@@ -63,7 +63,7 @@ class Edge:
         if self.spool.cut_bytes:
             _log.warning("tail_cut", bytes=self.spool.cut_bytes, kept_in="parked")
         self._denials = DenialMemory(self.spool.directory / "denials.db")
-        self._policy = Policy(config.policy.version, catalogue().bodies)
+        self._policy = Policy(config.policy.version, catalogue().bodies, fence_ms=self.spool.identity.fence_ms)
         self.counts = Counts(self.registry_of_metrics)
         self.fleet = Fleet(keyring.roots, config.policy)
         self.registry = Registry(
@@ -77,7 +77,7 @@ class Edge:
 
     async def run(self) -> None:
         await self._recover()
-        self.room.look("")
+        self.room.look(self._doubt())
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
         door = Door(self.registry, self.fleet, self.room, self.counts, self._config, self._clock)
@@ -127,6 +127,14 @@ class Edge:
                 _log.warning("waiting_for_control", error=str(error))
                 await trio.sleep(1)
 
+    def _doubt(self) -> str:
+        """Why nothing may be judged by the time it is; empty when everything may."""
+        fenced_ms = self.spool.identity.fence_ms - self._clock.now_ms()
+        if fenced_ms > 0:
+            # Until then a device's new message could bear a time from before the fence.
+            return f"the spool was repaired and does not know all it received: taking messages in {fenced_ms // 1000} s"
+        return self._timekeeper.doubt(self.fleet.all())
+
     def _ready(self) -> str:
         """Why the edge is not ready; empty when it can store."""
         return self.room.why
@@ -153,7 +161,7 @@ class Edge:
             now_s = self._clock.monotonic()
             if now_s >= look_due:
                 look_due = now_s + 1
-                self.room.look(self._timekeeper.doubt(self.fleet.all()))
+                self.room.look(self._doubt())
                 self._note_control()
                 self.intake.relax(self._clock.now_ms())
                 await self._delete_loaded()
@@ -203,7 +211,7 @@ class Edge:
         """Flags what is accepted while control is away: revocations may be missing."""
         flags = 0 if self.registry.answers else Flag.STALE_REVOCATION.value
         if flags != self.intake.policy.standing_flags:
-            self.intake.policy = Policy(self._policy.version, self._policy.bodies, flags)
+            self.intake.policy = msgspec.structs.replace(self._policy, standing_flags=flags)
 
     def spool_age_seconds(self) -> float:
         return self.spool.oldest_age_ms(self._clock.now_ms()) / 1000

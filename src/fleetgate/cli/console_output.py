@@ -24,7 +24,14 @@ TIME_NAMES = ("at_ms", "after_ms", "before_ms", "from_ms", "to_ms")
 
 def print_json(value: Any) -> None:
     """One JSON document; bytes in it are base64, structs are objects."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+    text = msgspec.json.format(msgspec.json.encode(value)).decode()
+    sys.stdout.write("\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n")) + "\n")
+
+
+def _escaped(line: str) -> str:
+    """The same JSON without what moves a terminal (C1 controls, direction marks), which JSON itself would let pass."""
+    units = ("".join(f"\\u{unit:04x}" for unit in memoryview(c.encode("utf-16-le")).cast("H")) for c in line)
+    return "".join(c if c.isprintable() else unit for c, unit in zip(line, units, strict=True))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:

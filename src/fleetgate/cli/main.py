@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from fleetgate.cli import ca, config, db, demo, device, edge, load, quarantine, schema, up
+from fleetgate.cli import ca, config, db, demo, device, edge, load, quarantine, schema, spool, up, verify
 from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 
@@ -36,6 +36,8 @@ app.add_typer(device.app, name="device")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
+app.add_typer(spool.app, name="spool")
+app.add_typer(verify.app, name="verify")
 app.command()(up.up)
 app.command()(edge.edge)
 app.command()(load.load)

@@ -41,7 +41,7 @@ def judge(raw: bytes, peer: Peer, now: int, policy: Policy, topic: bytes | None 
         check_identity(peer, topic)  # 2
         authentic = authenticate(envelope, peer, now)  # 3
         credential = authentic.credential
-        flags = authentic.flags | check_freshness(authentic, now)  # 4
+        flags = authentic.flags | check_freshness(authentic, now, policy.fence_ms)  # 4
         place = credential.windows.look_up(envelope.epoch, envelope.seq, envelope.tag, peer.device.epoch)  # 5
         if place == DUPLICATE:
             return Verdict(_DUPLICATE, None, flags, envelope, credential, 0, False)

@@ -16,12 +16,16 @@ LATE_MS = 5 * 60 * 1000
 MAX_AGE_MS = 7 * 24 * 3600 * 1000
 
 
-def check_freshness(authentic: AuthenticEnvelope, now: int) -> int:
+def check_freshness(authentic: AuthenticEnvelope, now: int, fence_ms: int = 0) -> int:
     """The flags of the message's age: `late`, `clock_skew` or none.
 
-    Raises Reject with clock_ahead or too_old, unless the message's own tag stands in its slot.
+    Raises Reject with clock_ahead or too_old, unless the message's own tag stands in its slot. What was sent before
+    `fence_ms` (Unix ms) is too old whatever its age: the windows may have forgotten that they saw it.
     """
-    age_ms = now - authentic.envelope.sent_at
+    sent_at = authentic.envelope.sent_at
+    if sent_at < fence_ms and not _seen(authentic.credential, authentic):
+        raise Reject(Reason.TOO_OLD)
+    age_ms = now - sent_at
     if age_ms < -SKEW_MS:
         if age_ms < -MAX_AHEAD_MS and not _seen(authentic.credential, authentic):
             raise Reject(Reason.CLOCK_AHEAD)

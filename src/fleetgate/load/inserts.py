@@ -7,6 +7,9 @@ Decides what "already there" means. Three nets, one behind the other:
    completes rollups that a crash had left out.
 3. A segment that may be older than the window is counted in each table first.
 
+A segment that was set aside and is tried again, or that a repair changed, may have been inserted in part under another
+token: of it only the rows are inserted whose places are not there (missing.py).
+
 When to try again is decided by loader.py.
 """
 
@@ -19,6 +22,7 @@ import pyarrow as pa
 from fleetgate.load.clickhouse import ClickHouse, Refused
 from fleetgate.load.columns import MILLISECONDS, Rows, SegmentRows
 from fleetgate.load.counts import Counts
+from fleetgate.load.missing import missing_rows
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.reader import Segment
 
@@ -63,6 +67,48 @@ class Inserts:
                 self._insert(part.table, part.rows, f"{segment.sha256.hex()}-{part.table}-{part.day}")
         row = _segment_row(segment, rows, previous, now_ms)
         self._insert("segments", row, f"{segment.sha256.hex()}-segments")
+
+    def insert_missing(
+        self,
+        segment: Segment,
+        rows: SegmentRows,
+        names: UnknownNames,
+        previous: str,
+        now_ms: int,
+        stored: str | None,
+        repaired: bool,
+    ) -> None:
+        """Inserts the rows of a parked or `repaired` segment that are not there, whatever was tried before.
+
+        `stored` is the SHA-256 under which a part of it is loaded: then what is added gets a row of its own in
+        `segments`, with that as its predecessor. Raises ClickHouseAway, Refused.
+        """
+        self._insert_names(names, now_ms)
+        sha256 = segment.sha256.hex()
+        token_known = not repaired and self._loaded_since(segment.header.opened_at) <= WINDOW_SEGMENTS
+        added = dict.fromkeys(rows.counts, 0)
+        for part in rows.rows:
+            missing = missing_rows(self._clickhouse, segment, part)
+            added[part.table] += missing.rows.num_rows
+            token = f"{sha256}-{part.table}-{part.day}"
+            if missing.rows.num_rows == part.rows.num_rows or (token_known and not missing.rows.num_rows):
+                self._insert(part.table, part.rows, token)  # where all is there it completes the rollups, see net 2
+            elif missing.rows.num_rows:
+                self._insert(part.table, missing.rows, f"{token}-{missing.name}")
+        if stored is None:
+            self._insert("segments", _segment_row(segment, rows, previous, now_ms), f"{sha256}-segments")
+        elif any(added.values()):
+            row = _segment_row(segment, rows._replace(counts=added), stored, now_ms)
+            for name, count in {"messages": added["raw_messages"], "transitions": 0}.items():
+                row = row.set_column(row.schema.get_field_index(name), name, pa.array([count], type=pa.uint64()))
+            self._insert("segments", row, f"{sha256}-segments-{sum(added.values())}")
+
+    def _loaded_since(self, at_ms: int) -> int:
+        """How many segments, of any spool, were loaded since then."""
+        [[loaded]] = self._clickhouse.rows(
+            "SELECT count() FROM segments WHERE toUnixTimestamp64Milli(loaded_at) > {at:Int64}", {"at": at_ms}
+        )
+        return int(loaded)
 
     def _insert(self, table: str, rows: pa.Table, token: str) -> None:
         start = time.perf_counter()
@@ -112,7 +158,7 @@ def _segment_row(segment: Segment, rows: SegmentRows, previous: str, now_ms: int
         "messages": len(segment.messages),
         **rows.counts,
         "transitions": len(segment.transitions),
-        "damaged": len(segment.damaged) + len(rows.undecodable),
+        "damaged": len(segment.damaged) + len(segment.lost) + len(rows.undecodable),
     }
     times = {
         "opened_at": segment.header.opened_at,

@@ -110,11 +110,14 @@ class Loader:
             return False
         # Read each time: a spool restored from an older copy brings an older cursor with it.
         self._cursor = self._stored_cursor(identity.spool)
+        asked = self._parking.asked()[:1]  # one before each segment, so that they hold up nothing
+        for path in asked:
+            self._try_again(path)
         found = self._next(self._cursor.segment)
         self._waiting = ""
         if found is None:
             self._oldest_ms = None
-            return False
+            return bool(asked)
         self._load(identity.spool, *found)
         return True
 
@@ -153,41 +156,69 @@ class Loader:
         write_cursor(self._settings.spool, self._cursor)
         self._first = False
 
-    def _load_segment(self, segment: Segment, path: Path, previous: str) -> None:
+    def _try_again(self, path: Path) -> None:
+        """A parked segment that a person asked for (`fleetgate spool retry`): it goes when ClickHouse has all of it.
+
+        The cursor passed it long ago and is not moved.
+        """
+        try:
+            segment = read_segment(path)
+        except FileNotFoundError:
+            pass
+        except DamagedError as error:
+            self._park(path, int(path.stem), "unreadable", str(error))
+        else:
+            before = segment.header.segment - 1
+            previous = self._insist("ClickHouse", lambda _: self._inserts.loaded(segment.header.spool.hex(), before))
+            self._insist("control", lambda _: self._transitions.hand_on(segment))
+            if self._load_segment(segment, path, previous or "", again=True):
+                self._log.info("a parked segment is loaded and goes", segment=segment.header.segment)
+                self._parking.release(path)
+        self._parking.withdraw(path)
+
+    def _load_segment(self, segment: Segment, path: Path, previous: str, *, again: bool = False) -> bool:
+        """Whether ClickHouse has all of it now; else it is parked. `again` when it was parked before."""
         spool, number, sha256 = segment.header.spool.hex(), segment.header.segment, segment.sha256.hex()
         stored = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number))
-        if stored == sha256:
+        replaced = self._parking.before_repair(path)
+        repaired = bool(replaced or segment.lost)
+        if stored == sha256 and not again:
             self._counts.segments.labels("repeated").inc()
-            return
-        if stored is not None:
+            return True
+        if stored not in (None, sha256, *replaced):
             self._park(path, number, "changed", f"it was loaded before with SHA-256 {stored}, and is now {sha256}")
-            return
+            return False
         if self._names is None:
             self._names = self._insist("ClickHouse", lambda _: self._inserts.unknown_names())
         names = self._names
         rows = segment_rows(segment, self._catalogue, names)
-        self._report_damage(segment, path, rows.undecodable)
+        whole = self._report_damage(segment, path, rows.undecodable)
         started = self._first
+
+        def insert(tries: int) -> None:
+            now_ms = self._clock.now_ms()
+            if again or repaired:
+                self._inserts.insert_missing(segment, rows, names, previous, now_ms, stored, repaired)
+            else:
+                self._inserts.insert(segment, rows, names, previous, now_ms, repeated=started or tries > 0)
+
         try:
-            self._insist(
-                "ClickHouse",
-                lambda tries: self._inserts.insert(
-                    segment, rows, names, previous, self._clock.now_ms(), repeated=started or tries > 0
-                ),
-            )
+            self._insist("ClickHouse", insert)
         except Refused as error:
             self._park(path, number, "refused", str(error), error.code)
-            return
+            return False
         self._counts.segments.labels("loaded").inc()
         self._log.debug("loaded", segment=number, **rows.counts)
+        return whole
 
-    def _report_damage(self, segment: Segment, path: Path, undecodable: list[int]) -> None:
-        """What is readable is loaded; the file is kept for what is not."""
+    def _report_damage(self, segment: Segment, path: Path, undecodable: list[int]) -> bool:
+        """What is readable is loaded; the file is kept for what is not. Whether it is whole."""
         damaged = len(segment.damaged) + len(undecodable)
         if damaged:
             self._counts.damaged.inc(damaged)
             offsets = sorted([damage.offset for damage in segment.damaged] + undecodable)[:20]
             self._park(path, segment.header.segment, "damaged", f"{damaged} records are lost, at {offsets}")
+        return not damaged
 
     def _park(self, path: Path, number: int, why: str, error: str, code: int | None = None) -> None:
         self._parking.park(path, why, error, code, self._clock.now_ms())

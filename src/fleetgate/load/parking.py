@@ -1,10 +1,12 @@
 """Where segments go that cannot be loaded, whole or in part: `parked/` in the spool, with the reason beside each.
 
-Decides the form only. A parked segment keeps its name, and the edge never deletes it.
+Decides the form only. A parked segment keeps its name, and the edge never deletes it: it goes when a person had it
+tried again (`fleetgate spool retry`) and ClickHouse has all of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate.load.counts import Counts
-from fleetgate.spool.cursor import replace_durably
+from fleetgate.spool.cursor import replace_durably, sync_directory
+from fleetgate.spool.requests import asked, withdraw
 
 
 class Reason(Struct, frozen=True):
@@ -42,6 +45,29 @@ class Parking:
         reason = Reason(why, error, code, now_ms)
         replace_durably(self._directory / f"{path.stem}.error.json", msgspec.json.format(msgspec.json.encode(reason)))
         self._count()
+
+    def asked(self) -> list[Path]:
+        """The parked segments that a person wants tried again."""
+        return asked(self._directory)
+
+    def withdraw(self, path: Path) -> None:
+        """Ends the request for the parked segment at `path`; the segment stays."""
+        withdraw(path)
+
+    def release(self, path: Path) -> None:
+        """Lets go of the parked segment at `path`, of which ClickHouse has every record now; its request goes last."""
+        path.with_suffix(".error.json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        sync_directory(self._directory)
+        withdraw(path)
+        self._count()
+
+    def before_repair(self, path: Path) -> set[str]:
+        """The SHA-256 (hex) of what a repair replaced by the segment at `path`: parts of it may be inserted already."""
+        if not (self._directory / f"{path.stem}.damaged").exists():
+            return set()
+        kept = self._directory.glob(f"{path.stem}*.damaged")
+        return {hashlib.sha256(file.read_bytes()).hexdigest() for file in kept}
 
     def _count(self) -> None:
         self._counts.parked.set(len(list(self._directory.glob("*.seg"))))

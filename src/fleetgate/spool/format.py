@@ -15,7 +15,7 @@ from msgspec import Struct
 
 MAGIC: Final = b"FGSPOOL1"
 TRAILER_MAGIC: Final = b"FGSE"
-PEER, MESSAGE, REJECTION, TRANSITION, FOOTER = 1, 2, 3, 4, 5
+PEER, MESSAGE, REJECTION, TRANSITION, FOOTER, LOST = 1, 2, 3, 4, 5, 6
 MAX_RECORD_BYTES: Final = 1024 * 1024
 
 _HEADER = Layout("<8s16sQqI")
@@ -128,6 +128,22 @@ def pack_record(kind: int, record: Struct) -> bytes:
     return _CRC(_crc32(body)) + body
 
 
+def pack_lost(data: bytes) -> bytes:
+    """`lost` records in the place of the damaged bytes `data`, as long as these; they keep all but 9 bytes of each MiB.
+
+    At least 10 bytes, as much as the smallest record: so whatever stands behind them keeps its offset.
+    """
+    parts = []
+    while data:
+        size = min(len(data), MAX_RECORD_BYTES)
+        if 0 < len(data) - size <= RECORD_HEAD_BYTES:
+            size -= RECORD_HEAD_BYTES + 1  # leaves enough for one more record
+        body = _LENGTH_KIND(size - RECORD_HEAD_BYTES, LOST) + data[RECORD_HEAD_BYTES:size]
+        parts.append(_CRC(_crc32(body)) + body)
+        data = data[size:]
+    return b"".join(parts)
+
+
 def pack_message(parts: list[bytes], peer: int, received_at: int, outcome: int, flags: int, raw: bytes) -> int:
     """Appends a message record to `parts` without copying `raw`; returns its length in bytes."""
     size = len(raw)
@@ -153,6 +169,13 @@ def check_record(data: memoryview, offset: int) -> tuple[int, int, int]:
 
 def pack_trailer(footer_offset: int) -> bytes:
     return _TRAILER.pack(footer_offset, TRAILER_MAGIC)
+
+
+def unpack_trailer(data: bytes) -> int:
+    """Where the footer starts, by the last 12 bytes of a segment. Raises DamagedError."""
+    if len(data) != TRAILER_BYTES or data[8:] != TRAILER_MAGIC:
+        raise DamagedError(0, "not a trailer")
+    return int(_TRAILER.unpack(data)[0])
 
 
 def footer_offset(data: memoryview) -> int | None:

@@ -29,7 +29,7 @@ class Spool:
         try:
             for name in ("segments", "parked"):
                 (directory / name).mkdir(mode=0o750, parents=True, exist_ok=True)
-            self._lock = _take_lock(directory / "lock")
+            self._lock = take_lock(directory / "lock")
             self.identity = _identity(directory / "identity", clock, entropy)
             self.cut_bytes = recover_live(directory)
         except OSError as error:
@@ -54,8 +54,7 @@ class Spool:
         if highest > last:
             raise SpoolError(
                 f"{self.directory}: segment {last + 1} is missing behind the checkpoint at {position}: restore the "
-                "missing files or checkpoint.db; or move the spool away to begin a new one, which does not know any "
-                "more what it has received"
+                "missing files or checkpoint.db; or see what `fleetgate spool repair` can do without them"
             )
         return last
 
@@ -97,7 +96,8 @@ class Spool:
         os.close(self._lock)
 
 
-def _take_lock(path: Path) -> int:
+def take_lock(path: Path) -> int:
+    """Keeps every other edge off the spool until the descriptor is closed. Raises SpoolError, OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,7 +111,9 @@ def _identity(path: Path, clock: Clock, entropy: Entropy) -> Identity:
     identity = read_identity(path.parent)
     if identity is None:
         if (path.parent / "checkpoint.db").exists() or segment_paths(path.parent / "segments"):
-            raise SpoolError(f"{path} is missing beside a checkpoint or segments: restore it; it names every segment")
+            raise SpoolError(
+                f"{path} is missing beside a checkpoint or segments: restore it, or `fleetgate spool repair`"
+            )
         identity = Identity(entropy(16).hex(), clock.now_ms())
         replace_durably(path, msgspec.json.encode(identity))
     return identity

@@ -13,11 +13,21 @@ from msgspec import Struct
 from fleetgate.errors import SpoolError
 
 
-class Identity(Struct, frozen=True, forbid_unknown_fields=True):
-    """`spool` is 16 random bytes in hex, `created_at` Unix ms."""
+class Identity(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`spool` is 16 random bytes in hex, `created_at` Unix ms.
+
+    `former` are the identities it had before a repair gave it this one: segments of theirs may still be there. Of what
+    was sent before `fence_ms` (Unix ms) the replay windows may have forgotten something (see `repair`).
+    """
 
     spool: str
     created_at: int
+    former: list[str] = []
+    fence_ms: int = 0
+
+    def all(self) -> list[bytes]:
+        """The 16 bytes of each identity this spool ever had, the present one first."""
+        return [bytes.fromhex(name) for name in (self.spool, *self.former)]
 
 
 def read_identity(directory: Path) -> Identity | None:
@@ -28,4 +38,4 @@ def read_identity(directory: Path) -> Identity | None:
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise SpoolError(f"{path} is damaged: restore it from the spool's backup; it names every segment") from None
+        raise SpoolError(f"{path} is damaged: restore it, or `fleetgate spool repair`") from None

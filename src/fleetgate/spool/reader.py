@@ -82,6 +82,7 @@ class Segment:
         self.messages = Messages(np.empty(0, np.int64), np.empty(0, _HEADS), [])
         self.rejections: list[tuple[int, fmt.RejectionRecord]] = []
         self.transitions: list[tuple[int, fmt.TransitionRecord]] = []
+        self.lost: list[tuple[int, int]] = []  # (offset, bytes) that `fleetgate spool repair` gave up
         self.offsets: array[int] = array("I")
         self.footer: fmt.Footer | None = None
         self.damaged: list[fmt.DamagedError] = []
@@ -148,7 +149,7 @@ def _read_columns(segment: Segment, view: memoryview, data: bytes) -> None:
     raw = list(map(data.__getitem__, map(slice, starts.tolist(), ends[found].tolist())))
     segment.messages = Messages(offsets[found], heads[found], raw)
     segment.offsets = array("I", footer.offsets)
-    segment.footer = footer
+    _note_footer(segment, footer)
     segment.good_bytes = footer_at
 
 
@@ -175,7 +176,7 @@ def _walk(segment: Segment, view: memoryview, data: bytes) -> None:
     offset = fmt.HEADER_BYTES
     try:
         while offset < len(data) and segment.footer is None:
-            offset = _take(segment, messages, view, data, offset)
+            offset = take_record(segment, messages, view, data, offset)
             if segment.footer is None:
                 segment.good_bytes = offset
     except fmt.DamagedError as error:
@@ -201,7 +202,7 @@ def _header(path: Path, data: bytes, view: memoryview) -> tuple[fmt.Header, list
         return fmt.Header(bytes.fromhex(identity.spool), int(path.stem), sealed_at), [damage]
 
 
-def _take(segment: Segment, messages: list[Message], view: memoryview, data: bytes, offset: int) -> int:
+def take_record(segment: Segment, messages: list[Message], view: memoryview, data: bytes, offset: int) -> int:
     """Decodes the record at `offset` into `messages` or `segment`; returns where the next one starts.
 
     Raises DamagedError.
@@ -232,10 +233,19 @@ def _take_rare(segment: Segment, kind: int, offset: int, payload: memoryview) ->
             segment.rejections.append((offset, _decode_rejection(payload)))
         case fmt.TRANSITION:
             segment.transitions.append((offset, _decode_transition(payload)))
+        case fmt.LOST:
+            segment.lost.append((offset, fmt.RECORD_HEAD_BYTES + len(payload)))
         case fmt.FOOTER:
-            segment.footer = _decode_footer(payload)
+            _note_footer(segment, _decode_footer(payload))
         case _:
             raise fmt.DamagedError(offset, f"unknown record kind {kind}")
+
+
+def _note_footer(segment: Segment, footer: fmt.Footer) -> None:
+    """With its copies of the peer records, for those that are damaged or given up."""
+    segment.footer = footer
+    for peer in footer.peers:
+        segment.peers.setdefault(peer.ref, peer)
 
 
 def _read_by_footer(segment: Segment, messages: list[Message], view: memoryview, data: bytes, after: int) -> None:
@@ -244,18 +254,16 @@ def _read_by_footer(segment: Segment, messages: list[Message], view: memoryview,
     if footer_at is None:
         return
     try:
-        _take(segment, messages, view, data, footer_at)
+        take_record(segment, messages, view, data, footer_at)
     except fmt.DamagedError as error:
         segment.damaged.append(error)
     if segment.footer is None:
         return
-    for peer in segment.footer.peers:
-        segment.peers.setdefault(peer.ref, peer)
     offsets: array[int] = array("I", segment.footer.offsets)
     for offset in offsets:
         if offset > after:
             try:
-                _take(segment, messages, view, data, offset)
+                take_record(segment, messages, view, data, offset)
             except fmt.DamagedError as error:
                 segment.damaged.append(error)
 
@@ -270,6 +278,4 @@ def read_segments(directory: Path, after: int) -> Iterator[Segment]:
             try:
                 yield read_segment(path)
             except fmt.DamagedError as damage:
-                raise SpoolError(
-                    f"{path} cannot be read ({damage}): restore it, or move it away; then what it held may come again"
-                ) from None
+                raise SpoolError(f"{path} cannot be read ({damage}): restore it, or `fleetgate spool repair`") from None

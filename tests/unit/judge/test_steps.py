@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from tests.units import BODY, NOW, POLICY, ROOTS, TOPIC, Unit, elements, former, hkdf, pack, sign, sign_json
 
@@ -332,3 +333,18 @@ def test_secrets_are_not_in_the_repr_of_what_holds_them() -> None:
     shown = repr(unit.credential) + repr(unit.credential.macs) + repr(unit.peer)
     assert str(ROOTS[1]) not in shown
     assert BODY  # the unit signed something, so its key had been derived
+
+
+def test_behind_a_fence_only_what_is_remembered_is_a_duplicate() -> None:
+    """Where the windows may have forgotten, a message from before is too_old, however young; its retry is known."""
+    unit, fenced = Unit(), msgspec.structs.replace(POLICY, fence_ms=NOW)
+    known = sign(seq=1, sent_at=NOW - 10)
+    unit.take(known)
+    outcomes = [
+        unit.judge(raw, policy=fenced) for raw in (known, sign(seq=2, sent_at=NOW - 1), sign(seq=3, sent_at=NOW))
+    ]
+    assert [verdict.reason or verdict.outcome for verdict in outcomes] == [
+        Outcome.DUPLICATE,
+        Reason.TOO_OLD,
+        Outcome.ACCEPTED,
+    ]

@@ -1,0 +1,48 @@
+"""Which rows of a segment are not in a table yet, told by their place: offset of the record, index of the event.
+
+A place is never given twice within a segment, and a repair moves no record: so this holds whatever was tried before,
+under whatever token. It reads the places of all rows that are there, and so is for segments that are tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.load.columns import Rows
+from fleetgate.spool.reader import Segment
+
+_INDEX_BITS = 16  # of event_index, a UInt16; offsets are u32
+
+
+class Missing(NamedTuple):
+    """`rows` that are not there, and a `name` that is the same for the same rows."""
+
+    rows: pa.Table
+    name: str
+
+
+def missing_rows(clickhouse: ClickHouse, segment: Segment, part: Rows) -> Missing:
+    """Raises ClickHouseAway."""
+    index = "event_index" if "event_index" in part.rows.column_names else "0"
+    there = clickhouse.rows(
+        f"SELECT record_offset, {index} FROM {part.table} WHERE spool = {{spool:String}} "  # noqa: S608  a table of ours
+        "AND segment = {segment:UInt64} AND toYYYYMMDD(received_at) = toYYYYMMDD(toDate({day:UInt16}))",
+        {"spool": segment.header.spool.hex(), "segment": segment.header.segment, "day": part.day},
+    )
+    places = _places(part.rows)
+    known = np.array([(int(offset) << _INDEX_BITS) + int(event) for offset, event in there], dtype=np.uint64)
+    new = ~np.isin(places, known)
+    return Missing(part.rows.filter(pa.array(new)), hashlib.sha256(places[new].tobytes()).hexdigest()[:16])
+
+
+def _places(rows: pa.Table) -> NDArray[np.uint64]:
+    places: NDArray[np.uint64] = rows.column("record_offset").to_numpy().astype(np.uint64) << np.uint64(_INDEX_BITS)
+    if "event_index" in rows.column_names:
+        places += rows.column("event_index").to_numpy().astype(np.uint64)
+    return places

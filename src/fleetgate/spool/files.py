@@ -1,0 +1,114 @@
+"""What stands in a spool's directory, for people's commands: looked at without a lock while edge and load go on.
+
+Decides how each file is found and read from outside. Opens nothing for writing; a file that goes while it is looked at
+was loaded and deleted, which is no fault.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from fleetgate.errors import NotFound, SpoolError
+from fleetgate.spool.reader import segment_paths
+
+State = Literal["live", "sealed", "parked"]
+
+
+class SegmentFile(NamedTuple):
+    number: int
+    state: State
+    path: Path
+
+    def read(self) -> bytes | None:
+        """Its bytes; None when it was deleted meanwhile. A live segment may have been sealed meanwhile."""
+        for path in (self.path, self.path.with_suffix(".seg")):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                continue
+        return None
+
+
+class ParkedFor(Struct, frozen=True):
+    """What load writes beside a parked segment; `code` is ClickHouse's number of the error."""
+
+    why: str = "unknown"
+    error: str = "there is no reason beside it"
+    code: int | None = None
+    parked_at_ms: int | None = None
+
+
+@contextmanager
+def reaching(directory: Path) -> Iterator[None]:
+    """Turns what the operating system says into an error for a person."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(
+            f"cannot work in {directory}: {error.filename}: {error.strerror}; is this the spool's user?"
+        ) from None
+
+
+def require_spool(directory: Path) -> None:
+    """Raises NotFound where there is no spool at all."""
+    if not (directory / "segments").is_dir():
+        raise NotFound(f"{directory} is no spool: is spool.directory right, and did an edge ever start here?")
+
+
+def segment_files(directory: Path) -> list[SegmentFile]:
+    """Live, sealed and parked segments, in the order of their numbers."""
+    segments, parked = directory / "segments", directory / "parked"
+    found = [SegmentFile(number, "live", path) for number, path in segment_paths(segments, ".open")]
+    found += [SegmentFile(number, "sealed", path) for number, path in segment_paths(segments)]
+    found += [SegmentFile(number, "parked", path) for number, path in segment_paths(parked)]
+    return sorted(found)
+
+
+def find_segment(directory: Path, number: int) -> SegmentFile:
+    """The file of a segment, the parked one last. Raises NotFound."""
+    require_spool(directory)
+    named = [file for file in segment_files(directory) if file.number == number]
+    if not named:
+        raise NotFound(f"there is no segment {number} in {directory}: `fleetgate spool ls` lists what is there")
+    order: tuple[State, ...] = ("sealed", "live", "parked")
+    return min(named, key=lambda file: order.index(file.state))
+
+
+def parked_for(path: Path) -> ParkedFor:
+    """Why the segment at `path` in `parked/` is there."""
+    try:
+        return msgspec.json.decode(path.with_suffix(".error.json").read_bytes(), type=ParkedFor)
+    except FileNotFoundError:
+        return ParkedFor()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ParkedFor(error="the reason beside it cannot be read")
+
+
+def checkpoint_position(directory: Path, *, check: bool = False) -> int | None:
+    """The number of the segment that checkpoint.db stands at; None without such a file.
+
+    Raises SpoolError when SQLite cannot read it or, with `check`, which reads all of it, finds it damaged.
+    """
+    path = directory / "checkpoint.db"
+    if not path.exists():
+        return None
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5)
+        try:
+            db.execute("PRAGMA query_only=ON")
+            [[verdict]] = db.execute("PRAGMA quick_check(1)").fetchall() if check else [["ok"]]
+            rows = db.execute("SELECT segment FROM position").fetchall()
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise SpoolError(f"cannot read {path}: {error}") from None
+    if verdict != "ok":
+        raise SpoolError(f"{path} is damaged: {verdict}")
+    return int(rows[0][0]) if rows else 0

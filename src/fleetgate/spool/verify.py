@@ -1,0 +1,187 @@
+"""`fleetgate verify spool`: is everything there, and is every byte of it as it was written?
+
+Reads all segments whole, parked ones too, and changes nothing. What it can find in a spool alone:
+
+1. identity     there, and in the header of every segment
+2. numbers      no hole from the lowest segment to the highest, none between those and checkpoint or cursor
+3. segments     header, checksum and content of each record, footer (count, offsets, peers, rows), trailer
+4. checkpoint   SQLite finds it whole, and it stands at a segment that was written
+5. cursor       its checksum, its number, and that its SHA-256 is that of the file, where that still is
+
+The spool's format chains no segment to the one before it: a file that was replaced as a whole by another well-formed
+one, before load took it, is not seen here. What was loaded is chained in the table `segments`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from fleetgate.errors import SpoolError
+from fleetgate.spool.cursor import Cursor, read_cursor
+from fleetgate.spool.examine import Damage, Examination, Remark, examine
+from fleetgate.spool.files import SegmentFile, checkpoint_position, segment_files
+from fleetgate.spool.identity import Identity, read_identity
+
+
+class Finding(Struct, frozen=True):
+    """A segment that is not as it was written. `stops_at` is the byte where it stops being good; `lost_records` the
+    records that are gone, their least number unless `exact`."""
+
+    segment: int
+    state: str
+    stops_at: int
+    good_records: int
+    lost_records: int
+    exact: bool
+    damage: list[Damage]
+    remarks: list[Remark]
+
+
+class Report(Struct, frozen=True):
+    """`trouble` is what is wrong with the spool as a whole, `notes` what is remarkable and not wrong."""
+
+    segments: int
+    records: int
+    findings: list[Finding]
+    trouble: list[str]
+    notes: list[str]
+
+    @property
+    def good(self) -> bool:
+        return not self.findings and not self.trouble
+
+
+def verify(directory: Path) -> Report:
+    """Raises OSError."""
+    findings: list[Finding] = []
+    trouble: list[str] = []
+    notes: list[str] = []
+    identity = _identity(directory, trouble)
+    _checkpoint(directory, trouble)
+    files = segment_files(directory)
+    _positions(directory, identity, files, trouble)
+    spools = identity.all() if identity is not None else [bytes(16)]
+    segments = records = 0
+    for file in files:
+        data = file.read()
+        if data is None:
+            continue
+        found = examine(data, spools, file.number, live=_live(file))
+        segments += 1
+        records += len(found.good)
+        _owner(file, found, identity, trouble)
+        if found.first_bad is not None:
+            findings.append(_finding(file, found, found.first_bad))
+        if found.torn:
+            notes.append(_torn(file, found))
+        for offset, length in found.segment.lost:
+            notes.append(f"segment {file.number}: {length} bytes at {offset} were given up by an earlier repair")
+    notes += _set_aside(directory)
+    return Report(segments, records, findings, trouble, notes)
+
+
+def _live(file: SegmentFile) -> bool:
+    return file.state == "live" and file.path.exists()
+
+
+def _identity(directory: Path, trouble: list[str]) -> Identity | None:
+    try:
+        identity = read_identity(directory)
+    except SpoolError as error:
+        trouble.append(str(error))
+        return None
+    if identity is None:
+        trouble.append(f"{directory / 'identity'} is missing: `fleetgate spool repair` reads it from the segments")
+    return identity
+
+
+def _checkpoint(directory: Path, trouble: list[str]) -> None:
+    """Step 4, apart from its position; of a million devices it takes seconds."""
+    try:
+        if checkpoint_position(directory, check=True) is None and segment_files(directory):
+            trouble.append(
+                f"{directory / 'checkpoint.db'} is missing: what came before the oldest segment is forgotten"
+            )
+    except SpoolError as error:
+        trouble.append(str(error))
+
+
+def _positions(directory: Path, identity: Identity | None, files: list[SegmentFile], trouble: list[str]) -> None:
+    """Steps 2 and 5. An edge that runs writes and deletes meanwhile: `files` are from before the positions were read,
+    and listed again after that."""
+    position: int | None = None
+    cursor: Cursor | None = None
+    with contextlib.suppress(SpoolError):  # step 4 told it
+        position = checkpoint_position(directory)
+    try:
+        cursor = read_cursor(directory)
+    except SpoolError as error:
+        trouble.append(str(error))
+    numbers = {file.number for file in [*files, *segment_files(directory)] if file.state != "parked"}
+    ours = cursor is not None and identity is not None and cursor.spool == identity.spool
+    loaded = cursor.segment if cursor is not None and ours else 0
+    highest = max([*numbers, position or 0])
+    if loaded > highest:
+        trouble.append(f"the cursor names segment {loaded}, and the last one written is {highest}")
+    checkpointed = position if position is not None else loaded
+    # What lies behind both was deleted; without a cursor of its own the spool does not say how far that goes.
+    first = min(checkpointed, loaded) + 1 if ours else min([*numbers, checkpointed + 1])
+    for low, high in holes(numbers, first, max(highest, loaded)):
+        which = f"segment {low} is" if low == high else f"segments {low} to {high} are"
+        trouble.append(f"{which} missing: restore from a backup, or see `fleetgate spool repair`")
+    named = next((file for file in files if (file.number, file.state) == (loaded, "sealed")), None)
+    data = named.read() if named is not None else None
+    if cursor is not None and data is not None and hashlib.sha256(data).hexdigest() != cursor.sha256:
+        trouble.append(f"segment {loaded} was loaded with SHA-256 {cursor.sha256} and is another file now")
+
+
+def holes(numbers: set[int], first: int, last: int) -> list[tuple[int, int]]:
+    """The ranges between `first` and `last` (or the lowest number, if that is less) that are not in `numbers`."""
+    found = []
+    expected = min(first, min(numbers, default=first))
+    for number in [*sorted(numbers), last + 1]:
+        if number > expected:
+            found.append((expected, number - 1))
+        expected = max(expected, number + 1)
+    return found
+
+
+def _owner(file: SegmentFile, found: Examination, identity: Identity | None, trouble: list[str]) -> None:
+    header = found.segment.header
+    if header.segment != file.number:
+        trouble.append(f"{file.path} says in its header that it is segment {header.segment}: it was renamed or copied")
+    if identity is not None and header.spool not in identity.all():
+        trouble.append(f"{file.path} belongs to another spool, {header.spool.hex()}")
+
+
+def _finding(file: SegmentFile, found: Examination, first_bad: int) -> Finding:
+    return Finding(
+        segment=file.number,
+        state=file.state,
+        stops_at=first_bad,
+        good_records=len(found.good),
+        lost_records=found.lost_records,
+        exact=found.exact,
+        damage=[msgspec.structs.replace(damage, restored=b"") for damage in found.damage],
+        remarks=found.remarks,
+    )
+
+
+def _torn(file: SegmentFile, found: Examination) -> str:
+    at = len(found.data) - found.torn
+    return (
+        f"segment {file.number} is live and has {found.torn} bytes behind its last good record, at byte {at}: a write "
+        "under way, or one that a crash tore; the next start of the edge cuts them off, they were not acknowledged"
+    )
+
+
+def _set_aside(directory: Path) -> list[str]:
+    names = sorted(
+        path.name for path in (directory / "parked").glob("*") if path.suffix in (".tail", ".open", ".damaged")
+    )
+    return [f"parked/{name} was set aside by a recovery or repair, and is kept for a person" for name in names]
