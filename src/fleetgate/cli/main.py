@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from fleetgate.cli import ca, config, db, demo, device, edge, load, quarantine, schema, spool, up, verify
+from fleetgate.cli import ca, config, db, demo, device, edge, gaps, load, quarantine, schema, spool, up, verify
 from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 
@@ -42,6 +42,7 @@ app.command()(up.up)
 app.command()(edge.edge)
 app.command()(load.load)
 app.command()(demo.demo)
+app.command()(gaps.gaps)
 app.command()(schema.schema)
 
 

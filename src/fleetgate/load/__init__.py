@@ -5,6 +5,7 @@ transitions.py   segment -> control, whether ClickHouse is there or not
 opening.py       a segment's messages as arrays
 layout.py        those that look alike, opened together
 readings.py      the others, each by itself
+ranges.py        which numbers came: the gap ledger, asked by gaps.py
 columns.py       the arrays as the rows of each table
 plausibility.py  which readings cannot be true
 memory.py        what was freed goes back to the system

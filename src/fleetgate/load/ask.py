@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from fleetgate.catalogue import catalogue
 from fleetgate.config import Config
 from fleetgate.errors import CheckFailed, ClickHouseAway, ConfigError
-from fleetgate.load.clickhouse import Answered, ClickHouse, EmbeddedClickHouse, Refused
+from fleetgate.load.clickhouse import Answered, ClickHouse, EmbeddedClickHouse, Parameters, Refused
 from fleetgate.load.migrations import migrate
 from fleetgate.load.service import embedded_directory, reader
 
@@ -23,10 +23,10 @@ def bring_up_to_date(config: Config, offline: bool) -> list[str]:
         return migrate(clickhouse, catalogue(), config.load.raw_days)
 
 
-def ask(config: Config, sql: str, output_format: str, offline: bool) -> bytes:
+def ask(config: Config, sql: str, output_format: str, offline: bool, parameters: Parameters | None = None) -> bytes:
     """The answer to a statement that reads. Raises CheckFailed with ClickHouse's own words, ClickHouseAway."""
     with _open(config, offline) as clickhouse:
-        return clickhouse.raw(sql.strip().rstrip(";"), output_format)
+        return clickhouse.raw(sql.strip().rstrip(";"), output_format, parameters)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fleetgate.catalogue import Catalogue
 from fleetgate.judge.verdict import Outcome
 from fleetgate.load.opening import Opened, open_messages
+from fleetgate.load.ranges import OUTCOMES, Received, ranges_of
 from fleetgate.load.readings import KINDS, Sparse
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.format import PeerRecord
@@ -61,6 +62,7 @@ def segment_rows(segment: Segment, catalogue: Catalogue, names: UnknownNames) ->
         "held_events": events.filter(pa.array(held)) if held.any() else events.slice(0, 0),
         "rejections": _rejections(source, segment),
         "raw_messages": _raw_messages(source, messages),
+        "received_ranges": _received_ranges(source, segment, messages),
     }
     received = [rejection.last_at for _, rejection in segment.rejections]
     if len(segment.messages):
@@ -203,6 +205,26 @@ def _rejections(source: _Source, segment: Segment) -> pa.Table:
         "received_at": _times(np.array([record.last_at for _, record in records], dtype=np.int64)),
         "ranges": pa.array(ranges, type=_RANGES),
         "address": source.fact(peers, lambda peer: peer.address),
+    }
+    return pa.table(rows)
+
+
+def _received_ranges(source: _Source, segment: Segment, messages: _Messages) -> pa.Table:
+    received = Received(
+        messages.peer, messages.held, messages.epoch, messages.seq, messages.received_at, messages.offset
+    )
+    ranges = ranges_of(segment, received)
+    facts = source.facts(source.index(ranges.peer), ranges.offset)
+    names = ("tenant", "vehicle_id", "device_id", "spool", "segment", "record_offset")
+    rows = {
+        **{name: facts[name] for name in names},
+        "epoch": pa.array(ranges.epoch),
+        "first_seq": pa.array(ranges.first_seq),
+        "last_seq": pa.array(ranges.last_seq),
+        "outcome": _dictionary(ranges.outcome, OUTCOMES),
+        "reason": _words(ranges.reason, np.arange(len(ranges.reason))),
+        "first_received_at": _times(ranges.first_received_at),
+        "received_at": _times(ranges.received_at),
     }
     return pa.table(rows)
 

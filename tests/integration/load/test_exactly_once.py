@@ -54,7 +54,7 @@ def fill(bench: Any, vehicle: str) -> None:
 
 def state(bench: Any, vehicle: str) -> dict[str, Any]:
     """Rows by table, and the rollups of the vehicle."""
-    tables = ("events", "held_events", "rejections", "raw_messages", "segments")
+    tables = ("events", "held_events", "rejections", "raw_messages", "received_ranges", "segments")
     rollup = bench.clickhouse.rows(
         "SELECT sum(readings), sum(total) FROM signal_minute WHERE vehicle_id = {v:String}",
         {"v": bench.vehicle(vehicle)},
@@ -62,7 +62,15 @@ def state(bench: Any, vehicle: str) -> dict[str, Any]:
     return {table: bench.count(table) for table in tables} | {"rollup": rollup}
 
 
-ONCE = {"events": 3, "held_events": 1, "rejections": 1, "raw_messages": 3, "segments": 1, "rollup": [[3, 180]]}
+ONCE = {
+    "events": 3,
+    "held_events": 1,
+    "rejections": 1,
+    "raw_messages": 3,
+    "received_ranges": 2,
+    "segments": 1,
+    "rollup": [[3, 180]],
+}
 
 
 def test_a_segment_is_loaded_with_all_it_holds(bench: Any) -> None:
@@ -89,7 +97,9 @@ def test_the_same_segment_again_changes_nothing(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("table", ["events", "held_events", "rejections", "raw_messages", "segments"])
+@pytest.mark.parametrize(
+    "table", ["events", "held_events", "rejections", "raw_messages", "received_ranges", "segments"]
+)
 def test_a_crash_at_any_insert_is_repaired_by_the_next_start(bench: Any, table: str, when: str) -> None:
     """The process ends before or after any insert; its successor completes the segment, once."""
     vehicle = f"crash-{table}-{when}"
@@ -133,7 +143,7 @@ def test_behind_the_window_rows_are_counted_instead(bench: Any, monkeypatch: pyt
 
 def _forget_tokens(bench: Any) -> None:
     """Empties the windows, as thousands of other inserts would."""
-    for table in ("events", "held_events", "rejections", "raw_messages"):
+    for table in ("events", "held_events", "rejections", "raw_messages", "received_ranges"):
         for size in (0, 10_000):
             bench.clickhouse.command(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {size}")
 

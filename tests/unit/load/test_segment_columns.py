@@ -132,11 +132,12 @@ def test_held_messages_go_to_a_table_of_their_own(spool: SpoolOnDisk) -> None:
 
 
 def test_an_insert_touches_one_day(spool: SpoolOnDisk) -> None:
-    """Messages on both sides of midnight are separate inserts, each with its own token."""
+    """Messages on both sides of midnight are separate inserts with their own tokens; a range goes with its last one."""
     spool.message(rows_body(sample(0, s1=1.0)))
     spool.message(rows_body(sample(0, s1=2.0)), received_at=RECEIVED_AT + DAY_MS)
     parts = [(part.table, part.day - RECEIVED_AT // DAY_MS, part.rows.num_rows) for part in loaded(spool).rows]
-    assert parts == [("events", 0, 1), ("events", 1, 1), ("raw_messages", 0, 1), ("raw_messages", 1, 1)]
+    two_days = [(table, day, 1) for table in ("events", "raw_messages") for day in (0, 1)]
+    assert parts == [*two_days, ("received_ranges", 1, 1)]
 
 
 def test_the_signed_bytes_are_kept_as_received(spool: SpoolOnDisk) -> None:
