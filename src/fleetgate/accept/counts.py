@@ -118,6 +118,14 @@ class EdgeCollector(Collector):
             value=edge.spool_age_seconds(),
         )
         yield GaugeMetricFamily("fleetgate_spool_free_bytes", "Free bytes on its disk.", value=edge.room.free_bytes)
+        yield GaugeMetricFamily(
+            "fleetgate_spool_full_ratio", "1 where the spool or its disk takes no more.", value=edge.room.full_share
+        )
+        yield GaugeMetricFamily(
+            "fleetgate_spool_full_seconds",
+            "Until then at the pace of the last three minutes; +Inf while it does not grow.",
+            value=edge.room.full_seconds,
+        )
         yield GaugeMetricFamily("fleetgate_devices_in_memory", "Devices the edge has in memory.", value=len(edge.fleet))
         yield GaugeMetricFamily(
             "fleetgate_control_answers", "1 while control answers.", value=float(edge.registry.answers)

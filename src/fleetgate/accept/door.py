@@ -12,11 +12,11 @@ from typing import Final
 from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate import log
-from fleetgate.accept.admission import Room
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.room import Room
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.profile import CertificateIdentity

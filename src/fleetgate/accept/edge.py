@@ -17,7 +17,6 @@ from prometheus_client.registry import CollectorRegistry
 
 from fleetgate import log
 from fleetgate.accept import descriptors
-from fleetgate.accept.admission import Room
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.door import Door
@@ -28,6 +27,7 @@ from fleetgate.accept.intake import Intake
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
 from fleetgate.accept.tls import server_context
 from fleetgate.admin import AdminServer
@@ -71,7 +71,7 @@ class Edge:
         )
         self._config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
         self._timekeeper = Timekeeper(clock)
-        self.room = Room(self.spool, config.spool)
+        self.room = Room(self.spool, config.spool, clock)
         self.intake = Intake(self.spool.writer, self.fleet, self._policy, config.policy, self.counts, clock)
         self.registry_of_metrics.register(EdgeCollector(self))
 

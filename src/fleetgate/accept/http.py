@@ -16,11 +16,11 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from fleetgate.accept.admission import RETRY_AFTER_SECONDS, Room
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.room import RETRY_AFTER_SECONDS, Room
 from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.errors import ControlAway, SpoolError

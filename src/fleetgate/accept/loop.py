@@ -18,12 +18,12 @@ import trio
 from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate import log
-from fleetgate.accept.admission import Room
 from fleetgate.accept.connection import Connection, GoneError
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.mqtt import Phase, Session
+from fleetgate.accept.room import Room
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.profile import CertificateIdentity, ProfileError, identity_of

@@ -8,6 +8,7 @@ readings.py      the others, each by itself
 ranges.py        which numbers came: the gap ledger, asked by gaps.py
 columns.py       the arrays as the rows of each table
 plausibility.py  which readings cannot be true
+lag.py           how far it is behind
 memory.py        what was freed goes back to the system
 clickhouse.py    the one client, embedded or of a server
 migrations.py    schemas/clickhouse/*.sql, applied in order

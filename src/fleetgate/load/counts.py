@@ -35,8 +35,5 @@ class Counts:
         self.transitions = Counter(
             "fleetgate_load_transitions", "Transitions handed to control, by outcome.", ["outcome"], registry=registry
         )
-        self.lag_seconds = Gauge(
-            "fleetgate_load_lag_seconds", "Age of the oldest sealed segment that is not loaded.", registry=registry
-        )
         self.parked = Gauge("fleetgate_load_parked_segments", "Segments set aside.", registry=registry)
         self.away = Gauge("fleetgate_load_clickhouse_away", "1 while ClickHouse takes nothing.", registry=registry)

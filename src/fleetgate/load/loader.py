@@ -78,17 +78,10 @@ class Loader:
         self._cursor: Cursor | None = None
         self._first = True  # a former process may have got anywhere in the first segment
         self._waiting = "the loader has not looked at its spool yet"
-        self._oldest_ms: int | None = None  # when the segment in hand was opened
-        counts.lag_seconds.set_function(self.lag_seconds)
 
     def unready(self) -> str:
         """Why nothing is being loaded; empty when segments are."""
         return self._waiting
-
-    def lag_seconds(self) -> float:
-        """The age of the oldest sealed segment that is not loaded; 0 without one."""
-        oldest_ms = self._oldest_ms
-        return max(0, self._clock.now_ms() - oldest_ms) / 1000 if oldest_ms is not None else 0.0
 
     def run(self) -> None:
         """Until `stop`; then the segment in hand is finished, unless ClickHouse or control is away.
@@ -116,7 +109,6 @@ class Loader:
         found = self._next(self._cursor.segment)
         self._waiting = ""
         if found is None:
-            self._oldest_ms = None
             return bool(asked)
         self._load(identity.spool, *found)
         return True
@@ -149,7 +141,6 @@ class Loader:
             self._park(path, number, "unreadable", str(error))
         else:
             sha256 = segment.sha256.hex()
-            self._oldest_ms = segment.header.opened_at
             self._insist("control", lambda _: self._transitions.hand_on(segment))
             self._load_segment(segment, path, previous)
         self._cursor = Cursor(spool, number, sha256)

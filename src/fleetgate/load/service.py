@@ -27,6 +27,7 @@ from fleetgate.errors import ClickHouseAway, ConfigError
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
+from fleetgate.load.lag import LagCollector
 from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
@@ -69,6 +70,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         signal.signal(number, lambda *_: stop.set())
     registry = CollectorRegistry()
     counts = Counts(registry)
+    registry.register(LagCollector(config.path(config.spool.directory), clock))
     state = _Opening()
     with ExitStack() as opened:
         opened.enter_context(AdminServer("load.admin_listen", config.load.admin_listen, registry, state.unready))

@@ -111,3 +111,29 @@ def test_a_full_spool_stops_reading_live_sessions_until_there_is_room(new_gate: 
         peer.sock.settimeout(10)
         assert told(peer.packet(mqtt5.PubAckPacket)) == (0, None)
         assert gate.metric("fleetgate_ready") == 1
+
+
+def test_a_spool_that_fills_warns_then_refuses_and_opens_when_it_is_loaded(new_gate: NewGate) -> None:
+    """At three quarters it only warns; full, it is not ready, answers 503 and lets nobody in; loaded, it goes on."""
+    limits = {"max_bytes": 60_000, "segment_seconds": 0.2, "checkpoint_seconds": 0.2, "min_free_bytes": 0}
+    gate = new_gate(spool=limits, policy={"burst_messages": 1_000_000})
+    car = gate.home.enrol("one")
+    with HttpPeer(gate, car) as client:
+        seq = 0
+        while gate.metric("fleetgate_spool_bytes") < 48_000:
+            assert client.post(car.sign(1, seq)).status == 202
+            seq += 1
+        until(lambda: gate.metric("fleetgate_spool_full_ratio") >= 0.75, "the ratio is looked up")
+        assert (gate.admin("/readyz")[0], "spool_fills" in gate.log()) == (200, True)
+        while (answer := client.post(car.sign(1, seq))).status == 202:
+            seq += 1
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert (gate.admin("/readyz")[0], gate.metric("fleetgate_spool_full_ratio")) == (503, 1)
+        assert gate.metric("fleetgate_spool_full_seconds") == 0
+        with MqttPeer(gate, car) as peer:
+            assert peer.greet().reason_code == 0x88
+        _load_everything(gate)
+        until(lambda: gate.admin("/readyz")[0] == 200, "there is room again")
+        assert client.post(car.sign(1, seq)).status == 202
+        assert "spool_has_room_again" in gate.log()
+    assert len(gate.stored(car)) >= 1

@@ -12,9 +12,11 @@ import pytest
 from tests.segments import DAY_MS, RECEIVED_AT, peer, rows_body, sample
 from tests.spools import rejection
 
+from fleetgate.clock import SystemClock
 from fleetgate.errors import ClickHouseAway
 from fleetgate.load import inserts
 from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.load.lag import Lag, lag_of
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
 
 
@@ -296,13 +298,18 @@ def test_unknown_names_survive_a_restart(bench: Any, tmp_path: Path) -> None:
     assert (kept, dropped) == (64, 16)
 
 
-def test_lag_grows_while_clickhouse_is_away(bench: Any) -> None:
-    """The age of the segment in hand is told for as long as it waits, and is zero when all are loaded."""
-    fill(bench, "lag")
+def test_lag_is_told_while_clickhouse_is_away(bench: Any) -> None:
+    """Segments, bytes and the age of the oldest for as long as they wait, and nothing when all are loaded."""
+    fill(bench, "lag-1")
+    fill(bench, "lag-2")
+    paths = list((bench.spool.directory / "segments").glob("*.seg"))
     flaky = Flaky(bench.clickhouse)
     flaky.breaks["events"] = "before"
-    seen: list[float] = []
-    bench.restart(flaky, Waits(lambda: seen.append(bench.loader.lag_seconds())))
+    seen: list[Lag] = []
+    in_a_minute = SystemClock().now_ms() + 60_000
+    bench.restart(flaky, Waits(lambda: seen.append(lag_of(bench.spool.directory, in_a_minute))))
     bench.load_all()
-    assert seen[0] > 0
-    assert bench.loader.lag_seconds() == 0
+    [lag] = seen
+    assert (lag.segments, lag.size) == (2, sum(path.stat().st_size for path in paths))
+    assert 55 < lag.seconds <= 60
+    assert lag_of(bench.spool.directory, in_a_minute) == Lag(0, 0, 0.0)

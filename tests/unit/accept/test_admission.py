@@ -1,24 +1,12 @@
-"""Before the judge: the bucket of a device, and the room of the gate."""
+"""Before the judge: the bucket of a device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from tests.spools import OpenSpool, SetClock
 
-from fleetgate.accept.admission import Bucket, Room
-from fleetgate.config import Spool as SpoolSettings
+from fleetgate.accept.admission import Bucket
 
 RATE, BURST = 10.0, 100.0
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[OpenSpool]:
-    opened = OpenSpool(tmp_path, SetClock())
-    yield opened
-    opened.close()
 
 
 def test_a_burst_passes_at_once_and_no_more() -> None:
@@ -62,41 +50,3 @@ def test_refused_tries_cost_nothing() -> None:
     for step in range(9):
         bucket.take(1, step / 100)
     assert bucket.take(1, 0.2) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("settings", "doubt", "why"),
-    [
-        (SpoolSettings(min_free_bytes=0), "", ""),
-        (SpoolSettings(min_free_bytes=2**62), "", "spool.min_free_bytes"),
-        (SpoolSettings(min_free_bytes=0, max_bytes=1), "", "spool.max_bytes"),
-        (SpoolSettings(min_free_bytes=0), "the clock stepped", "the clock stepped"),
-    ],
-    ids=["room", "disk nearly full", "spool full", "clock in doubt"],
-)
-def test_the_room_is_open_while_the_gate_can_store(
-    spool: OpenSpool, settings: SpoolSettings, doubt: str, why: str
-) -> None:
-    """Else it is closed, and says which setting closed it."""
-    spool.write(1)
-    room = Room(spool.home, settings)
-    room.look(doubt)
-    assert (room.open, why in room.why) == (not why, True)
-
-
-def test_a_draining_gate_stays_closed(spool: OpenSpool) -> None:
-    """A later look at the disk does not open it again."""
-    room = Room(spool.home, SpoolSettings(min_free_bytes=0))
-    room.drain()
-    room.look("")
-    assert (room.open, room.why) == (False, "draining")
-
-
-def test_a_change_is_told_once(spool: OpenSpool) -> None:
-    """Closing and opening each call the loop once, however often it is looked at."""
-    changes: list[bool] = []
-    room = Room(spool.home, SpoolSettings(min_free_bytes=0))
-    room.on_change = lambda: changes.append(room.open)
-    for doubt in ("", "doubt", "doubt", "another doubt", "", ""):
-        room.look(doubt)
-    assert changes == [False, True]
