@@ -25,6 +25,9 @@ SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fs
 
 ALTER TABLE segments ADD COLUMN IF NOT EXISTS received_ranges UInt64 AFTER raw_messages;
 
+-- Rows that the tables refused for their content. They are in the segment, which is parked; the counts are without them.
+ALTER TABLE segments ADD COLUMN IF NOT EXISTS refused UInt64 AFTER damaged;
+
 -- What came before there was a ledger is not called lost.
 INSERT INTO received_ranges
 SELECT tenant, argMax(vehicle_id, received_at), device_id, epoch, 0, max(seq), 'before_ledger', '',

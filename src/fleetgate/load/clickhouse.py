@@ -51,6 +51,7 @@ CONTENT_CODES = frozenset(
         321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
         349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
         469,  # VIOLATED_CONSTRAINT
+        691,  # UNKNOWN_ELEMENT_OF_ENUM
     }
 )
 """Only these say that the rows themselves are at fault. A missing table, a full disk or a wrong password would refuse

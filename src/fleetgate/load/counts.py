@@ -36,4 +36,7 @@ class Counts:
             "fleetgate_load_transitions", "Transitions handed to control, by outcome.", ["outcome"], registry=registry
         )
         self.parked = Gauge("fleetgate_load_parked_segments", "Segments set aside.", registry=registry)
+        self.refused = Counter(
+            "fleetgate_load_refused_rows", "Rows that ClickHouse refused.", ["table"], registry=registry
+        )
         self.away = Gauge("fleetgate_load_clickhouse_away", "1 while ClickHouse takes nothing.", registry=registry)

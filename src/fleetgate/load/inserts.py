@@ -8,7 +8,8 @@ Decides what "already there" means. Three nets, one behind the other:
 3. A segment that may be older than the window is counted in each table first.
 
 A segment that was set aside and is tried again, or that a repair changed, may have been inserted in part under another
-token: of it only the rows are inserted whose places are not there (missing.py).
+token: of it only the rows are inserted whose places are not there (missing.py). Rows that ClickHouse refuses for their
+content are told apart from the others by isolation.py.
 
 When to try again is decided by loader.py.
 """
@@ -16,12 +17,15 @@ When to try again is decided by loader.py.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from fleetgate.load.clickhouse import ClickHouse, Refused
+from fleetgate.load.clickhouse import ClickHouse, Parameters, Refused
 from fleetgate.load.columns import MILLISECONDS, Rows, SegmentRows
 from fleetgate.load.counts import Counts
+from fleetgate.load.isolation import Cuts, Refusal, insert_apart
 from fleetgate.load.missing import missing_rows
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.reader import Segment
@@ -33,6 +37,14 @@ blocks, and a segment is a few blocks (one a day and million rows)."""
 PARTIAL = -1
 """Number of the refusal that is not ClickHouse's: some rows of a segment are there, and the window no longer tells
 which."""
+
+
+class Apart(NamedTuple):
+    """For rows that ClickHouse refuses: where they were cut from the others, and who keeps their segment, durably,
+    before the others count as loaded. `set_aside` is called with none where all were taken."""
+
+    cuts: Cuts
+    set_aside: Callable[[list[Refusal]], None]
 
 
 class Inserts:
@@ -56,17 +68,30 @@ class Inserts:
         return str(found[0][0]) if found else None
 
     def insert(
-        self, segment: Segment, rows: SegmentRows, names: UnknownNames, previous: str, now_ms: int, repeated: bool
-    ) -> None:
+        self,
+        segment: Segment,
+        rows: SegmentRows,
+        names: UnknownNames,
+        previous: str,
+        now_ms: int,
+        repeated: bool,
+        apart: Apart,
+    ) -> bool:
         """Inserts all rows of the segment, its row in `segments` last. `previous` is the SHA-256 (hex) of the segment
-        before it, `repeated` whether an earlier try may have got anywhere. Raises ClickHouseAway, Refused."""
+        before it, `repeated` whether an earlier try may have got anywhere. Raises ClickHouseAway, and Refused where
+        the refused rows cannot be told apart. False when some were."""
         self._insert_names(names, now_ms)
         count_first = repeated and self._may_be_behind_window(segment)
+        refused: list[Refusal] = []
         for part in rows.rows:
             if not (count_first and self._is_there(segment, part)):
-                self._insert(part.table, part.rows, f"{segment.sha256.hex()}-{part.table}-{part.day}")
-        row = _segment_row(segment, rows, previous, now_ms)
+                token = f"{segment.sha256.hex()}-{part.table}-{part.day}"
+                refused += self._insert_part(segment, part, token, apart.cuts)
+        apart.set_aside(refused)
+        row = _segment_row(segment, rows._replace(counts=_without(rows.counts, refused)), previous, now_ms, refused)
         self._insert("segments", row, f"{segment.sha256.hex()}-segments")
+        apart.cuts.done()
+        return not refused
 
     def insert_missing(
         self,
@@ -77,31 +102,65 @@ class Inserts:
         now_ms: int,
         stored: str | None,
         repaired: bool,
-    ) -> None:
+        apart: Apart,
+    ) -> bool:
         """Inserts the rows of a parked or `repaired` segment that are not there, whatever was tried before.
 
         `stored` is the SHA-256 under which a part of it is loaded: then what is added gets a row of its own in
-        `segments`, with that as its predecessor. Raises ClickHouseAway, Refused.
+        `segments`, with that as its predecessor. False when ClickHouse refused some. Raises ClickHouseAway, Refused.
         """
         self._insert_names(names, now_ms)
         sha256 = segment.sha256.hex()
-        token_known = not repaired and self._loaded_since(segment.header.opened_at) <= WINDOW_SEGMENTS
-        added = dict.fromkeys(rows.counts, 0)
+        # With a row in `segments` all but what was refused is complete; what was cut never had the token of the whole.
+        token_known = stored is None and not repaired
+        token_known = token_known and self._loaded_since(segment.header.opened_at) <= WINDOW_SEGMENTS
+        refused: list[Refusal] = []
         for part in rows.rows:
             missing = missing_rows(self._clickhouse, segment, part)
-            added[part.table] += missing.rows.num_rows
             token = f"{sha256}-{part.table}-{part.day}"
-            if missing.rows.num_rows == part.rows.num_rows or (token_known and not missing.rows.num_rows):
-                self._insert(part.table, part.rows, token)  # where all is there it completes the rollups, see net 2
+            complete = token_known and not missing.rows.num_rows and not apart.cuts.of(token)
+            if missing.rows.num_rows == part.rows.num_rows or complete:
+                # Where all is there it completes the rollups, see net 2.
+                refused += self._insert_part(segment, part, token, apart.cuts)
             elif missing.rows.num_rows:
-                self._insert(part.table, missing.rows, f"{token}-{missing.name}")
+                left = part._replace(rows=missing.rows)
+                refused += self._insert_part(segment, left, f"{token}-{missing.name}", apart.cuts)
+        apart.set_aside(refused)
         if stored is None:
-            self._insert("segments", _segment_row(segment, rows, previous, now_ms), f"{sha256}-segments")
-        elif any(added.values()):
-            row = _segment_row(segment, rows._replace(counts=added), stored, now_ms)
+            counts = _without(rows.counts, refused)
+            row = _segment_row(segment, rows._replace(counts=counts), previous, now_ms, refused)
+            self._insert("segments", row, f"{sha256}-segments")
+        elif any((added := self._untold(segment, rows)).values()):
+            row = _segment_row(segment, rows._replace(counts=added), stored, now_ms, refused)
             for name, count in {"messages": added["raw_messages"], "transitions": 0}.items():
                 row = row.set_column(row.schema.get_field_index(name), name, pa.array([count], type=pa.uint64()))
             self._insert("segments", row, f"{sha256}-segments-{sum(added.values())}")
+        apart.cuts.done()
+        return not refused
+
+    def _insert_part(self, segment: Segment, part: Rows, token: str, cuts: Cuts) -> list[Refusal]:
+        """Inserts rows of which none, or all under this token, are there; gives back those that ClickHouse refuses."""
+        if not cuts.of(token):
+            try:
+                self._insert(part.table, part.rows, token)
+            except Refused:
+                if missing_rows(self._clickhouse, segment, part).rows.num_rows != part.rows.num_rows:
+                    raise  # the table has them: it was a view that refused, and cutting would double them
+            else:
+                return []
+        return insert_apart(self._insert, part.table, part.rows, token, cuts)
+
+    def _untold(self, segment: Segment, rows: SegmentRows) -> dict[str, int]:
+        """Rows by table that are there and that no row of `segments` counts yet, whenever they came."""
+        of_it = "WHERE spool = {spool:String} AND segment = {segment:UInt64}"
+        parameters: Parameters = {"spool": segment.header.spool.hex(), "segment": segment.header.segment}
+        sums = ", ".join(f"sum({table})" for table in rows.counts)
+        [told] = self._clickhouse.rows(f"SELECT {sums} FROM segments {of_it}", parameters)  # noqa: S608  names of ours
+        untold = {}
+        for table, known in zip(rows.counts, told, strict=True):
+            [[there]] = self._clickhouse.rows(f"SELECT count() FROM {table} {of_it}", parameters)  # noqa: S608
+            untold[table] = max(0, int(there) - int(known))  # raw_messages go with time
+        return untold
 
     def _loaded_since(self, at_ms: int) -> int:
         """How many segments, of any spool, were loaded since then."""
@@ -151,7 +210,14 @@ class Inserts:
         return int(found) != 0
 
 
-def _segment_row(segment: Segment, rows: SegmentRows, previous: str, now_ms: int) -> pa.Table:
+def _without(counts: dict[str, int], refused: list[Refusal]) -> dict[str, int]:
+    left = dict(counts)
+    for refusal in refused:
+        left[refusal.table] -= refusal.rows
+    return left
+
+
+def _segment_row(segment: Segment, rows: SegmentRows, previous: str, now_ms: int, refused: list[Refusal]) -> pa.Table:
     counts: dict[str, int] = {
         "segment": segment.header.segment,
         "bytes": segment.size,
@@ -159,6 +225,7 @@ def _segment_row(segment: Segment, rows: SegmentRows, previous: str, now_ms: int
         **rows.counts,
         "transitions": len(segment.transitions),
         "damaged": len(segment.damaged) + len(segment.lost) + len(rows.undecodable),
+        "refused": sum(refusal.rows for refusal in refused),
     }
     times = {
         "opened_at": segment.header.opened_at,

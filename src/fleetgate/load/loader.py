@@ -21,8 +21,9 @@ from fleetgate.errors import ClickHouseAway, ControlAway
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.columns import segment_rows
 from fleetgate.load.counts import Counts
-from fleetgate.load.inserts import Inserts
-from fleetgate.load.parking import Parking
+from fleetgate.load.inserts import Apart, Inserts
+from fleetgate.load.isolation import Cuts, Refusal, in_words
+from fleetgate.load.parking import REFUSED_IN_PART, Parking
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
@@ -173,7 +174,9 @@ class Loader:
         stored = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number))
         replaced = self._parking.before_repair(path)
         repaired = bool(replaced or segment.lost)
+        cuts = Cuts(self._parking.cuts_of(path))
         if stored == sha256 and not again:
+            cuts.done()
             self._counts.segments.labels("repeated").inc()
             return True
         if stored not in (None, sha256, *replaced):
@@ -185,22 +188,29 @@ class Loader:
         rows = segment_rows(segment, self._catalogue, names)
         whole = self._report_damage(segment, path, rows.undecodable)
         started = self._first
+        apart = Apart(cuts, lambda refused: self._set_aside(path, number, refused))
 
-        def insert(tries: int) -> None:
+        def insert(tries: int) -> bool:
             now_ms = self._clock.now_ms()
             if again or repaired:
-                self._inserts.insert_missing(segment, rows, names, previous, now_ms, stored, repaired)
-            else:
-                self._inserts.insert(segment, rows, names, previous, now_ms, repeated=started or tries > 0)
+                return self._inserts.insert_missing(segment, rows, names, previous, now_ms, stored, repaired, apart)
+            return self._inserts.insert(segment, rows, names, previous, now_ms, started or tries > 0, apart)
 
         try:
-            self._insist("ClickHouse", insert)
+            whole = self._insist("ClickHouse", insert) and whole
         except Refused as error:
             self._park(path, number, "refused", str(error), error.code)
             return False
         self._counts.segments.labels("loaded").inc()
         self._log.debug("loaded", segment=number, **rows.counts)
         return whole
+
+    def _set_aside(self, path: Path, number: int, refused: list[Refusal]) -> None:
+        """Keeps the segment for the rows of it that ClickHouse refused; the others are loaded."""
+        for refusal in refused:
+            self._counts.refused.labels(refusal.table).inc(refusal.rows)
+        if refused:
+            self._park(path, number, REFUSED_IN_PART, in_words(refused), refused[0].error.code)
 
     def _report_damage(self, segment: Segment, path: Path, undecodable: list[int]) -> bool:
         """What is readable is loaded; the file is kept for what is not. Whether it is whole."""
@@ -213,7 +223,7 @@ class Loader:
 
     def _park(self, path: Path, number: int, why: str, error: str, code: int | None = None) -> None:
         self._parking.park(path, why, error, code, self._clock.now_ms())
-        if why != "damaged":  # of which the rest is loaded
+        if why not in ("damaged", REFUSED_IN_PART):  # of which the rest is loaded
             self._counts.segments.labels("parked").inc()
         self._log.error("segment set aside", segment=number, why=why, error=error)
 

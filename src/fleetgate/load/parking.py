@@ -17,9 +17,12 @@ from fleetgate.load.counts import Counts
 from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.requests import asked, withdraw
 
+REFUSED_IN_PART = "refused in part"
+"""Everything of the segment is loaded but the rows that the error names."""
+
 
 class Reason(Struct, frozen=True):
-    """`why` is unreadable, damaged, changed or refused; `code` is ClickHouse's number of the error."""
+    """`why` is unreadable, damaged, changed, refused or refused in part; `code` is ClickHouse's number of the error."""
 
     why: str
     error: str
@@ -61,6 +64,10 @@ class Parking:
         sync_directory(self._directory)
         withdraw(path)
         self._count()
+
+    def cuts_of(self, path: Path) -> Path:
+        """The file that says how inserts of this segment were cut (isolation.py)."""
+        return self._directory / f"{path.stem}.cuts.json"
 
     def before_repair(self, path: Path) -> set[str]:
         """The SHA-256 (hex) of what a repair replaced by the segment at `path`: parts of it may be inserted already."""

@@ -126,7 +126,7 @@ def _row(file: SegmentFile, reasons: Mapping[int, ParkedFor], through: int, now_
     reason, note = reasons.get(file.number), seen.note
     loaded: Loaded = "yes" if file.number <= through else "no"
     if reason is not None and file.number <= through:
-        loaded = "in part" if reason.why == "damaged" else "no"
+        loaded = "in part" if reason.why in ("damaged", "refused in part") else "no"
     if reason is not None and file.state == "parked":
         code = f" (ClickHouse error {reason.code})" if reason.code is not None and reason.code > 0 else ""
         note = f"{reason.why}{code}: {reason.error}"

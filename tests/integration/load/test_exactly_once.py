@@ -180,7 +180,7 @@ class Waits:
 
 
 def test_a_refused_segment_does_not_block_the_next(bench: Any) -> None:
-    """Rows that ClickHouse will never take are set aside with its words, and the segment behind them is loaded."""
+    """Rows that ClickHouse will not take are set aside with its words; the segment behind them is loaded."""
     clickhouse = bench.clickhouse
     clickhouse.command("ALTER TABLE events ADD CONSTRAINT no_poison CHECK vehicle_id NOT LIKE '%poison'")
     try:
@@ -191,9 +191,9 @@ def test_a_refused_segment_does_not_block_the_next(bench: Any) -> None:
         clickhouse.command("ALTER TABLE events DROP CONSTRAINT no_poison")
     parked = bench.spool.directory / "parked"
     error = json.loads((parked / f"{1:020d}.error.json").read_text())
-    assert (error["why"], error["code"]) == ("refused", 469)
+    assert (error["why"], error["code"]) == ("refused in part", 469)
     assert (parked / f"{1:020d}.seg").exists()
-    assert (bench.count("segments"), bench.count("events")) == (1, 3)
+    assert (bench.count("segments"), bench.count("events"), bench.count("raw_messages")) == (2, 3, 6)
 
 
 def test_a_damaged_record_costs_itself_and_is_kept_aside(bench: Any) -> None:
@@ -311,5 +311,5 @@ def test_lag_is_told_while_clickhouse_is_away(bench: Any) -> None:
     bench.load_all()
     [lag] = seen
     assert (lag.segments, lag.size) == (2, sum(path.stat().st_size for path in paths))
-    assert 55 < lag.seconds <= 60
+    assert 60 <= lag.seconds < 90
     assert lag_of(bench.spool.directory, in_a_minute) == Lag(0, 0, 0.0)

@@ -1,0 +1,99 @@
+"""One bad row among 250,000: found by halving, so that it costs its message and no other.
+
+Decides how an insert that ClickHouse refuses is cut into blocks of whole messages, and how that stays exactly once. A
+block is cut only when it was refused, so with nothing of it stored; the cut is durable before its halves are tried; and
+each block has a token of its own, made of its place. So whatever ends the process, the same blocks come again under the
+same tokens, also when ClickHouse has changed its mind meanwhile. Why it is done so: docs/adr/0005-poison-isolation.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from fleetgate.load.clickhouse import Refused
+from fleetgate.spool.cursor import replace_durably
+
+MAX_REFUSED = 16
+"""So many blocks of an insert are set aside before what is still refused is cut no further. One message in 250,000
+takes 18 cuts; with everything refused (a constraint that was a mistake) the inserts of a segment cost three times as
+much, and the segments behind it still come."""
+
+
+class Refusal(NamedTuple):
+    """Rows of a table that ClickHouse did not take: those of the records at `offsets` of the segment."""
+
+    table: str
+    offsets: list[int]
+    rows: int
+    error: Refused
+
+
+class Cuts:
+    """Where the rows of a token were cut, in a file beside parked segments; `done` when the segment has its row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cuts: dict[str, list[int]] = {}
+        if path.exists():
+            self._cuts = msgspec.json.decode(path.read_bytes(), type=dict[str, list[int]])
+
+    def of(self, token: str) -> list[int]:
+        """Ascending numbers of rows; empty for an insert that was never cut."""
+        return self._cuts.get(token, [])
+
+    def add(self, token: str, row: int) -> None:
+        """Durable when it returns."""
+        self._cuts[token] = sorted({*self.of(token), row})
+        self._path.parent.mkdir(exist_ok=True)
+        replace_durably(self._path, msgspec.json.encode(self._cuts))
+
+    def done(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def insert_apart(
+    insert: Callable[[str, pa.Table, str], None], table: str, rows: pa.Table, token: str, cuts: Cuts
+) -> list[Refusal]:
+    """Inserts what ClickHouse takes of `rows`, of which a whole insert was refused; gives back the rest.
+
+    Raises ClickHouseAway; then the same again.
+    """
+    offsets = rows.column("record_offset").to_numpy()
+    messages = np.flatnonzero(np.diff(offsets)) + 1  # a message's rows stand beside one another
+    if not cuts.of(token) and len(messages):
+        cuts.add(token, int(messages[len(messages) // 2]))
+    edges = [0, *cuts.of(token), len(offsets)]
+    blocks = deque(itertools.pairwise(edges))
+    refused: list[Refusal] = []
+    while blocks:
+        start, end = blocks.popleft()
+        try:
+            insert(table, rows.slice(start, end - start), f"{token}-{start}-{end}")
+        except Refused as error:
+            inner = messages[(messages > start) & (messages < end)]
+            if not len(inner) or len(refused) >= MAX_REFUSED:
+                refused.append(Refusal(table, np.unique(offsets[start:end]).tolist(), end - start, error))
+                continue
+            middle = int(inner[len(inner) // 2])
+            cuts.add(token, middle)
+            blocks.extendleft([(middle, end), (start, middle)])
+    return refused
+
+
+def in_words(refused: list[Refusal]) -> str:
+    """For the file beside the parked segment."""
+    tables = {refusal.table: 0 for refusal in refused}
+    for refusal in refused:
+        tables[refusal.table] += refusal.rows
+    counts = ", ".join(f"{rows} rows of {table}" for table, rows in tables.items())
+    places = sorted({offset for refusal in refused for offset in refusal.offsets})
+    more = f" and {len(places) - 20} more" if len(places) > 20 else ""
+    return f"{counts} are not in ClickHouse, of the records at {places[:20]}{more}: {refused[0].error}"
