@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.made
 
-.PHONY: setup demo test check bench soak faults lock vectors clean
+.PHONY: setup demo test check bench soak outage faults lock vectors clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,10 @@ bench: setup
 # Ten minutes of steady load, judged for growth; ARGS="--minutes 60"
 soak: setup
 	$(BIN)/python -m loadtest.bench.soak $(ARGS)
+
+# Ten minutes without ClickHouse at 5,000 events/s, and the drain behind it; ARGS="--minutes 1"
+outage: setup
+	$(BIN)/python -m loadtest.bench.outage $(ARGS)
 
 # The fault-injection suite
 faults: setup

@@ -65,7 +65,7 @@ class Context:
         self._installation.enrol(devices)
         return self._installation
 
-    def gate(self, devices: int, control: Path | None = None) -> Gate:
+    def gate(self, devices: int, control: Path | None = None, *, server: bool = False) -> Gate:
         """A new gate with an empty spool that knows at least so many devices."""
         self._gates += 1
-        return Gate(self.installation(devices), self.directory / f"gate-{self._gates}", control)
+        return Gate(self.installation(devices), self.directory / f"gate-{self._gates}", control, server=server)

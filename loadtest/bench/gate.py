@@ -32,14 +32,17 @@ class Gate:
     """Edge and load of one configuration in `directory`; a context that ends what was started in it,
     and removes it.
 
-    `control` is the database of devices, by default that of the installation.
+    `control` is the database of devices, by default that of the installation. With `server` load owns no ClickHouse but
+    expects one at the address that `config.clickhouse.listen` names.
     """
 
-    def __init__(self, installation: Installation, directory: Path, control: Path | None = None) -> None:
+    def __init__(
+        self, installation: Installation, directory: Path, control: Path | None = None, *, server: bool = False
+    ) -> None:
         directory.mkdir(parents=True)
         self.directory = directory
         self._file = directory / "fleetgate.toml"
-        self._file.write_text(_configuration(installation, control or installation.control))
+        self._file.write_text(_configuration(installation, control or installation.control, server=server))
         self.config: Config = load(self._file)
         self.spool = self.config.path(self.config.spool.directory)
         self.devices = installation.devices
@@ -71,10 +74,14 @@ class Gate:
         """Load with its embedded ClickHouse, once it is ready."""
         return self._start("load", self.config.load.admin_listen)
 
+    def ends(self, process: Process) -> None:
+        """Ends this process too, when the gate ends."""
+        self._processes.append(process)
+
     def _start(self, command: str, admin: str) -> Process:
         arguments = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(self._file), command]
         process = Process(arguments, self.directory / f"{command}.log")
-        self._processes.append(process)
+        self.ends(process)
         until(lambda: is_ready(admin), f"{command} is ready", START_SECONDS, process)
         process.ready_s = time.monotonic() - process.started_s
         return process
@@ -103,9 +110,10 @@ class Gate:
         return ServerClickHouse(f"http://{settings.listen}", settings.database, settings.user, token)
 
 
-def _configuration(installation: Installation, control: Path) -> str:
+def _configuration(installation: Installation, control: Path, *, server: bool) -> str:
     mqtt, https, edge_admin, load_admin, clickhouse = free_ports(5)
     made = installation.directory
+    url = f'url = "http://127.0.0.1:{clickhouse}"\n' if server else ""
     return f"""trust_domain = "fleet.example"
 log_level = "warning"
 
@@ -125,7 +133,7 @@ url = "sqlite:///{control}"
 admin_listen = "127.0.0.1:{load_admin}"
 
 [clickhouse]
-listen = "127.0.0.1:{clickhouse}"
+{url}listen = "127.0.0.1:{clickhouse}"
 
 [policy]
 messages_per_second = 1e6

@@ -94,6 +94,11 @@ class Process:
         self.check()
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def kill(self) -> None:
+        """Ends it as an outage does."""
+        self._child.kill()
+        self._child.wait()
+
     def stop(self) -> None:
         """Asks it to end; kills it when it does not in time."""
         self._child.terminate()
