@@ -15,6 +15,6 @@ The road of one message, and where to read on:
     load.loader      a sealed segment becomes columns and rows, once
 
 Beside the road: `control` (tenants, devices, credentials, quarantine; who may do what), `cli` (what a person types),
-`config`, `clock`, `errors`, `log`, `admin`, `catalogue`. The formats are in `schemas/`, the reasons for choices in
-docs/adr. tests/unit/test_layering.py holds which room may import which.
+`config`, `clock`, `errors`, `log`, `admin`, `catalogue`, `fault` (where tests end a process). The formats are in
+`schemas/`, the reasons for choices in docs/adr. tests/unit/test_layering.py holds which room may import which.
 """

@@ -21,7 +21,7 @@ Count = Annotated[int, Meta(ge=1)]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}$")]
 MAX_PORT = 65_535
 ENVIRONMENT_PREFIX = "FLEETGATE_"
-_NOT_SETTINGS = {"FLEETGATE_TEST_CLOCK", "FLEETGATE_CONFIG"}
+_NOT_SETTINGS = {"FLEETGATE_TEST_CLOCK", "FLEETGATE_TEST_FAULT", "FLEETGATE_CONFIG"}
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

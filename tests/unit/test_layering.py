@@ -31,10 +31,10 @@ class Border(NamedTuple):
     closed: frozenset[str]
 
 
-SHARED = frozenset({"clock", "errors", "config", "log", "catalogue", "admin"})
+SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin"})
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
-    "spool": Border(frozenset({"judge", "clock", "errors", "config"}), SOCKETS | DATABASES),
+    "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault"}), SOCKETS | DATABASES),
     "accept": Border(SHARED | {"judge", "spool", "control"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),

@@ -15,7 +15,7 @@ import msgspec
 import trio
 from prometheus_client.registry import CollectorRegistry
 
-from fleetgate import log
+from fleetgate import fault, log
 from fleetgate.accept import descriptors
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
@@ -120,6 +120,7 @@ class Edge:
         while True:
             try:
                 recovery.run()
+                fault.point("recover.replayed")
                 return
             except ControlAway as error:
                 if trio.current_time() > deadline:
@@ -197,14 +198,17 @@ class Edge:
         self.intake.commit()
         self.spool.writer.seal()
         position, changed = self.spool.writer.next_segment - 1, self.fleet.changed()
+        fault.point("checkpoint.begun")
         for start in range(0, len(changed), CHECKPOINT_DEVICES):
             self.intake.commit()
             with trio.CancelScope(shield=True):  # what is taken is saved, or the next position would pass over it
                 devices = self.fleet.take(changed[start : start + CHECKPOINT_DEVICES], self._clock.now_ms())
                 await trio.to_thread.run_sync(self.spool.checkpoint.save, devices)
+            fault.point("checkpoint.saved")
             await trio.sleep(over_s * CHECKPOINT_DEVICES / len(changed))
         if changed or position != self.spool.checkpoint.segment():
             await trio.to_thread.run_sync(self.spool.checkpoint.advance, position)
+            fault.point("checkpoint.advanced")
         self.fleet.forget_idle(self._clock.monotonic())
 
     def _note_control(self) -> None:

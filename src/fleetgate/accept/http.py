@@ -16,6 +16,7 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from fleetgate import fault
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
@@ -116,6 +117,7 @@ class VehicleApp:
             results.append(_result_of(verdict, caller.peer.device.epoch))
         caller.known.idle_since = self._clock.monotonic()
         await self._intake.committed()
+        fault.point("ack.https")
         self._intake.counts.acks["https"] += len(items)
         self._intake.counts.ack_seconds.observe(self._clock.monotonic() - started_s)
         return results

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from fleetgate import log
+from fleetgate import fault, log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
 from fleetgate.clock import Clock
@@ -166,6 +166,7 @@ class Intake:
             for (sender, reason), refused in self._refused.items():
                 self._writer.rejection(sender, refused.record(reason))
             self._refused.clear()
+            fault.point("append.claimed")
             self._writer.commit()
             self.counts.commits += 1
             self.counts.commit_seconds.observe(self._clock.monotonic() - started)
@@ -173,6 +174,7 @@ class Intake:
             self._committed.set()
             self._committed = trio.Event()
         self.on_commit()
+        fault.point("ack.sent")
 
     async def committed(self) -> None:
         """Waits until everything received so far is on disk."""

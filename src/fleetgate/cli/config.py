@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from fleetgate import fault
 from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
-from fleetgate.clock import SystemClock
+from fleetgate.clock import SystemClock, clock_from_environment
 from fleetgate.config import ENVIRONMENT_PREFIX, Config, host_and_port, settings
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.secretfile import read_secret
@@ -69,6 +70,11 @@ def show(
 def exit_codes() -> None:
     """Print docs/reference/exit-codes.md."""
     say(exit_codes_page().rstrip("\n"))
+
+
+def _testing(config: Config) -> None:
+    clock_from_environment(config.testing)
+    fault.arm(config.testing)
 
 
 def _addresses(config: Config) -> None:
@@ -124,6 +130,7 @@ def _control(config: Config) -> None:
 
 
 CHECKS: dict[str, Callable[[Config], None]] = {
+    "testing": _testing,
     "addresses": _addresses,
     "clickhouse.url": _clickhouse,
     "policy.weights": _weights,

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import typer
 
-from fleetgate import log
+from fleetgate import fault, log
 from fleetgate.cli.session import OTHERS_NOTHING, session_of
 from fleetgate.clock import clock_from_environment
 
@@ -20,6 +20,7 @@ def load(context: typer.Context) -> None:
     config = session_of(context).config
     log.configure("load", config.log_level)
     os.umask(OTHERS_NOTHING)
+    fault.arm(config.testing)
     serve(config, clock_from_environment(config.testing))
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from fleetgate import fault
 from fleetgate.load.clickhouse import ClickHouse, Parameters, Refused
 from fleetgate.load.columns import MILLISECONDS, Rows, SegmentRows
 from fleetgate.load.counts import Counts
@@ -172,6 +173,7 @@ class Inserts:
     def _insert(self, table: str, rows: pa.Table, token: str) -> None:
         start = time.perf_counter()
         self._clickhouse.insert(table, rows, token)
+        fault.point(f"insert.{table}")
         self._counts.insert_seconds.labels(table).observe(time.perf_counter() - start)
         self._counts.rows.labels(table).inc(rows.num_rows)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from fleetgate import log
+from fleetgate import fault, log
 from fleetgate.catalogue import Catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import ClickHouseAway, ControlAway
@@ -142,10 +142,13 @@ class Loader:
             self._park(path, number, "unreadable", str(error))
         else:
             sha256 = segment.sha256.hex()
+            fault.point("load.read")
             self._insist("control", lambda _: self._transitions.hand_on(segment))
+            fault.point("load.transitions")
             self._load_segment(segment, path, previous)
         self._cursor = Cursor(spool, number, sha256)
         write_cursor(self._settings.spool, self._cursor)
+        fault.point("cursor.written")
         self._first = False
 
     def _try_again(self, path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fleetgate import fault
 from fleetgate.errors import SpoolError
 
 _REMEDY = "remove it to load all segments again, which changes nothing for those that are loaded"
@@ -66,6 +67,7 @@ def replace_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    fault.point("cursor.synced")
     temporary.replace(path)
     sync_directory(path.parent)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from fleetgate import fault
 from fleetgate.clock import Clock
 from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
@@ -135,6 +136,7 @@ class Writer:
         path = self._segments / f"{self.next_segment:020d}.open"
         with self._disk("open", path):
             self._live = Live(path, header)
+        fault.point("open.created")
         self.next_segment += 1
         return self._live
 
@@ -160,7 +162,9 @@ class Writer:
             return
         with self._disk("write", live.path):
             _write_all(live.descriptor, b"".join(live.parts))
+            fault.point("commit.written")
             os.fdatasync(live.descriptor)
+        fault.point("commit.synced")
         live.parts.clear()
 
     # Seal: the live segment becomes a frozen batch for load.
@@ -178,13 +182,16 @@ class Writer:
         live = self._live
         if live is None:
             return None
+        fault.point("seal.begun")
         live.parts += _closing(live.size, live.offsets, live.peers, live.rows)
         self.commit()
+        fault.point("seal.footer")
         sealed = live.path.with_suffix(".seg")
         with self._disk("seal", live.path):
             self.sealed_sizes[live.number] = os.fstat(live.descriptor).st_size
             os.close(live.descriptor)
             live.path.rename(sealed)
+            fault.point("seal.renamed")
             sync_directory(self._segments)
         self._live = None
         return live.number
@@ -194,10 +201,13 @@ class Writer:
     def delete_through(self, segment: int) -> int:
         """Deletes the sealed segments up to and including number `segment`; how many there were. From any thread."""
         gone = [number for number in list(self.sealed_sizes) if number <= segment]  # a copy: seals go on meanwhile
+        if gone:
+            fault.point("delete.begun")
         for number in gone:
             with self._disk("delete", self._segments):
                 (self._segments / f"{number:020d}.seg").unlink(missing_ok=True)
             del self.sealed_sizes[number]
+            fault.point("delete.one")
         return len(gone)
 
     @property
@@ -238,7 +248,9 @@ def recover_live(directory: Path) -> int:
             file.writelines(_closing(segment.good_bytes, segment.offsets, peers, rows))
             file.flush()
             os.fsync(file.fileno())
+        fault.point("recover.footer")
         path.rename(path.with_suffix(".seg"))
+        fault.point("recover.sealed")
     sync_directory(directory / "segments")
     return cut
 
