@@ -1,7 +1,8 @@
 """The load process: who is opened in which order, and how it ends.
 
 An embedded ClickHouse is opened, brought up to date and served over HTTP before the first segment is read; of a server
-only the client is needed. Holds no MAC key and no device key. Ends on SIGTERM with the segment in hand finished.
+only the client is needed. Holds no MAC key and no device key. Ends on SIGTERM with the segment in hand finished, or
+given up after a few seconds.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from fleetgate.spool.format import TransitionRecord
 EMBEDDED = "chdb://"
 WAIT_SECONDS = 0.5
 TOKEN_BYTES = 24
+LAST_SECONDS = 12.0
+"""From SIGTERM to the end, whatever ClickHouse does; `fleetgate up` kills a child after 20."""
 
 
 def embedded_directory(config: Config) -> Path | None:
@@ -67,7 +70,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     """Loads until SIGTERM or SIGINT. Raises ConfigError, SpoolError, ClickHouseAway."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: _finish(stop))
     registry = CollectorRegistry()
     counts = Counts(registry)
     registry.register(LagCollector(config.path(config.spool.directory), clock))
@@ -84,6 +87,24 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
+
+
+def _finish(stop: threading.Event) -> None:
+    """Lets the segment in hand be finished, for as long as that is worth waiting for.
+
+    An insert that hangs would hold the process for the client's two minutes. It is given up as a crash would: the next
+    start repeats the segment, which changes nothing if ClickHouse had it.
+    """
+    if not stop.is_set():
+        stop.set()
+        patience = threading.Timer(LAST_SECONDS, _give_up)
+        patience.daemon = True
+        patience.start()
+
+
+def _give_up() -> None:
+    log.get("load").warning("ended in the middle of a segment: the next start repeats it")
+    os._exit(0)
 
 
 class _Opening:
