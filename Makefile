@@ -28,6 +28,7 @@ test: setup tools check
 	$(BIN)/python -m pytest tests/unit tests/property --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/integration --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/e2e --durations=5 $(ARGS)
+	$(BIN)/python -m pytest tests/faults --quick --durations=5 $(ARGS)
 
 .PHONY: tools
 tools:
@@ -55,9 +56,9 @@ soak: setup
 outage: setup
 	$(BIN)/python -m loadtest.bench.outage $(ARGS)
 
-# The fault-injection suite
+# The fault suite: every fault under load, and the oracle; ARGS="--only NAME --seed N", ARGS="--quick"
 faults: setup
-	$(BIN)/python -m pytest tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -q --tb=short tests/faults $(ARGS)
 
 # Pins every dependency with its hashes; no download host stands in the file.
 lock: setup

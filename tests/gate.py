@@ -234,12 +234,18 @@ class Gate:
         self.log_file = home.directory / "edge.log"
         self.secrets: list[bytes] = [BODY]
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begin = 0
 
     # The process.
 
     def start(self) -> None:
         """Starts the edge and waits until it is ready to serve."""
-        begin = self.log_file.stat().st_size if self.log_file.exists() else 0
+        self.launch()
+        self.await_ready()
+
+    def launch(self, **environment: str) -> None:
+        """Starts the edge, with these variables, and does not wait for it."""
+        self._log_begin = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fleetgate.cli.main", "edge"],
@@ -247,12 +253,15 @@ class Gate:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=clean_environment(),
+                env=clean_environment() | environment,
             )
-        process = self._process
+
+    def await_ready(self) -> None:
+        """Waits until the edge that was launched last is ready to serve; fails when it has ended."""
+        process = self.process
 
         def ready() -> bool:
-            text = self.log_file.read_bytes()[begin:]
+            text = self.log_file.read_bytes()[self._log_begin :]
             assert process.poll() is None, f"the edge ended with {process.returncode}: {text.decode()}"
             return b'"event": "ready"' in text
 

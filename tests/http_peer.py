@@ -27,12 +27,14 @@ class Answer(NamedTuple):
 class HttpPeer:
     """A client with the certificate of `car`."""
 
-    def __init__(self, gate: Gate, car: Car, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, gate: Gate, car: Car, context: ssl.SSLContext | None = None, deadline_s: float = DEADLINE_SECONDS
+    ) -> None:
         self.car = car
         self._client = httpx.Client(
             base_url=f"https://localhost:{gate.https_port}",
             verify=context or car.context(),
-            timeout=DEADLINE_SECONDS,
+            timeout=deadline_s,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             trust_env=False,
         )

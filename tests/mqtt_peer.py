@@ -27,12 +27,19 @@ class Ended(Exception):
 class MqttPeer:
     """One connection of a car to the gate's MQTT listener, TLS done; `hello` makes it a session."""
 
-    def __init__(self, gate: Gate, car: Car, context: ssl.SSLContext | None = None, buffer: int = 0) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        car: Car,
+        context: ssl.SSLContext | None = None,
+        buffer: int = 0,
+        deadline_s: float = DEADLINE_SECONDS,
+    ) -> None:
         self.car = car
         plain = socket.socket()
         if buffer:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        plain.settimeout(DEADLINE_SECONDS)
+        plain.settimeout(deadline_s)
         try:
             plain.connect(("127.0.0.1", gate.mqtt_port))
             self.sock = (context or car.context()).wrap_socket(plain, server_hostname="localhost")

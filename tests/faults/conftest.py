@@ -1,23 +1,82 @@
-"""Options of the fault suite: `make faults ARGS="--only NAME --seed N"`."""
+"""Options of the fault suite, what its trials share, and its report: `make faults ARGS="--only NAME --seed N"`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
+
+from tests.faults.clickhouse import Server
+from tests.gate import Installation
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--only", help="run the faults whose name contains this")
     parser.addoption("--seed", type=int, default=1, help="seed of the moments at which faults strike")
+    parser.addoption("--quick", action="store_true", help="only the faults that run in `make test`")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "quick: a fault that runs in `make test` too")
+    # CPython leaves the socket open when its peer goes between connect() and the wrapping in TLS, as killed edges do.
+    leak = "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
+    config.addinivalue_line("filterwarnings", leak)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    only = config.getoption("--only")
-    if only:
-        chosen = [item for item in items if only in item.name]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
+    only, quick = config.getoption("--only"), config.getoption("--quick")
+    chosen = [
+        item
+        for item in items
+        if (not only or only in item.name) and (not quick or item.get_closest_marker("quick") is not None)
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--seed"))
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """What `fleetgate ca init` makes; never run, only copied."""
+    return Installation.create(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The ClickHouse of all trials that do not bring their own."""
+    started = Server(tmp_path_factory.mktemp("clickhouse"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Prints a line at once, whatever pytest captures."""
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    assert reporter is not None
+    assert capture is not None
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+    return say
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last line: what all faults together lost and doubled."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    counts = [value for report in reports for name, value in report.user_properties if name == "lost_and_doubled"]
+    if not counts and not terminalreporter.stats.get("failed"):
+        return
+    lost, doubled = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    failed = len(terminalreporter.stats.get("failed", []))
+    terminalreporter.write_line(
+        f"{len(counts)} faults, {lost} lost, {doubled} duplicated" + (f"; {failed} FAILED" if failed else "")
+    )

@@ -1,0 +1,60 @@
+"""kill -9 at every numbered point of the road (`fleetgate.fault`): each is a fault of its own.
+
+The process is started with the point armed, gets there under load at a pass that the seed chooses, ends, and is started
+again. A trial in which the point was never reached fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fleetgate.fault import EDGE_POINTS, LOAD_POINTS, VARIABLE
+from tests.faults.processes import Running, ended_by_kill, restart
+from tests.faults.registry import add
+from tests.faults.trial import Fault, Trial
+
+REACHED_SECONDS = 40.0
+STARTS = 4
+"""Tries for a point of recovery: a start may find nothing left open."""
+
+PASSES = {"append": 150, "commit": 150, "ack": 300, "open": 5, "seal": 5, "checkpoint": 3, "delete": 2, "recover": 1}
+"""The pass at which the process ends is drawn up to this, by what is done how often; those of load up to 4."""
+
+QUICK = ("insert.events",)
+
+
+def _at(point: str, victim_of: Callable[[Trial], Running]) -> Callable[[Trial], None]:
+    def strike(trial: Trial) -> None:
+        victim = victim_of(trial)
+        passes = trial.rng.randint(1, PASSES.get(point.partition(".")[0], 4))
+        for _ in range(STARTS):
+            victim.kill()
+            victim.launch(**{VARIABLE: f"{point},{passes}"})
+            if ended_by_kill(victim, REACHED_SECONDS):
+                break
+        else:
+            raise AssertionError(f"{point} was never reached")
+        restart(victim)
+
+    return strike
+
+
+def _add() -> None:
+    number = 0
+    for who, points, victim_of in (("edge", EDGE_POINTS, _edge), ("load", LOAD_POINTS, _load)):
+        for point, what in points.items():
+            number += 1
+            name = f"point_{number:02d}_{point.replace('.', '_')}"
+            told = f"Point {number}, `{point}` of {who}: {what}."
+            add(Fault(name, told, _at(point, victim_of), quick=point in QUICK))
+
+
+def _edge(trial: Trial) -> Running:
+    return trial.edge
+
+
+def _load(trial: Trial) -> Running:
+    return trial.load
+
+
+_add()

@@ -1,0 +1,10 @@
+"""Where the faults are: the modules that register theirs when they are imported, in the order of the report."""
+
+from __future__ import annotations
+
+from tests.faults import drains, kills, outages, points, power_cuts
+from tests.faults.registry import FAULTS
+
+ROOMS = (kills, points, power_cuts, drains, outages)
+
+__all__ = ["FAULTS", "ROOMS"]

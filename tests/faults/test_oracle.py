@@ -1,0 +1,204 @@
+"""The oracle is tried itself: on a run in which all went well, and on the same run with each wrong it is there for.
+
+What ClickHouse holds is read once and then altered in memory; what the cars wrote down likewise.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+from msgspec import structs
+
+from tests.faults.clickhouse import Server
+from tests.faults.journal import HONEST, Answer, Entry, Message, Send, read
+from tests.faults.oracle import Reckoning, reckon
+from tests.faults.stored import Raw, Stored
+from tests.faults.trial import Fault, Trial
+from tests.gate import Installation
+
+NEVER = 10**9  # a number that the journal did not give
+
+pytestmark = pytest.mark.quick
+
+
+class Run(NamedTuple):
+    """One run's evidence, which the tests copy and spoil."""
+
+    stored: Stored
+    journal: list[Entry]
+    cars: set[tuple[str, str, str]]
+
+    def reckon(self) -> Reckoning:
+        return reckon(self.journal, self.stored, self.cars)
+
+    def first(self, outcome: str) -> Raw:
+        return next(raw for raw in self.stored.raw if raw.outcome == outcome)
+
+    def sent_twice(self) -> tuple[Message, list[Send]]:
+        """An honest message and its sends, both answered."""
+        sends: dict[int, list[Send]] = {}
+        for entry in self.journal:
+            if isinstance(entry, Send):
+                sends.setdefault(entry.message, []).append(entry)
+        messages = (entry for entry in self.journal if isinstance(entry, Message) and entry.kind == HONEST)
+        return next((one, sends[one.number]) for one in messages if len(sends.get(one.number, [])) == 2)
+
+    def relabel(self, send: int, label: str) -> None:
+        [place] = [i for i, entry in enumerate(self.journal) if isinstance(entry, Answer) and entry.send == send]
+        self.journal[place] = Answer(send, label, 0)
+
+    def a_hostile_send(self) -> int:
+        hostile = {entry.number for entry in self.journal if isinstance(entry, Message) and entry.kind == "bad_mac"}
+        return next(entry.number for entry in self.journal if isinstance(entry, Send) and entry.message in hostile)
+
+
+@pytest.fixture(scope="module")
+def quiet(authority: Installation, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A trial without a fault."""
+    nothing = Fault("nothing", "Nothing breaks.", lambda trial: trial.pass_time(2, 2))
+    trial = Trial(nothing, authority, server, tmp_path_factory.mktemp("quiet") / "gate", seed=1)
+    try:
+        trial.begin()
+        nothing.strike(trial)
+        assert trial.end().problems == []
+        yield Run(Stored(trial.clickhouse()), list(read(trial.fleet.journal_path)), trial.fleet.cars)
+    finally:
+        trial.close()
+
+
+def test_a_quiet_run_is_without_a_flaw(quiet: Run) -> None:
+    """All sends are accounted for, and every answer that says so is a message that is there."""
+    found = quiet.reckon()
+    assert found.problems == []
+    assert found.sends == found.stored + found.held + found.rejected + found.repeats
+    assert found.acknowledged == found.stored + found.held + found.repeats
+
+
+def _event_lost(run: Run) -> None:
+    del run.stored.events[next(iter(run.stored.events))]
+
+
+def _message_lost(run: Run) -> None:
+    raw = run.first("accepted")
+    run.stored.raw.remove(raw)
+    for key in [key for key in run.stored.events if key[:4] == raw.key]:
+        del run.stored.events[key]
+
+
+def _held_message_lost(run: Run) -> None:
+    run.stored.raw.remove(run.first("held"))
+
+
+def _event_doubled(run: Run) -> None:
+    rows = next(iter(run.stored.events.values()))
+    rows.append(rows[0])
+
+
+def _message_doubled(run: Run) -> None:
+    run.stored.raw.append(run.first("accepted"))
+
+
+def _value_changed(run: Run) -> None:
+    key, [row] = next((key, rows) for key, rows in run.stored.events.items() if rows[0].signals)
+    number = next(iter(row.signals))
+    run.stored.events[key] = [structs.replace(row, signals=row.signals | {number: row.signals[number] + 2**-10})]
+
+
+def _other_bytes(run: Run) -> None:
+    raw = run.first("accepted")
+    run.stored.raw[run.stored.raw.index(raw)] = structs.replace(raw, envelope=raw.envelope[:-1] + b"!")
+
+
+def _other_tenant(run: Run) -> None:
+    raw = next(raw for raw in run.stored.raw if raw.tenant == "acme" and "suspect" not in raw.device_id)
+    run.stored.raw[run.stored.raw.index(raw)] = structs.replace(raw, tenant="globex")
+
+
+def _stranger(run: Run) -> None:
+    run.stored.owners.add(("acme", "car-1-tcu", "car-2"))
+
+
+def _held_in_events(run: Run) -> None:
+    key = next(iter(run.stored.held))
+    run.stored.events[key] = run.stored.held.pop(key)
+
+
+def _escaped(run: Run) -> None:
+    raw = next(raw for raw in sorted(run.stored.raw, key=lambda raw: raw.place, reverse=True) if raw.outcome == "held")
+    run.stored.raw[run.stored.raw.index(raw)] = structs.replace(raw, outcome="accepted")
+
+
+def _rollup_doubled(run: Run) -> None:
+    kept, _ = run.stored.rollups["signal_minute"]
+    kept[next(iter(kept))][0] *= 2
+
+
+def _rollup_missing(run: Run) -> None:
+    kept, _ = run.stored.rollups["fleet_minute"]
+    del kept[next(iter(kept))]
+
+
+def _refusal_lost(run: Run) -> None:
+    run.stored.refused[next(iter(run.stored.refused))] -= 1
+
+
+def _refusal_invented(run: Run) -> None:
+    run.stored.refused["acme", "car-1-tcu", "bad_mac"] += 5_000
+
+
+def _ack_of_nothing(run: Run) -> None:
+    known, _ = run.sent_twice()
+    never = structs.replace(known, number=NEVER, seq=99_999, raw=known.raw[:-1] + b"!")
+    run.journal.extend([never, Send(NEVER, NEVER, "mqtt", 0), Answer(NEVER, "accepted", 0)])
+
+
+def _forgotten(run: Run) -> None:
+    _, sends = run.sent_twice()
+    run.relabel(sends[1].number, "accepted")
+
+
+def _honest_refused(run: Run) -> None:
+    _, sends = run.sent_twice()
+    run.relabel(sends[0].number, "bad_mac")
+
+
+def _hostile_accepted(run: Run) -> None:
+    run.relabel(run.a_hostile_send(), "accepted")
+
+
+WRONGS: dict[Callable[[Run], None], str] = {
+    _event_lost: "events missing of messages that are stored",
+    _message_lost: "acknowledged messages lost",
+    _held_message_lost: "acknowledged messages lost",
+    _event_doubled: "events that are stored more than once",
+    _message_doubled: "messages stored more than once",
+    _value_changed: "events with other values than were sent",
+    _other_bytes: "stored messages that nobody sent so",
+    _other_tenant: "stored messages that nobody sent so",
+    _stranger: "rows of nobody in this fleet",
+    _held_in_events: "events without a message",
+    _escaped: "messages accepted from a car in quarantine",
+    _rollup_doubled: "rows of signal_minute that differ from a recount",
+    _rollup_missing: "rows of fleet_minute that differ from a recount",
+    _refusal_lost: "refusals that were answered and are not in ClickHouse",
+    _refusal_invented: "cars with more traces in ClickHouse than sends",
+    _ack_of_nothing: "acknowledged messages lost",
+    _forgotten: "acknowledged, then forgotten",
+    _honest_refused: "honest messages refused",
+    _hostile_accepted: "hostile messages answered otherwise than they deserve",
+}
+
+
+@pytest.mark.parametrize("spoil", WRONGS, ids=lambda spoil: str(spoil.__name__).strip("_"))
+def test_the_oracle_sees_each_wrong(quiet: Run, spoil: Callable[[Run], None]) -> None:
+    """One row, one answer or one number altered, and it says which kind of thing is wrong."""
+    stored = copy.copy(quiet.stored)
+    for name in ("events", "held", "raw", "refused", "owners", "rollups"):
+        setattr(stored, name, copy.deepcopy(getattr(quiet.stored, name)))
+    run = Run(stored, list(quiet.journal), quiet.cars)
+    spoil(run)
+    problems = run.reckon().problems
+    assert any(WRONGS[spoil] in problem for problem in problems), problems
