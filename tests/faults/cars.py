@@ -16,7 +16,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import httpx
 import mqtt5
@@ -276,42 +276,5 @@ class HttpsDriver(Driver):
         if answer.status != 202:
             raise Ended(f"HTTP {answer.status}")
 
-
-class Suspect(MqttDriver):
-    """A car with a hostile part: soon in quarantine, where what it signs properly is held."""
-
-    def _burst(self, most: int) -> list[Shot]:
-        shots = super()._burst(3)
-        for _ in range(self._rng.randint(1, 3)):
-            shots.insert(self._rng.randint(0, len(shots)), self._rng.choice(_HOSTILE)(self))
-        return shots
-
-    def forged(self) -> Shot:
-        return self._signed("bad_mac", key=bytes(32)), ""
-
-    def garbled(self) -> Shot:
-        return self._signed("malformed_body", enc=1, body=b"\xc1" + self._rng.randbytes(20)), ""
-
-    def garbage(self) -> Shot:
-        return self._written("malformed_envelope", 0, 0, b"\x98" + self._rng.randbytes(30)), ""
-
-    def misaddressed(self) -> Shot:
-        return self._signed("identity_mismatch"), "fleet/v1/globex/car-1-tcu/telemetry"
-
-    def cloned(self) -> Shot:
-        if not self._remembered:
-            return self.forged()
-        known = self._remembered[-1]
-        return self._signed("equivocation", epoch=known.epoch, seq=known.seq), ""
-
-
-_HOSTILE: tuple[Callable[[Suspect], Shot], ...] = (
-    Suspect.forged,
-    Suspect.garbled,
-    Suspect.garbage,
-    Suspect.early,
-    Suspect.misaddressed,
-    Suspect.cloned,
-)
 
 FORMS = (MSGPACK, JSON)

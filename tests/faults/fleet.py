@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.cars import FORMS, Driver, HttpsDriver, MqttDriver, Suspect
+from tests.faults.cars import FORMS, Driver, HttpsDriver, MqttDriver
 from tests.faults.journal import Journal
+from tests.faults.suspect import Suspect
 from tests.gate import Gate
 
 TENANTS = ("acme", "globex")

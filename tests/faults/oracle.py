@@ -12,26 +12,23 @@ Seven questions, asked after every fault:
    message never accepted again, a quarantined car held from then on?
 7. Did enough happen that all this means something?
 
-Decodes what was sent with the simulator's decoder, which shares no code with the gate. Reads only.
+Reads only.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
-from fleetsim import encode
-from fleetsim.signals import BY_NUMBER
-from tests.faults.journal import HONEST, Answer, Entry, Message, Send
-from tests.faults.stored import Row, Stored
+from tests.faults.journal import HONEST, Entry
+from tests.faults.stored import Stored
+from tests.faults.told import STORED, Told, events_of, expected
 
-STORED = ("accepted", "duplicate")
 NOT_JUDGED = ("http_503",)
 LEAST_ACKNOWLEDGED, LEAST_DUPLICATES, LEAST_HELD, LEAST_REJECTED = 200, 10, 3, 5
 SHOWN = 5
-_NUMBERS = {signal.path: signal.number for signal in BY_NUMBER.values()}
 
 ASIDE = "set aside"
 
@@ -74,30 +71,6 @@ class Reckoning(Struct):
             shown = "; ".join(str(case)[:400] for case in found[:SHOWN])
             self.problems.append(f"{len(found)} {what}: {shown}")
         return len(found)
-
-
-class Told:
-    """The journal, by message: its sends in their order, and the answer of each that got one."""
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self.messages: dict[int, Message] = {}
-        self.sends: dict[int, list[Send]] = defaultdict(list)
-        self.answers: dict[int, str] = {}
-        for entry in entries:
-            match entry:
-                case Message():
-                    self.messages[entry.number] = entry
-                case Send():
-                    self.sends[entry.message].append(entry)
-                case Answer():
-                    self.answers[entry.send] = entry.label
-        self.by_bytes = {(m.tenant, m.device_id, m.raw): m for m in self.messages.values()}
-
-    def labels(self, message: Message) -> list[str]:
-        return [self.answers[send.number] for send in self.sends[message.number] if send.number in self.answers]
-
-    def acknowledged(self, message: Message) -> bool:
-        return any(label in STORED for label in self.labels(message))
 
 
 def reckon(
@@ -269,36 +242,3 @@ def _meaning(found: Reckoning) -> None:
     ):
         if count < least:
             found.problems.append(f"only {count} {what}: too few to say anything")
-
-
-def events_of(message: Message) -> int:
-    return len(expected(message))
-
-
-def expected(message: Message) -> list[Row]:
-    """The rows that a stored message must have become."""
-    envelope = encode.decode_envelope(message.raw)
-    body = encode.decode_body(envelope.enc, envelope.body)
-    rows = []
-    for index, event in enumerate(body.events):
-        known = {_NUMBERS.get(str(name), name): value for name, value in event.signals.items()}
-        rows.append(
-            Row(
-                key=(*message.key, index),
-                vehicle_id=message.vehicle_id,
-                event_time_ms=envelope.sent_at + event.at,
-                sent_at_ms=envelope.sent_at,
-                kind=event.kind,
-                signals={number: value for number, value in known.items() if isinstance(number, int)},
-                unknown={name: value for name, value in known.items() if isinstance(name, str)},
-                texts={_path(name): text for name, text in event.texts.items()},
-                software=body.software,
-                config=body.config,
-                key_id=envelope.kid,
-            )
-        )
-    return rows
-
-
-def _path(name: int | str) -> str:
-    return BY_NUMBER[name].path if isinstance(name, int) else name
