@@ -131,11 +131,17 @@ class Inserts:
             counts = _without(rows.counts, refused)
             row = _segment_row(segment, rows._replace(counts=counts), previous, now_ms, refused)
             self._insert("segments", row, f"{sha256}-segments")
-        elif any((added := self._untold(segment, rows)).values()):
+            return self._done(apart, refused)
+        added, told = self._untold(segment, rows)
+        if any(added.values()):
             row = _segment_row(segment, rows._replace(counts=added), stored, now_ms, refused)
             for name, count in {"messages": added["raw_messages"], "transitions": 0}.items():
                 row = row.set_column(row.schema.get_field_index(name), name, pa.array([count], type=pa.uint64()))
-            self._insert("segments", row, f"{sha256}-segments-{sum(added.values())}")
+            self._insert("segments", row, f"{sha256}-segments-after-{told}")
+        return self._done(apart, refused)
+
+    @staticmethod
+    def _done(apart: Apart, refused: list[Refusal]) -> bool:
         apart.cuts.done()
         return not refused
 
@@ -151,8 +157,9 @@ class Inserts:
                 return []
         return insert_apart(self._insert, part.table, part.rows, token, cuts)
 
-    def _untold(self, segment: Segment, rows: SegmentRows) -> dict[str, int]:
-        """Rows by table that are there and that no row of `segments` counts yet, whenever they came."""
+    def _untold(self, segment: Segment, rows: SegmentRows) -> tuple[dict[str, int], int]:
+        """Rows by table that are there and that no row of `segments` counts yet, whenever they came; and how many are
+        counted: two retries may add equally many, and their tokens must differ."""
         of_it = "WHERE spool = {spool:String} AND segment = {segment:UInt64}"
         parameters: Parameters = {"spool": segment.header.spool.hex(), "segment": segment.header.segment}
         sums = ", ".join(f"sum({table})" for table in rows.counts)
@@ -161,7 +168,7 @@ class Inserts:
         for table, known in zip(rows.counts, told, strict=True):
             [[there]] = self._clickhouse.rows(f"SELECT count() FROM {table} {of_it}", parameters)  # noqa: S608
             untold[table] = max(0, int(there) - int(known))  # raw_messages go with time
-        return untold
+        return untold, sum(map(int, told))
 
     def _loaded_since(self, at_ms: int) -> int:
         """How many segments, of any spool, were loaded since then."""

@@ -94,13 +94,15 @@ def test_what_was_refused_comes_when_its_cause_is_mended(bench: Any) -> None:
 
 
 def test_a_retry_takes_what_it_can(bench: Any) -> None:
-    """Of two bad messages one is mended: it comes, and the other stays parked."""
+    """Of two bad messages one is mended: it comes, and the other stays parked until its turn; both are counted."""
     with refusing(bench.clickhouse, f"{POISON} AND seq IN (5, 300)"):
         vehicle = fill(bench, 5, 300)
         bench.load_all()
     with refusing(bench.clickhouse, f"{POISON} AND seq = 300"):
         retry(bench)
     assert (whole(bench, vehicle), why(bench)) == (all_but(1), "refused in part")
+    retry(bench)
+    assert (whole(bench, vehicle), told(bench)["events"]) == (all_but(0), MESSAGES * EVENTS)
 
 
 class Interrupts:
