@@ -79,7 +79,7 @@ class Trial:
             clickhouse |= {"url": self.proxy.url, "token_file": "password"}
             password = self.directory / "password"
             password.touch(0o600)
-            password.write_text(self.server.password or "none")
+            password.write_text(self.server.password)
         tables: dict[str, dict[str, Any]] = {
             "edge": {
                 "mqtt_listen": f"127.0.0.1:{mqtt}",
