@@ -118,7 +118,7 @@ def clickhouse_cut_after_commit(trial: Trial) -> None:
         return None
 
     with behaving(trial, _first_tries(trial, cut)):
-        struck(trial, 20)
+        struck(trial, 12)
         unnoticed(trial)
 
 
