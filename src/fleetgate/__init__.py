@@ -14,7 +14,8 @@ The road of one message, and where to read on:
     spool.writer     records, group commit with fdatasync, sealed segments
     load.loader      a sealed segment becomes columns and rows, once
 
-Beside the road: `control` (tenants, devices, credentials, quarantine; who may do what), `cli` (what a person types),
-`config`, `clock`, `errors`, `log`, `admin`, `catalogue`, `fault` (where tests end a process). The formats are in
-`schemas/`, the reasons for choices in docs/adr. tests/unit/test_layering.py holds which room may import which.
+Beside the road: `control` (tenants, devices, credentials, quarantine; who may do what; the signer), `proof` (what is
+stored, compared with what was signed), `cli` (what a person types), `config`, `clock`, `errors`, `log`, `admin`,
+`catalogue`, `fault` (where tests end a process). The formats are in `schemas/`, the reasons for choices in docs/adr.
+tests/unit/test_layering.py holds which room may import which.
 """

@@ -103,6 +103,21 @@ class Load(Section, frozen=True):
     )
 
 
+class Signer(Section, frozen=True):
+    socket: Annotated[str, Meta(description="Where the signer is asked; mode 0600, only its own user may.")] = (
+        "signer.sock"
+    )
+    audit_key: Annotated[str, Meta(description="Audit private key, PEM, mode 0600; only the signer reads it.")] = (
+        "pki/audit.key"
+    )
+    audit_public_key: Annotated[str, Meta(description="Its public half, PEM: what signed heads are verified with.")] = (
+        "pki/audit.pem"
+    )
+    log: Annotated[str, Meta(description="What the signer has signed; append-only, back it up with the key.")] = (
+        "signer.log"
+    )
+
+
 class Policy(Section, frozen=True):
     version: Annotated[str, Meta(description="Stands on every row that was judged under this policy.")] = "1"
     messages_per_second: Annotated[float, Meta(gt=0, description="Sustained rate of one device.")] = 200.0
@@ -138,6 +153,7 @@ class Config(Section, frozen=True):
     control: Control = msgspec.field(default_factory=Control)
     clickhouse: ClickHouse = msgspec.field(default_factory=ClickHouse)
     load: Load = msgspec.field(default_factory=Load)
+    signer: Signer = msgspec.field(default_factory=Signer)
     policy: Policy = msgspec.field(default_factory=Policy)
     home: Annotated[str, Meta(description="Directory that relative paths start from; default: that of this file.")] = (
         "."

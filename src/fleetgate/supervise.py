@@ -83,19 +83,29 @@ class Child:
 
 
 class Machine:
-    """Edge and load of one configuration. `output` is a descriptor for what they print; None: this process's own."""
+    """Signer, edge and load of one configuration. `output` is a descriptor for what they print; None: our own."""
 
     def __init__(self, config_file: Path, output: int | None = None) -> None:
         command = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(config_file)]
+        self.signer = Child("signer", [*command, "signer"], output)
         self.edge = Child("edge", [*command, "edge"], output)
         self.load = Child("load", [*command, "load"], output)
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_signer)
             nursery.start_soon(self.load.run)
             nursery.start_soon(self.edge.run)
 
+    async def _run_signer(self) -> None:
+        """Without a signer the gate goes on: what it loads meanwhile is signed when there is one again."""
+        try:
+            await self.signer.run()
+        except ConfigError as error:
+            _log.error("no_signer", error=str(error), means="heads of segments are not signed")
+
     async def stop(self) -> None:
-        """The edge first: what it sealed while draining, load still takes."""
+        """The edge first: what it sealed while draining, load still takes, and the signer signs the last head."""
         await self.edge.stop()
         await self.load.stop()
+        await self.signer.stop()

@@ -7,6 +7,7 @@ is allowed inside one room, where it breaks a circle and loads nothing.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,7 @@ BORDERS = {
     "accept": Border(SHARED | {"judge", "spool", "control"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),
+    "proof": Border(SHARED | {"judge", "spool", "control", "load"}, frozenset()),
 }
 JUDGE_PACKAGES = frozenset({"msgspec", "numpy", "cryptography", "fleetgate"})
 
@@ -120,3 +122,12 @@ def test_the_edge_cannot_reach_a_telemetry_database() -> None:
     """Nothing in accept names ClickHouse: the process that faces vehicles cannot read telemetry back."""
     for path in modules("accept"):
         assert "clickhouse" not in path.read_text().lower(), path
+
+
+@pytest.mark.parametrize("room", ["accept", "judge", "spool", "load", "proof"])
+def test_only_the_signer_reaches_the_audit_key(room: str) -> None:
+    """No module of another process imports what reads the audit key, or names its file's setting."""
+    for path in modules(room):
+        found = {entry.module for entry in imports_of(path)}
+        assert found.isdisjoint({"fleetgate.control.auditkey", "fleetgate.control.signer"}), path
+        assert re.search(r"\.audit_key\b", path.read_text()) is None, path

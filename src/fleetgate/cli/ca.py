@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetgate.cli.console_output import say
 from fleetgate.cli.session import DEFAULT_FILE, Session, session_of
 from fleetgate.config import Config
+from fleetgate.control.auditkey import make_audit_key
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority, check_trust_domain, private_pem
 from fleetgate.control.secretfile import write_new, write_secret
@@ -41,7 +42,7 @@ def init(
         list[str] | None, typer.Option(help="Name or address that vehicles reach the gate by; may be repeated.")
     ] = None,
 ) -> None:
-    """Make root and issuing CA, server certificate, MAC root key and control database. Overwrites nothing."""
+    """Make the CA, server certificate, MAC root key, audit key and control database. Overwrites nothing."""
     session = session_of(context)
     config = session.config
     _refuse_existing(config, session.pki)
@@ -54,6 +55,8 @@ def init(
     _write(config.path(config.edge.certificate), chain)
     _write(config.path(config.edge.trust_bundle), authority.trust_pem)
     Keyring.create(config.path(config.edge.keyring), session.clock.now_ms(), os.urandom)
+    signer = config.signer
+    make_audit_key(*map(config.path, (signer.audit_key, signer.audit_public_key, signer.log)))
     Store.open(config, session.clock, write=True).close()
     say(
         f"""made for the trust domain {domain}:
@@ -61,6 +64,7 @@ def init(
   {config.path(config.edge.certificate)}  the gate's certificate for {", ".join(hosts)}
   {config.path(config.edge.trust_bundle)}  what devices are verified with
   {config.path(config.edge.keyring)}  MAC root key; back it up with the CA, apart from the telemetry
+  {config.path(signer.audit_key)}  audit key of the signer; {config.path(signer.audit_public_key)} is its public half
 next:
   keep {session.pki / "root.key"} offline: it is needed only for another issuing CA
   fleetgate device enroll --tenant TENANT --vehicle VEHICLE
@@ -72,7 +76,7 @@ def _refuse_existing(config: Config, pki: Path) -> None:
     """Before anything is made, so that a second call leaves no half of a CA."""
     edge = config.edge
     named = [config.path(setting) for setting in (edge.private_key, edge.certificate, edge.trust_bundle, edge.keyring)]
-    for path in [pki / "root.key", *named]:
+    for path in [pki / "root.key", *named, config.path(config.signer.audit_key)]:
         if path.exists():
             raise Conflict(f"{path} exists: there is a CA already; move it away to begin another")
 

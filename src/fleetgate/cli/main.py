@@ -15,7 +15,8 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from fleetgate.cli import ca, config, db, demo, device, edge, gaps, load, quarantine, schema, spool, up, verify
+from fleetgate.cli import ca, config, db, demo, device, edge, gaps, load, proof, quarantine, schema, signer, spool, up
+from fleetgate.cli import verify
 from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 
@@ -38,9 +39,12 @@ app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
 app.add_typer(spool.app, name="spool")
 app.add_typer(verify.app, name="verify")
+app.add_typer(proof.app, name="heads")
 app.command()(up.up)
 app.command()(edge.edge)
 app.command()(load.load)
+app.command()(signer.signer)
+app.command()(proof.prove)
 app.command()(demo.demo)
 app.command()(gaps.gaps)
 app.command()(schema.schema)

@@ -1,4 +1,4 @@
-"""`fleetgate up`: the whole gate on one machine, with an embedded ClickHouse; edge and load as child processes."""
+"""`fleetgate up`: the whole gate on one machine, with an embedded ClickHouse; its processes are children."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fleetgate.supervise import Machine
 
 
 def up(context: typer.Context) -> None:
-    """Run edge and load on this machine until Ctrl-C; a process that ends is started again."""
+    """Run signer, edge and load on this machine until Ctrl-C; a process that ends is started again."""
     session = session_of(context)
     config = session.config
     log.configure("up", config.log_level)

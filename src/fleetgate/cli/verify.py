@@ -1,7 +1,7 @@
 """`fleetgate verify`: is what is kept still as it was written?
 
-Decides how a finding is told, and that any of them ends the command with 1. What is looked at is decided by
-`spool.verify`.
+Decides how a finding in the spool is told, and that any of them ends the command with 1. What is looked at is decided
+by `spool.verify`; the command `segments` is in `cli.proof`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from fleetgate.cli.console_output import AsJson, cell, print_json, say
+from fleetgate.cli.proof import segments
 from fleetgate.cli.session import session_of
 from fleetgate.errors import CheckFailed
 from fleetgate.spool.files import reaching, require_spool
@@ -17,9 +18,7 @@ from fleetgate.spool.verify import Finding, verify
 app = typer.Typer(help="Checks of what is kept.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `spool` a command of a group while it is the only one."""
+app.command()(segments)
 
 
 @app.command()

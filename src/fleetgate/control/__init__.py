@@ -1,4 +1,6 @@
 """Who may do what: tenants, vehicles, devices, credentials, quarantine cases, decisions, and the keys they stand on.
 
-The edge reads here and never writes; load writes only transitions of quarantine; the rest are a person's commands.
+The edge reads here and never writes; load writes only transitions of quarantine; the rest are a person's commands. The
+signer, a process of its own, is here too: heads.py says what is signed, signer.py has rules and socket, signing.py
+how it is asked, signlog.py and auditkey.py what it keeps.
 """

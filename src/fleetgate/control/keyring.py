@@ -54,20 +54,9 @@ class Keyring:
     @classmethod
     def load(cls, path: Path) -> Keyring:
         """Raises ConfigError, naming the file, for one that others can read or that is not a keyring."""
-        content = read_secret(path)
+        entries = _entries(path)
         try:
-            entries = msgspec.json.decode(content, type=_File).roots
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise ConfigError(f'{path} is not a keyring: it must hold {{"roots": {{"1": ...}}}}') from None
-        roots: dict[int, bytes | None] = {}
-        for name, entry in entries.items():
-            if not (name.isascii() and name.isdecimal() and name == str(int(name)) and int(name) <= MAX_KID):
-                raise ConfigError(f"{path}: a key id must be a decimal number from 0 to {MAX_KID}")
-            if len(entry.root) != ROOT_BYTES:
-                raise ConfigError(f"{path}: root key {name} must have {ROOT_BYTES} bytes")
-            roots[int(name)] = entry.root if entry.state is RootState.ACTIVE else None
-        try:
-            return cls(roots)
+            return cls({kid: entry.root if entry.state is RootState.ACTIVE else None for kid, entry in entries.items()})
         except ValueError:
             raise ConfigError(f"{path} holds no active root key: restore the file or make a new keyring") from None
 
@@ -78,6 +67,12 @@ class Keyring:
         file = _File({str(FIRST_KID): _Root(root, now_ms, RootState.ACTIVE)})
         write_secret(path, msgspec.json.format(msgspec.json.encode(file)) + b"\n")
         return cls({FIRST_KID: root})
+
+    @staticmethod
+    def proving_roots(path: Path) -> Mapping[int, bytes]:
+        """Every root key in the file, the retired ones too: for proving what was accepted under them, never for
+        accepting. Raises ConfigError."""
+        return {kid: entry.root for kid, entry in _entries(path).items()}
 
     @property
     def newest_kid(self) -> int:
@@ -95,3 +90,18 @@ class Keyring:
 
     def __repr__(self) -> str:
         return f"Keyring(kids={sorted(self._roots)})"
+
+
+def _entries(path: Path) -> dict[int, _Root]:
+    """Raises ConfigError, naming the file, for one that others can read or that is not a keyring."""
+    content = read_secret(path)
+    try:
+        entries = msgspec.json.decode(content, type=_File).roots
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ConfigError(f'{path} is not a keyring: it must hold {{"roots": {{"1": ...}}}}') from None
+    for name, entry in entries.items():
+        if not (name.isascii() and name.isdecimal() and name == str(int(name)) and int(name) <= MAX_KID):
+            raise ConfigError(f"{path}: a key id must be a decimal number from 0 to {MAX_KID}")
+        if len(entry.root) != ROOT_BYTES:
+            raise ConfigError(f"{path}: root key {name} must have {ROOT_BYTES} bytes")
+    return {int(name): entry for name, entry in entries.items()}

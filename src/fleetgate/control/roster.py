@@ -129,6 +129,12 @@ def show_device(store: Store, tenant: str, device_id: str) -> DeviceDetail:
     )
 
 
+def certificates_of(store: Store, tenant: str, device_id: str) -> list[tuple[bytes, bytes]]:
+    """(key digest, fingerprint) of every certificate that the device ever had."""
+    query = select(credentials.c.key_digest, credentials.c.fingerprint).where(device_is(credentials, tenant, device_id))
+    return [(row.key_digest, row.fingerprint) for row in store.rows(query)]
+
+
 def device_is(table: Table, tenant: str, device_id: str) -> ColumnElement[bool]:
     return and_(table.c.tenant == tenant, table.c.device_id == device_id)
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from fleetgate.judge.envelope import TAG_BYTES, Envelope
 from fleetgate.judge.identity import Credential, Peer
+from fleetgate.judge.keys import MacKeys
 from fleetgate.judge.verdict import Flag, Reason, Reject
 
 FORMER_CREDENTIAL_MS = 30 * 24 * 3600 * 1000
@@ -44,6 +45,16 @@ def authenticate(envelope: Envelope, peer: Peer, now: int) -> AuthenticEnvelope:
         if _may_verify(former, now) and _verifies(former, envelope, signed):
             return AuthenticEnvelope(envelope, former, Flag.FORMER_CREDENTIAL.value)
     raise Reject(Reason.BAD_MAC)
+
+
+def check_mac(envelope: Envelope, macs: MacKeys) -> None:
+    """For these keys alone, whatever became of their credential since. Raises Reject: bad_mac or unknown_key."""
+    key = macs.get(envelope.kid)
+    if key is None:
+        raise Reject(Reason.UNKNOWN_KEY)
+    head = _header(envelope.v, envelope.enc, envelope.kid, envelope.epoch, envelope.seq, envelope.sent_at)
+    if not compare_digest(key.digest(head + envelope.body)[:TAG_BYTES], envelope.tag):
+        raise Reject(Reason.BAD_MAC)
 
 
 def _may_verify(former: Credential, now: int) -> bool:

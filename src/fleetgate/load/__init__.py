@@ -7,6 +7,9 @@ layout.py        those that look alike, opened together
 readings.py      the others, each by itself
 ranges.py        which numbers came: the gap ledger, asked by gaps.py
 columns.py       the arrays as the rows of each table
+rowshash.py      one hash of a segment's rows, here and in SQL
+chain.py         the rows of `segments`, each linked to the one before
+heads.py         the end of the chain, signed by the signer once a minute
 plausibility.py  which readings cannot be true
 lag.py           how far it is behind
 memory.py        what was freed goes back to the system

@@ -19,18 +19,19 @@ def bring_up_to_date(config: Config, offline: bool) -> list[str]:
         raise ConfigError(
             "load brings an embedded ClickHouse up to date when it starts; add --offline while it is stopped"
         )
-    with _open(config, offline) as clickhouse:
+    with opened(config, offline) as clickhouse:
         return migrate(clickhouse, catalogue(), config.load.raw_days)
 
 
 def ask(config: Config, sql: str, output_format: str, offline: bool, parameters: Parameters | None = None) -> bytes:
     """The answer to a statement that reads. Raises CheckFailed with ClickHouse's own words, ClickHouseAway."""
-    with _open(config, offline) as clickhouse:
+    with opened(config, offline) as clickhouse:
         return clickhouse.raw(sql.strip().rstrip(";"), output_format, parameters)
 
 
 @contextmanager
-def _open(config: Config, offline: bool) -> Iterator[ClickHouse]:
+def opened(config: Config, offline: bool) -> Iterator[ClickHouse]:
+    """A client with a reader's rights. Raises CheckFailed with ClickHouse's own words, ClickHouseAway, ConfigError."""
     directory = embedded_directory(config)
     clickhouse: ClickHouse
     if offline and directory is not None:

@@ -19,6 +19,7 @@ from fleetgate.judge.verdict import Outcome
 from fleetgate.load.opening import Opened, open_messages
 from fleetgate.load.ranges import OUTCOMES, Received, ranges_of
 from fleetgate.load.readings import KINDS, Sparse
+from fleetgate.load.rowshash import FORMS, rows_hash
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.format import PeerRecord
 from fleetgate.spool.reader import Segment
@@ -39,13 +40,14 @@ class Rows(NamedTuple):
 
 
 class SegmentRows(NamedTuple):
-    """All rows of a segment, in the order in which they are inserted, and how many each table gets.
+    """All rows of a segment, in the order in which they are inserted, how many each table gets, and their hash.
 
     `undecodable` are offsets of message records that cannot be opened or whose peer is lost: they have no rows.
     """
 
     rows: list[Rows]
     counts: dict[str, int]
+    hashes: dict[str, str]
     undecodable: list[int]
     first_received_at: int | None
     last_received_at: int | None
@@ -70,6 +72,7 @@ def segment_rows(segment: Segment, catalogue: Catalogue, names: UnknownNames) ->
     return SegmentRows(
         [Rows(name, day, rows) for name, table in tables.items() for day, rows in _by_day(table)],
         {name: table.num_rows for name, table in tables.items()},
+        {name: rows_hash(name, tables[name]) for name in FORMS},
         segment.messages.offset[opened.undecodable].tolist(),
         min(received, default=None),
         max(received, default=None),

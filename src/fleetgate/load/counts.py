@@ -40,3 +40,13 @@ class Counts:
             "fleetgate_load_refused_rows", "Rows that ClickHouse refused.", ["table"], registry=registry
         )
         self.away = Gauge("fleetgate_load_clickhouse_away", "1 while ClickHouse takes nothing.", registry=registry)
+        self.heads = Counter(
+            "fleetgate_load_heads", "Heads of the chain of segments that were signed.", registry=registry
+        )
+        self.heads_refused = Counter(
+            "fleetgate_load_heads_refused", "Heads that the signer refused, by reason.", ["reason"], registry=registry
+        )
+        self.unsigned = Gauge(
+            "fleetgate_load_unsigned_segments", "Segments behind the newest signed head.", registry=registry
+        )
+        self.signer_away = Gauge("fleetgate_load_signer_away", "1 while the signer does not answer.", registry=registry)

@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 
 from fleetgate import fault
+from fleetgate.load.chain import Chain, ChainRow
 from fleetgate.load.clickhouse import ClickHouse, Parameters, Refused
 from fleetgate.load.columns import MILLISECONDS, Rows, SegmentRows
 from fleetgate.load.counts import Counts
-from fleetgate.load.isolation import Cuts, Refusal, insert_apart
+from fleetgate.load.isolation import Cuts, Refusal, insert_apart, without
 from fleetgate.load.missing import missing_rows
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.reader import Segment
@@ -52,6 +54,7 @@ class Inserts:
     def __init__(self, clickhouse: ClickHouse, counts: Counts) -> None:
         self._clickhouse = clickhouse
         self._counts = counts
+        self.chain = Chain(clickhouse)
 
     def unknown_names(self) -> UnknownNames:
         """What the table `unknown_names` has. Raises ClickHouseAway."""
@@ -60,11 +63,13 @@ class Inserts:
             kept.setdefault(tenant, set()).add(name)
         return UnknownNames(kept)
 
-    def loaded(self, spool: str, segment: int) -> str | None:
-        """The SHA-256 (hex) under which this segment is completely loaded; None when it is not."""
+    def loaded(self, spool: str, segment: int, sha256: str = "") -> str | None:
+        """The SHA-256 (hex) under which this segment is completely loaded; None when it is not. Where there are
+        several (see `insert_missing`) it is `sha256`, or else the newest."""
         found = self._clickhouse.rows(
-            "SELECT sha256 FROM segments WHERE spool = {spool:String} AND segment = {segment:UInt64} LIMIT 1",
-            {"spool": spool, "segment": segment},
+            "SELECT sha256 FROM segments WHERE spool = {spool:String} AND segment = {segment:UInt64} "
+            "ORDER BY sha256 = {sha256:String} DESC, place DESC LIMIT 1",
+            {"spool": spool, "segment": segment, "sha256": sha256},
         )
         return str(found[0][0]) if found else None
 
@@ -89,8 +94,7 @@ class Inserts:
                 token = f"{segment.sha256.hex()}-{part.table}-{part.day}"
                 refused += self._insert_part(segment, part, token, apart.cuts)
         apart.set_aside(refused)
-        row = _segment_row(segment, rows._replace(counts=_without(rows.counts, refused)), previous, now_ms, refused)
-        self._insert("segments", row, f"{segment.sha256.hex()}-segments")
+        self._append(_chain_row(segment, without(rows, refused), previous, refused), "segments", now_ms)
         apart.cuts.done()
         return not refused
 
@@ -102,16 +106,19 @@ class Inserts:
         previous: str,
         now_ms: int,
         stored: str | None,
-        repaired: bool,
+        replaced: set[str],
         apart: Apart,
     ) -> bool:
-        """Inserts the rows of a parked or `repaired` segment that are not there, whatever was tried before.
+        """Inserts the rows of a parked or repaired segment that are not there, whatever was tried before.
 
         `stored` is the SHA-256 under which a part of it is loaded: then what is added gets a row of its own in
-        `segments`, with that as its predecessor. False when ClickHouse refused some. Raises ClickHouseAway, Refused.
+        `segments`, with that as its predecessor, the counts of what was added, and the hashes of all its rows together.
+        `replaced` are the SHA-256 of what a repair replaced by it. False when ClickHouse refused some rows. Raises
+        ClickHouseAway, Refused.
         """
         self._insert_names(names, now_ms)
         sha256 = segment.sha256.hex()
+        repaired = bool(replaced or segment.lost)
         # With a row in `segments` all but what was refused is complete; what was cut never had the token of the whole.
         token_known = stored is None and not repaired
         token_known = token_known and self._loaded_since(segment.header.opened_at) <= WINDOW_SEGMENTS
@@ -127,21 +134,16 @@ class Inserts:
                 left = part._replace(rows=missing.rows)
                 refused += self._insert_part(segment, left, f"{token}-{missing.name}", apart.cuts)
         apart.set_aside(refused)
+        taken = without(rows, refused)
+        row = msgspec.structs.replace(_chain_row(segment, taken, previous, refused), replaces=sorted(replaced))
         if stored is None:
-            counts = _without(rows.counts, refused)
-            row = _segment_row(segment, rows._replace(counts=counts), previous, now_ms, refused)
-            self._insert("segments", row, f"{sha256}-segments")
-            return self._done(apart, refused)
-        added, told = self._untold(segment, rows)
-        if any(added.values()):
-            row = _segment_row(segment, rows._replace(counts=added), stored, now_ms, refused)
-            for name, count in {"messages": added["raw_messages"], "transitions": 0}.items():
-                row = row.set_column(row.schema.get_field_index(name), name, pa.array([count], type=pa.uint64()))
-            self._insert("segments", row, f"{sha256}-segments-after-{told}")
-        return self._done(apart, refused)
-
-    @staticmethod
-    def _done(apart: Apart, refused: list[Refusal]) -> bool:
+            self._append(row, "segments", now_ms)
+        else:
+            added, told = self._untold(segment, taken)
+            if any(added.values()):
+                counts: dict[str, Any] = {"messages": added["raw_messages"], "transitions": 0, **added}
+                row = msgspec.structs.replace(row, previous_sha256=stored, **counts)
+                self._append(row, f"segments-after-{told}", now_ms)
         apart.cuts.done()
         return not refused
 
@@ -157,18 +159,24 @@ class Inserts:
                 return []
         return insert_apart(self._insert, part.table, part.rows, token, cuts)
 
-    def _untold(self, segment: Segment, rows: SegmentRows) -> tuple[dict[str, int], int]:
+    def _untold(self, segment: Segment, taken: SegmentRows) -> tuple[dict[str, int], int]:
         """Rows by table that are there and that no row of `segments` counts yet, whenever they came; and how many are
         counted: two retries may add equally many, and their tokens must differ."""
         of_it = "WHERE spool = {spool:String} AND segment = {segment:UInt64}"
         parameters: Parameters = {"spool": segment.header.spool.hex(), "segment": segment.header.segment}
-        sums = ", ".join(f"sum({table})" for table in rows.counts)
+        sums = ", ".join(f"sum({table})" for table in taken.counts)
         [told] = self._clickhouse.rows(f"SELECT {sums} FROM segments {of_it}", parameters)  # noqa: S608  names of ours
-        untold = {}
-        for table, known in zip(rows.counts, told, strict=True):
-            [[there]] = self._clickhouse.rows(f"SELECT count() FROM {table} {of_it}", parameters)  # noqa: S608
-            untold[table] = max(0, int(there) - int(known))  # raw_messages go with time
+        [[ranges]] = self._clickhouse.rows(f"SELECT count() FROM received_ranges {of_it}", parameters)  # noqa: S608
+        there = {**taken.counts, "received_ranges": int(ranges)}  # a repair makes others, and those from before stay
+        untold = {table: max(0, there[table] - int(known)) for table, known in zip(taken.counts, told, strict=True)}
         return untold, sum(map(int, told))
+
+    def _append(self, row: ChainRow, name: str, now_ms: int) -> None:
+        start = time.perf_counter()
+        self.chain.append(row, f"{row.sha256}-{name}", now_ms)
+        fault.point("insert.segments")
+        self._counts.insert_seconds.labels("segments").observe(time.perf_counter() - start)
+        self._counts.rows.labels("segments").inc()
 
     def _loaded_since(self, at_ms: int) -> int:
         """How many segments, of any spool, were loaded since then."""
@@ -219,34 +227,21 @@ class Inserts:
         return int(found) != 0
 
 
-def _without(counts: dict[str, int], refused: list[Refusal]) -> dict[str, int]:
-    left = dict(counts)
-    for refusal in refused:
-        left[refusal.table] -= refusal.rows
-    return left
-
-
-def _segment_row(segment: Segment, rows: SegmentRows, previous: str, now_ms: int, refused: list[Refusal]) -> pa.Table:
-    counts: dict[str, int] = {
-        "segment": segment.header.segment,
-        "bytes": segment.size,
-        "messages": len(segment.messages),
-        **rows.counts,
-        "transitions": len(segment.transitions),
-        "damaged": len(segment.damaged) + len(segment.lost) + len(rows.undecodable),
-        "refused": sum(refusal.rows for refusal in refused),
-    }
-    times = {
-        "opened_at": segment.header.opened_at,
-        "first_received_at": rows.first_received_at,
-        "last_received_at": rows.last_received_at,
-        "loaded_at": now_ms,
-    }
-    names = {"spool": segment.header.spool.hex(), "sha256": segment.sha256.hex(), "previous_sha256": previous}
-    return pa.table(
-        {
-            **{name: pa.array([text], type=pa.string()) for name, text in names.items()},
-            **{name: pa.array([count], type=pa.uint64()) for name, count in counts.items()},
-            **{name: pa.array([at], type=MILLISECONDS) for name, at in times.items()},
-        }
+def _chain_row(segment: Segment, taken: SegmentRows, previous: str, refused: list[Refusal]) -> ChainRow:
+    found: dict[str, Any] = {**taken.counts, **{f"{table}_hash": text for table, text in taken.hashes.items()}}
+    return ChainRow(
+        spool=segment.header.spool.hex(),
+        segment=segment.header.segment,
+        sha256=segment.sha256.hex(),
+        previous_sha256=previous,
+        bytes=segment.size,
+        opened_at=segment.header.opened_at,
+        first_received_at=taken.first_received_at,
+        last_received_at=taken.last_received_at,
+        messages=len(segment.messages),
+        transitions=len(segment.transitions),
+        damaged=len(segment.damaged) + len(segment.lost) + len(taken.undecodable),
+        refused=sum(refusal.rows for refusal in refused),
+        replaces=[],
+        **found,
     )

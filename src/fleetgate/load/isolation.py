@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from fleetgate.load.clickhouse import Refused
+from fleetgate.load.columns import SegmentRows
+from fleetgate.load.rowshash import rows_hash
 from fleetgate.spool.cursor import replace_durably
 
 MAX_REFUSED = 16
@@ -86,6 +88,19 @@ def insert_apart(
             cuts.add(token, middle)
             blocks.extendleft([(middle, end), (start, middle)])
     return refused
+
+
+def without(rows: SegmentRows, refused: list[Refusal]) -> SegmentRows:
+    """What ClickHouse took: the counts and hashes of `rows` but for the refused ones."""
+    counts, hashes = dict(rows.counts), dict(rows.hashes)
+    for table in {refusal.table for refusal in refused}:
+        offsets = [offset for refusal in refused if refusal.table == table for offset in refusal.offsets]
+        whole = pa.concat_tables([part.rows for part in rows.rows if part.table == table])
+        taken = whole.filter(~np.isin(whole.column("record_offset").to_numpy(), offsets))
+        counts[table] = taken.num_rows
+        if table in hashes:
+            hashes[table] = rows_hash(table, taken)
+    return rows._replace(counts=counts, hashes=hashes)
 
 
 def in_words(refused: list[Refusal]) -> str:

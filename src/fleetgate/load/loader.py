@@ -174,16 +174,15 @@ class Loader:
     def _load_segment(self, segment: Segment, path: Path, previous: str, *, again: bool = False) -> bool:
         """Whether ClickHouse has all of it now; else it is parked. `again` when it was parked before."""
         spool, number, sha256 = segment.header.spool.hex(), segment.header.segment, segment.sha256.hex()
-        stored = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number))
+        found = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number, sha256))
         replaced = self._parking.before_repair(path)
-        repaired = bool(replaced or segment.lost)
         cuts = Cuts(self._parking.cuts_of(path))
-        if stored == sha256 and not again:
+        if found == sha256 and not again:
             cuts.done()
             self._counts.segments.labels("repeated").inc()
             return True
-        if stored not in (None, sha256, *replaced):
-            self._park(path, number, "changed", f"it was loaded before with SHA-256 {stored}, and is now {sha256}")
+        if found not in (None, sha256, *replaced):
+            self._park(path, number, "changed", f"it was loaded before with SHA-256 {found}, and is now {sha256}")
             return False
         if self._names is None:
             self._names = self._insist("ClickHouse", lambda _: self._inserts.unknown_names())
@@ -195,8 +194,11 @@ class Loader:
 
         def insert(tries: int) -> bool:
             now_ms = self._clock.now_ms()
-            if again or repaired:
-                return self._inserts.insert_missing(segment, rows, names, previous, now_ms, stored, repaired, apart)
+            stored = self._inserts.loaded(spool, number, sha256) if tries else found
+            if again or replaced or segment.lost:
+                return self._inserts.insert_missing(segment, rows, names, previous, now_ms, stored, replaced, apart)
+            if stored == sha256:
+                return True  # the row in `segments` got through, and its answer did not
             return self._inserts.insert(segment, rows, names, previous, now_ms, started or tries > 0, apart)
 
         try:

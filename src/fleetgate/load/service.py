@@ -27,6 +27,7 @@ from fleetgate.control.store import Store
 from fleetgate.errors import ClickHouseAway, ConfigError
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
+from fleetgate.load.heads import Heads
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.lag import LagCollector
 from fleetgate.load.loader import Loader, Settings
@@ -83,7 +84,10 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
         if clickhouse is None:
             return
-        loader = Loader(settings, Inserts(clickhouse, counts), catalogue(), transitions, counts, clock, entropy, stop)
+        inserts = Inserts(clickhouse, counts)
+        socket = config.path(config.signer.socket)
+        opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
+        loader = Loader(settings, inserts, catalogue(), transitions, counts, clock, entropy, stop)
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()

@@ -73,10 +73,10 @@ class Bench:
         """A loader as a new process has it: nothing in memory, the cursor on disk."""
         counts = Counts(CollectorRegistry())
         settings = Settings(self.spool.directory, retry_seconds=0.05)
-        inserts = Inserts(clickhouse or self.clickhouse, counts)
+        self.inserts = Inserts(clickhouse or self.clickhouse, counts)
         stop = stop or threading.Event()
         transitions = Transitions(self.spool.directory, self._note, counts, stop)
-        self.loader = Loader(settings, inserts, catalogue(), transitions, counts, SystemClock(), os.urandom, stop)
+        self.loader = Loader(settings, self.inserts, catalogue(), transitions, counts, SystemClock(), os.urandom, stop)
         return self.loader
 
     def _note(self, _spool: str, segment: int, _offset: int, record: TransitionRecord) -> str:

@@ -1,0 +1,20 @@
+"""`fleetgate signer`: signs the heads of the chains of segments in this process until SIGTERM."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from fleetgate import log
+from fleetgate.cli.session import OTHERS_NOTHING, session_of
+from fleetgate.clock import clock_from_environment
+from fleetgate.control.signer import serve
+
+
+def signer(context: typer.Context) -> None:
+    """Sign the heads of the chains of segments; the only process that reads the audit key."""
+    config = session_of(context).config
+    log.configure("signer", config.log_level)
+    os.umask(OTHERS_NOTHING)
+    serve(config, clock_from_environment(config.testing))

@@ -1,0 +1,216 @@
+"""The signer process: signs heads of the spools' chains with the audit key, which nobody else reads.
+
+Decides what is signed. A head gets a signature when it is the newest signed one of its spool, or when the rows between
+(`steps`) lead from that to it. Everything else is refused: `rollback` for a head behind it, `fork` for one beside it.
+So whoever holds ClickHouse, and load, can add to a chain and never change what was signed. One connection is served at
+a time, each request within a deadline; only the signer's own user may ask.
+
+Later the issuing key lives here too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import struct
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fleetgate import log
+from fleetgate.clock import Clock
+from fleetgate.config import Config
+from fleetgate.control.auditkey import make_audit_key, read_audit_key
+from fleetgate.control.heads import NO_LINK, Head, SignedHead, key_id, links, signed_bytes
+from fleetgate.control.signing import (
+    MAX_REQUEST_BYTES,
+    REQUEST_SECONDS,
+    Answer,
+    AskNewest,
+    AskSign,
+    Refusal,
+    Request,
+    at_short_path,
+)
+from fleetgate.control.signlog import SignLog
+from fleetgate.errors import ConfigError
+
+REQUESTS_PER_SECOND = 5.0
+BURST_REQUESTS = 50
+"""A loader asks twice a minute; 50 requests of 500 rows make up for 7 hours of absence at once."""
+
+BACKLOG = 8
+_PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of unix(7)
+_LOOK_SECONDS = 0.2  # how soon a SIGTERM is noticed while nobody asks
+
+
+class Refused(Exception):
+    def __init__(self, reason: Refusal, why: str) -> None:
+        super().__init__(why)
+        self.reason: Refusal = reason
+
+
+class Signer:
+    """The rules, without a socket."""
+
+    def __init__(self, key: Ed25519PrivateKey, signlog: SignLog, clock: Clock) -> None:
+        self._key = key
+        self._key_id = key_id(key.public_key())
+        self._log = signlog
+        self._clock = clock
+
+    def answer(self, request: Request) -> Answer:
+        """Raises Refused, and OSError when the log cannot be written."""
+        match request:
+            case AskNewest(spool):
+                return Answer(self._log.newest(spool))
+            case AskSign(head, steps):
+                return Answer(self._sign(head, steps))
+
+    def _sign(self, head: Head, steps: list[str]) -> SignedHead:
+        newest = self._log.newest(head.spool)
+        place, link = (newest.head.place, newest.head.link) if newest else (0, NO_LINK)
+        if newest is not None and newest.head == head:
+            return newest  # its answer got lost
+        if head.place < place:
+            raise Refused("rollback", f"place {place} of this spool is signed, and {head.place} is behind it")
+        if head.place == place:
+            raise Refused("fork", f"place {place} of this spool is signed with another head")
+        if head.place != place + len(steps):
+            raise Refused("malformed", f"from place {place} to {head.place} there are not {len(steps)} steps")
+        if links(link, map(bytes.fromhex, steps)) != head.link:
+            raise Refused("fork", f"the rows behind place {place}, which is signed, do not lead to this head")
+        signed_at = self._clock.now_ms()
+        signature = self._key.sign(signed_bytes(head, signed_at)).hex()
+        signed = SignedHead(head, signed_at, self._key_id, signature)
+        self._log.append(signed)
+        return signed
+
+
+class Service:
+    """The socket in front of the rules."""
+
+    def __init__(self, path: Path, signer: Signer, clock: Clock) -> None:
+        """Raises ConfigError when the socket cannot be made."""
+        self._signer = signer
+        self._clock = clock
+        self._log = log.get("signer")
+        self._allowance, self._filled_s = float(BURST_REQUESTS), clock.monotonic()
+        self._stopping = False
+        self._socket = _listen(path)
+
+    def run(self) -> None:
+        while not self._stopping:
+            with suppress(TimeoutError):
+                connection, _ = self._socket.accept()
+                with connection:
+                    self._serve(connection)
+
+    def stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Answers until the peer goes, is refused, or says nothing for the length of a deadline."""
+        try:
+            self._check_peer(connection)
+            while (line := self._read(connection)) and not self._stopping:
+                self._spend()
+                self._send(connection, self._signer.answer(_parsed(line)))
+        except Refused as refusal:
+            self._log.warning("refused", reason=refusal.reason, why=str(refusal))
+            self._send(connection, Answer(refused=refusal.reason, why=str(refusal)))
+        except (BrokenPipeError, ConnectionError):
+            pass
+
+    def _check_peer(self, connection: socket.socket) -> None:
+        """The socket's mode keeps others off already; its directory may have been opened to them."""
+        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        _, uid, _ = _PEER.unpack(found)
+        if uid != os.geteuid():
+            raise Refused("other_user", "only the user of the signer may ask it")
+
+    def _read(self, connection: socket.socket) -> bytes:
+        """The next line; empty when the peer has gone."""
+        deadline_s = self._clock.monotonic() + REQUEST_SECONDS
+        data = bytearray()
+        while not data.endswith(b"\n"):
+            left_s = deadline_s - self._clock.monotonic()
+            if left_s <= 0:
+                raise Refused("too_slow", f"a request must be there within {REQUEST_SECONDS:.0f} s")
+            connection.settimeout(left_s)
+            try:
+                more = connection.recv(MAX_REQUEST_BYTES)
+            except TimeoutError:
+                continue
+            if not more:
+                return b""
+            data += more
+            if len(data) > MAX_REQUEST_BYTES:
+                raise Refused("too_long", f"a request has at most {MAX_REQUEST_BYTES} bytes")
+        return bytes(data)
+
+    def _spend(self) -> None:
+        now_s = self._clock.monotonic()
+        gained = (now_s - self._filled_s) * REQUESTS_PER_SECOND
+        self._allowance, self._filled_s = min(BURST_REQUESTS, self._allowance + gained), now_s
+        if self._allowance < 1:
+            raise Refused("too_often", f"more than {REQUESTS_PER_SECOND:.0f} requests a second")
+        self._allowance -= 1
+
+    def _send(self, connection: socket.socket, answer: Answer) -> None:
+        connection.settimeout(REQUEST_SECONDS)
+        with suppress(OSError):
+            connection.sendall(msgspec.json.encode(answer) + b"\n")
+
+
+_decode = msgspec.json.Decoder(Request).decode
+
+
+def _parsed(line: bytes) -> Request:
+    try:
+        request: Request = _decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused("malformed", f"not a request: {error}") from None
+    return request
+
+
+def _listen(path: Path) -> socket.socket:
+    if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
+        raise ConfigError(f"signer.socket: {path} exists and is no socket")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)  # of a signer that was killed: the lock on the log says that none runs
+        at_short_path(path, listener.bind)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"signer.socket: cannot listen at {path}: {error.strerror or error}") from None
+    finally:
+        os.umask(before)
+    listener.settimeout(_LOOK_SECONDS)
+    return listener
+
+
+def serve(config: Config, clock: Clock) -> None:
+    """Signs until SIGTERM or SIGINT. Raises ConfigError, Conflict; OSError when the log cannot be written."""
+    settings = config.signer
+    key_file, public_file, log_file = map(config.path, (settings.audit_key, settings.audit_public_key, settings.log))
+    make_audit_key(key_file, public_file, log_file)
+    with ExitStack() as opened:
+        key = read_audit_key(key_file, public_file)
+        signlog = SignLog(log_file)
+        opened.callback(signlog.close)
+        service = Service(config.path(settings.socket), Signer(key, signlog, clock), clock)
+        opened.callback(service.close)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, service.stop)
+        log.get("signer").info("signing", socket=str(config.path(settings.socket)), key_id=key_id(key.public_key()))
+        service.run()

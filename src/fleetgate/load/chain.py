@@ -1,0 +1,129 @@
+"""The rows of `segments` of one spool as a chain: each has a place, and a link over the link before and itself.
+
+Decides what a row of the chain is and what its link covers: every column but `loaded_at` and the link. The order is
+that in which load wrote the rows, which a repair or a retry may make another one than that of the numbers. Who signs
+the newest link is decided by `control.signer`; what a broken chain means, by `proof`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import threading
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+from msgspec import Struct
+
+from fleetgate.control.heads import NO_LINK, Head, next_link
+from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.load.columns import MILLISECONDS
+
+_DOMAIN = b"fleetgate segment row 1\n"
+
+
+class ChainRow(Struct, frozen=True, kw_only=True):
+    """A row of `segments`; times are Unix ms, hashes hex. `place` 0 and no link: written before there was a chain."""
+
+    spool: str
+    segment: int
+    sha256: str
+    previous_sha256: str
+    bytes: int
+    opened_at: int
+    first_received_at: int | None
+    last_received_at: int | None
+    messages: int
+    events: int
+    held_events: int
+    rejections: int
+    raw_messages: int
+    received_ranges: int
+    transitions: int
+    damaged: int
+    refused: int
+    events_hash: str
+    held_events_hash: str
+    rejections_hash: str
+    raw_messages_hash: str
+    replaces: list[str]
+    place: int = 0
+    link: str = ""
+
+    def digest(self) -> builtins.bytes:
+        """SHA-256 over all of the row but its link, as JSON: an array of the values in the order above."""
+        values = [getattr(self, name) for name in self.__struct_fields__ if name != "link"]
+        return hashlib.sha256(_DOMAIN + msgspec.json.encode(values)).digest()
+
+    def head(self) -> Head:
+        return Head(self.spool, self.segment, self.sha256, self.place, self.link)
+
+
+TIMES = ("opened_at", "first_received_at", "last_received_at")
+COLUMNS = ", ".join(
+    f"toUnixTimestamp64Milli({name}) AS {name}_ms" if name in TIMES else name for name in ChainRow.__struct_fields__
+)
+
+
+def chain_rows(clickhouse: ClickHouse, where: str, parameters: dict[str, str | int], order: str) -> list[ChainRow]:
+    """The rows of `segments` that fit. Raises ClickHouseAway, Refused."""
+    names = ChainRow.__struct_fields__
+    found = clickhouse.rows(f"SELECT {COLUMNS} FROM segments WHERE {where} ORDER BY {order}", parameters)  # noqa: S608  columns of ours
+    # strict=False: a server may be set to put 64-bit numbers into quotes
+    return [msgspec.convert(dict(zip(names, row, strict=True)), ChainRow, strict=False) for row in found]
+
+
+def newest_row(clickhouse: ClickHouse, spool: str) -> ChainRow | None:
+    """The end of the chain of `spool` as ClickHouse has it; None before its first row."""
+    found = chain_rows(clickhouse, "spool = {spool:String} AND place > 0", {"spool": spool}, "place DESC LIMIT 1")
+    return found[0] if found else None
+
+
+class Chain:
+    """Appends rows to the chain of one spool at a time; `newest` may be called from another thread."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
+        self._lock = threading.Lock()
+        self._newest: dict[str, ChainRow | None] = {}  # the spool whose end is known, or none
+
+    def newest(self, spool: str) -> ChainRow | None:
+        """The end of the chain; read from ClickHouse at a start, and after an insert whose answer was lost.
+
+        Raises ClickHouseAway.
+        """
+        with self._lock:
+            return self._read(spool)
+
+    def append(self, row: ChainRow, token: str, loaded_at: int) -> None:
+        """Inserts `row` with its place and link, once. Raises ClickHouseAway, Refused."""
+        with self._lock:
+            newest = self._read(row.spool)
+            if newest is not None and msgspec.structs.replace(newest, place=0, link="") == row:
+                return  # an earlier try got through, and its answer did not
+            place, link = (newest.place, newest.link) if newest else (0, NO_LINK)
+            placed = msgspec.structs.replace(row, place=place + 1)
+            linked = msgspec.structs.replace(placed, link=next_link(link, placed.digest()))
+            self._newest.clear()
+            self._clickhouse.insert("segments", _arrow(linked, loaded_at), token)
+            self._newest[row.spool] = linked
+
+    def _read(self, spool: str) -> ChainRow | None:
+        if spool not in self._newest:
+            self._newest = {spool: newest_row(self._clickhouse, spool)}
+        return self._newest[spool]
+
+
+def _arrow(row: ChainRow, loaded_at: int) -> pa.Table:
+    columns: dict[str, Any] = {}
+    for name in row.__struct_fields__:
+        value = getattr(row, name)
+        if name in TIMES:
+            kind = MILLISECONDS
+        elif name == "replaces":
+            kind = pa.list_(pa.string())
+        else:
+            kind = pa.string() if isinstance(value, str) else pa.uint64()
+        columns[name] = pa.array([value], type=kind)
+    return pa.table({**columns, "loaded_at": pa.array([loaded_at], type=MILLISECONDS)})

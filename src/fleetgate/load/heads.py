@@ -1,0 +1,138 @@
+"""Once a minute: the end of the chain goes to the signer, and what it signed goes into `segment_heads`.
+
+Decides when, and what a signer that is away or refuses means: load goes on, and says so in its log and metrics. What
+may be signed is decided by `control.signer`, whose key is not here.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+
+from fleetgate import log
+from fleetgate.control.heads import NO_LINK, SignedHead, next_link
+from fleetgate.control.signing import MAX_STEPS, SignerAway, SignerClient, SignerRefused
+from fleetgate.errors import ClickHouseAway, FleetgateError, SpoolError
+from fleetgate.load.chain import Chain, ChainRow, chain_rows
+from fleetgate.load.clickhouse import ClickHouse, Refused
+from fleetgate.load.columns import MILLISECONDS
+from fleetgate.load.counts import Counts
+from fleetgate.spool.identity import read_identity
+
+SIGN_SECONDS = 60.0
+MAX_ROWS = 20 * MAX_STEPS
+"""Of one round: 10,000 rows of the chain, 3 hours of absence; what is left is signed in the next."""
+
+_REMEDY = ": `fleetgate verify segments` says more"
+
+COLUMNS = ("spool", "segment", "sha256", "place", "link", "signed_at", "key_id", "signature")
+
+
+class ChainChanged(FleetgateError):
+    """What ClickHouse has of the chain is not what was signed and loaded."""
+
+
+class Heads:
+    """A thread of its own while entered: a signer that hangs holds up no segment. A last round is made at the end."""
+
+    def __init__(self, spool: Path, socket: Path, clickhouse: ClickHouse, chain: Chain, counts: Counts) -> None:
+        self._spool = spool
+        self._socket = socket
+        self._clickhouse = clickhouse
+        self._chain = chain
+        self._counts = counts
+        self._log = log.get("load")
+        self._said = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heads", daemon=True)
+
+    def __enter__(self) -> Heads:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SIGN_SECONDS):
+            self.round()
+        self.round()
+
+    def round(self) -> None:
+        """Has signed what is new. Raises nothing: what went wrong is said, and tried again in the next round."""
+        try:
+            identity = read_identity(self._spool)
+            newest = self._chain.newest(identity.spool) if identity else None
+            if newest is not None:
+                with SignerClient(self._socket) as signer:
+                    self._sign(signer, newest)
+                self._counts.signer_away.set(0)
+            self._said = ""
+        except SignerAway as error:
+            self._counts.signer_away.set(1)
+            self._say(str(error))
+        except SignerRefused as error:
+            self._counts.signer_away.set(0)
+            self._counts.heads_refused.labels(error.reason).inc()
+            self._say(str(error))
+        except ChainChanged as error:
+            self._counts.heads_refused.labels("changed").inc()
+            self._say(str(error))
+        except (ClickHouseAway, Refused, SpoolError) as error:
+            self._say(str(error))
+
+    def _say(self, error: str) -> None:
+        if error != self._said:
+            self._said = error
+            self._log.error("the head of the chain is not signed", error=error)
+
+    def _sign(self, signer: SignerClient, newest: ChainRow) -> None:
+        signed = signer.newest(newest.spool)
+        place, link = (signed.head.place, signed.head.link) if signed else (0, NO_LINK)
+        self._counts.unsigned.set(max(0, newest.place - place))
+        if (place, link) == (newest.place, newest.link):
+            return
+        if place >= newest.place:
+            signer.sign(newest.head(), [])  # it says whether this is a rollback or a fork
+        rows = self._rows_behind(newest, place, link)
+        for start in range(0, len(rows), MAX_STEPS):
+            some = rows[start : start + MAX_STEPS]
+            self._keep(signer.sign(some[-1].head(), [row.digest().hex() for row in some]))
+            self._counts.heads.inc()
+            self._counts.unsigned.set(newest.place - some[-1].place)
+
+    def _rows_behind(self, newest: ChainRow, place: int, link: str) -> list[ChainRow]:
+        """The rows from behind `place` to `newest`, as ClickHouse has them now. Raises ChainChanged where these are not
+        what load wrote: then nothing is signed."""
+        rows = chain_rows(
+            self._clickhouse,
+            "spool = {spool:String} AND place > {after:UInt64} AND place <= {end:UInt64}",
+            {"spool": newest.spool, "after": place, "end": min(newest.place, place + MAX_ROWS)},
+            "place",
+        )
+        for row in rows:
+            link = next_link(link, row.digest())
+            if row.link != link:
+                raise ChainChanged(f"the chain breaks at place {row.place} (segment {row.segment}){_REMEDY}")
+        if not rows or rows[-1].place != min(newest.place, place + MAX_ROWS):
+            raise ChainChanged(f"rows behind place {place} are gone from the table `segments`{_REMEDY}")
+        if rows[-1].place == newest.place and link != newest.link:
+            raise ChainChanged(f"rows behind place {place} are not those that load wrote{_REMEDY}")
+        return rows
+
+    def _keep(self, signed: SignedHead) -> None:
+        self._clickhouse.insert("segment_heads", heads_table([signed]), f"head-{signed.head.spool}-{signed.head.place}")
+
+
+def heads_table(heads: list[SignedHead]) -> pa.Table:
+    """Rows of `segment_heads`."""
+    values = [
+        (h.head.spool, h.head.segment, h.head.sha256, h.head.place, h.head.link, h.signed_at, h.key_id, h.signature)
+        for h in heads
+    ]
+    kinds = (pa.string(), pa.uint64(), pa.string(), pa.uint64(), pa.string(), MILLISECONDS, pa.string(), pa.string())
+    arrays = [pa.array(column, type=kind) for column, kind in zip(zip(*values, strict=True), kinds, strict=True)]
+    return pa.table(dict(zip(COLUMNS, arrays, strict=True)))

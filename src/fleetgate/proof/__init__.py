@@ -1,0 +1,8 @@
+"""Proof: what is stored, compared with what was signed. Reads ClickHouse, spool and records; changes nothing.
+
+segments.py   every segment: chain, signed heads, numbers, rows
+rows.py       the rows of segments against the counts and hashes that were stored with them
+heads.py      signed heads from wherever they are kept
+message.py    one message: signed bytes, MAC, rows, certificate, segment, head
+compare.py    its rows, field by field
+"""

@@ -1,0 +1,119 @@
+"""The rows of a spool's segments against the counts and hashes in `segments`, computed by ClickHouse itself.
+
+Decides what of a table counts as gone by age, and which rows belong to no segment. The canonical form of a hash is
+decided by `load.rowshash`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from fleetgate.load.chain import ChainRow
+from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.load.rowshash import FORMS, hash_query
+from fleetgate.proof.findings import Kind, Report
+
+BATCH_ROWS = 300_000
+"""Hashed in one query: ClickHouse holds them in memory, up to 100 MB; a segment has at most 250,000 events."""
+
+DAY_MS = 24 * 3600 * 1000
+
+
+class Expected(NamedTuple):
+    """All of one segment: its rows of the chain in order, the counts of which add up; the last has the hashes."""
+
+    segment: int
+    rows: list[ChainRow]
+
+    def count(self, table: str) -> int:
+        return sum(getattr(row, table) for row in self.rows)
+
+    def hash(self, table: str) -> str:
+        found: str = getattr(self.rows[-1], f"{table}_hash")
+        return found
+
+    @property
+    def hashed(self) -> bool:
+        return self.rows[-1].place > 0
+
+
+class Keeping(NamedTuple):
+    """`raw_days` is how long raw_messages keeps its rows."""
+
+    now_ms: int
+    raw_days: int
+
+
+def check_rows(
+    clickhouse: ClickHouse, spool: str, segments: Sequence[Expected], keeping: Keeping, report: Report
+) -> None:
+    """Every table of every segment. Raises ClickHouseAway."""
+    expired = unhashed = 0
+    for batch in _batches(segments):
+        for table in FORMS:
+            parameters: dict[str, str | int] = {"spool": spool, "first": batch[0].segment, "last": batch[-1].segment}
+            answer = clickhouse.rows(hash_query(table), parameters)
+            found = {int(segment): (int(count), str(text)) for segment, count, text in answer}
+            for segment in batch:
+                count, text = found.get(segment.segment, (0, ""))
+                report.rows += count
+                if table == "raw_messages" and count < segment.count(table) and _may_be_expired(segment, keeping):
+                    expired += 1
+                else:
+                    _compare(spool, segment, table, count, text, report)
+        unhashed += sum(not segment.hashed for segment in batch)
+    if expired:
+        report.notes.append(
+            f"spool {spool}: of {expired} segments the signed bytes are gone by age, raw_days = {keeping.raw_days}: "
+            "their other rows were checked"
+        )
+    if unhashed:
+        report.notes.append(
+            f"spool {spool}: {unhashed} segments were loaded by a version that kept no hashes: only counts were checked"
+        )
+
+
+def _compare(spool: str, segment: Expected, table: str, count: int, text: str, report: Report) -> None:
+    expected, number = segment.count(table), segment.segment
+    if count != expected:
+        kind, less = (Kind.MISSING, "fewer") if count < expected else (Kind.ADDED, "more")
+        what = f"{table} has {count} rows of this segment, {abs(count - expected)} {less} than were loaded ({expected})"
+        report.find(kind, spool, number, what, table)
+    elif segment.hashed and text != segment.hash(table):
+        what = f"the {count} rows of this segment in {table} are not those that were loaded: their hash is another one"
+        report.find(Kind.ALTERED, spool, number, what, table)
+
+
+def _may_be_expired(segment: Expected, keeping: Keeping) -> bool:
+    """ClickHouse drops whole parts, at a time of its choice after the oldest row has come of age."""
+    received = [row.first_received_at for row in segment.rows if row.first_received_at is not None]
+    return bool(received) and min(received) + keeping.raw_days * DAY_MS <= keeping.now_ms
+
+
+def _batches(segments: Sequence[Expected]) -> Iterator[list[Expected]]:
+    """Segments of neighbouring numbers, with BATCH_ROWS rows or one segment each."""
+    batch: list[Expected] = []
+    size = 0
+    for segment in segments:
+        rows = sum(segment.count(table) for table in FORMS)
+        if batch and size + rows > BATCH_ROWS:
+            yield batch
+            batch, size = [], 0
+        batch.append(segment)
+        size += rows
+    if batch:
+        yield batch
+
+
+def strangers(clickhouse: ClickHouse, spool: str) -> Iterator[tuple[str, str, int, int]]:
+    """(table, spool, segment, rows) of rows whose segment has no row in `segments`, of one spool or of all ("")."""
+    for table in FORMS:
+        sql = (
+            f"SELECT spool, segment, count() FROM {table} "  # noqa: S608  a table of ours
+            "WHERE ({spool:String} = '' OR spool = {spool:String}) "
+            "AND (spool, segment) NOT IN (SELECT spool, segment FROM segments) "
+            "GROUP BY spool, segment ORDER BY spool, segment LIMIT 1000"
+        )
+        for found, segment, count in clickhouse.rows(sql, {"spool": spool}):
+            yield table, str(found), int(segment), int(count)

@@ -1,0 +1,324 @@
+"""Whatever is taken from, put into or changed in ClickHouse is found; what load, repair and time do is not."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.integration.load.audit import Audit
+from tests.integration.load.test_exactly_once import Flaky, Killed, fill
+from tests.integration.load.test_retry import damaged_twice, refuse, repair, retry
+from tests.segments import DAY_MS, RECEIVED_AT
+
+from fleetgate.control.heads import NO_LINK, next_link
+from fleetgate.load.chain import ChainRow, chain_rows
+from fleetgate.load.heads import heads_table
+
+
+@pytest.fixture
+def audit(bench: Any, tmp_path: Path) -> Audit:
+    """Three segments of a spool, loaded and signed."""
+    found = Audit(bench, tmp_path)
+    for number in range(3):
+        fill(bench, f"car-{number}")
+    bench.load_all()
+    found.sign()
+    return found
+
+
+def test_what_is_as_it_was_loaded_has_no_findings(audit: Audit) -> None:
+    """All rows hashed, one head signed, nothing behind it, nothing to remark."""
+    report = audit.verify()
+    assert (report.findings, report.notes) == ([], [])
+    assert (report.spools, report.segments, report.rows, report.heads, report.unsigned) == (1, 3, 24, 1, 0)
+
+
+ONE = "spool = {spool} AND segment = 2"
+TAMPERING = [
+    ("events", f"DELETE WHERE {ONE} AND event_index = 1", [("missing", 2, "events")]),
+    ("events", f"DELETE WHERE {ONE}", [("missing", 2, "events")]),
+    ("held_events", f"DELETE WHERE {ONE}", [("missing", 2, "held_events")]),
+    ("rejections", f"DELETE WHERE {ONE}", [("missing", 2, "rejections")]),
+    ("raw_messages", f"DELETE WHERE {ONE} AND outcome = 'held'", [("missing", 2, "raw_messages")]),
+    ("events", f"UPDATE signal_values = [51.] WHERE {ONE} AND event_index = 1", [("altered", 2, "events")]),
+    ("events", f"UPDATE flags = 2 WHERE {ONE} AND event_index = 1", [("altered", 2, "events")]),
+    ("events", f"UPDATE software = 'x' WHERE {ONE} AND event_index = 1", [("altered", 2, "events")]),
+    ("events", f"UPDATE decision = 'x' WHERE {ONE} AND event_index = 1", [("altered", 2, "events")]),
+    ("held_events", f"UPDATE sent_at = addSeconds(sent_at, 1) WHERE {ONE}", [("altered", 2, "held_events")]),
+    ("rejections", f"UPDATE refused = 1 WHERE {ONE}", [("altered", 2, "rejections")]),
+    ("raw_messages", f"UPDATE envelope = '' WHERE {ONE}", [("altered", 2, "raw_messages")]),
+    ("segments", f"UPDATE damaged = 1 WHERE {ONE}", [("altered", 2, None)]),
+    ("segments", f"UPDATE sha256 = repeat('0', 64) WHERE {ONE}", [("altered", 2, None), ("altered", 3, None)]),
+    ("segments", "UPDATE link = repeat('0', 64) WHERE spool = {spool} AND segment = 3",
+     [("altered", 3, None), ("altered", 3, None)]),
+    ("segments", "DELETE WHERE spool = {spool} AND segment = 3", [("cut_off", 3, None)]),
+    ("segment_heads", "UPDATE signature = repeat('0', 128) WHERE spool = {spool}", [("signature", 3, None)]),
+    ("segment_heads", "UPDATE signed_at = addSeconds(signed_at, 1) WHERE spool = {spool}", [("signature", 3, None)]),
+    ("segment_heads", "UPDATE key_id = repeat('0', 64) WHERE spool = {spool}", [("signature", 3, None)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "change", "expected"), TAMPERING, ids=[f"{t}-{c[:30]}" for t, c, _ in TAMPERING])
+def test_tampering_is_found_where_it_was_done(audit: Audit, table: str, change: str, expected: Any) -> None:
+    """The kind, the segment and the table are named; other segments stay good."""
+    audit.tamper(table, change) if "UPDATE signed_at" not in change else _heads_at(audit, 1000)
+    found = [item for item in audit.found() if not (table == "segments" and item[2])]  # rows are then strangers too
+    assert found == expected
+
+
+def _heads_at(audit: Audit, later_ms: int) -> None:
+    """signed_at is in the partition key, which a mutation may not change: the rows are put there anew."""
+    heads = audit.heads()
+    audit.tamper("segment_heads", "DELETE WHERE spool = {spool}")
+    moved = [msgspec.structs.replace(signed, signed_at=signed.signed_at + later_ms) for signed in heads]
+    audit.bench.clickhouse.insert("segment_heads", heads_table(moved), f"moved-{audit.spool}")
+
+
+def test_an_added_row_is_found(audit: Audit) -> None:
+    """A row twice, and one of a segment or a spool that never was."""
+    row = "SELECT * FROM events WHERE spool = '{}' AND segment = 2 LIMIT 1"
+    copy = "INSERT INTO events SELECT * REPLACE ({} AS segment) FROM (" + row + ")"
+    audit.bench.clickhouse.command(copy.format(2, audit.spool))
+    assert audit.found() == [("added", 2, "events")]
+    audit.bench.clickhouse.command(copy.format(0, audit.spool))
+    assert audit.found() == [("added", 2, "events"), ("added", 0, "events")]
+
+
+def test_a_missing_segment_is_found_with_its_rows_or_without(audit: Audit) -> None:
+    """Its row is gone from the chain, its number from the numbers, and its rows belong to nobody."""
+    audit.tamper("segments", f"DELETE WHERE {ONE}")
+    found = audit.found()
+    assert found[:2] == [("missing", None, None), ("missing", 2, None)]
+    assert set(found[2:]) == {("added", 2, table) for table in TABLES}
+    for table in TABLES:
+        audit.tamper(table, f"DELETE WHERE {ONE}")
+    assert audit.found() == [("missing", None, None), ("missing", 2, None)]
+
+
+TABLES = ("events", "held_events", "rejections", "raw_messages")
+
+
+def forge(audit: Audit, keep: int) -> None:
+    """The chain as an attacker who knows how it is made would leave it: the first `keep` rows, every link right."""
+    where, order = "spool = {spool:String}", "place"
+    rows: list[ChainRow] = chain_rows(audit.bench.clickhouse, where, {"spool": audit.spool}, order)[:keep]
+    audit.tamper("segments", "DELETE WHERE spool = {spool}")
+    link = NO_LINK
+    for row in rows:
+        changed = msgspec.structs.replace(row, events=row.events - (row.segment == 2))
+        link = next_link(link, changed.digest())
+        _insert(audit, msgspec.structs.replace(changed, link=link))
+
+
+def _insert(audit: Audit, row: ChainRow) -> None:
+    from fleetgate.load.chain import _arrow
+
+    audit.bench.clickhouse.insert("segments", _arrow(row, RECEIVED_AT), f"forged-{row.link}")
+
+
+def test_a_chain_that_was_made_anew_is_not_what_was_signed(audit: Audit) -> None:
+    """Every link fits, the counts fit the rows: only the signature says that it was otherwise."""
+    audit.tamper("events", f"DELETE WHERE {ONE} AND event_index = 1")
+    forge(audit, keep=3)
+    assert ("altered", 3, None) in audit.found()
+    assert [f.segment for f in audit.verify(heads=[]).findings if f.table is None] == []
+
+
+def test_a_cut_with_its_heads_is_seen_by_heads_kept_elsewhere(audit: Audit) -> None:
+    """Newest segments, their rows and their heads are gone: ClickHouse alone cannot know, an export or the log can."""
+    elsewhere = audit.heads()
+    fill(audit.bench, "later")
+    audit.bench.load_all()
+    audit.sign()
+    newer = audit.heads()
+    for table in (*TABLES, "segments"):
+        audit.tamper(table, "DELETE WHERE spool = {spool} AND segment >= 3")
+    audit.tamper("segment_heads", "DELETE WHERE spool = {spool}")
+    assert audit.found() == []
+    for heads in (elsewhere, newer):
+        assert [f.kind.value for f in audit.verify(heads).findings] == ["cut_off"]
+
+
+def test_what_was_loaded_since_the_newest_head_is_told(audit: Audit) -> None:
+    """It is no finding, and nobody should take it for proved."""
+    fill(audit.bench, "since")
+    audit.bench.load_all()
+    report = audit.verify()
+    assert (report.findings, report.unsigned) == ([], 1)
+    assert "nothing outside ClickHouse vouches" in report.notes[0]
+
+
+def test_signed_bytes_that_came_of_age_are_no_finding(audit: Audit) -> None:
+    """ClickHouse drops them after raw_days; a day before they are missing."""
+    audit.tamper("raw_messages", "DELETE WHERE spool = {spool}")
+    expired = audit.verify(now_ms=RECEIVED_AT + 8 * DAY_MS)
+    assert expired.findings == []
+    assert "gone by age" in expired.notes[0]
+    assert len(audit.verify(now_ms=RECEIVED_AT + 6 * DAY_MS).findings) == 3
+
+
+def test_only_some_segments_may_be_hashed(audit: Audit) -> None:
+    """The chain is checked whole all the same."""
+    audit.tamper("events", f"DELETE WHERE {ONE}")
+    assert audit.verify(first=3).findings == []
+    assert [f.segment for f in audit.verify(first=2, last=2).findings] == [2]
+
+
+def test_a_segment_completed_after_a_repair_has_no_findings(bench: Any, tmp_path: Path) -> None:
+    """Two rows, the second behind the first: counts add up, the hashes are those of all rows together."""
+    audit = Audit(bench, tmp_path)
+    fill(bench, "before")
+    damaged_twice(bench, "mended")
+    fill(bench, "behind")
+    bench.load_all()
+    audit.sign()
+    assert audit.found() == []
+    repair(bench)
+    retry(bench, 2)
+    audit.sign()
+    report = audit.verify()
+    assert (report.findings, report.heads, report.unsigned) == ([], 2, 0)
+    rows = chain_rows(bench.clickhouse, "spool = {s:String}", {"s": audit.spool}, "place")
+    assert [(row.place, row.segment) for row in rows] == [(1, 1), (2, 2), (3, 3), (4, 2)]
+    assert (rows[3].previous_sha256, rows[3].replaces) == (rows[1].sha256, [rows[1].sha256])
+    audit.tamper("events", f"DELETE WHERE {ONE} AND signal_values[1] = 4")
+    assert audit.found() == [("missing", 2, "events")]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("table", ["events", "raw_messages", "segments"])
+def test_a_completion_that_was_killed_counts_what_it_added(bench: Any, tmp_path: Path, table: str, when: str) -> None:
+    """What an earlier try inserted is counted by the row of the later one; the chain has no gap and no fork."""
+    audit = Audit(bench, tmp_path)
+    damaged_twice(bench, f"{table}-{when}-killed")
+    bench.load_all()
+    repair(bench)
+    flaky = Flaky(bench.clickhouse)
+    flaky.breaks[table] = when
+
+    def die() -> None:
+        raise Killed
+
+    flaky.on_break = die
+    real, bench.clickhouse = bench.clickhouse, flaky
+    with pytest.raises(Killed):
+        retry(bench)
+    bench.clickhouse = real
+    bench.restart()
+    bench.load_all()
+    fill(bench, "behind")
+    bench.load_all()
+    audit.sign()
+    report = audit.verify()
+    assert (report.findings, report.unsigned, report.segments) == ([], 0, 2)
+
+
+def test_a_parked_segment_is_a_note_where_the_spool_is_at_hand(bench: Any, tmp_path: Path) -> None:
+    """Without the spool its number is missing; when it is loaded at last all is good."""
+    audit = Audit(bench, tmp_path)
+    fill(bench, "one")
+    fill(bench, "two-poison")
+    fill(bench, "three")
+    refuse(bench, "raw_messages", bench.load_all)
+    audit.sign()
+    assert ("missing", 2, None) in audit.found()
+    parked = audit.verify(parked=frozenset({(audit.spool, 2)}))
+    assert parked.findings == []
+    assert "parked" in parked.notes[0]
+    retry(bench, 2)
+    audit.sign()
+    assert audit.found() == []
+
+
+def test_a_repaired_segment_that_was_unreadable_fits_the_chain(bench: Any, tmp_path: Path) -> None:
+    """The segment behind it names the damaged file, which the repaired one says that it replaced."""
+    audit = Audit(bench, tmp_path)
+    for name in ("a", "b", "c"):
+        fill(bench, name)
+    path = bench.spool.directory / "segments" / f"{2:020d}.seg"
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    data[-1] ^= 1
+    path.write_bytes(data)
+    bench.load_all()
+    repair(bench)
+    retry(bench, 2)
+    audit.sign()
+    assert audit.found() == []
+
+
+def test_a_lost_answer_leaves_one_row_of_the_chain(bench: Any, tmp_path: Path) -> None:
+    """ClickHouse wrote the row and the connection broke: the next row follows it, not a twin."""
+    audit = Audit(bench, tmp_path)
+    fill(bench, "lost-1")
+    fill(bench, "lost-2")
+    flaky = Flaky(bench.clickhouse)
+    flaky.breaks["segments"] = "after"
+    bench.restart(flaky)
+    bench.load_all()
+    audit.sign()
+    report = audit.verify()
+    assert (report.findings, report.segments) == ([], 2)
+
+
+def test_load_goes_on_without_a_signer_and_says_so(audit: Audit) -> None:
+    """The metric is 1 until the signer is back, which then signs what was loaded meanwhile."""
+    fill(audit.bench, "away")
+    audit.bench.load_all()
+    audit.round()
+    assert audit.counts.signer_away._value.get() == 1
+    audit.sign()
+    assert (audit.counts.signer_away._value.get(), audit.verify().unsigned) == (0, 0)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_rows_that_were_changed_before_they_were_signed_are_not_signed(audit: Audit, restarted: bool) -> None:
+    """Load remembers what it wrote; a new process still has the links."""
+    fill(audit.bench, "new-1")
+    fill(audit.bench, "new-2")
+    audit.bench.load_all()
+    audit.tamper("segments", "UPDATE events = 2 WHERE spool = {spool} AND segment = 4")
+    if restarted:
+        audit.bench.restart()
+    audit.sign()
+    assert audit.counts.heads_refused.labels("changed")._value.get() == 1
+    assert len(audit.heads()) == 1
+
+
+def test_a_chain_that_was_rolled_back_is_not_signed(audit: Audit) -> None:
+    """A ClickHouse restored from a backup lacks what was signed: the signer says rollback."""
+    audit.tamper("segments", "DELETE WHERE spool = {spool} AND segment = 3")
+    audit.bench.restart()
+    audit.sign()
+    assert audit.counts.heads_refused.labels("rollback")._value.get() == 1
+
+
+def test_a_long_absence_is_made_up_in_steps(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More rows than one request may have: several heads, one behind the other."""
+    monkeypatch.setattr("fleetgate.load.heads.MAX_STEPS", 2)
+    audit = Audit(bench, tmp_path)
+    for number in range(5):
+        fill(bench, f"many-{number}")
+    bench.load_all()
+    audit.sign()
+    assert [signed.head.place for signed in audit.heads()] == [2, 4, 5]
+    assert audit.found() == []
+
+
+def test_the_thread_signs_a_last_time_at_its_end(bench: Any, tmp_path: Path) -> None:
+    """SIGTERM leaves nothing unsigned."""
+    from fleetgate.load.heads import Heads
+
+    audit = Audit(bench, tmp_path)
+    fill(bench, "last")
+    threads = threading.active_count()
+    with (
+        audit.signer(),
+        Heads(bench.spool.directory, audit.socket, bench.clickhouse, bench.inserts.chain, audit.counts),
+    ):
+        bench.load_all()
+    assert threading.active_count() == threads
+    assert audit.verify().unsigned == 0

@@ -1,0 +1,306 @@
+"""The signer: what it signs, what it refuses, what it remembers, and who may ask."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.unit.control.conftest import SetClock
+
+from fleetgate.clock import SystemClock
+from fleetgate.control import signer as signer_module
+from fleetgate.control.auditkey import make_audit_key, read_audit_key
+from fleetgate.control.heads import NO_LINK, Head, SignedHead, check_signature, links, read_public_key
+from fleetgate.control.signer import Refused, Service, Signer
+from fleetgate.control.signing import Answer, AskNewest, AskSign, SignerAway, SignerClient, SignerRefused, at_short_path
+from fleetgate.control.signlog import SignLog, read_log
+from fleetgate.errors import CheckFailed, ConfigError, Conflict
+
+SPOOL = "ab" * 16
+
+
+def digests(first: int, last: int, salt: str = "") -> list[str]:
+    """Stand for rows of a chain at these places."""
+    return [sha256(f"{salt}{place}".encode()).hexdigest() for place in range(first, last + 1)]
+
+
+def head(place: int, salt: str = "", spool: str = SPOOL) -> Head:
+    """The end of a chain of that many rows."""
+    link = links(NO_LINK, map(bytes.fromhex, digests(1, place, salt)))
+    return Head(spool, place, "cd" * 32, place, link)
+
+
+class Desk:
+    """A signer with its files; `again` is a new process on them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.key, self.public, self.log = (directory / name for name in ("audit.key", "audit.pem", "signer.log"))
+        make_audit_key(self.key, self.public, self.log)
+        self.clock = SetClock()
+        self.signlog = SignLog(self.log)
+        self.signer = Signer(read_audit_key(self.key, self.public), self.signlog, self.clock)
+
+    def again(self) -> None:
+        self.signlog.close()
+        self.signlog = SignLog(self.log)
+        self.signer = Signer(read_audit_key(self.key, self.public), self.signlog, self.clock)
+
+    def sign(self, what: Head, steps: list[str]) -> SignedHead:
+        signed = self.signer.answer(AskSign(what, steps)).signed
+        assert signed is not None
+        return signed
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    found = Desk(tmp_path)
+    yield found
+    found.signlog.close()
+
+
+def test_a_signed_head_is_verified_with_the_public_key_alone(desk: Desk) -> None:
+    """And any other head, time or key is not."""
+    signed = desk.sign(head(3), digests(1, 3))
+    key = read_public_key(desk.public)
+    check_signature(signed, key)
+    for other in (
+        msgspec.structs.replace(signed, head=head(4)),
+        msgspec.structs.replace(signed, signed_at=signed.signed_at + 1),
+    ):
+        with pytest.raises(CheckFailed, match="signature is wrong"):
+            check_signature(other, key)
+    with pytest.raises(CheckFailed, match="another key"):
+        check_signature(signed, Ed25519PrivateKey.generate().public_key())
+
+
+def test_a_chain_goes_on_from_what_was_signed(desk: Desk) -> None:
+    """The rows between two heads have to lead from one to the other."""
+    desk.sign(head(3), digests(1, 3))
+    assert desk.sign(head(5), digests(4, 5)).head == head(5)
+
+
+def test_the_same_head_again_has_its_signature_from_before(desk: Desk) -> None:
+    """An answer that got lost is asked for again; nothing is written twice."""
+    first = desk.sign(head(3), digests(1, 3))
+    desk.clock.ms += 60_000
+    assert desk.sign(head(3), []) == first
+    assert len(list(read_log(desk.log))) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "steps", "reason"),
+    [
+        pytest.param(head(2), digests(1, 2), "rollback", id="behind"),
+        pytest.param(head(3, "x"), [], "fork", id="beside"),
+        pytest.param(head(5, "x"), digests(4, 5, "x"), "fork", id="of-another-chain"),
+        pytest.param(head(5), digests(4, 5, "x"), "fork", id="with-other-rows"),
+        pytest.param(head(5), digests(5, 5), "malformed", id="with-a-row-too-few"),
+        pytest.param(head(5), [], "malformed", id="without-rows"),
+    ],
+)
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_head_behind_or_beside_a_signed_one_is_refused(
+    desk: Desk, what: Head, steps: list[str], reason: str, restarted: bool
+) -> None:
+    """Whoever rolls the chain back or forks it gets no signature, from a new process neither."""
+    desk.sign(head(3), digests(1, 3))
+    if restarted:
+        desk.again()
+    with pytest.raises(Refused) as refused:
+        desk.sign(what, steps)
+    assert refused.value.reason == reason
+
+
+def test_spools_have_chains_of_their_own(desk: Desk) -> None:
+    """What was signed of one says nothing about another."""
+    desk.sign(head(3), digests(1, 3))
+    assert desk.sign(head(1, spool="cd" * 16), digests(1, 1)).head.place == 1
+    assert desk.signer.answer(AskNewest("ef" * 16)) == Answer(None)
+
+
+def test_a_line_that_a_crash_cut_off_is_forgotten(desk: Desk) -> None:
+    """It was never answered, so its head may be signed again."""
+    desk.sign(head(3), digests(1, 3))
+    whole = desk.log.read_bytes()
+    desk.sign(head(4), digests(4, 4))
+    desk.log.write_bytes(desk.log.read_bytes()[:-5])
+    desk.again()
+    assert desk.log.read_bytes() == whole
+    assert desk.sign(head(4), digests(4, 4)).head.place == 4
+
+
+@pytest.mark.parametrize("damage", ["line out", "line changed", "no json"])
+def test_a_log_that_is_not_as_it_was_written_stops_the_signer(desk: Desk, damage: str) -> None:
+    """A signer that has forgotten what it signed could be led back."""
+    for place in (1, 2, 3):
+        desk.sign(head(place), digests(place, place))
+    lines = desk.log.read_bytes().splitlines(keepends=True)
+    match damage:
+        case "line out":
+            del lines[1]
+        case "line changed":
+            lines[1] = lines[1].replace(b'"segment":2', b'"segment":9')
+        case _:
+            lines[1] = b"{}\n"
+    desk.log.write_bytes(b"".join(lines))
+    with pytest.raises(ConfigError, match="restore the log"):
+        desk.again()
+    desk.log.write_bytes(b"")  # for the fixture's end
+    desk.signlog = SignLog(desk.log)
+
+
+def test_a_lost_log_or_key_is_not_made_anew(desk: Desk) -> None:
+    """Only a first start makes them: later their absence means that something was taken away."""
+    desk.sign(head(1), digests(1, 1))
+    desk.key.rename(desk.key.with_suffix(".away"))
+    with pytest.raises(ConfigError, match="has signed"):
+        make_audit_key(desk.key, desk.public, desk.log)
+    desk.key.with_suffix(".away").rename(desk.key)
+    desk.log.rename(desk.log.with_suffix(".away"))
+    make_audit_key(desk.key, desk.public, desk.log)
+    with pytest.raises(ConfigError, match="must not forget"):
+        SignLog(desk.log)
+
+
+def test_files_of_the_signer_are_its_users_alone(desk: Desk) -> None:
+    """Key and log have mode 0600; the public key is for everybody."""
+    modes = [path.stat().st_mode & 0o777 for path in (desk.key, desk.log, desk.public)]
+    assert modes == [0o600, 0o600, 0o644]
+
+
+def test_a_second_signer_is_kept_off(desk: Desk) -> None:
+    """Two could sign two heads for one place."""
+    with pytest.raises(Conflict, match="only one"):
+        SignLog(desk.log)
+
+
+class Running:
+    """The service on a socket, in a thread."""
+
+    def __init__(self, desk: Desk, directory: Path) -> None:
+        self.path = directory / "signer.sock"
+        self.service = Service(self.path, desk.signer, SystemClock())
+        self._thread = threading.Thread(target=self.service.run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.service.stop()
+        self._thread.join()
+        self.service.close()
+
+    def send(self, data: bytes, *, end: bool = False) -> bytes:
+        """What is answered to these bytes."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            at_short_path(self.path, client.connect)
+            client.sendall(data)
+            if end:
+                client.shutdown(socket.SHUT_WR)
+            return client.recv(65_536)
+
+
+@pytest.fixture
+def running(desk: Desk, tmp_path: Path) -> Iterator[Running]:
+    directory = tmp_path / ("long" * 30)  # longer than a socket's address may be
+    directory.mkdir()
+    found = Running(desk, directory)
+    yield found
+    found.stop()
+
+
+def test_a_client_is_answered(running: Running, desk: Desk) -> None:
+    """Several requests on one connection; the socket is the user's alone."""
+    with SignerClient(running.path) as client:
+        assert client.newest(SPOOL) is None
+        signed = client.sign(head(2), digests(1, 2))
+        assert client.newest(SPOOL) == signed
+    check_signature(signed, read_public_key(desk.public))
+    assert running.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_refusal_reaches_the_client_with_its_reason(running: Running) -> None:
+    """So that load can say it."""
+    with SignerClient(running.path) as client, pytest.raises(SignerRefused, match="lead to this head") as refused:
+        client.sign(head(2, "x"), digests(1, 2))
+    assert refused.value.reason == "fork"
+
+
+HOSTILE = {
+    "nothing of ours": b"GET / HTTP/1.1\n",
+    "not UTF-8": b'{"ask":"\xff\xfe"}\n',
+    "deep": b"[" * 20_000 + b"\n",
+    "unknown field": b'{"ask":"newest","spool":"' + b"ab" * 16 + b'","x":1}\n',
+    "not hex": b'{"ask":"newest","spool":"' + b"zz" * 16 + b'"}\n',
+    "negative place": b'{"ask":"sign","head":{"spool":"' + b"ab" * 16 + b'","segment":1,"sha256":"' + b"ab" * 32
+    + b'","place":-1,"link":"' + b"ab" * 32 + b'"},"steps":[]}\n',
+    "too many steps": msgspec.json.encode(AskSign(head(1), ["ab" * 32] * 501)) + b"\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_bytes_get_a_reason_and_the_next_is_served(running: Running, data: bytes) -> None:
+    """Nothing that is sent ends the process."""
+    answer = msgspec.json.decode(running.send(data), type=Answer)
+    assert answer.refused == "malformed"
+    with SignerClient(running.path) as client:
+        assert client.newest(SPOOL) is None
+
+
+def test_an_endless_request_is_cut_off(running: Running) -> None:
+    """At its bound, whether there is a line's end in it or not."""
+    answer = msgspec.json.decode(running.send(b" " * 70_000), type=Answer)
+    assert answer.refused == "too_long"
+
+
+def test_a_request_that_does_not_come_is_given_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is silent keeps others waiting for the length of a deadline, no longer."""
+    monkeypatch.setattr(signer_module, "REQUEST_SECONDS", 0.2)
+    answer = msgspec.json.decode(running.send(b'{"ask"'), type=Answer)
+    assert answer.refused == "too_slow"
+
+
+def test_too_many_requests_are_refused(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each signature is an fsync: the rate is bounded."""
+    monkeypatch.setattr(signer_module, "REQUESTS_PER_SECOND", 0.0)
+    with SignerClient(running.path) as client:
+        for _ in range(signer_module.BURST_REQUESTS):
+            client.newest(SPOOL)
+        with pytest.raises(SignerRefused, match="too_often"):
+            client.newest(SPOOL)
+
+
+def test_another_user_is_refused(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even one who could open the socket."""
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    answer = msgspec.json.decode(running.send(b"\n"), type=Answer)
+    assert answer.refused == "other_user"
+
+
+def test_without_a_signer_the_client_says_so(tmp_path: Path) -> None:
+    """No socket, or one that nobody listens at."""
+    with pytest.raises(SignerAway, match="does not answer"):
+        SignerClient(tmp_path / "signer.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        at_short_path(tmp_path / "signer.sock", listener.bind)
+        listener.close()
+        with pytest.raises(SignerAway, match="does not answer"):
+            SignerClient(tmp_path / "signer.sock")
+
+
+def test_the_socket_of_a_killed_signer_is_taken_over(desk: Desk, tmp_path: Path) -> None:
+    """Crash-only: a start after a kill is the normal start. A file that is no socket is left alone."""
+    path = tmp_path / "signer.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        at_short_path(path, left.bind)
+    Service(path, desk.signer, SystemClock()).close()
+    path.unlink()
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match="is no socket"):
+        Service(path, desk.signer, SystemClock())
