@@ -13,6 +13,7 @@ from tests.spools import SetClock, rejection
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from fleetgate.cli import proof as proof_module
 from fleetgate.cli import spool as spool_module
 from fleetgate.cli import verify as verify_module
 from fleetgate.spool.checkpoint import Checkpoint
@@ -57,8 +58,9 @@ def park(spool: SpoolOnDisk, why: str) -> None:
 
 def test_every_option_is_in_the_reference() -> None:
     """Of each command, with its name."""
-    page = (Path(__file__).parents[3] / "docs" / "reference" / "spool-commands.md").read_text()
-    for app, prefix in ((spool_module.app, "spool"), (verify_module.app, "verify")):
+    reference = Path(__file__).parents[3] / "docs" / "reference"
+    page = "".join((reference / name).read_text() for name in ("spool-commands.md", "proof-commands.md"))
+    for app, prefix in ((spool_module.app, "spool"), (verify_module.app, "verify"), (proof_module.app, "heads")):
         group = get_command(app)
         assert isinstance(group, TyperGroup)
         for name, command in group.commands.items():
