@@ -18,6 +18,7 @@ from fleetgate.cli.console_output import AsJson, cell, print_fields, print_json,
 from fleetgate.cli.session import Session, session_of
 from fleetgate.control.heads import SignedHead, read_public_key
 from fleetgate.control.keyring import Keyring
+from fleetgate.control.records import is_id
 from fleetgate.control.roster import certificates_of
 from fleetgate.control.signlog import read_log
 from fleetgate.control.store import Store
@@ -57,7 +58,7 @@ def prove(
 
     session = session_of(context)
     tenant, slash, device_id = device.partition("/")
-    if not slash or not tenant or not device_id:
+    if not (slash and is_id(tenant) and is_id(device_id)):
         raise ConfigError(f"--device {device!r}: it must be TENANT/DEVICE, such as acme/car-7-tcu")
     roots = Keyring.proving_roots(keyring or session.config.path(session.config.edge.keyring))
     with opened(session.config, offline) as clickhouse:

@@ -53,8 +53,9 @@ class SignedHead(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def next_link(link: str, row_digest: bytes) -> str:
-    """The link of a row (32 bytes of digest) behind `link`."""
-    return hashlib.sha256(_LINK + bytes.fromhex(link) + row_digest).hexdigest()
+    """The link of a row (32 bytes of digest) behind `link`, which is hashed as its 64 hex digits: a stored one that
+    somebody made into other text gives another link, and no error."""
+    return hashlib.sha256(_LINK + link.encode() + row_digest).hexdigest()
 
 
 def links(link: str, row_digests: Iterable[bytes]) -> str:

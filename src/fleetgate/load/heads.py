@@ -67,8 +67,7 @@ class Heads:
             identity = read_identity(self._spool)
             newest = self._chain.newest(identity.spool) if identity else None
             if newest is not None:
-                with SignerClient(self._socket) as signer:
-                    self._sign(signer, newest)
+                self._sign(newest)
                 self._counts.signer_away.set(0)
             self._said = ""
         except SignerAway as error:
@@ -89,18 +88,23 @@ class Heads:
             self._said = error
             self._log.error("the head of the chain is not signed", error=error)
 
-    def _sign(self, signer: SignerClient, newest: ChainRow) -> None:
-        signed = signer.newest(newest.spool)
+    def _sign(self, newest: ChainRow) -> None:
+        """A connection for each request: the signer waits 2 s for one, and ClickHouse may take longer in between."""
+        with SignerClient(self._socket) as signer:
+            signed = signer.newest(newest.spool)
         place, link = (signed.head.place, signed.head.link) if signed else (0, NO_LINK)
         self._counts.unsigned.set(max(0, newest.place - place))
         if (place, link) == (newest.place, newest.link):
             return
         if place >= newest.place:
-            signer.sign(newest.head(), [])  # it says whether this is a rollback or a fork
+            with SignerClient(self._socket) as signer:
+                signer.sign(newest.head(), [])  # it says whether this is a rollback or a fork
         rows = self._rows_behind(newest, place, link)
         for start in range(0, len(rows), MAX_STEPS):
             some = rows[start : start + MAX_STEPS]
-            self._keep(signer.sign(some[-1].head(), [row.digest().hex() for row in some]))
+            with SignerClient(self._socket) as signer:
+                signed = signer.sign(some[-1].head(), [row.digest().hex() for row in some])
+            self._keep(signed)
             self._counts.heads.inc()
             self._counts.unsigned.set(newest.place - some[-1].place)
 

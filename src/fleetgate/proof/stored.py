@@ -7,6 +7,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from fleetgate.control.heads import Hex16, Hex32
+from fleetgate.errors import CheckFailed
 from fleetgate.load.clickhouse import ClickHouse
 
 
@@ -48,19 +50,23 @@ class Raw(Struct, frozen=True):
     events: int
     raw: str
     key_id: int
-    key_digest: str
-    certificate_fingerprint: str
+    key_digest: Hex32
+    certificate_fingerprint: Hex32
     transport: str
     address: str
     edge_id: str
-    spool: str
+    spool: Hex16
     segment: int
     record_offset: int
 
 
 def raw_messages(clickhouse: ClickHouse, name: Name) -> list[Raw]:
+    """Raises ClickHouseAway; CheckFailed for a row that load cannot have written."""
     found = clickhouse.rows(_RAW, parameters_of(name))
-    return [msgspec.convert(dict(zip(Raw.__struct_fields__, row, strict=True)), Raw, strict=False) for row in found]
+    try:
+        return [msgspec.convert(dict(zip(Raw.__struct_fields__, row, strict=True)), Raw, strict=False) for row in found]
+    except msgspec.ValidationError as error:
+        raise CheckFailed(f"a row of raw_messages is not what load writes: {error}") from None
 
 
 def parameters_of(name: Name) -> dict[str, str | int]:

@@ -119,6 +119,13 @@ def test_a_message_of_another_number_does_not_pass(bureau: Bureau) -> None:
     assert "those of another message" in bureau.failing(7)["signature"]
 
 
+def test_a_row_that_load_cannot_have_written_is_an_answer(bureau: Bureau) -> None:
+    """No error of the program: a sentence."""
+    bureau.tamper("raw_messages", f"UPDATE key_digest = 'x' WHERE {OURS}")
+    with pytest.raises(CheckFailed, match="not what load writes"):
+        bureau.prove()
+
+
 def test_a_message_that_is_stored_twice_is_told(bureau: Bureau) -> None:
     """The gate stores one message once."""
     one = "SELECT * FROM raw_messages WHERE spool = '{}' AND seq = 0"

@@ -54,6 +54,7 @@ TAMPERING = [
     ("segments", f"UPDATE sha256 = repeat('0', 64) WHERE {ONE}", [("altered", 2, None), ("altered", 3, None)]),
     ("segments", "UPDATE link = repeat('0', 64) WHERE spool = {spool} AND segment = 3",
      [("altered", 3, None), ("altered", 3, None)]),
+    ("segments", f"UPDATE link = 'no link' WHERE {ONE}", [("altered", 2, None), ("altered", 3, None)]),
     ("segments", "DELETE WHERE spool = {spool} AND segment = 3", [("cut_off", 3, None)]),
     ("segment_heads", "UPDATE signature = repeat('0', 128) WHERE spool = {spool}", [("signature", 3, None)]),
     ("segment_heads", "UPDATE signed_at = addSeconds(signed_at, 1) WHERE spool = {spool}", [("signature", 3, None)]),
