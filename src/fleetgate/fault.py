@@ -41,6 +41,7 @@ LOAD_POINTS: Mapping[str, str] = {
     "insert.held_events": "and in `held_events`",
     "insert.rejections": "and in `rejections`",
     "insert.raw_messages": "and in `raw_messages`",
+    "insert.received_ranges": "and in `received_ranges`",
     "insert.segments": "its row in `segments` says that it is loaded",
     "cursor.synced": "the new cursor is on disk, under another name",
     "cursor.written": "the cursor stands on the segment",

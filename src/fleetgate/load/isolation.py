@@ -3,7 +3,7 @@
 Decides how an insert that ClickHouse refuses is cut into blocks of whole messages, and how that stays exactly once. A
 block is cut only when it was refused, so with nothing of it stored; the cut is durable before its halves are tried; and
 each block has a token of its own, made of its place. So whatever ends the process, the same blocks come again under the
-same tokens, also when ClickHouse has changed its mind meanwhile. Why it is done so: docs/adr/0005-poison-isolation.md.
+same tokens, also when ClickHouse has changed its mind meanwhile. Why it is done so: docs/adr/0006-poison-isolation.md.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ import msgspec
 import pytest
 from tests.integration.load.audit import Audit
 from tests.integration.load.test_exactly_once import Flaky, Killed, fill
+from tests.integration.load.test_poison import POISON, refusing
+from tests.integration.load.test_poison import fill as fill_with_poison
 from tests.integration.load.test_retry import damaged_twice, refuse, repair, retry
 from tests.segments import DAY_MS, RECEIVED_AT
 
@@ -50,6 +52,7 @@ TAMPERING = [
     ("held_events", f"UPDATE sent_at = addSeconds(sent_at, 1) WHERE {ONE}", [("altered", 2, "held_events")]),
     ("rejections", f"UPDATE refused = 1 WHERE {ONE}", [("altered", 2, "rejections")]),
     ("raw_messages", f"UPDATE envelope = '' WHERE {ONE}", [("altered", 2, "raw_messages")]),
+    ("received_ranges", f"DELETE WHERE {ONE}", [("missing", 2, "received_ranges")]),
     ("segments", f"UPDATE damaged = 1 WHERE {ONE}", [("altered", 2, None)]),
     ("segments", f"UPDATE sha256 = repeat('0', 64) WHERE {ONE}", [("altered", 2, None), ("altered", 3, None)]),
     ("segments", "UPDATE link = repeat('0', 64) WHERE spool = {spool} AND segment = 3",
@@ -323,3 +326,26 @@ def test_the_thread_signs_a_last_time_at_its_end(bench: Any, tmp_path: Path) -> 
         bench.load_all()
     assert threading.active_count() == threads
     assert audit.verify().unsigned == 0
+
+
+def test_rows_that_clickhouse_refused_are_in_no_hash_until_they_come(bench: Any, tmp_path: Path) -> None:
+    """Refused in part: what is there fits. Retried with one still refused, then with none: two more rows of the chain,
+    and the hashes of the last are those of all."""
+    audit = Audit(bench, tmp_path)
+    with refusing(bench.clickhouse, f"{POISON} AND seq IN (5, 300)"):
+        fill_with_poison(bench, 5, 300)
+        bench.load_all()
+    audit.sign()
+    assert audit.found() == []
+    with refusing(bench.clickhouse, f"{POISON} AND seq = 300"):
+        retry(bench)
+    assert audit.found() == []
+    retry(bench)
+    audit.sign()
+    assert audit.found() == []
+    [[rows]] = bench.clickhouse.rows(
+        "SELECT count() FROM segments WHERE spool = {s:String}", {"s": bench.spool.identity.hex()}
+    )
+    assert rows == 3
+    audit.tamper("events", "DELETE WHERE spool = {spool} AND seq = 300 AND event_index = 1")
+    assert audit.found() == [("missing", 1, "events")]
