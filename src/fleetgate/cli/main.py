@@ -15,8 +15,23 @@ from typing import Annotated, NoReturn
 import typer
 from typer.main import get_command
 
-from fleetgate.cli import ca, config, db, demo, device, edge, gaps, load, proof, quarantine, schema, signer, spool, up
-from fleetgate.cli import verify
+from fleetgate.cli import (
+    ca,
+    config,
+    db,
+    demo,
+    device,
+    edge,
+    gaps,
+    load,
+    proof,
+    quarantine,
+    schema,
+    signer,
+    spool,
+    up,
+    verify,
+)
 from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 

@@ -42,7 +42,7 @@ def fill_with_everything(spool: SpoolOnDisk, vehicle: Any, rng: random.Random) -
 def tables(rows: SegmentRows) -> dict[str, pa.Table]:
     """The rows of each table, of all days."""
     found: dict[str, list[pa.Table]] = {}
-    for part in rows.rows:
+    for part in (part for part in rows.rows if part.table in FORMS):
         found.setdefault(part.table, []).append(part.rows)
     return {name: pa.concat_tables(parts).unify_dictionaries() for name, parts in found.items()}
 
