@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -200,7 +201,8 @@ class Running:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
             at_short_path(self.path, client.connect)
-            client.sendall(data)
+            with suppress(BrokenPipeError):  # who is refused for what he is has his answer already
+                client.sendall(data)
             if end:
                 client.shutdown(socket.SHUT_WR)
             return client.recv(65_536)
