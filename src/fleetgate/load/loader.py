@@ -197,8 +197,9 @@ class Loader:
             stored = self._inserts.loaded(spool, number, sha256) if tries else found
             if again or replaced or segment.lost:
                 return self._inserts.insert_missing(segment, rows, names, previous, now_ms, stored, replaced, apart)
-            if stored == sha256:
-                return True  # the row in `segments` got through, and its answer did not
+            if stored == sha256:  # the row in `segments` got through, and its answer did not
+                cuts.done()
+                return True
             return self._inserts.insert(segment, rows, names, previous, now_ms, started or tries > 0, apart)
 
         try:
