@@ -140,10 +140,12 @@ class Stored:
         self.queryable_ms = {"p50": float(p50 or 0), "p99": float(p99 or 0)}
 
 
-def reconcile(ledger: Ledger, clickhouse: ServerClickHouse, store: Store, policy: Policy) -> Report:
+def reconcile(
+    ledger: Ledger, clickhouse: ServerClickHouse, store: Store, policy: Policy, killed_at_s: dict[str, float]
+) -> Report:
     """Compares; changes nothing."""
     stored = Stored(clickhouse)
-    report = Report(queryable_ms=stored.queryable_ms)
+    report = Report(queryable_ms=stored.queryable_ms, killed_at_s=killed_at_s)
     messages = ledger.messages()
     honest = [row for row in messages if row[4] == HONEST and (row[0], row[1]) not in ledger.attackers]
     _reckon_honest(report, honest, stored)
@@ -198,17 +200,17 @@ def _reckon_attacks(report: Report, ledger: Ledger, messages: list[Any], stored:
         count = len(attempts[kind]) if kind in BY_CONNECTION else len(sent)
         uncaught = through[kind]
         if kind == "flood":
-            uncaught = max(0, through[kind] - int(_allowed(sent, policy)))
+            uncaught = max(0, through[kind] - int(_allowed(sent, policy, 1 + ("edge" in report.killed_at_s))))
         elif kind == "revoked":
             uncaught += sum(answer == "accepted" for answer in attempts[kind])
         report.attacks[kind] = Attack(count, max(0, count - uncaught))
 
 
-def _allowed(flood: list[Any], policy: Policy) -> float:
-    """What the device's own bucket lets through: burst + rate x seconds."""
+def _allowed(flood: list[Any], policy: Policy, edges: int) -> float:
+    """What the device's own buckets let through: burst + rate x seconds. Each edge process fills one anew."""
     times = [row[8] for row in flood] + [row[9] for row in flood if row[9] is not None]
     seconds = (max(times) - min(times)) / 1000 if times else 0.0
-    return policy.burst_messages + policy.messages_per_second * seconds + 1
+    return edges * policy.burst_messages + policy.messages_per_second * seconds + 1
 
 
 def _rows_of(clickhouse: ServerClickHouse, tenant: str, device_id: str) -> int:

@@ -65,9 +65,7 @@ async def run(config: Config, config_file: Path, fleet_file: Path, plan: Plan, c
                         directory, fleet_file, plan, machine, figures, refresh, fleet_log.fileno()
                     )
                     await _until_loaded(config, figures, refresh)
-                result = await trio.to_thread.run_sync(_reckon, config, directory)
-                result.report.killed_at_s = killed_at_s
-                return result
+                return await trio.to_thread.run_sync(_reckon, config, directory, killed_at_s)
             finally:
                 with trio.CancelScope(shield=True):
                     await machine.stop()
@@ -148,14 +146,14 @@ def _loaded(spool: Path) -> bool:
     return cursor is not None and not waiting and not segment_paths(spool / "segments", ".open")
 
 
-def _reckon(config: Config, directory: Path) -> Result:
+def _reckon(config: Config, directory: Path, killed_at_s: dict[str, float]) -> Result:
     token = config.path(config.clickhouse.token_file).read_text().strip()
     url = f"http://{config.clickhouse.listen}"
     clickhouse = ServerClickHouse(url, config.clickhouse.database, config.clickhouse.user, token)
     ledger = Ledger(directory / "ledger.db")
     try:
         with Store.open(config, SystemClock()) as store:
-            report = reconcile(ledger, clickhouse, store, config.policy)
+            report = reconcile(ledger, clickhouse, store, config.policy, killed_at_s)
         return Result(report, examples(directory / "ledger.db", clickhouse, report.quarantined["actual"]))
     finally:
         ledger.close()
