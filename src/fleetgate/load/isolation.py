@@ -38,14 +38,23 @@ class Refusal(NamedTuple):
     error: Refused
 
 
+class CutsDamaged(Exception):
+    """Nobody knows any more which blocks of the segment were inserted under which token."""
+
+
 class Cuts:
     """Where the rows of a token were cut, in a file beside parked segments; `done` when the segment has its row."""
 
     def __init__(self, path: Path) -> None:
+        """Raises CutsDamaged, once: what was damaged is kept under another name, and is not met again."""
         self._path = path
         self._cuts: dict[str, list[int]] = {}
         if path.exists():
-            self._cuts = msgspec.json.decode(path.read_bytes(), type=dict[str, list[int]])
+            try:
+                self._cuts = msgspec.json.decode(path.read_bytes(), type=dict[str, list[int]])
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                path.replace(path.with_name(path.name + ".damaged"))
+                raise CutsDamaged(f"{path.name} is damaged: `fleetgate spool retry` loads what is missing") from None
 
     def of(self, token: str) -> list[int]:
         """Ascending numbers of rows; empty for an insert that was never cut."""

@@ -22,7 +22,7 @@ from fleetgate.load.clickhouse import Refused
 from fleetgate.load.columns import segment_rows
 from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Apart, Inserts
-from fleetgate.load.isolation import Cuts, Refusal, in_words
+from fleetgate.load.isolation import Cuts, CutsDamaged, Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
@@ -143,9 +143,13 @@ class Loader:
         else:
             sha256 = segment.sha256.hex()
             fault.point("load.read")
-            self._insist("control", lambda _: self._transitions.hand_on(segment))
-            fault.point("load.transitions")
-            self._load_segment(segment, path, previous)
+            if (segment.header.spool.hex(), segment.header.segment) == (spool, number):
+                self._insist("control", lambda _: self._transitions.hand_on(segment))
+                fault.point("load.transitions")
+                self._load_segment(segment, path, previous)
+            else:
+                found = f"segment {segment.header.segment} of spool {segment.header.spool.hex()}"
+                self._park(path, number, "misplaced", f"the file is {found}: restore the one of this number")
         self._cursor = Cursor(spool, number, sha256)
         write_cursor(self._settings.spool, self._cursor)
         fault.point("cursor.written")
@@ -163,6 +167,10 @@ class Loader:
         except DamagedError as error:
             self._park(path, int(path.stem), "unreadable", str(error))
         else:
+            if segment.header.segment != int(path.stem):
+                self._park(path, int(path.stem), "misplaced", f"the file is segment {segment.header.segment}")
+                self._parking.withdraw(path)
+                return
             before = segment.header.segment - 1
             previous = self._insist("ClickHouse", lambda _: self._inserts.loaded(segment.header.spool.hex(), before))
             self._insist("control", lambda _: self._transitions.hand_on(segment))
@@ -176,7 +184,11 @@ class Loader:
         spool, number, sha256 = segment.header.spool.hex(), segment.header.segment, segment.sha256.hex()
         found = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number, sha256))
         replaced = self._parking.before_repair(path)
-        cuts = Cuts(self._parking.cuts_of(path))
+        try:
+            cuts = Cuts(self._parking.cuts_of(path))
+        except CutsDamaged as error:
+            self._park(path, number, "refused", str(error))
+            return False
         if found == sha256 and not again:
             cuts.done()
             self._counts.segments.labels("repeated").inc()

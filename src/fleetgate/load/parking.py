@@ -22,7 +22,8 @@ REFUSED_IN_PART = "refused in part"
 
 
 class Reason(Struct, frozen=True):
-    """`why` is unreadable, damaged, changed, refused or refused in part; `code` is ClickHouse's number of the error."""
+    """`why` is unreadable, damaged, misplaced, changed, refused or refused in part; `code` is ClickHouse's number
+    of the error."""
 
     why: str
     error: str

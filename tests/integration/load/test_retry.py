@@ -31,8 +31,8 @@ def parked(bench: Any, number: int = 1) -> Path:
     return path
 
 
-def why(bench: Any) -> str:
-    return str(json.loads(parked(bench).with_suffix(".error.json").read_text())["why"])
+def why(bench: Any, number: int = 1) -> str:
+    return str(json.loads(parked(bench, number).with_suffix(".error.json").read_text())["why"])
 
 
 def retry(bench: Any, number: int = 1) -> None:
@@ -280,3 +280,19 @@ def test_a_changed_segment_is_not_loaded_by_asking(bench: Any) -> None:
     bench.load_all()
     retry(bench)
     assert (state(bench, "evidence"), why(bench)) == (ONCE, "changed")
+
+
+def test_a_file_that_lies_under_another_number_is_set_aside(bench: Any) -> None:
+    """A segment copied over the next one: not taken for loaded already, and the right file is loaded on demand."""
+    for name in ("one", "two", "three"):
+        fill(bench, name)
+    first, second, _ = sorted((bench.spool.directory / "segments").iterdir())
+    right = second.read_bytes()
+    second.write_bytes(first.read_bytes())
+    bench.load_all()
+    assert (why(bench, 2), bench.count("segments")) == ("misplaced", 2)
+    retry(bench, 2)
+    assert why(bench, 2) == "misplaced"
+    parked(bench, 2).write_bytes(right)
+    retry(bench, 2)
+    assert bench.count("segments") == 3
