@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from fleetgate import fault, log
 from fleetgate.catalogue import Catalogue
 from fleetgate.clock import Clock, Entropy
-from fleetgate.errors import ClickHouseAway, ControlAway
+from fleetgate.errors import ClickHouseAway, ControlAway, SpoolError
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.columns import segment_rows
 from fleetgate.load.counts import Counts
@@ -87,7 +87,7 @@ class Loader:
     def run(self) -> None:
         """Until `stop`; then the segment in hand is finished, unless ClickHouse or control is away.
 
-        Raises SpoolError, OSError.
+        Raises SpoolError.
         """
         try:
             while not self._stop.is_set():
@@ -95,6 +95,11 @@ class Loader:
                     self._stop.wait(POLL_SECONDS)
         except Stopped:
             self._log.info("stopped while waiting", why=self._waiting)
+        except OSError as error:
+            raise SpoolError(
+                f"cannot work in {self._settings.spool}: {error.strerror}; load stops, mend the spool's disk and start "
+                "it again: it goes on where it was"
+            ) from None
 
     def step(self) -> bool:
         """Loads the next segment; False when there is none. Raises Stopped, SpoolError."""
@@ -150,8 +155,8 @@ class Loader:
             else:
                 found = f"segment {segment.header.segment} of spool {segment.header.spool.hex()}"
                 self._park(path, number, "misplaced", f"the file is {found}: restore the one of this number")
-        self._cursor = Cursor(spool, number, sha256)
-        write_cursor(self._settings.spool, self._cursor)
+        cursor = self._cursor = Cursor(spool, number, sha256)
+        self._insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
         fault.point("cursor.written")
         self._first = False
 
@@ -251,7 +256,7 @@ class Loader:
         while True:
             try:
                 result = attempt(tries)
-            except (ClickHouseAway, ControlAway) as error:
+            except (ClickHouseAway, ControlAway, SpoolError) as error:
                 self._waiting = str(error)
                 self._log.warning("waiting", what=what, tries=tries, error=str(error))
             else:

@@ -68,6 +68,10 @@ class Checkpoint:
         """The number of the last segment whose records are all in here; 0 at the beginning."""
         return self._segment
 
+    def unused(self) -> bool:
+        """Whether nothing was ever saved in here."""
+        return not self._segment and not self._database.rows("SELECT 1 FROM devices LIMIT 1")
+
     def device(self, tenant: str, device_id: str) -> DeviceState | None:
         key = (tenant, device_id)
         with self._database.reading() as db:

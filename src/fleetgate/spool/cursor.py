@@ -55,18 +55,25 @@ def read_cursor(spool_directory: Path) -> Cursor | None:
 
 
 def write_cursor(spool_directory: Path, cursor: Cursor) -> None:
-    """Durable when it returns."""
-    file = _File(cursor.spool, cursor.segment, cursor.sha256, cursor.checksum())
-    replace_durably(spool_directory / "cursor.json", msgspec.json.encode(file))
+    """Durable when it returns. Raises SpoolError when the disk does not take it; then the former one stands."""
+    file, path = _File(cursor.spool, cursor.segment, cursor.sha256, cursor.checksum()), spool_directory / "cursor.json"
+    try:
+        replace_durably(path, msgspec.json.encode(file))
+    except OSError as error:
+        raise SpoolError(f"cannot write {path}: {error.strerror}; mend the spool's disk") from None
 
 
 def replace_durably(path: Path, data: bytes) -> None:
-    """Writes a small file so that a crash leaves the old or the new one, never a mixture."""
+    """Writes a file so that a crash or a full disk leaves the old or the new one, never a mixture. Raises OSError."""
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # what it takes of a full disk, others need
+        raise
     fault.point("cursor.synced")
     temporary.replace(path)
     sync_directory(path.parent)

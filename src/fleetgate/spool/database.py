@@ -47,7 +47,8 @@ class Database:
             try:
                 yield self._db
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk ends it by itself, and its error is the one to tell
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
 

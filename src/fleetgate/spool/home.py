@@ -30,11 +30,12 @@ class Spool:
             for name in ("segments", "parked"):
                 (directory / name).mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock = take_lock(directory / "lock")
-            self.identity = _identity(directory / "identity", clock, entropy)
+            self.identity, self.checkpoint = _begun(directory) or _begin(directory, clock, entropy)
             self.cut_bytes = recover_live(directory)
         except OSError as error:
-            raise SpoolError(f"cannot open the spool {directory}: {error.strerror}") from None
-        self.checkpoint = Checkpoint(directory / "checkpoint.db")
+            raise SpoolError(
+                f"cannot open the spool {directory}: {error.strerror}; mend its disk and start the edge again"
+            ) from None
         last = self._last_segment()
         self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, segment_bytes)
 
@@ -107,13 +108,41 @@ def take_lock(path: Path) -> int:
     return descriptor
 
 
-def _identity(path: Path, clock: Clock, entropy: Entropy) -> Identity:
-    identity = read_identity(path.parent)
-    if identity is None:
-        if (path.parent / "checkpoint.db").exists() or segment_paths(path.parent / "segments"):
+def _begun(directory: Path) -> tuple[Identity, Checkpoint] | None:
+    """Identity and checkpoint of a spool that was in use; None for a directory in which none was ever begun.
+
+    Raises SpoolError for one that has lost either.
+    """
+    identity, path = read_identity(directory), directory / "checkpoint.db"
+    if identity is not None:
+        if not path.exists():
+            # The windows would begin empty and, where the segments are gone too, their numbers at 1.
             raise SpoolError(
-                f"{path} is missing beside a checkpoint or segments: restore it, or `fleetgate spool repair`"
+                f"{path} is missing beside the identity of a spool that was in use: restore the spool's files, or see "
+                "what `fleetgate spool repair` can do without them"
             )
-        identity = Identity(entropy(16).hex(), clock.now_ms())
-        replace_durably(path, msgspec.json.encode(identity))
-    return identity
+        return identity, Checkpoint(path)
+    if segment_paths(directory / "segments") or _was_used(path):
+        raise SpoolError(
+            f"{directory / 'identity'} is missing beside a checkpoint or segments: restore it, or "
+            "`fleetgate spool repair`"
+        )
+    return None
+
+
+def _was_used(path: Path) -> bool:
+    """Whether there is a checkpoint at `path` with anything in it; a start that was killed leaves an empty one."""
+    if not path.exists():
+        return False
+    checkpoint = Checkpoint(path)
+    unused = checkpoint.unused()
+    checkpoint.close()
+    return not unused
+
+
+def _begin(directory: Path, clock: Clock, entropy: Entropy) -> tuple[Identity, Checkpoint]:
+    """The identity comes last: where there is one without a checkpoint, that was lost."""
+    checkpoint = Checkpoint(directory / "checkpoint.db")
+    identity = Identity(entropy(16).hex(), clock.now_ms())
+    replace_durably(directory / "identity", msgspec.json.encode(identity))
+    return identity, checkpoint

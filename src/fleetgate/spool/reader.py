@@ -256,7 +256,8 @@ def _read_by_footer(segment: Segment, messages: list[Message], view: memoryview,
     try:
         take_record(segment, messages, view, data, footer_at)
     except fmt.DamagedError as error:
-        segment.damaged.append(error)
+        if footer_at != after:  # else the walk has told it, which came that far
+            segment.damaged.append(error)
     if segment.footer is None:
         return
     offsets: array[int] = array("I", segment.footer.offsets)

@@ -5,7 +5,8 @@ works under the edge's lock, plans first and acts when told to, and deletes noth
 
 What it does, the fence before all of it; a repair that was interrupted is begun again:
 
-1. identity     missing or damaged: read from the headers of the segments, from the cursor, else a new one
+1. identity     missing or damaged: read from the headers of the segments, from the cursor, else a new one; a new one
+                too where nothing else is left, as nothing says which numbers were given to segments; *fence*
 2. checkpoint   missing or damaged: an empty one, before the oldest segment there is; *fence*
 3. cursor       damaged: set aside; load offers every segment again, which changes nothing for those that are loaded
 4. segments     every good record stays at its place, `lost` records stand for the others, the file as it was is kept
@@ -39,6 +40,12 @@ from fleetgate.spool.verify import holes
 
 MOST_HOLES = 10_000
 """Empty segments that one repair makes: some hours of a busy edge. More missing than that is another disk."""
+
+
+_PAST = {
+    True: "neither segments nor a checkpoint are left of the spool",
+    False: "the spool was restored from an older copy",
+}
 
 
 class Step(NamedTuple):
@@ -96,10 +103,12 @@ class Repair:
             known = read_identity(self._directory)
         except SpoolError as error:
             trouble = str(error).partition(":")[0]
-        if known is not None and not restored:
+        bare = not self._numbers() and not (self._directory / "checkpoint.db").exists()
+        if known is not None and not restored and not bare:
             return known, []
-        if known is None and not self._files and not (self._directory / "checkpoint.db").exists():
+        if known is None and not self._files and bare:
             return Identity("", 0), []  # nothing was ever received here: the edge begins it
+        restored |= bare
         if known is None:
             known, source = self._guess_identity()
             remedy = f"it becomes {known.spool}, {source}"
@@ -108,7 +117,7 @@ class Repair:
             known = Identity(
                 self._entropy(16).hex(), self._clock.now_ms(), [known.spool, *known.former], known.fence_ms
             )
-            trouble = "the spool was restored from an older copy: its next numbers may have been used before"
+            trouble = f"{_PAST[bare]}: its next numbers may have been used before"
             remedy = f"it gets a new identity, {known.spool}: segments from now on have names that never were"
 
         def act() -> None:

@@ -62,7 +62,7 @@ def verify(directory: Path) -> Report:
     trouble: list[str] = []
     notes: list[str] = []
     identity = _identity(directory, trouble)
-    _checkpoint(directory, trouble)
+    _checkpoint(directory, identity, trouble)
     files = segment_files(directory)
     _positions(directory, identity, files, trouble)
     spools = identity.all() if identity is not None else [bytes(16)]
@@ -100,10 +100,11 @@ def _identity(directory: Path, trouble: list[str]) -> Identity | None:
     return identity
 
 
-def _checkpoint(directory: Path, trouble: list[str]) -> None:
+def _checkpoint(directory: Path, identity: Identity | None, trouble: list[str]) -> None:
     """Step 4, apart from its position; of a million devices it takes seconds."""
     try:
-        if checkpoint_position(directory, check=True) is None and segment_files(directory):
+        in_use = identity is not None or segment_files(directory)
+        if checkpoint_position(directory, check=True) is None and in_use:
             trouble.append(
                 f"{directory / 'checkpoint.db'} is missing: what came before the oldest segment is forgotten"
             )

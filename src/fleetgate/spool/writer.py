@@ -218,6 +218,9 @@ class Writer:
 def recover_live(directory: Path) -> int:
     """Seals what a former edge left open, cut behind its last good record; the bytes cut off.
 
+    What is kept is written anew, into another file. The former edge may have ended because a sync failed, and then the
+    kernel can go on showing bytes that never reached the disk, which no sync of that file writes any more.
+
     A live segment without a good header holds nothing that was committed, unless its disk rotted: it is set aside, in
     `parked`. A footer that is there already is written again: its trailer may be missing.
     """
@@ -229,25 +232,19 @@ def recover_live(directory: Path) -> int:
             cut += path.stat().st_size
             path.rename(directory / "parked" / path.name)
             continue
+        data = path.read_bytes()
         if segment.footer is not None and segment.damaged:
             # Sealed but for its name, and damaged since: its own footer leads past the damage, a new one would not.
-            path.rename(path.with_suffix(".seg"))
-            continue
-        rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
-        peers = list(segment.peers.values())
-        tail_bytes = segment.size - segment.good_bytes if segment.footer is None else 0
-        if tail_bytes:
-            cut += tail_bytes
-            # After a crash these were never acknowledged; where the disk rotted they may have been, so they are kept.
-            with path.open("rb") as file:
-                file.seek(segment.good_bytes)
-                replace_durably(directory / "parked" / f"{path.stem}.tail", file.read())
-        with path.open("r+b") as file:
-            file.truncate(segment.good_bytes)
-            file.seek(segment.good_bytes)
-            file.writelines(_closing(segment.good_bytes, segment.offsets, peers, rows))
-            file.flush()
-            os.fsync(file.fileno())
+            kept = [data]
+        else:
+            if segment.footer is None and segment.size > segment.good_bytes:
+                cut += segment.size - segment.good_bytes
+                # After a crash these were never acknowledged; where the disk rotted they may have been: they are kept.
+                replace_durably(directory / "parked" / f"{path.stem}.tail", data[segment.good_bytes :])
+            rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
+            closing = _closing(segment.good_bytes, segment.offsets, list(segment.peers.values()), rows)
+            kept = [data[: segment.good_bytes], *closing]
+        replace_durably(path, b"".join(kept))
         fault.point("recover.footer")
         path.rename(path.with_suffix(".seg"))
         fault.point("recover.sealed")

@@ -242,6 +242,27 @@ def test_a_cursor_ahead_of_all_segments_waits(bench: Any) -> None:
     assert bench.count("segments") == 0
 
 
+def test_a_full_disk_holds_the_cursor_up_and_nothing_else(bench: Any) -> None:
+    """What is inserted stays so; when there is space again, load goes on from there without a start."""
+    bench.spool.message(rows_body(sample(0, s1=1.0)))
+    bench.spool.seal()
+    blocked = bench.spool.directory / "cursor.json.new"
+    blocked.mkdir()  # no file can be written there
+    tries: list[str] = []
+
+    def pause(_tries: int) -> float:
+        tries.append(bench.loader.unready())
+        if len(tries) == 2:
+            blocked.rmdir()
+        return 0.0
+
+    bench.loader._pause_seconds = pause
+    bench.load_all()
+    assert [("cursor.json" in told, "mend the spool's disk" in told) for told in tries] == [(True, True)] * 2
+    cursor = read_cursor(bench.spool.directory)
+    assert (cursor.segment if cursor else None, bench.count("events")) == (1, 1)
+
+
 def test_the_cursor_of_another_spool_does_not_hide_this_one(bench: Any) -> None:
     """On a replaced disk numbers start again: a cursor that names another spool counts for nothing."""
     fill(bench, "replaced")

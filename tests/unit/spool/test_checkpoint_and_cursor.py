@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +142,20 @@ def test_a_position_is_synced_in_full_and_the_parts_before_it_are_not(checkpoint
     assert (of_a_part, level()) == (1, 2)
 
 
+def test_an_error_of_the_disk_within_a_transaction_is_the_one_that_is_told(checkpoint: Checkpoint) -> None:
+    """SQLite ends the transaction by itself then: that there is none to roll back is not what a person must read."""
+    with checkpoint._database.reading() as db:
+        db.execute("PRAGMA cache_size=1")  # so that it writes before the end of the transaction
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(SpoolError, match="disk I/O error; the edge stops"):
+            checkpoint.save([state(ONE, TWO, device_id=f"tcu-{number}") for number in range(64)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert checkpoint.device("acme", "tcu-0") is None
+
+
 def test_a_cursor_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """And there is none before the first."""
     before = read_cursor(tmp_path)
@@ -170,6 +185,7 @@ def test_a_crash_while_replacing_a_file_leaves_the_old_one(tmp_path: Path, monke
     with pytest.raises(OSError, match="Input/output"):
         replace_durably(path, b"new")
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_replaced_file_is_synced_before_its_name_and_the_name_after(

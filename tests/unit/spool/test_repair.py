@@ -175,6 +175,18 @@ def test_a_restored_spool_gets_new_names_and_a_fence(spool: Standing) -> None:
     assert verify(spool.directory).trouble == []
 
 
+def test_a_spool_of_which_only_the_identity_is_left_gets_another(spool: Standing) -> None:
+    """Nothing says which numbers were given: under the old name they would be given again, to other segments."""
+    lose_the_checkpoint(spool)
+    for number in (3, 4, 5):
+        spool.path(number).unlink()
+    repair(spool.directory)
+    identity = read_identity(spool.directory)
+    assert identity is not None
+    assert (identity.former, opened(spool.directory)) == ([spool.identity.hex()], (1, 0, FENCE))
+    assert repair(spool.directory) == 0
+
+
 def test_an_edge_that_runs_keeps_a_repair_away(spool: Standing) -> None:
     """Nothing is looked at while the lock is held."""
     edge = Spool(spool.directory, SetClock(), os.urandom)

@@ -141,6 +141,7 @@ def test_a_flipped_bit_anywhere_costs_at_most_one_record(tmp_path: Path, bit: in
         left = rows(segment)
         assert len(left) >= len(whole) - 1, f"byte {at}"
         assert all(row in whole for row in left), f"byte {at}"
+        assert len(segment.damaged) <= 1, f"byte {at} is told twice"
         assert segment.damaged or at >= len(damage.data) - fmt.TRAILER_BYTES, f"byte {at} is not noticed"
         assert (segment.header.spool, segment.header.segment) == (
             damage.whole.header.spool,

@@ -172,7 +172,12 @@ def lose_the_identity(spool: OpenSpool) -> None:
     (spool.directory / "identity").unlink()
 
 
-@pytest.mark.parametrize("lose", [lose_the_checkpoint, lose_a_segment, lose_the_identity])
+def lose_all_but_the_identity(spool: OpenSpool) -> None:
+    for path in [*spool.paths(), *spool.directory.glob("checkpoint.db*")]:
+        path.unlink()
+
+
+@pytest.mark.parametrize("lose", [lose_the_checkpoint, lose_a_segment, lose_the_identity, lose_all_but_the_identity])
 def test_a_spool_that_is_not_whole_does_not_open(spool: OpenSpool, lose: Callable[[OpenSpool], None]) -> None:
     """Its windows would be other than they were, and what was acknowledged before would be taken again as new."""
     for _ in range(3):
@@ -182,6 +187,24 @@ def test_a_spool_that_is_not_whole_does_not_open(spool: OpenSpool, lose: Callabl
     spool.close()
     with pytest.raises(SpoolError, match=r"is missing .* restore"):
         Spool(spool.directory, SetClock(), os.urandom)
+
+
+def test_a_spool_killed_while_it_is_begun_is_begun_again(tmp_path: Path) -> None:
+    """Its identity is written last: a checkpoint without one, in which nothing is, is no loss."""
+    OpenSpool(tmp_path, SetClock()).close()
+    (tmp_path / "identity").unlink()
+    OpenSpool(tmp_path, SetClock()).close()
+    assert (tmp_path / "identity").exists()
+
+
+def test_a_checkpoint_without_an_identity_is_no_new_spool(tmp_path: Path) -> None:
+    """Where it stands at a segment, numbers were given, though all segments are deleted by now."""
+    spool = OpenSpool(tmp_path, SetClock())
+    spool.home.checkpoint.advance(3)
+    spool.close()
+    (tmp_path / "identity").unlink()
+    with pytest.raises(SpoolError, match="identity is missing"):
+        Spool(tmp_path, SetClock(), os.urandom)
 
 
 def test_a_cursor_that_cannot_be_believed_deletes_nothing(spool: OpenSpool) -> None:
@@ -257,6 +280,17 @@ def test_a_damaged_record_of_a_segment_killed_before_its_name_costs_that_record(
     stored = again.messages()
     again.close()
     assert stored == kept[:2] + kept[3:]
+
+
+def test_recovery_writes_what_it_keeps_into_another_file(tmp_path: Path) -> None:
+    """A sync of the old one could succeed without bytes that an earlier one failed to write."""
+    path, _, kept, _ = live_segment(tmp_path)
+    with path.open("rb") as old:
+        before = os.fstat(old.fileno()).st_ino
+        spool = OpenSpool(tmp_path, SetClock())
+        spool.close()
+        assert path.with_suffix(".seg").stat().st_ino != before  # which is still open, and so not given again
+    assert spool.messages() == kept
 
 
 def test_what_recovery_cuts_is_kept_for_a_person(tmp_path: Path) -> None:
