@@ -29,6 +29,8 @@ class Disk:
         self._segments = trial.spool / "segments"
         self._log = trial.directory / "syncs"
         self.taken_bytes = 0
+        self._failed: dict[int, tuple[int, int]] = {}  # by inode, from where to where
+        self._pinned: list[int] = []
 
     def launch_edge(self, **environment: str) -> None:
         """Starts the edge on what is there: all of it is durable by now."""
@@ -38,14 +40,28 @@ class Disk:
         path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
         self._trial.edge.launch(SYNC_LOG=str(self._log), PYTHONPATH=path, **environment)
 
-    def cut(self) -> None:
-        """After the edge was killed: what was not synced goes."""
+    def note_failure(self) -> int:
+        """After the edge ended because a sync failed: what that sync did not write goes with the power, whatever is
+        synced later. How many bytes that are; they stay in the view of processes, see `power/sitecustomize.py`."""
+        self._read_log()
+        inode, (good, bad) = next(reversed(self._failed.items()))
+        path = next(path for path in self._segments.iterdir() if path.stat().st_ino == inode)
+        self._pinned.append(os.open(path, os.O_RDONLY))  # so that no other file gets this inode
+        return bad - good
+
+    def _read_log(self) -> None:
         for line in self._log.read_bytes().splitlines():
             fact = json.loads(line)
-            if "inode" in fact:
+            if "failed" in fact:
+                self._failed[fact["inode"]] = (self._sizes.get(fact["inode"], 0), fact["failed"])
+            elif "inode" in fact:
                 self._sizes[fact["inode"]] = fact["size"]
             elif Path(fact["directory"]) == self._segments:
                 self._names = fact["names"]
+
+    def cut(self) -> None:
+        """After the edge was killed: what was not synced goes."""
+        self._read_log()
         before = {inode: name for name, inode in self._names.items()}
         for path in list(self._segments.iterdir()):
             inode = path.stat().st_ino
@@ -53,7 +69,21 @@ class Disk:
                 path.unlink()
                 continue
             self._spoil(path, self._sizes.get(inode, 0))
+            self._forget(path, inode)
             path.rename(path.with_name(before[inode]))
+
+    def _forget(self, path: Path, inode: int) -> None:
+        """What a failed sync did not write becomes zeros."""
+        good, bad = self._failed.get(inode, (0, 0))
+        bad = min(bad, path.stat().st_size)
+        if good < bad:
+            with path.open("r+b") as file:
+                file.seek(good)
+                file.write(bytes(bad - good))
+
+    def close(self) -> None:
+        for descriptor in self._pinned:
+            os.close(descriptor)
 
     def _spoil(self, path: Path, synced_bytes: int) -> None:
         """What lies behind the last sync is there to a random place, and perhaps zeros behind that."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults import drains, kills, outages, points, power_cuts
+from tests.faults import disks, drains, kills, outages, points, power_cuts
 from tests.faults.registry import FAULTS
 
-ROOMS = (kills, points, power_cuts, drains, outages)
+ROOMS = (kills, points, power_cuts, disks, drains, outages)
 
 __all__ = ["FAULTS", "ROOMS"]

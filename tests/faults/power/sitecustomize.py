@@ -1,10 +1,14 @@
-"""Loaded by a process of the gate before anything else, where a trial cuts its power: writes down what it syncs.
+"""Loaded by a process of the gate before anything else, where a trial breaks its disk: notes what it syncs, or fails.
 
 Each fsync and fdatasync of Python's is noted once it has returned, in the file that SYNC_LOG names: of a file its
 inode and size, of a directory its names and their inodes. The trial (`power_cuts.py`) kills the process and takes away
 everything else, as a disk may when the power goes. SQLite syncs by itself and is not seen here.
+
+SYNC_FAILS="7,shown" makes the seventh fdatasync fail with EIO, "7,gone" too. As with Linux's file systems, the next one
+would succeed, and what the failed one did not write is either still shown, until the power goes, or reads as zeros.
 """
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -28,8 +32,32 @@ def _noting(sync: Callable[[int], None], log: int) -> Callable[[int], None]:
     return noted
 
 
+class _Failing:
+    def __init__(self, setting: str, sync: Callable[[int], None], log: int) -> None:
+        passes, self._then = setting.split(",")
+        self._left = int(passes)
+        self._sync = sync
+        self._log = log
+        self._synced: dict[int, int] = {}
+
+    def fdatasync(self, descriptor: int) -> None:
+        self._left -= 1
+        status = os.fstat(descriptor)
+        if self._left == 0:
+            os.write(self._log, json.dumps({"inode": status.st_ino, "failed": status.st_size}).encode() + b"\n")
+            if self._then == "gone":
+                os.ftruncate(descriptor, self._synced.get(status.st_ino, 0))
+                os.ftruncate(descriptor, status.st_size)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._sync(descriptor)
+        self._synced[status.st_ino] = status.st_size
+
+
 _path = os.environ.get("SYNC_LOG")
 if _path is not None:
     _log = os.open(_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.fsync = _noting(os.fsync, _log)  # type: ignore[assignment]
     os.fdatasync = _noting(os.fdatasync, _log)  # type: ignore[assignment]
+    _setting = os.environ.get("SYNC_FAILS")
+    if _setting is not None:
+        os.fdatasync = _Failing(_setting, os.fdatasync, _log).fdatasync  # type: ignore[assignment]
