@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from msgspec import Struct, field
 
@@ -33,6 +34,8 @@ SHOWN = 5
 ASIDE = "set aside"
 
 Who = tuple[str, str]
+Refusals = tuple[str, str, str]
+"""Of whom, and why: (tenant, device, reason)."""
 Copy = tuple[str, str, bytes]
 """Whose message, and its bytes: (tenant, device, raw)."""
 
@@ -74,14 +77,18 @@ class Reckoning(Struct):
 
 
 def reckon(
-    journal: Iterable[Entry], stored: Stored, cars: set[tuple[str, str, str]], set_aside: frozenset[Copy] = frozenset()
+    journal: Iterable[Entry],
+    stored: Stored,
+    cars: set[tuple[str, str, str]],
+    set_aside: frozenset[Copy] = frozenset(),
+    refusals_aside: Mapping[Refusals, int] = MappingProxyType({}),
 ) -> Reckoning:
     """`cars` are all (tenant, device, vehicle); `set_aside` the messages that a fault destroyed on the disk: these and
-    no others must be missing, and are counted apart."""
+    no others must be missing, and are counted apart. So are the refusals of `refusals_aside`."""
     told, found = Told(journal), Reckoning()
     outcomes = _match(told, stored, found, set_aside)
     _values(told, stored, found, outcomes)
-    _accounts(told, stored, found, outcomes)
+    _accounts(told, stored, found, outcomes, refusals_aside)
     _rollups(stored, found)
     found.complain("rows of nobody in this fleet", stored.owners - cars)
     _answers(told, found)
@@ -141,10 +148,12 @@ def _values(told: Told, stored: Stored, found: Reckoning, outcomes: Mapping[int,
     found.complain("events without a message", left["accepted"] | left["held"])
 
 
-def _accounts(told: Told, stored: Stored, found: Reckoning, outcomes: Mapping[int, str]) -> None:
+def _accounts(
+    told: Told, stored: Stored, found: Reckoning, outcomes: Mapping[int, str], aside: Mapping[Refusals, int]
+) -> None:
     """Question 3, for the fleet and for each car and reason."""
     unanswered: Counter[Who] = Counter()
-    refused: Counter[tuple[str, str, str]] = Counter()
+    refused: Counter[Refusals] = Counter()
     sends: Counter[Who] = Counter()
     traced: Counter[Who] = Counter()
     for message in told.messages.values():
@@ -166,8 +175,8 @@ def _accounts(told: Told, stored: Stored, found: Reckoning, outcomes: Mapping[in
             found.repeats += labels.count("duplicate")
             traced[who] += 1 + labels.count("duplicate")
     found.sends, found.rejected = sends.total(), sum(stored.refused.values())
-    for who, reason_count in _by_who(stored.refused).items():
-        traced[who] += reason_count
+    found.set_aside += sum(aside.values())
+    traced += _by_who(stored.refused) + _by_who(aside)
     traces = found.stored + found.held + found.set_aside + found.rejected + found.repeats
     found.traceless = found.sends - traces
     found.complain(
@@ -184,11 +193,15 @@ def _accounts(told: Told, stored: Stored, found: Reckoning, outcomes: Mapping[in
     )
     found.complain(
         "refusals that were answered and are not in ClickHouse",
-        ((key, count, stored.refused[key]) for key, count in refused.items() if stored.refused[key] < count),
+        (
+            (key, count, stored.refused[key])
+            for key, count in refused.items()
+            if stored.refused[key] + aside.get(key, 0) < count
+        ),
     )
 
 
-def _by_who(refused: Mapping[tuple[str, str, str], int]) -> Counter[Who]:
+def _by_who(refused: Mapping[Refusals, int]) -> Counter[Who]:
     total: Counter[Who] = Counter()
     for (tenant, device_id, _), count in refused.items():
         total[tenant, device_id] += count

@@ -49,6 +49,11 @@ class Disk:
         self._pinned.append(os.open(path, os.O_RDONLY))  # so that no other file gets this inode
         return bad - good
 
+    def synced_bytes(self, path: Path) -> int:
+        """How much of this segment is durable."""
+        self._read_log()
+        return self._sizes.get(path.stat().st_ino, 0)
+
     def _read_log(self) -> None:
         for line in self._log.read_bytes().splitlines():
             fact = json.loads(line)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults import disks, drains, kills, outages, points, power_cuts
+from tests.faults import disks, drains, kills, outages, points, power_cuts, rot
 from tests.faults.registry import FAULTS
 
-ROOMS = (kills, points, power_cuts, disks, drains, outages)
+ROOMS = (kills, points, power_cuts, disks, rot, drains, outages)
 
 __all__ = ["FAULTS", "ROOMS"]

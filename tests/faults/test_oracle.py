@@ -6,6 +6,7 @@ What ClickHouse holds is read once and then altered in memory; what the cars wro
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -204,3 +205,18 @@ def test_the_oracle_sees_each_wrong(quiet: Run, spoil: Callable[[Run], None]) ->
     spoil(run)
     problems = run.reckon().problems
     assert any(WRONGS[spoil] in problem for problem in problems), problems
+
+
+def test_what_was_destroyed_on_the_disk_is_counted_apart(quiet: Run) -> None:
+    """One message and one refusal: missing, they are no loss; as long as they are there, nothing was destroyed."""
+    raw, stored = quiet.first("accepted"), copy.copy(quiet.stored)
+    message = frozenset({(raw.tenant, raw.device_id, raw.envelope)})
+    refusal = next(iter(quiet.stored.refused))
+    there = reckon(quiet.journal, stored, quiet.cars, message, {refusal: 1})
+    assert any("stored although they were destroyed" in problem for problem in there.problems), there.problems
+    assert any("more traces in ClickHouse than sends" in problem for problem in there.problems), there.problems
+    stored.raw = [one for one in quiet.stored.raw if one is not raw]
+    stored.events = {key: rows for key, rows in quiet.stored.events.items() if key[:4] != raw.key}
+    stored.refused = quiet.stored.refused - Counter({refusal: 1})
+    gone = reckon(quiet.journal, stored, quiet.cars, message, {refusal: 1})
+    assert (gone.set_aside, gone.lost, gone.problems) == (2, 0, [])

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +28,7 @@ from fleetgate.spool.reader import segment_paths
 from tests.faults.clickhouse import Server
 from tests.faults.fleet import Fleet
 from tests.faults.journal import read
-from tests.faults.oracle import Copy, Reckoning, reckon
+from tests.faults.oracle import Copy, Reckoning, Refusals, reckon
 from tests.faults.processes import Process, load_process
 from tests.faults.proxy import Proxy
 from tests.faults.stored import Stored
@@ -52,7 +53,7 @@ class Fault(NamedTuple):
 
 class Trial:
     """`edge` and `load` are the gate's processes, `proxy` stands before the ClickHouse at `server`; `rng` chooses the
-    moments. `set_aside`: messages that the fault destroys on the disk, see the oracle."""
+    moments. `set_aside` and `refusals_aside`: what the fault destroys on the disk, see the oracle."""
 
     def __init__(self, fault: Fault, authority: Installation, server: Server, directory: Path, seed: int) -> None:
         self.fault = fault
@@ -67,6 +68,7 @@ class Trial:
         self.load: Process = load_process(directory, self.home.config.load.admin_listen)
         self.fleet = Fleet(self.edge, f"{seed} {fault.name}")
         self.set_aside: set[Copy] = set()
+        self.refusals_aside: Counter[Refusals] = Counter()
 
     @property
     def spool(self) -> Path:
@@ -131,7 +133,7 @@ class Trial:
 
     def reckon(self, clickhouse: ClickHouse) -> Reckoning:
         journal = read(self.fleet.journal_path)
-        return reckon(journal, Stored(clickhouse), self.fleet.cars, frozenset(self.set_aside))
+        return reckon(journal, Stored(clickhouse), self.fleet.cars, frozenset(self.set_aside), self.refusals_aside)
 
     def close(self) -> None:
         self.fleet.stop()

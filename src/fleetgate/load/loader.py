@@ -241,7 +241,7 @@ class Loader:
         if damaged:
             self._counts.damaged.inc(damaged)
             offsets = sorted([damage.offset for damage in segment.damaged] + undecodable)[:20]
-            self._park(path, segment.header.segment, "damaged", f"{damaged} records are lost, at {offsets}")
+            self._park(path, segment.header.segment, "damaged", f"damaged at {offsets} ({damaged} places)")
         return not damaged
 
     def _park(self, path: Path, number: int, why: str, error: str, code: int | None = None) -> None:
