@@ -199,3 +199,41 @@ def _recovers(trial: Trial, segment: Segment, data: bytes, cut: int) -> None:
     assert (found.good_bytes, found.damaged) == (expected, []), f"cut at {cut}"
     assert sealed.read_bytes()[:expected] == data[:expected], f"cut at {cut}"
     sealed.unlink()
+
+
+LOSSES = (
+    ("checkpoint.db is missing", ("checkpoint.db", "segments", "cursor.json")),
+    ("identity is missing", ("identity",)),
+    ("checkpoint.db is missing", ("checkpoint.db",)),
+)
+"""What the edge says, and what of its spool is gone."""
+
+
+@fault(
+    "Files of the spool are gone, up to all but its identity: the edge does not begin another one in its place, it "
+    "says what to do, and goes on when they are back."
+)
+def spool_files_missing(trial: Trial) -> None:
+    aside = trial.directory / "aside"
+    for said, names in LOSSES:
+        trial.pass_time(0.4, 1.2)
+        trial.load.kill()
+        trial.edge.kill()
+        aside.mkdir()
+        gone = [path for name in names for path in trial.spool.glob(f"{name}*")]
+        for path in gone:
+            path.rename(aside / path.name)
+        before = sorted(path.name for path in trial.spool.iterdir())
+        done = fleetgate(trial.directory, "edge")
+        assert (done.returncode, said in done.stderr, "restore" in done.stderr) == (5, True, True), done.stderr
+        after = {path.name for path in trial.spool.iterdir()} - {"segments"}
+        assert after <= {*before, "lock"}, f"something was begun: {after}"
+        for path in gone:
+            if path.name == "segments":
+                (trial.spool / path.name).rmdir()  # an empty one
+            (aside / path.name).rename(path)
+        aside.rmdir()
+        trial.edge.launch()
+        trial.load.launch()
+        trial.edge.await_ready()
+        trial.load.await_ready()

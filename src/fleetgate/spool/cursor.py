@@ -40,12 +40,14 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_cursor(spool_directory: Path) -> Cursor | None:
-    """None before the first segment was loaded. Raises SpoolError when the file is not a cursor."""
+    """None before the first segment was loaded. Raises SpoolError when the file is no cursor or cannot be read."""
     path = spool_directory / "cursor.json"
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise SpoolError(f"{path} cannot be read ({error.strerror}): mend the spool's disk") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SpoolError(f"{path} is not a cursor ({error}): {_REMEDY}") from None
     cursor = Cursor(file.spool, file.segment, file.sha256)

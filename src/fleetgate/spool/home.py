@@ -77,8 +77,11 @@ class Spool:
         return self.writer.delete_through(min(loaded, self.checkpoint.segment()))
 
     def free_bytes(self) -> int:
-        """Free space on the spool's disk for an unprivileged process."""
-        status = os.statvfs(self.directory)
+        """Free space on the spool's disk for an unprivileged process. Raises SpoolError for a disk that is gone."""
+        try:
+            status = os.statvfs(self.directory)
+        except OSError as error:
+            raise SpoolError(f"cannot look at {self.directory}: {error.strerror}; mend its disk and start") from None
         return status.f_bavail * status.f_frsize
 
     def oldest_age_ms(self, now_ms: int) -> int:

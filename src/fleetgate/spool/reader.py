@@ -280,3 +280,5 @@ def read_segments(directory: Path, after: int) -> Iterator[Segment]:
                 yield read_segment(path)
             except fmt.DamagedError as damage:
                 raise SpoolError(f"{path} cannot be read ({damage}): restore it, or `fleetgate spool repair`") from None
+            except OSError as error:
+                raise SpoolError(f"{path} cannot be read ({error.strerror}): mend the disk, or restore it") from None

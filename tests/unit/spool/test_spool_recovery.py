@@ -256,6 +256,16 @@ def test_a_segment_that_cannot_be_read_ends_the_start(spool: OpenSpool) -> None:
         list(read_segments(spool.directory / "segments", 0))
 
 
+def test_a_disk_that_cannot_be_read_ends_the_start(spool: OpenSpool) -> None:
+    """Of a segment and of the cursor: with the file and what the disk says, not as an unexpected error."""
+    (spool.directory / "segments" / f"{1:020d}.seg").mkdir()
+    (spool.directory / "cursor.json").mkdir()
+    with pytest.raises(SpoolError, match=r"\.seg cannot be read \(Is a directory\): mend the disk"):
+        list(read_segments(spool.directory / "segments", 0))
+    with pytest.raises(SpoolError, match=r"cursor.json cannot be read \(Is a directory\): mend the spool's disk"):
+        spool.home.delete_loaded()
+
+
 def test_only_segments_behind_the_checkpoint_are_read_again(spool: OpenSpool) -> None:
     """Recovery starts after the number that the checkpoint stands for."""
     for _ in range(3):
