@@ -124,12 +124,31 @@ def disk_full_while_sealing(trial: Trial) -> None:
             _full(trial, ballast, point, trial.rng.randint(1, 4))
 
 
-@fault("The disk is full while a checkpoint is written, by SQLite: before its devices, and before its position.")
+@fault("The disk is full while a checkpoint is written, under load: before its devices, and before its position.")
 def disk_full_while_checkpointing(trial: Trial) -> None:
     with small_disk(trial) as ballast:
         restart(trial.load)
-        said = [_full(trial, ballast, point, 1) for point in ("checkpoint.begun", "checkpoint.saved") * 2]
-    assert any("checkpoint.db" in words for words in said), f"it was never SQLite that met the end of the disk: {said}"
+        for point in ("checkpoint.begun", "checkpoint.saved"):
+            _full(trial, ballast, point, 1)
+
+
+@fault(
+    "The disk is full while the last checkpoint of a drain is written, by SQLite, and nothing else is any more.",
+    spool={"checkpoint_seconds": 600.0},
+)
+def disk_full_at_the_last_checkpoint(trial: Trial) -> None:
+    with small_disk(trial) as ballast:
+        restart(trial.load)
+        for point in ("checkpoint.begun", "checkpoint.saved"):
+            since = _log_bytes(trial)
+            fill_at(trial.edge, point, 1, ballast)
+            trial.edge.await_ready()
+            trial.fleet.fresh()
+            trial.edge.process.terminate()
+            words = words_at_end(trial, since)
+            assert "checkpoint.db: database or disk is full; the edge stops" in words, words
+            ballast.unlink()
+        restart(trial.edge)
 
 
 @fault("The disk is full while load writes its cursor: load waits for space, and goes on without a start.")
