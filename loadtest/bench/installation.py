@@ -58,7 +58,7 @@ class Installation:
         if made.returncode:
             raise BenchError(made.stderr.strip())
         self.config: Config = load(file)
-        Store.open(self.config, SystemClock(), write=True).close()  # makes the tables
+        Store.open(self.config, SystemClock(), create=True).close()  # makes the tables
         self._authority = Authority.load(directory / "pki", SystemClock())
         self._keyring = Keyring.load(self.config.path(self.config.edge.keyring))
         self._enrolled = 0

@@ -135,4 +135,9 @@ class EdgeCollector(Collector):
             "1 when control is older than what this edge has seen of it: restored from a backup?",
             value=float(edge.registry.older_than_seen),
         )
+        yield CounterMetricFamily(
+            "fleetgate_control_restores",
+            "Times that control was found to have gone on from an older day: refusals were learnt anew.",
+            value=edge.registry.restores,
+        )
         yield GaugeMetricFamily("fleetgate_control_revision", "Revision taken over.", value=edge.registry.revision)

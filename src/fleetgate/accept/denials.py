@@ -1,8 +1,8 @@
 """What this edge once was told to refuse, on its own disk.
 
 A control database that was restored from an older day must not let anybody in who was denied before: a denial is
-lifted only by a later change of that very device's records. The highest revision seen is kept too, so that an older
-database is noticed and alarmed.
+lifted only by a later change of that very device's records. The newest change seen is kept too, so that an older
+database, or one that went on from an older day, is noticed and alarmed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from fleetgate.control.records import Change
 from fleetgate.judge import Reason
 from fleetgate.spool.database import Database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS newest (one INTEGER PRIMARY KEY CHECK (one = 1), change BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS denials (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, key_digest BLOB NOT NULL, reason TEXT NOT NULL,
     revision INTEGER NOT NULL, PRIMARY KEY (tenant, device_id, key_digest)) WITHOUT ROWID;
@@ -37,22 +41,30 @@ class DenialMemory:
         rows = self._database.rows("SELECT revision FROM seen")
         return int(rows[0][0]) if rows else 0
 
+    def newest(self) -> Change | None:
+        """The change of that revision; None at the beginning, and behind an edge that did not keep it."""
+        rows = self._database.rows("SELECT change FROM newest")
+        return msgspec.json.decode(rows[0][0], type=Change) if rows else None
+
     def of(self, tenant: str, device_id: str) -> Denials:
         rows = self._database.rows(
             "SELECT key_digest, reason FROM denials WHERE tenant=? AND device_id=?", (tenant, device_id)
         )
         return {key_digest: Reason(reason) for key_digest, reason in rows}
 
-    def learn(self, revision: int, changed: Mapping[tuple[str, str], Denials]) -> None:
-        """Replaces the denials of the changed devices by these, and notes the revision."""
+    def learn(self, reached: Change, changed: Mapping[tuple[str, str], Denials], *, newest: bool = True) -> None:
+        """Replaces the denials of the changed devices by these. `reached` is the last of the changes that said so, and
+        from now on the newest seen, unless `newest` says that others were seen already beyond it."""
         with self._database.writing() as db:
             for (tenant, device_id), denials in changed.items():
                 db.execute("DELETE FROM denials WHERE tenant=? AND device_id=?", (tenant, device_id))
                 db.executemany(
                     "INSERT INTO denials VALUES (?, ?, ?, ?, ?)",
-                    [(tenant, device_id, digest, reason.value, revision) for digest, reason in denials.items()],
+                    [(tenant, device_id, digest, reason.value, reached.revision) for digest, reason in denials.items()],
                 )
-            db.execute("INSERT OR REPLACE INTO seen VALUES (1, ?)", (revision,))
+            if newest:
+                db.execute("INSERT OR REPLACE INTO seen VALUES (1, ?)", (reached.revision,))
+                db.execute("INSERT OR REPLACE INTO newest VALUES (1, ?)", (msgspec.json.encode(reached),))
 
     def close(self) -> None:
         self._database.close()

@@ -4,12 +4,16 @@ Polls `changes` every 250 ms and lets each changed record take effect on the dev
 ends live sessions within 2 s. A device that is not in memory is looked up when it connects, several at a time. While
 control is away, devices in memory go on for the configured grace and others are told to come back: never let in,
 never refused as unknown.
+
+Revisions only grow, unless the database was restored from an older day and changed since: then numbers come again and
+mean something else. So the change at which this edge stands is compared at each poll. Where it is another one, all
+changes are read again, and what they say may refuse somebody, but lifts no refusal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import trio
 
@@ -18,8 +22,8 @@ from fleetgate.accept.denials import WHOLE_DEVICE, DenialMemory, Denials
 from fleetgate.accept.fleet import REFUSAL_OF_STATUS, Fleet, Key, KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity
-from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState
-from fleetgate.control.store import Store
+from fleetgate.control.records import Change, CredentialStatus, DeviceRecord, DeviceState
+from fleetgate.control.store import ENROLMENT, TRANSITION, Store
 from fleetgate.errors import ControlAway
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
@@ -39,6 +43,17 @@ Found = Callable[[KnownDevice | None], None]
 """Called with the device, or with None when control has no such device."""
 
 
+class _Changes(NamedTuple):
+    """One batch: the newest revision, the change at which the edge stood (None: the database has none under that
+    number), the last one above it, those among them that are of interest, and the records of their devices."""
+
+    newest: int
+    standing: Change | None
+    reached: Change | None
+    changes: list[Change]
+    records: dict[Key, DeviceRecord]
+
+
 class Registry:
     """Joins control, checkpoint and the edge's own memory of denials into `fleet`."""
 
@@ -54,10 +69,12 @@ class Registry:
         self._wanted: dict[Key, list[tuple[Found, Callable[[], None]]]] = {}
         self._wake = trio.Event()
         self._answered_at = clock.monotonic()
-        self.revision = self._position = denials.revision()
+        self.revision = self._position = self._seen_through = denials.revision()
+        self._standing = denials.newest()  # the change at `_position`
         self._history = 0  # up to here only changes that may refuse somebody are of interest
         self.answers = True
         self.older_than_seen = False
+        self.restores = 0
         self.on_change: Callable[[KnownDevice], None] = lambda known: None
         self.on_grace_over: Callable[[], None] = lambda: None
 
@@ -177,62 +194,81 @@ class Registry:
 
     async def _learn_changes(self) -> bool:
         """Takes one batch of changes; whether there may be more."""
-        if not self.revision and not self._fleet:
+        if not self._position and (self.revision or not self._fleet):
             # A new edge remembers no denial that an enrolment could lift, and has no device whose record is older than
-            # that. So it passes over enrolments: of a million it read each device's records, 15 s of CPU.
+            # that; one that begins again lets nothing be lifted. So both pass over enrolments: of a million each
+            # device's records were read, 15 s of CPU.
             self._history = await _ask(self._store.revision)
         position = self._position
-        newest, reached, keys, records = await _ask(lambda: self._read_changes(position))
+        found = await _ask(lambda: self._read_changes(position))
         self._back()
-        self._compare(newest)
-        if reached == position:
+        self._compare(found.newest)
+        if position and found.standing != self._standing:
+            self._begin_again(found.newest)
+            return True
+        if found.reached is None:
             return False
-        self._position = reached
-        denials = {key: _denials_of(records.get(key)) for key in keys}
-        if self._position < self.revision:
-            # These numbers were given before, to changes that this database has lost: only what denies is believed.
-            for key in keys:
-                denials[key] = {**denials[key], **self._denials.of(*key)}
-        self.revision = max(self.revision, self._position)
-        await trio.to_thread.run_sync(self._denials.learn, self.revision, denials)
-        for key in keys:
-            known = self._fleet.get(key)
-            record = records.get(key)
+        await self._learn(found.reached, found.changes, found.records)
+        return True
+
+    async def _learn(self, reached: Change, changes: list[Change], records: dict[Key, DeviceRecord]) -> None:
+        self._standing, self._position = reached, reached.revision
+        # A number up to the highest seen may be that of a change which this database has lost, and a machine lets
+        # nobody in: load may repeat a transition after the revocation behind it was lost. Both only refuse.
+        lifting = {
+            (change.tenant, change.device_id)
+            for change in changes
+            if change.revision > self._seen_through and change.kind != TRANSITION
+        }
+        denials = {key: _denials_of(records.get(key)) for key in _devices_of(changes)}
+        for key in denials.keys() - lifting:
+            denials[key] = {**denials[key], **self._denials.of(*key)}
+        newest = reached.revision >= self._seen_through
+        if newest:
+            self.revision = self._seen_through = reached.revision
+        await trio.to_thread.run_sync(lambda: self._denials.learn(reached, denials, newest=newest))
+        for key in denials:
+            known, record = self._fleet.get(key), records.get(key)
             if known is not None and record is not None:
                 self._fleet.renew(known, record)
                 self._deny(known, denials[key])
                 self.on_change(known)
-        return True
 
     def _compare(self, newest: int) -> None:
-        """Notices a database older than what this edge has seen of it, and reads again whom that one refuses."""
+        """Notices a database older than what this edge has seen of it."""
         older = newest < self.revision
         if older and not self.older_than_seen:
             _log.error("control_is_older_than_seen", revision=newest, seen=self.revision)
         elif self.older_than_seen and not older:
             _log.warning("control_has_caught_up", revision=newest)
         self.older_than_seen = older
-        if newest < self._position:
-            # What it did since it was restored stands under numbers that were others' before: no place to go on from.
-            self._position, self._history = 0, newest
 
-    def _read_changes(self, position: int) -> tuple[int, int, list[Key], dict[Key, DeviceRecord]]:
-        """In a worker thread: (newest revision, the one reached with this batch, its devices, their records)."""
+    def _begin_again(self, newest: int) -> None:
+        """This database is not the one in which the edge stood: numbers up to its newest may be others' than before."""
+        if self._standing is not None:  # else an earlier fleetgate did not keep it
+            self.restores += 1
+            _log.error("control_was_restored", revision=newest, stood_at=self._position)
+        self._position, self._standing = 0, None
+        self._seen_through = max(self._seen_through, newest)
+
+    def _read_changes(self, position: int) -> _Changes:
+        """In a worker thread."""
         newest = self._store.revision()
-        if newest <= position:
-            return newest, position, [], {}
         if position < self._history:
             through = min(self._history, newest, position + HISTORY_BATCH)
-            changes = self._store.changes_but_enrolments(position, through, CHANGES_BATCH)
-            reached = changes[-1].revision if len(changes) == CHANGES_BATCH else through
+            found = self._store.changes_but_enrolments(position, through, CHANGES_BATCH + 1)
         else:
-            changes = self._store.changes_since(position, CHANGES_BATCH)
-            reached = changes[-1].revision if changes else position
-        keys = list(dict.fromkeys((change.tenant, change.device_id) for change in changes))
+            found = self._store.changes_from(position, CHANGES_BATCH + 1)
+        standing = found[0] if found and found[0].revision == position else None
+        above = [change for change in found if change.revision > position]
+        reached = above[-1] if above else None
+        if position < self._history:
+            above = [change for change in above if change.kind != ENROLMENT]  # the last one may be
+        keys = _devices_of(above)
         records: dict[Key, DeviceRecord] = {}
         for start in range(0, len(keys), LOOKUP_BATCH):
             records.update(self._store.devices(keys[start : start + LOOKUP_BATCH]))
-        return newest, reached, keys, records
+        return _Changes(newest, standing, reached, above, records)
 
     def _gone(self, error: ControlAway) -> None:
         if self.answers:
@@ -251,6 +287,10 @@ async def _ask(query: Callable[[], _Answer]) -> _Answer:
     with trio.move_on_after(ANSWER_SECONDS):
         return await trio.to_thread.run_sync(query, abandon_on_cancel=True)
     raise ControlAway(f"the control database of control.url did not answer within {ANSWER_SECONDS:.0f} s")
+
+
+def _devices_of(changes: list[Change]) -> list[Key]:
+    return list(dict.fromkeys((change.tenant, change.device_id) for change in changes))
 
 
 def _denials_of(record: DeviceRecord | None) -> Denials:

@@ -57,7 +57,7 @@ def init(
     Keyring.create(config.path(config.edge.keyring), session.clock.now_ms(), os.urandom)
     signer = config.signer
     make_audit_key(*map(config.path, (signer.audit_key, signer.audit_public_key, signer.log)))
-    Store.open(config, session.clock, write=True).close()
+    Store.open(config, session.clock, create=True).close()
     say(
         f"""made for the trust domain {domain}:
   {session.pki}  root and issuing CA

@@ -2,8 +2,9 @@
 
 SQLite with a write-ahead log, so that an edge reads while a person writes; every commit is synced. A connection
 opened for reading is an ordinary one with `query_only` (a read-only open of a write-ahead log fails for another user
-while no writer has it open), so the file carries group write mode. It cannot read VINs either. What the tables hold
-is decided by `control.schema`, how transactions are used by `control.store`.
+while no writer has it open), so the file carries group write mode. It cannot read VINs either. A file that goes or is
+replaced while it is open is noticed with the next transaction: a connection to what was there before would be believed
+for ever. What the tables hold is decided by `control.schema`, how transactions are used by `control.store`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fleetgate.config import Config
@@ -27,23 +28,40 @@ POOL_SIZE = 4  # connections, one for each thread at work; more threads wait for
 WRITING = "fleetgate_write"  # execution option of a connection whose transaction takes the write lock at its begin
 
 
-def open_engine(config: Config, *, write: bool) -> Engine:
-    """An engine on the database of `control.url`; opened for writing, the file is created when absent.
+class _File(sqlite3.Connection):
+    """A connection that knows which file it is to: device and inode."""
+
+    file: tuple[int, int] | None = None
+
+
+def open_engine(config: Config, *, write: bool, create: bool = False) -> Engine:
+    """An engine on the database of `control.url`; only with `create` the file is made where there is none.
 
     Raises ConfigError for a URL that cannot be used, ControlAway where there is no such database.
     """
     url, path = _locate(config)
-    if write:
+    if create:
         _create_file(path)
     elif not path.exists():
         raise ControlAway(f"there is no control database {path} (control.url): make it with `fleetgate ca init`")
+
+    def connect() -> _File:
+        file = _identity(path)  # before it is opened: replaced in between, the next transaction notices
+        # mode=rw: where the file is away none is made, empty, in the place of the one that comes back.
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False, factory=_File
+        )
+        connection.file = file
+        return connection
+
     engine = create_engine(
         url,
+        creator=connect,
         hide_parameters=True,  # an error's text may reach a log; values do not belong there
         pool_size=POOL_SIZE,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_MS / 1000,
-        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
     )
 
     def connected(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
@@ -59,7 +77,12 @@ def open_engine(config: Config, *, write: bool) -> Engine:
         writing = connection.get_execution_options().get(WRITING, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
+    def taken(connection: _File, *_: object) -> None:
+        if connection.file != _identity(path):
+            raise DisconnectionError("the file of the control database is another one now")  # the pool connects anew
+
     event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", taken)
     event.listen(engine, "begin", begun)
     return engine
 
@@ -87,6 +110,14 @@ def _locate(config: Config) -> tuple[URL, Path]:
         raise ConfigError('control.url must name an SQLite file, such as "sqlite:///control.db"')
     path = config.path(str(url.database))
     return url.set(drivername="sqlite+pysqlite", database=str(path)), path
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _create_file(path: Path) -> None:

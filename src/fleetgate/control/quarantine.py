@@ -16,7 +16,7 @@ from sqlalchemy import Row, and_, insert, select, update
 from fleetgate.control.records import DeviceState, DeviceStatus
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import decisions, devices, quarantine_cases, transitions_applied
-from fleetgate.control.store import Store, Write
+from fleetgate.control.store import TRANSITION, Store, Write
 from fleetgate.errors import ConfigError, Conflict, NotFound
 
 LOADER = "load"  # the actor in the audit of what the edge's transitions did
@@ -113,7 +113,7 @@ def apply_transition(
             _note_in_case(write, tenant, device_id, after, at_ms, why, score, policy_version)
         detail = {"before": before, "after": after, "why": why, "score": score, "at_ms": at_ms}
         origin = {"spool": spool, "segment": segment, "offset": offset, "policy_version": policy_version}
-        write.record("transition", tenant, device_id, detail | origin | {"outcome": outcome})
+        write.record(TRANSITION, tenant, device_id, detail | origin | {"outcome": outcome})
     return outcome
 
 

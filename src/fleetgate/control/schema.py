@@ -199,4 +199,4 @@ changes = Table(
     Column("device_id", String(63), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
 )
-"""What edges poll. Rows are never removed while any edge may be behind them."""
+"""What edges poll. Rows are never removed while any edge may be behind them, or stands at them: it compares."""

@@ -47,6 +47,8 @@ from fleetgate.judge.mac import FORMER_CREDENTIAL_MS
 
 ENROLMENT = "enrol"
 """The kind of change that refuses nobody: a device is new, or its new credential replaces a revoked one."""
+TRANSITION = "transition"
+"""The kind of change that a machine makes: it may refuse a device, and never lifts a refusal."""
 BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
 
 
@@ -115,16 +117,19 @@ class Store:
         self.clock = clock
 
     @classmethod
-    def open(cls, config: Config, clock: Clock, *, write: bool = False) -> Store:
-        """Open the database of `control.url`; for writing it is created when absent.
+    def open(cls, config: Config, clock: Clock, *, write: bool = False, create: bool = False) -> Store:
+        """Open the database of `control.url`, for writing too if that is wanted; with `create` it is begun where there
+        is none. Nobody else makes one: in the place of records that are only away it would know nobody.
 
         Raises ConfigError for a URL that cannot be used, ControlAway for a database that cannot be opened.
         """
-        store = cls(open_engine(config, write=write), clock)
+        store = cls(open_engine(config, write=write or create, create=create), clock)
         with answering():
-            if write:
+            if create:
                 store._create_tables()
             store._check_version()
+            if write:
+                store._create_tables()  # those that a newer fleetgate has
         return store
 
     def close(self) -> None:
@@ -146,13 +151,15 @@ class Store:
         """The newest revision; an edge that knows a higher one talks to a restored database."""
         return int(self.rows(_REVISION)[0].value)
 
-    def changes_since(self, revision: int, limit: int) -> list[Change]:
-        """At most `limit` changes above `revision`, oldest first."""
-        return self._changes(select(changes).where(changes.c.revision > revision), limit)
+    def changes_from(self, revision: int, limit: int) -> list[Change]:
+        """At most `limit` changes from `revision` on, oldest first. It is among them, so that an edge that stands there
+        sees whether it is still the same change."""
+        return self._changes(select(changes).where(changes.c.revision >= revision), limit)
 
     def changes_but_enrolments(self, revision: int, through: int, limit: int) -> list[Change]:
-        """At most `limit` changes above `revision` and up to `through`, oldest first, that may refuse somebody."""
-        between = and_(changes.c.revision > revision, changes.c.revision <= through, changes.c.kind != ENROLMENT)
+        """The same up to `through`; between these two, which are among them, only those that may refuse somebody."""
+        of_interest = or_(changes.c.kind != ENROLMENT, changes.c.revision.in_((revision, through)))
+        between = and_(changes.c.revision >= revision, changes.c.revision <= through, of_interest)
         return self._changes(select(changes).where(between), limit)
 
     def devices(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DeviceRecord]:

@@ -51,7 +51,7 @@ def test_what_another_edge_decided_during_a_lookup_is_not_missed(authority: Inst
     async def look_up() -> None:
         with SlowStore.open(home.config, clock) as store:
             assert isinstance(store, SlowStore)
-            denials.learn(store.revision(), {})
+            denials.learn(store.changes_from(store.revision(), 1)[0], {})
             registry = Registry(store, denials, spool.checkpoint, fleet, clock, 900)
             store.registry, store.home = registry, home
             async with trio.open_nursery() as nursery:

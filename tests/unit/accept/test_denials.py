@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from fleetgate.accept.denials import WHOLE_DEVICE, DenialMemory
+from fleetgate.control.records import Change
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Reason
 
 ONE, TWO = ("acme", "tcu-0001"), ("acme", "tcu-0002")
 DIGEST = b"d" * 32
+
+
+def change(revision: int) -> Change:
+    return Change(revision, "revoke", *ONE, 1_000 + revision)
 
 
 @pytest.fixture
@@ -24,36 +29,44 @@ def memory(tmp_path: Path) -> Iterator[DenialMemory]:
 
 def test_a_denial_survives_a_restart(memory: DenialMemory, tmp_path: Path) -> None:
     """Of a device and of a single credential, with the revision they came with."""
-    memory.learn(7, {ONE: {WHOLE_DEVICE: Reason.BANNED, DIGEST: Reason.REVOKED}})
+    memory.learn(change(7), {ONE: {WHOLE_DEVICE: Reason.BANNED, DIGEST: Reason.REVOKED}})
     memory.close()
     again = DenialMemory(tmp_path / "denials.db")
     assert (again.of(*ONE), again.revision()) == ({WHOLE_DEVICE: Reason.BANNED, DIGEST: Reason.REVOKED}, 7)
+    assert again.newest() == change(7)
     again.close()
 
 
 def test_a_denial_is_lifted_by_a_change_of_that_device_only(memory: DenialMemory) -> None:
     """Changes of others, and newer revisions, leave it."""
-    memory.learn(1, {ONE: {WHOLE_DEVICE: Reason.SUSPENDED}, TWO: {DIGEST: Reason.REVOKED}})
-    memory.learn(2, {TWO: {}})
-    memory.learn(3, {})
+    memory.learn(change(1), {ONE: {WHOLE_DEVICE: Reason.SUSPENDED}, TWO: {DIGEST: Reason.REVOKED}})
+    memory.learn(change(2), {TWO: {}})
+    memory.learn(change(3), {})
     assert (memory.of(*ONE), memory.of(*TWO)) == ({WHOLE_DEVICE: Reason.SUSPENDED}, {})
 
 
 def test_a_change_replaces_what_was_known_of_the_device(memory: DenialMemory) -> None:
     """Resumed, but with a revoked credential: only the latter is left."""
-    memory.learn(1, {ONE: {WHOLE_DEVICE: Reason.SUSPENDED}})
-    memory.learn(2, {ONE: {DIGEST: Reason.REVOKED}})
+    memory.learn(change(1), {ONE: {WHOLE_DEVICE: Reason.SUSPENDED}})
+    memory.learn(change(2), {ONE: {DIGEST: Reason.REVOKED}})
     assert memory.of(*ONE) == {DIGEST: Reason.REVOKED}
+
+
+def test_what_an_older_database_denies_is_kept_and_the_newest_change_stays(memory: DenialMemory) -> None:
+    """So that the next start knows again that this database is not the one of before."""
+    memory.learn(change(5), {})
+    memory.learn(change(3), {ONE: {DIGEST: Reason.REVOKED}}, newest=False)
+    assert (memory.of(*ONE), memory.revision(), memory.newest()) == ({DIGEST: Reason.REVOKED}, 5, change(5))
 
 
 def test_nobody_is_denied_in_the_beginning(memory: DenialMemory) -> None:
     """And no revision has been seen."""
-    assert (memory.of(*ONE), memory.revision()) == ({}, 0)
+    assert (memory.of(*ONE), memory.revision(), memory.newest()) == ({}, 0, None)
 
 
 def test_devices_of_the_same_name_in_two_tenants_are_two(memory: DenialMemory) -> None:
     """A ban in one tenant says nothing about the other."""
-    memory.learn(1, {ONE: {WHOLE_DEVICE: Reason.BANNED}})
+    memory.learn(change(1), {ONE: {WHOLE_DEVICE: Reason.BANNED}})
     assert memory.of("rival", ONE[1]) == {}
 
 

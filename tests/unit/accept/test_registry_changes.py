@@ -24,6 +24,7 @@ from fleetgate.control.devices import enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
+from fleetgate.control.quarantine import apply_transition
 from fleetgate.control.records import DeviceRecord, DeviceStatus
 from fleetgate.control.roster import device_is
 from fleetgate.control.schema import devices
@@ -48,7 +49,7 @@ class Office:
 
     @contextmanager
     def writing(self) -> Iterator[Any]:
-        with Store.open(self.config, CLOCK, write=True) as store, store.write("test") as write:
+        with Store.open(self.config, CLOCK, create=True) as store, store.write("test") as write:
             yield write
 
     def enrol(self, vehicle: str) -> CertificateIdentity:
@@ -166,6 +167,83 @@ def test_every_revocation_after_a_restore_is_learnt(office: Office, tmp_path: Pa
                 await until(lambda: all(map(refusal, devices, known)))
 
         office.run(act)
+
+
+def test_a_restored_database_that_went_on_past_the_edge_is_noticed(office: Office, tmp_path: Path) -> None:
+    """Between two polls it lost what denied some and denied others under the same numbers: all of them stay out."""
+    lost, found, spared = office.enrol("car-1"), office.enrol("car-2"), office.enrol("car-3")
+    with closing(sqlite3.connect(tmp_path / "control.db")) as today, closing(sqlite3.connect(":memory:")) as yesterday:
+        today.backup(yesterday)
+        office.revoke(lost)
+        office.enrol("car-4")
+
+        async def act(registry: Registry) -> None:
+            await until(lambda: registry.revision == 5)
+            devices = [await registry.lookup(identity) for identity in (lost, found, spared)]
+            yesterday.backup(today)
+            office.revoke(found)
+            move(office, lost, 1)
+            for number in range(5, 9):
+                office.enrol(f"car-{number}")
+            await until(lambda: refusal(devices[1], found) is Reason.REVOKED)
+            assert (registry.restores, registry.revision) == (1, 9)
+            refusals = [refusal(*pair) for pair in zip(devices, (lost, found, spared), strict=True)]
+            assert refusals == [Reason.REVOKED, Reason.REVOKED, None]
+
+        office.run(act)
+
+
+def test_a_database_that_went_on_while_the_edge_was_down_is_noticed(office: Office, tmp_path: Path) -> None:
+    """To the very number at which the edge stood: the next start compares what that change was."""
+    lost, found = office.enrol("car-1"), office.enrol("car-2")
+    with closing(sqlite3.connect(tmp_path / "control.db")) as today, closing(sqlite3.connect(":memory:")) as yesterday:
+        today.backup(yesterday)
+        office.suspend(lost)
+
+        async def first(registry: Registry) -> None:
+            await until(lambda: registry.revision == 3)
+
+        office.run(first)
+        yesterday.backup(today)
+        office.suspend(found)
+        office.fleet = Fleet(office.keyring.roots, Policy())
+
+        async def second(registry: Registry) -> None:
+            await until(lambda: registry.restores == 1)
+            known = await registry.lookup(found)
+            await until(lambda: refusal(known, found) is Reason.SUSPENDED)
+            assert refusal(await registry.lookup(lost), lost) is Reason.SUSPENDED
+            await until(lambda: office.denials.newest() != before)
+
+        before = office.denials.newest()
+        office.run(second)
+
+
+def test_a_machines_change_lifts_no_denial(office: Office, tmp_path: Path) -> None:
+    """Load may hand a transition on again after the revocation behind it was lost with the database."""
+    car = office.enrol("car-1")
+    with closing(sqlite3.connect(tmp_path / "control.db")) as today, closing(sqlite3.connect(":memory:")) as yesterday:
+        today.backup(yesterday)
+        office.suspend(car)
+
+        async def act(registry: Registry) -> None:
+            known = await registry.lookup(car)
+            await until(lambda: refusal(known, car) is Reason.SUSPENDED)
+            yesterday.backup(today)
+            await until(lambda: registry.older_than_seen)
+            for offset in range(3):
+                move(office, car, offset)
+            await until(lambda: registry.revision == 4)
+            assert refusal(known, car) is Reason.SUSPENDED
+
+        office.run(act)
+
+
+def move(office: Office, identity: CertificateIdentity, offset: int) -> None:
+    """A transition of an edge's spool, as load hands it on."""
+    with Store.open(office.config, CLOCK, write=True) as store:
+        facts = (identity.tenant, identity.device_id, "trusted", "watched", CLOCK.now_ms(), "bad_mac", 50.0, "1")
+        apply_transition(store, "00" * 16, 1, offset, *facts)
 
 
 def test_a_new_edge_passes_over_enrolments_and_learns_who_is_refused(

@@ -19,7 +19,7 @@ def test_a_device_that_was_just_found_is_not_forgotten(gate: Gate, tmp_path: Pat
     """A request that is still reading its body must not claim numbers in windows that nobody else sees."""
     config = msgspec.structs.replace(Config(), home=str(tmp_path))
     found: list[KnownDevice | None] = []
-    with Store.open(config, gate.clock, write=True) as store:
+    with Store.open(config, gate.clock, create=True) as store:
         denials = DenialMemory(tmp_path / "denials.db")
         registry = Registry(store, denials, gate.spool.checkpoint, gate.fleet, gate.clock, 900)
         known = gate.fleet.add(record(), None, gate.clock.monotonic())

@@ -68,7 +68,7 @@ def test_parked_devices_are_known_and_change_nothing_of_the_others(installation:
         before = store.revision()
     park(installation.control, 3, 1)
     with Store.open(installation.config, SystemClock()) as store:
-        assert [(change.revision, change.device_id) for change in store.changes_since(before, 10)] == [
+        assert [(change.revision, change.device_id) for change in store.changes_from(before + 1, 10)] == [
             (before + number, f"parked-{number:07d}-tcu") for number in (1, 2, 3)
         ]
         assert store.revision() == before + 3

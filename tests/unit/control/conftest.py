@@ -38,7 +38,7 @@ class Gate:
         self.clock = clock
         self.authority = authority
         self.keyring = keyring
-        self.store = Store.open(config, clock, write=True)
+        self.store = Store.open(config, clock, create=True)
 
     def enrol(self, vehicle: str = "car", device: str | None = None, tenant: str = "acme") -> Enrolment:
         with self.store.write("test") as write:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def test_every_change_has_its_revision_and_audit(gate: Gate) -> None:
     """One write gives each device it touched a revision of its own, and an audit row that names who did it."""
     gate.enrol("a")
     gate.enrol("b")
-    assert [(c.revision, c.kind, c.device_id) for c in gate.store.changes_since(0, 10)] == [
+    assert [(c.revision, c.kind, c.device_id) for c in gate.store.changes_from(1, 10)] == [
         (1, "enrol", "a-tcu"),
         (2, "enrol", "b-tcu"),
     ]
@@ -60,8 +61,8 @@ def test_changes_come_in_portions_of_the_limit(gate: Gate) -> None:
     """A poll gets at most its limit, oldest first, and goes on from the last revision it saw."""
     for name in "abc":
         gate.enrol(name)
-    first = gate.store.changes_since(0, 2)
-    rest = gate.store.changes_since(first[-1].revision, 2)
+    first = gate.store.changes_from(1, 2)
+    rest = gate.store.changes_from(first[-1].revision + 1, 2)
     assert [c.device_id for c in first + rest] == ["a-tcu", "b-tcu", "c-tcu"]
 
 
@@ -77,7 +78,7 @@ def test_writers_in_several_threads_get_distinct_revisions(gate: Gate) -> None:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert [change.revision for change in gate.store.changes_since(0, 100)] == list(range(1, 21))
+    assert [change.revision for change in gate.store.changes_from(1, 100)] == list(range(1, 21))
 
 
 def test_edge_reads_while_a_write_is_open(gate: Gate) -> None:
@@ -114,17 +115,50 @@ def test_database_file_can_be_shared_with_the_group(config: Config, clock: SetCl
     """The file has group write mode whatever the umask: a reader of another user needs it."""
     former = os.umask(0o077)
     try:
-        Store.open(config, clock, write=True).close()
+        Store.open(config, clock, create=True).close()
     finally:
         os.umask(former)
     assert config.path("control.db").stat().st_mode & 0o777 == 0o660
 
 
 def test_missing_database_is_away_not_empty(config: Config, clock: SetClock) -> None:
-    """Reading where no database is never makes an empty one, in which everybody would be unknown."""
-    with pytest.raises(ControlAway, match="fleetgate ca init"):
-        Store.open(config, clock)
+    """Nobody who only reads or writes makes an empty one, in which everybody would be unknown."""
+    for write in (False, True):
+        with pytest.raises(ControlAway, match="fleetgate ca init"):
+            Store.open(config, clock, write=write)
     assert not config.path("control.db").exists()
+
+
+def test_database_that_was_moved_away_is_away_and_comes_back(gate: Gate) -> None:
+    """A connection that is open already does not go on with the file that went, and makes none in its place."""
+    control, elsewhere = gate.config.path("control.db"), gate.config.path("elsewhere")
+    elsewhere.mkdir()
+    with Store.open(gate.config, gate.clock) as reader:
+        gate.enrol("car")
+        gate.store.close()  # so that its log is in the file
+        control.rename(elsewhere / control.name)
+        for store in (reader, gate.store):
+            with pytest.raises(ControlAway):
+                store.revision()
+        assert not control.exists()
+        (elsewhere / control.name).rename(control)
+        assert (reader.revision(), gate.store.revision()) == (1, 1)
+
+
+def test_database_that_was_replaced_is_read_anew(gate: Gate, tmp_path: Path) -> None:
+    """Another file under its name is what is read and written from then on, by connections that were open too."""
+    control, copy = gate.config.path("control.db"), tmp_path / "copy.db"
+    with Store.open(gate.config, gate.clock) as reader:
+        with closing(sqlite3.connect(control)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        gate.enrol("car")
+        assert reader.revision() == 1
+        for leftover in ("control.db-wal", "control.db-shm"):
+            gate.config.path(leftover).unlink(missing_ok=True)
+        copy.rename(control)
+        assert reader.revision() == 0
+        gate.enrol("other")
+        assert [change.device_id for change in reader.changes_from(1, 9)] == ["other-tcu"]
 
 
 def test_damaged_database_is_away(config: Config, clock: SetClock) -> None:
@@ -160,14 +194,14 @@ def test_unusable_url_is_named_but_not_quoted(config: Config, clock: SetClock, u
     """The error names the setting; a password in the URL stays out of it."""
     config = msgspec.structs.replace(config, control=Control(url=url))
     with pytest.raises(ConfigError, match=r"control\.url") as caught:
-        Store.open(config, clock, write=True)
+        Store.open(config, clock, create=True)
     assert "hunter2" not in str(caught.value)
 
 
 def test_relative_path_starts_at_home(config: Config, clock: SetClock, tmp_path: Path) -> None:
     """A relative SQLite path does not depend on the directory that the process was started in."""
     config = msgspec.structs.replace(config, control=Control(url="sqlite:///sub/records.db"))
-    Store.open(config, clock, write=True).close()
+    Store.open(config, clock, create=True).close()
     assert (tmp_path / "sub" / "records.db").exists()
 
 
