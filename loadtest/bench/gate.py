@@ -16,8 +16,12 @@ from typing import Self
 from loadtest.bench.installation import Installation
 from loadtest.bench.processes import Process, Served, until
 from loadtest.bench.stored import Spooled
+from sqlalchemy import delete
 
+from fleetgate.clock import SystemClock
 from fleetgate.config import Config, load
+from fleetgate.control.schema import spools
+from fleetgate.control.store import Store
 from fleetgate.demo.figures import is_ready
 from fleetgate.demo.prepare import free_ports
 from fleetgate.load.clickhouse import ServerClickHouse
@@ -44,6 +48,8 @@ class Gate:
         self._file = directory / "fleetgate.toml"
         self._file.write_text(_configuration(installation, control or installation.control, server=server))
         self.config: Config = load(self._file)
+        with Store.open(self.config, SystemClock(), write=True) as store, store.write("bench") as write:
+            write.execute(delete(spools))  # those of other gates: this one's disk is not a replaced one
         self.spool = self.config.path(self.config.spool.directory)
         self.devices = installation.devices
         self._processes: list[Process] = []

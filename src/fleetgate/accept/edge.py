@@ -35,10 +35,11 @@ from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
 from fleetgate.control.keyring import Keyring
+from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
 from fleetgate.judge import Flag, Policy
-from fleetgate.spool.home import Spool
+from fleetgate.spool.home import Known, Spool
 
 BACKLOG = 4096
 HOUSEKEEPING_SECONDS = 0.1
@@ -59,7 +60,13 @@ class Edge:
         self._mqtt_tls = server_context(config, ["mqtt"])
         self._https_tls = server_context(config, ["http/1.1"])
         self._store = Store.open(config, clock)
-        self.spool = Spool(config.path(config.spool.directory), clock, entropy, config.spool.segment_bytes)
+        self.spool = Spool(
+            config.path(config.spool.directory), clock, entropy, config.spool.segment_bytes, self._known_spools
+        )
+        if self.spool.identity.fence_ms > clock.now_ms():
+            _log.error(
+                "fence", until_ms=self.spool.identity.fence_ms, why="its windows do not know all that was received"
+            )
         if self.spool.cut_bytes:
             _log.warning("tail_cut", bytes=self.spool.cut_bytes, kept_in="parked")
         self._denials = DenialMemory(self.spool.directory / "denials.db")
@@ -74,6 +81,10 @@ class Edge:
         self.room = Room(self.spool, config.spool, clock)
         self.intake = Intake(self.spool.writer, self.fleet, self._policy, config.policy, self.counts, clock)
         self.registry_of_metrics.register(EdgeCollector(self))
+
+    def _known_spools(self) -> list[Known] | None:
+        found = known_spools(self._store)
+        return None if found is None else [Known(one.spool, one.loaded, one.replaced) for one in found]
 
     async def run(self) -> None:
         await self._recover()
@@ -133,7 +144,10 @@ class Edge:
         fenced_ms = self.spool.identity.fence_ms - self._clock.now_ms()
         if fenced_ms > 0:
             # Until then a device's new message could bear a time from before the fence.
-            return f"the spool was repaired and does not know all it received: taking messages in {fenced_ms // 1000} s"
+            return (
+                "the spool was repaired, or its disk replaced, and does not know all that was received: "
+                f"taking messages in {fenced_ms // 1000} s"
+            )
         return self._timekeeper.doubt(self.fleet.all())
 
     def _ready(self) -> str:

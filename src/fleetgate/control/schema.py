@@ -178,6 +178,16 @@ transitions_applied = Table(
     UniqueConstraint("spool", "segment", "record_offset"),
 )
 
+spools = Table(
+    "spools",
+    metadata,
+    Column("spool", String(32), primary_key=True),
+    Column("begun_at_ms", BigInteger, nullable=False),
+    Column("loaded", BigInteger, nullable=False),
+    Column("replaced_at_ms", BigInteger),
+)
+"""See `control.spools`."""
+
 audit = Table(
     "audit",
     metadata,

@@ -1,7 +1,8 @@
 """The control database: how it is opened, read and written, and what a failure of it looks like.
 
 Invariants
-- Every write is one transaction that holds its rows, a row of `changes` with the next revision, and a row of `audit`.
+- Every write of a device's records is one transaction that holds its rows, a row of `changes` with the next revision,
+  and a row of `audit`.
 - Writers stand in line (SQLite: BEGIN IMMEDIATE; elsewhere: the row of the revision is locked), so that revisions
   appear in their order and a reader who saw revision n has seen all before it.
 - A store opened for reading cannot write, and cannot read VINs.
@@ -18,7 +19,21 @@ from itertools import groupby
 from typing import Any, Self
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, and_, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    Row,
+    Table,
+    and_,
+    func,
+    insert,
+    inspect,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql import Select
 
 from fleetgate.clock import Clock
@@ -53,7 +68,7 @@ BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and belo
 
 
 class Write:
-    """One transaction of writing. `record` says what was done; without it nothing may be changed."""
+    """One transaction of writing. `record` says what was done; without it no device's records may be changed."""
 
     def __init__(self, connection: Connection, revision: int, actor: str, now_ms: int) -> None:
         self._connection = connection
@@ -146,6 +161,11 @@ class Store:
     def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         with answering(), self._engine.connect() as connection:
             return connection.execute(query).all()
+
+    def has_table(self, table: Table) -> bool:
+        """Whether these records have this table: they may be of a former fleetgate, and not written to since."""
+        with answering():
+            return inspect(self._engine).has_table(table.name)
 
     def revision(self) -> int:
         """The newest revision; an edge that knows a higher one talks to a restored database."""

@@ -24,6 +24,7 @@ from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Apart, Inserts
 from fleetgate.load.isolation import Cuts, CutsDamaged, Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
+from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
@@ -59,6 +60,7 @@ class Loader:
         inserts: Inserts,
         catalogue: Catalogue,
         transitions: Transitions,
+        progress: Progress,
         counts: Counts,
         clock: Clock,
         entropy: Entropy,
@@ -68,6 +70,7 @@ class Loader:
         self._inserts = inserts
         self._catalogue = catalogue
         self._transitions = transitions
+        self._progress = progress
         self._counts = counts
         self._clock = clock
         self._entropy = entropy
@@ -116,6 +119,8 @@ class Loader:
         self._waiting = ""
         if found is None:
             return bool(asked)
+        if not self._cursor.sha256:
+            self._insist("control", lambda _: self._progress.begin(identity.spool, identity.former))
         self._load(identity.spool, *found)
         return True
 
@@ -157,6 +162,7 @@ class Loader:
                 self._park(path, number, "misplaced", f"the file is {found}: restore the one of this number")
         cursor = self._cursor = Cursor(spool, number, sha256)
         self._insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
+        self._progress.reached(spool, number)
         fault.point("cursor.written")
         self._first = False
 

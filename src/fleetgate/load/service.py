@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
 from fleetgate.control.quarantine import apply_transition
 from fleetgate.control.secretfile import read_secret, write_secret
+from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.errors import ClickHouseAway, ConfigError
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
@@ -33,6 +34,7 @@ from fleetgate.load.lag import LagCollector
 from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
+from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import TransitionRecord
 
@@ -84,10 +86,11 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
         if clickhouse is None:
             return
+        progress = opened.enter_context(Progress(control.begin, control.note))
         inserts = Inserts(clickhouse, counts)
         socket = config.path(config.signer.socket)
         opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
-        loader = Loader(settings, inserts, catalogue(), transitions, counts, clock, entropy, stop)
+        loader = Loader(settings, inserts, catalogue(), transitions, progress, counts, clock, entropy, stop)
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
@@ -122,12 +125,13 @@ class _Opening:
 
 
 class _Control:
-    """The control records, opened when the first transition comes: telemetry does not wait for them."""
+    """The control records, opened when there is something to say: telemetry does not wait for them. For any thread."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
         self._store: Store | None = None
+        self._opening = threading.Lock()
 
     def __enter__(self) -> _Control:
         return self
@@ -137,10 +141,8 @@ class _Control:
             self._store.close()
 
     def apply(self, spool: str, segment: int, offset: int, record: TransitionRecord) -> str:
-        if self._store is None:
-            self._store = Store.open(self._config, self._clock, write=True)
         return apply_transition(
-            self._store,
+            self._opened(),
             spool,
             segment,
             offset,
@@ -153,6 +155,18 @@ class _Control:
             record.score,
             record.policy_version,
         )
+
+    def begin(self, spool: str, former: Sequence[str]) -> None:
+        begin_spool(self._opened(), spool, former)
+
+    def note(self, spool: str, segment: int) -> None:
+        note_loaded(self._opened(), spool, segment)
+
+    def _opened(self) -> Store:
+        with self._opening:
+            if self._store is None:
+                self._store = Store.open(self._config, self._clock, write=True)
+            return self._store
 
 
 @contextmanager

@@ -1,6 +1,11 @@
 """The spool's directory: made once, identified for ever, held by one edge at a time.
 
 Opening it is the normal start after a crash: lock, identity, cut and seal what was left open, number on.
+
+A disk that was replaced looks like a good one: empty as a new gate's, or whole as the copy it comes from. So others
+are asked what they know of spools (`Known`). An empty one where there was one before gets a fence: its windows do not
+know what was received. One that ends before what was loaded of it, or that another took the place of, is not opened: it
+would give numbers again, and take again what it has forgotten.
 """
 
 from __future__ import annotations
@@ -8,12 +13,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import SpoolError
+from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor, replace_durably
 from fleetgate.spool.identity import Identity, read_identity
@@ -21,22 +29,48 @@ from fleetgate.spool.reader import segment_paths
 from fleetgate.spool.writer import SEGMENT_BYTES, Writer, recover_live
 
 
+class Known(NamedTuple):
+    """What is known elsewhere of a spool: its identity in hex, the last segment that was loaded, whether another was
+    begun in its place."""
+
+    spool: str
+    loaded: int
+    replaced: bool
+
+
+Witness = Callable[[], Sequence[Known] | None]
+"""Gives all spools there were here; None where nobody can know."""
+
+
+def _no_spool_before() -> Sequence[Known]:
+    return ()
+
+
 class Spool:
     """An opened spool: `writer` appends, `checkpoint` remembers, `cut_bytes` were behind the last good record."""
 
-    def __init__(self, directory: Path, clock: Clock, entropy: Entropy, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        entropy: Entropy,
+        segment_bytes: int = SEGMENT_BYTES,
+        witness: Witness = _no_spool_before,
+    ) -> None:
         self.directory = directory
+        known = witness()
         try:
             for name in ("segments", "parked"):
                 (directory / name).mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock = take_lock(directory / "lock")
-            self.identity, self.checkpoint = _begun(directory) or _begin(directory, clock, entropy)
+            self.identity, self.checkpoint = _begun(directory) or _begin(directory, clock, entropy, known)
             self.cut_bytes = recover_live(directory)
         except OSError as error:
             raise SpoolError(
                 f"cannot open the spool {directory}: {error.strerror}; mend its disk and start the edge again"
             ) from None
         last = self._last_segment()
+        self._refuse_older_copy(last, known or ())
         self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, segment_bytes)
 
     def _last_segment(self) -> int:
@@ -58,6 +92,18 @@ class Spool:
                 "missing files or checkpoint.db; or see what `fleetgate spool repair` can do without them"
             )
         return last
+
+    def _refuse_older_copy(self, last: int, known: Sequence[Known]) -> None:
+        """Raises SpoolError where more is known of this spool than it has itself."""
+        remedy = "run `fleetgate spool repair --restored`, then start the edge"
+        for one in known:
+            if one.spool == self.identity.spool and one.replaced:
+                raise SpoolError(f"{self.directory} is a former spool of this gate, another took its place: {remedy}")
+            if one.spool == self.identity.spool and one.loaded > last:
+                raise SpoolError(
+                    f"{self.directory} is an older copy of this spool: segment {one.loaded} was loaded, and the last "
+                    f"one here is {last}: {remedy}"
+                )
 
     def _loaded_through(self) -> int | None:
         """How far load has come in this spool, by its cursor; None when it does not say."""
@@ -143,9 +189,14 @@ def _was_used(path: Path) -> bool:
     return not unused
 
 
-def _begin(directory: Path, clock: Clock, entropy: Entropy) -> tuple[Identity, Checkpoint]:
+def _begin(
+    directory: Path, clock: Clock, entropy: Entropy, known: Sequence[Known] | None
+) -> tuple[Identity, Checkpoint]:
     """The identity comes last: where there is one without a checkpoint, that was lost."""
     checkpoint = Checkpoint(directory / "checkpoint.db")
-    identity = Identity(entropy(16).hex(), clock.now_ms())
+    former = [one.spool for one in known or () if not one.replaced]
+    # As far ahead of now as the clock of a sender may have been whose message the former spool had.
+    fence_ms = clock.now_ms() + MAX_AHEAD_MS if former or known is None else 0
+    identity = Identity(entropy(16).hex(), clock.now_ms(), former, fence_ms)
     replace_durably(directory / "identity", msgspec.json.encode(identity))
     return identity, checkpoint

@@ -16,8 +16,9 @@ from fleetgate.errors import SpoolError
 class Identity(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`spool` is 16 random bytes in hex, `created_at` Unix ms.
 
-    `former` are the identities it had before a repair gave it this one: segments of theirs may still be there. Of what
-    was sent before `fence_ms` (Unix ms) the replay windows may have forgotten something (see `repair`).
+    `former` are the identities it had before a repair gave it this one, or those of the spools in whose place it was
+    begun on an empty disk: segments of theirs may still be there. Of what was sent before `fence_ms` (Unix ms) the
+    replay windows may have forgotten something (see `repair`).
     """
 
     spool: str

@@ -22,6 +22,7 @@ from fleetgate.load.inserts import Inserts
 from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate
 from fleetgate.load.owner import Owner
+from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import TransitionRecord
 
@@ -76,7 +77,10 @@ class Bench:
         self.inserts = Inserts(clickhouse or self.clickhouse, counts)
         stop = stop or threading.Event()
         transitions = Transitions(self.spool.directory, self._note, counts, stop)
-        self.loader = Loader(settings, self.inserts, catalogue(), transitions, counts, SystemClock(), os.urandom, stop)
+        progress = Progress(lambda *_: None, lambda *_: None)
+        self.loader = Loader(
+            settings, self.inserts, catalogue(), transitions, progress, counts, SystemClock(), os.urandom, stop
+        )
         return self.loader
 
     def _note(self, _spool: str, segment: int, _offset: int, record: TransitionRecord) -> str:

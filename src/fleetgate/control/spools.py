@@ -1,0 +1,58 @@
+"""Which spools there were, and how far each was loaded: what a spool's own disk cannot say of itself.
+
+Load writes it (a spool before its first segment, its position about once a second), an edge reads it when it starts: an
+empty disk in the place of one that load knows is a replaced disk, and one that ends before what was loaded of it is an
+older copy. What follows from that is decided by `spool.home`. These rows are of no device: they have no revision and no
+audit. Replay windows live in one edge, so one edge is assumed for one control database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from sqlalchemy import insert, select, update
+
+from fleetgate.control.schema import spools
+from fleetgate.control.store import Store, Write
+
+ACTOR = "load"
+
+
+class SpoolRecord(Struct, frozen=True):
+    """`spool` is its identity in hex, `loaded` the number of the last segment in ClickHouse that load told of.
+
+    `replaced`: another one was begun in its place.
+    """
+
+    spool: str
+    loaded: int
+    replaced: bool
+
+
+def known_spools(store: Store) -> list[SpoolRecord] | None:
+    """All of them; None where these records were made before spools were kept. Raises ControlAway."""
+    if not store.has_table(spools):
+        return None
+    rows = store.rows(select(spools).order_by(spools.c.begun_at_ms, spools.c.spool))
+    return [SpoolRecord(row.spool, row.loaded, row.replaced_at_ms is not None) for row in rows]
+
+
+def begin_spool(store: Store, spool: str, former: Sequence[str]) -> None:
+    """A spool that load has not loaded anything of, in the place of its `former` ones. Raises ControlAway."""
+    with store.write(ACTOR) as write:
+        _put_on_record(write, spool)
+        of_former = update(spools).where(spools.c.spool.in_(former), spools.c.replaced_at_ms.is_(None))
+        write.execute(of_former.values(replaced_at_ms=write.now_ms))
+
+
+def note_loaded(store: Store, spool: str, segment: int) -> None:
+    """Everything up to this segment is in ClickHouse. Raises ControlAway."""
+    with store.write(ACTOR) as write:
+        _put_on_record(write, spool)  # one that an earlier fleetgate began
+        write.execute(update(spools).where(spools.c.spool == spool, spools.c.loaded < segment).values(loaded=segment))
+
+
+def _put_on_record(write: Write, spool: str) -> None:
+    if write.row(select(spools).where(spools.c.spool == spool)) is None:
+        write.execute(insert(spools), {"spool": spool, "begun_at_ms": write.now_ms, "loaded": 0})

@@ -1,0 +1,67 @@
+"""How far load has come, told to control: an edge that starts knows by it a replaced disk from a new gate's.
+
+Decides when. A spool is on record before the first of its segments is loaded, so nothing is in ClickHouse of a spool
+that control never heard of. Its position follows about once a second, from a thread: telemetry does not wait for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from fleetgate import log
+from fleetgate.errors import ControlAway, FleetgateError
+
+TELL_SECONDS = 1.0
+
+Begin = Callable[[str, Sequence[str]], None]
+"""Puts a spool on record: (identity in hex, those it had before). Raises ControlAway."""
+
+Note = Callable[[str, int], None]
+"""(identity in hex, last segment that is loaded). Raises ControlAway."""
+
+
+class Progress:
+    """A thread of its own while entered; the last position is told at its end."""
+
+    def __init__(self, begin: Begin, note: Note) -> None:
+        self._begin = begin
+        self._note = note
+        self._reached: tuple[str, int] | None = None
+        self._told: tuple[str, int] | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def begin(self, spool: str, former: Sequence[str]) -> None:
+        """Before the first segment of a spool is loaded. Raises ControlAway."""
+        self._begin(spool, former)
+
+    def reached(self, spool: str, segment: int) -> None:
+        """The cursor stands here, durably."""
+        self._reached = (spool, segment)
+
+    def _run(self) -> None:
+        while not self._stop.wait(TELL_SECONDS):
+            self._tell()
+        self._tell()
+
+    def _tell(self) -> None:
+        reached = self._reached
+        if reached is None or reached == self._told:
+            return
+        try:
+            self._note(*reached)
+        except ControlAway:
+            return  # a later position says more
+        except FleetgateError as error:
+            log.get("load").error("control is not told how far load is", error=str(error))
+            return
+        self._told = reached
