@@ -54,6 +54,7 @@ class Driver(ABC):
         self.acknowledged = 0
         self.fresh = 0  # acknowledged, of those signed after `mark`
         self.duplicates = self.refused = 0
+        self.plain = False
         self._mark = 0
         self._gate = gate
         self._journal = journal
@@ -241,7 +242,7 @@ class HttpsDriver(Driver):
     def _burst(self, most: int) -> list[Shot]:
         """With an item now and then that is refused, which must cost itself only."""
         shots = super()._burst(most)
-        if self._rng.random() < 0.1:
+        if self._rng.random() < 0.1 and not self.plain:
             shots.insert(self._rng.randint(0, len(shots)), self.early())
         return shots
 

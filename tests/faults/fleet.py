@@ -17,6 +17,7 @@ from tests.gate import Gate
 
 TENANTS = ("acme", "globex")
 FRESH_MESSAGES = 4
+PLAIN_SECONDS = 1.5  # a burst that was drawn already has its answers by then
 ENOUGH_ACKNOWLEDGED, ENOUGH_DUPLICATES = 300, 12
 ENOUGH_REFUSED = 25  # five in six of them score 10 and more, and 100 are quarantine
 BEGIN_SECONDS = 30.0
@@ -54,6 +55,13 @@ class Fleet:
         for driver in self.drivers:
             driver.start()
         self._until(lambda one: one.acknowledged >= FRESH_MESSAGES, "every car drives", BEGIN_SECONDS)
+
+    def be_plain(self) -> None:
+        """From now on nobody sends from the future, nor a number twice: a gate without its clock, or without its
+        windows, cannot know."""
+        for driver in self.drivers:
+            driver.plain = True
+        time.sleep(PLAIN_SECONDS)
 
     def fresh(self, seconds: float = FRESH_SECONDS) -> float:
         """Waits until each car was acknowledged messages that it signed after this call; how long that took."""

@@ -13,7 +13,8 @@ class Suspect(MqttDriver):
     def _burst(self, most: int) -> list[Shot]:
         shots = super()._burst(3)
         for _ in range(self._rng.randint(1, 3)):
-            shots.insert(self._rng.randint(0, len(shots)), self._rng.choice(_HOSTILE)(self))
+            act = self._rng.choice(_PLAIN if self.plain else _HOSTILE)
+            shots.insert(self._rng.randint(0, len(shots)), act(self))
         return shots
 
     def forged(self) -> Shot:
@@ -35,11 +36,10 @@ class Suspect(MqttDriver):
         return self._signed("equivocation", epoch=known.epoch, seq=known.seq), ""
 
 
-_HOSTILE: tuple[Callable[[Suspect], Shot], ...] = (
+_PLAIN: tuple[Callable[[Suspect], Shot], ...] = (
     Suspect.forged,
     Suspect.garbled,
     Suspect.garbage,
-    Suspect.early,
     Suspect.misaddressed,
-    Suspect.cloned,
 )
+_HOSTILE = (*_PLAIN, Suspect.early, Suspect.cloned)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+import msgspec
+
 from fleetsim import encode
 from fleetsim.signals import BY_NUMBER
 from tests.faults.journal import Answer, Entry, Message, Send
@@ -24,6 +26,7 @@ class Told:
         self.messages: dict[int, Message] = {}
         self.sends: dict[int, list[Send]] = defaultdict(list)
         self.answers: dict[int, str] = {}
+        self.answered_ms: dict[int, int] = {}
         for entry in entries:
             match entry:
                 case Message():
@@ -32,6 +35,7 @@ class Told:
                     self.sends[entry.message].append(entry)
                 case Answer():
                     self.answers[entry.send] = entry.label
+                    self.answered_ms[entry.send] = entry.at_ms
         self.by_bytes = {(m.tenant, m.device_id, m.raw): m for m in self.messages.values()}
 
     def labels(self, message: Message) -> list[str]:
@@ -39,6 +43,14 @@ class Told:
 
     def acknowledged(self, message: Message) -> bool:
         return any(label in STORED for label in self.labels(message))
+
+
+def signed_ms(message: Message) -> int:
+    """By the clock of its car; 0 where the envelope cannot be read."""
+    try:
+        return encode.decode_envelope(message.raw).sent_at
+    except (msgspec.MsgspecError, TypeError):
+        return 0
 
 
 def events_of(message: Message) -> int:

@@ -28,7 +28,7 @@ from fleetgate.spool.reader import segment_paths
 from tests.faults.clickhouse import Server
 from tests.faults.fleet import Fleet
 from tests.faults.journal import read
-from tests.faults.oracle import Copy, Reckoning, Refusals, reckon
+from tests.faults.oracle import Copy, Excuse, Reckoning, Refusals, reckon
 from tests.faults.processes import Process, load_process
 from tests.faults.proxy import Proxy
 from tests.faults.stored import Stored
@@ -53,7 +53,8 @@ class Fault(NamedTuple):
 
 class Trial:
     """`edge` and `load` are the gate's processes, `proxy` stands before the ClickHouse at `server`; `rng` chooses the
-    moments. `set_aside` and `refusals_aside`: what the fault destroys on the disk, see the oracle."""
+    moments. `set_aside` and `refusals_aside`: what the fault destroys on the disk; `excuses`: refusals that it brings
+    with it; `spools`: the identities that the spool had: see the oracle. `bystanders` are devices beside the fleet."""
 
     def __init__(self, fault: Fault, authority: Installation, server: Server, directory: Path, seed: int) -> None:
         self.fault = fault
@@ -69,6 +70,9 @@ class Trial:
         self.fleet = Fleet(self.edge, f"{seed} {fault.name}")
         self.set_aside: set[Copy] = set()
         self.refusals_aside: Counter[Refusals] = Counter()
+        self.excuses: list[Excuse] = []
+        self.spools: list[str] = []
+        self.bystanders: set[tuple[str, str, str]] = set()
 
     @property
     def spool(self) -> Path:
@@ -133,7 +137,8 @@ class Trial:
 
     def reckon(self, clickhouse: ClickHouse) -> Reckoning:
         journal = read(self.fleet.journal_path)
-        return reckon(journal, Stored(clickhouse), self.fleet.cars, frozenset(self.set_aside), self.refusals_aside)
+        cars, aside = self.fleet.cars | self.bystanders, frozenset(self.set_aside)
+        return reckon(journal, Stored(clickhouse), cars, aside, self.refusals_aside, self.excuses, self.spools)
 
     def close(self) -> None:
         self.fleet.stop()
