@@ -47,12 +47,12 @@ class Sender:
 class Live:
     """The open segment: its file, and what its footer will say."""
 
-    def __init__(self, path: Path, header: fmt.Header) -> None:
+    def __init__(self, path: Path, header: fmt.Header, opened_s: float) -> None:
         self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
         sync_directory(path.parent)
         self.path = path
         self.number = header.segment
-        self.opened_at = header.opened_at
+        self.opened_s = opened_s
         self.offsets: array[int] = array("I")
         self.peers: list[fmt.PeerRecord] = []
         self.footer_bytes = 0
@@ -135,7 +135,7 @@ class Writer:
         header = fmt.Header(self._identity, self.next_segment, self._clock.now_ms())
         path = self._segments / f"{self.next_segment:020d}.open"
         with self._disk("open", path):
-            self._live = Live(path, header)
+            self._live = Live(path, header, self._clock.monotonic())
         fault.point("open.created")
         self.next_segment += 1
         return self._live
@@ -175,7 +175,8 @@ class Writer:
         return live.size if live is not None else 0
 
     def live_age_ms(self) -> int:
-        return self._clock.now_ms() - self._live.opened_at if self._live is not None else 0
+        """By monotonic time: a clock that was set back an hour would keep a segment from load for an hour."""
+        return round((self._clock.monotonic() - self._live.opened_s) * 1000) if self._live is not None else 0
 
     def seal(self) -> int | None:
         """Commits and seals the live segment; its number, or None when there is none."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.spools import TRANSITION, OpenSpool, SetClock, sender
+from tests.units import NOW
 
 from fleetgate.errors import SpoolError
 from fleetgate.spool.cursor import Cursor, write_cursor
@@ -80,6 +81,21 @@ def test_the_age_of_the_live_segment_is_that_of_its_first_record(spool: OpenSpoo
     spool.write(1, first=1)
     ages.append(spool.writer.live_age_ms())
     assert ages == [0, 700]
+
+
+def test_the_age_of_the_live_segment_does_not_depend_on_wall_time(tmp_path: Path) -> None:
+    """Set back an hour, the clock would keep what was received from load for an hour."""
+
+    class SetBack(SetClock):
+        def now_ms(self) -> int:
+            return self.ms - 3_600_000 * (self.ms > NOW)
+
+    clock = SetBack()
+    spool = OpenSpool(tmp_path / "spool", clock)
+    spool.write(1)
+    clock.ms += 700
+    assert spool.writer.live_age_ms() == 700
+    spool.close()
 
 
 def test_segments_are_deleted_behind_both_cursor_and_checkpoint(spool: OpenSpool) -> None:
