@@ -6,14 +6,16 @@ so messages signed before the fence may be refused as `too_old`, known or not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
 from pathlib import Path
 
 from fleetgate.spool.files import parked_for
+from fleetgate.spool.format import DamagedError
 from fleetgate.spool.identity import read_identity
-from fleetgate.spool.reader import segment_paths
+from fleetgate.spool.reader import read_segment, segment_paths
 from tests.faults.oracle import Excuse
 from tests.faults.processes import restart, stopped
 from tests.faults.registry import fault
@@ -22,6 +24,7 @@ from tests.gate import fleetgate, now_ms, until
 
 FENCE_SECONDS = 75.0
 TOLD_SECONDS = 2.5  # load tells control how far it is once a second
+SNAPSHOTS = 40
 SHORT_FENCE_MS = 8_000  # an edge takes seconds to start where others are busy
 
 
@@ -94,16 +97,13 @@ def _older_copy(trial: Trial, *, with_load: bool) -> None:
     trial.fleet.be_plain()
     _note_identity(trial)
     copy = trial.directory / f"copy-{len(trial.spools)}"
-    until(lambda: segment_paths(trial.spool / "segments", ".open"), "a segment is live")
-    with stopped(trial.load), stopped(trial.edge):
-        shutil.copytree(trial.spool, copy, ignore=shutil.ignore_patterns("*.new"))
+    number = _snapshot(trial, copy)
     trial.fleet.fresh()
     trial.await_progress()
     _drained(trial)
     if not with_load:
         assert trial.load.terminate() == 0
-    lost = trial.directory / f"lost-{len(trial.spools)}"
-    trial.spool.rename(lost)
+    trial.spool.rename(trial.directory / "lost")
     copy.rename(trial.spool)
     refused = fleetgate(trial.directory, "edge")
     assert (refused.returncode, "is an older copy" in refused.stderr) == (5, True), refused.stderr
@@ -116,16 +116,28 @@ def _older_copy(trial: Trial, *, with_load: bool) -> None:
     _behind_the_fence(trial)
     trial.fleet.fresh()
     trial.await_progress()
-    _parked_is_loaded(trial, lost)
+    # What was live in the copy is shorter than what was loaded of it: it stays aside, and nothing of it is missing.
+    [(parked, path)] = segment_paths(trial.spool / "parked")
+    assert (parked, parked_for(path).why) == (number, "changed"), parked_for(path)
+    told = fleetgate(trial.directory, "spool", "retry").stdout
+    assert f"{number} is changed and stays" in told, told
 
 
-def _parked_is_loaded(trial: Trial, lost: Path) -> None:
-    """The segment that was live in the copy was longer when it was loaded: it stays aside, as evidence."""
-    parked = [(number, path) for number, path in segment_paths(trial.spool / "parked")]
-    for number, path in parked:
-        assert parked_for(path).why == "changed", parked_for(path)
-        told = fleetgate(trial.directory, "spool", "retry")
-        assert f"{number} is changed and stays" in told.stdout, told.stdout
+def _snapshot(trial: Trial, copy: Path) -> int:
+    """Copies the spool between two instructions of edge and load, at a moment when the live segment has messages, and
+    will have more; its number."""
+    for _ in range(SNAPSHOTS):
+        with stopped(trial.load), stopped(trial.edge):
+            shutil.copytree(trial.spool, copy)
+        for number, live in segment_paths(copy / "segments", ".open"):
+            sealed = trial.spool / "segments" / f"{number:020d}.seg"
+            until(lambda: trial.loaded_segment() >= number or sealed.exists(), "the segment is sealed")  # noqa: B023
+            with contextlib.suppress(DamagedError, FileNotFoundError):
+                if 0 < len(read_segment(live).messages) < len(read_segment(sealed).messages):
+                    return number
+        shutil.rmtree(copy)
+        trial.pass_time(0.0, 0.5)
+    raise AssertionError("no copy has a live segment that went on")
 
 
 @fault("The spool's disk is replaced by an older copy, with edge and load down: it is refused until it is repaired.")
