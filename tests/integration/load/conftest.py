@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.segments import SpoolOnDisk
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.errors import ControlAway
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
@@ -68,6 +69,8 @@ class Bench:
         self.spool = SpoolOnDisk(directory / "spool", name)
         self.clickhouse = clickhouse
         self.transitions: list[tuple[int, str]] = []
+        self.begun: list[tuple[str, int]] = []
+        self.control_away = 0
         self.loader = self.restart()
 
     def restart(self, clickhouse: ClickHouse | None = None, stop: Any = None) -> Loader:
@@ -77,7 +80,7 @@ class Bench:
         self.inserts = Inserts(clickhouse or self.clickhouse, counts)
         stop = stop or threading.Event()
         transitions = Transitions(self.spool.directory, self._note, counts, stop)
-        progress = Progress(lambda *_: None, lambda *_: None)
+        progress = Progress(self.begin, lambda *_: None)
         self.loader = Loader(
             settings, self.inserts, catalogue(), transitions, progress, counts, SystemClock(), os.urandom, stop
         )
@@ -86,6 +89,13 @@ class Bench:
     def _note(self, _spool: str, segment: int, _offset: int, record: TransitionRecord) -> str:
         self.transitions.append((segment, record.device_id))
         return "applied"
+
+    def begin(self, spool: str, _former: Sequence[str]) -> None:
+        """Notes the spool, and how many rows `segments` had of it; away for the first `control_away` times."""
+        if self.control_away:
+            self.control_away -= 1
+            raise ControlAway("control does not answer")
+        self.begun.append((spool, self.count("segments")))
 
     def vehicle(self, name: str) -> str:
         """A vehicle that no other test has."""

@@ -334,3 +334,16 @@ def test_lag_is_told_while_clickhouse_is_away(bench: Any) -> None:
     assert (lag.segments, lag.size) == (2, sum(path.stat().st_size for path in paths))
     assert 60 <= lag.seconds < 90
     assert lag_of(bench.spool.directory, in_a_minute) == Lag(0, 0, 0.0)
+
+
+def test_a_spool_is_on_record_before_its_first_segment_is_loaded(bench: Any) -> None:
+    """Load waits for control with it, once; a later start with a cursor does not."""
+    bench.control_away = 2
+    fill(bench, "first")
+    fill(bench, "second")
+    bench.load_all()
+    bench.restart()
+    fill(bench, "third")
+    bench.load_all()
+    assert bench.begun == [(bench.spool.identity.hex(), 0)]
+    assert (bench.control_away, bench.count("segments")) == (0, 3)
