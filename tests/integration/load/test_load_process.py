@@ -44,6 +44,7 @@ class Gate:
             f'[clickhouse]\nlisten = "127.0.0.1:{listen}"\n[load]\nadmin_listen = "127.0.0.1:{self.admin}"\n'
         )
         self.processes: list[subprocess.Popen[bytes]] = []
+        Store.open(configuration.load(self.file), SystemClock(), create=True).close()
 
     def start(self) -> subprocess.Popen[bytes]:
         environment = os.environ | {"PYTHONPATH": str(SOURCE)}

@@ -227,8 +227,8 @@ def test_a_machines_change_lifts_no_denial(office: Office, tmp_path: Path) -> No
         office.suspend(car)
 
         async def act(registry: Registry) -> None:
+            await until(lambda: registry.revision == 2 and office.denials.revision() == 2)
             known = await registry.lookup(car)
-            await until(lambda: refusal(known, car) is Reason.SUSPENDED)
             yesterday.backup(today)
             await until(lambda: registry.older_than_seen)
             for offset in range(3):
