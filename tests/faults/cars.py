@@ -64,6 +64,7 @@ class Driver(ABC):
         self._remembered: deque[Message] = deque(maxlen=REMEMBERED)
         self._finishing = threading.Event()
         self._given_up = threading.Event()
+        self._paused = threading.Event()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     # What the fleet says to it.
@@ -77,6 +78,10 @@ class Driver(ABC):
 
     def finish(self) -> None:
         self._finishing.set()
+
+    def pause(self, paused: bool) -> None:
+        """Sends nothing from the next burst on, until it is told to go on."""
+        (self._paused.set if paused else self._paused.clear)()
 
     def join(self, seconds: float) -> None:
         """Waits for the end; after `seconds` the car gives up, and what is unanswered stays so."""
@@ -92,6 +97,7 @@ class Driver(ABC):
     def _run(self) -> None:
         try:
             while not self._done:
+                self._rest()
                 with contextlib.suppress(Ended, OSError, EOFError, httpx.HTTPError, msgspec.MsgspecError):
                     self._session()  # the gate is away or went: the same bytes again on the next connection
                 if not self._done:
@@ -99,6 +105,11 @@ class Driver(ABC):
                     self._perhaps_restart()
         except Exception:  # told at the end, by the oracle: nothing goes wrong unseen in a thread
             self.trouble.append(f"{self.name}: {traceback.format_exc()}")
+
+    def _rest(self) -> None:
+        """Waits while it is paused; what is in its sockets lies there."""
+        while self._paused.is_set() and not self._finishing.is_set() and not self._given_up.is_set():
+            time.sleep(RETRY_SECONDS)
 
     @abstractmethod
     def _session(self) -> None:
@@ -193,6 +204,7 @@ class MqttDriver(Driver):
                 self._listen(peer, in_flight, 0)
                 del older[:MOST_AT_ONCE]
             while not self._finishing.is_set() and not self._given_up.is_set():
+                self._rest()
                 self._send(peer, in_flight, self._burst(self.most))
                 self._listen(peer, in_flight, self._rng.randint(0, 4))
                 time.sleep(self.pause_s * (0.5 + self._rng.random()))
@@ -259,6 +271,7 @@ class HttpsDriver(Driver):
                 self._post(peer, older[:MOST_AT_ONCE])
                 del older[:MOST_AT_ONCE]
             while not self._finishing.is_set() and not self._given_up.is_set():
+                self._rest()
                 if shots := self._burst(self.most):
                     self._post(peer, shots)
                 time.sleep(self.pause_s * (0.5 + self._rng.random()))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.cars import FORMS, Driver, HttpsDriver, MqttDriver
@@ -70,6 +71,18 @@ class Fleet:
             driver.mark()
         self._until(lambda one: one.fresh >= FRESH_MESSAGES, "fresh events flow again", seconds)
         return time.monotonic() - started_s
+
+    @contextmanager
+    def alone(self, transport: str) -> Iterator[None]:
+        """Only the cars of this transport send."""
+        others = [driver for driver in self.drivers if driver.transport != transport]
+        for driver in others:
+            driver.pause(True)
+        try:
+            yield
+        finally:
+            for driver in others:
+                driver.pause(False)
 
     def enough(self) -> None:
         """Waits until so much has happened that the oracle's answer means something; see its seventh question."""

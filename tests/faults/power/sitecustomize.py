@@ -61,3 +61,11 @@ if _path is not None:
     _setting = os.environ.get("SYNC_FAILS")
     if _setting is not None:
         os.fdatasync = _Failing(_setting, os.fdatasync, _log).fdatasync  # type: ignore[assignment]
+
+if "LATE_COMMITS_SECONDS" in os.environ:
+    import trio
+
+    async def _late() -> None:
+        await trio.sleep(float(os.environ["LATE_COMMITS_SECONDS"]))
+
+    trio.lowlevel.checkpoint = _late  # of our code, only the intake calls it by this name
