@@ -1,7 +1,8 @@
 """Runs the processes of one machine as children and starts them again when they end.
 
 Crash-only: a child that was killed is started with the same arguments, on the same ports; nothing else is done for
-it. Decides only when to start and when to give up waiting; what a child does, it reads from the configuration.
+it. Children end when this process does, however it ends (`leash`). Decides only when to start and when to give up
+waiting; what a child does, it reads from the configuration.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _log = log.get("supervise")
 
 
 class Child:
-    """One process: `process` is the running one, None between two lives."""
+    """One process: `process` is the running one, None between two lives; its standard input is the leash."""
 
     def __init__(self, name: str, arguments: Sequence[str], output: int | None) -> None:
         self.name = name
@@ -45,7 +46,7 @@ class Child:
         while not self._stopping:
             started_s = trio.current_time()
             self.process = await trio.lowlevel.open_process(
-                self._arguments, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output
+                self._arguments, stdin=subprocess.PIPE, stdout=self._output, stderr=self._output
             )
             _log.info("child_started", child=self.name, pid=self.process.pid)
             try:
@@ -86,7 +87,7 @@ class Machine:
     """Signer, edge and load of one configuration. `output` is a descriptor for what they print; None: our own."""
 
     def __init__(self, config_file: Path, output: int | None = None) -> None:
-        command = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(config_file)]
+        command = [sys.executable, "-m", "fleetgate.leash", "--config", str(config_file)]
         self.signer = Child("signer", [*command, "signer"], output)
         self.edge = Child("edge", [*command, "edge"], output)
         self.load = Child("load", [*command, "load"], output)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 import time
 
-from fleetgate.demo.figures import is_ready
 from fleetgate.load.service import LAST_SECONDS
 from fleetgate.spool.reader import segment_paths
 from tests.faults.outages import behaving, struck
-from tests.faults.processes import Process, Running, restart
+from tests.faults.processes import Running, restart
 from tests.faults.proxy import Forward, Reply, Request
 from tests.faults.registry import fault
 from tests.faults.trial import Trial
-from tests.gate import until
 
 MARGIN_SECONDS = 5.0
 
@@ -66,34 +61,3 @@ def drain_load_while_clickhouse_hangs(trial: Trial) -> None:
         struck(trial)
         drained(trial.load, LAST_SECONDS)
     restart(trial.load)
-
-
-@fault("`fleetgate up` with its edge and its load killed in turn: it starts them again; SIGTERM ends all three with 0.")
-def up_with_killed_children(trial: Trial) -> None:
-    drained(trial.edge, trial.home.config.edge.drain_seconds)
-    drained(trial.load, LAST_SECONDS)
-    listens = (trial.home.config.edge.admin_listen, trial.home.config.load.admin_listen)
-    machine = Process(
-        ["fleetgate.cli.main", "up"],
-        trial.directory,
-        trial.directory / "up.log",
-        lambda: all(map(is_ready, listens)),
-    )
-    try:
-        restart(machine)
-        for child in ("edge", "load", "edge"):
-            trial.pass_time(0.3, 1.0)
-            pids = _pids(machine, child)
-            os.kill(pids[-1], signal.SIGKILL)
-            until(lambda: len(_pids(machine, child)) > len(pids), f"up starts {child} again", 30)  # noqa: B023
-            machine.await_ready()
-        drained(machine, trial.home.config.edge.drain_seconds + LAST_SECONDS)
-    finally:
-        machine.close()
-    restart(trial.edge)
-    restart(trial.load)
-
-
-def _pids(machine: Process, child: str) -> list[int]:
-    """Of this child, in the order of its starts."""
-    return [int(pid) for pid in re.findall(rf'"child": "{child}", "pid": (\d+)', machine.log_since(0))]

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from tests.faults import answers, clocks, disks, drains, kills, outages, points, power_cuts, records, replaced, rot
+from tests.faults import (
+    answers,
+    clocks,
+    disks,
+    drains,
+    kills,
+    machines,
+    outages,
+    points,
+    power_cuts,
+    records,
+    replaced,
+    rot,
+)
 from tests.faults.registry import FAULTS
 
-ROOMS = (kills, points, power_cuts, answers, disks, rot, drains, outages, clocks, records, replaced)
+ROOMS = (kills, points, power_cuts, answers, disks, rot, drains, machines, outages, clocks, records, replaced)
 
 __all__ = ["FAULTS", "ROOMS"]

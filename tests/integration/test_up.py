@@ -1,4 +1,4 @@
-"""`fleetgate up`: the two processes of one machine, and what it does when they cannot start."""
+"""`fleetgate up`: the processes of one machine, and what it does when they cannot start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.gate import Installation, fleetgate
+from tests.gate import Installation, fleetgate, until
 
 from fleetgate.demo.figures import is_ready
 
@@ -41,6 +41,31 @@ def test_up_starts_a_killed_edge_again_and_a_second_up_gives_up(authority: Insta
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
+
+
+def test_children_end_with_an_up_that_was_killed(authority: Installation, tmp_path: Path) -> None:
+    """kill -9 of `up` takes signer, edge and load along: the next one finds ports and spool free."""
+    home = authority.copy(tmp_path / "gate")
+    home.configure()
+    log_file = tmp_path / "up.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "fleetgate.cli.main", "up"], cwd=home.directory, stderr=log)
+    try:
+        ready(home.config.edge.admin_listen, home.config.load.admin_listen)
+    finally:
+        process.kill()
+        process.wait(10)
+    pids = re.findall(r'"child": "(?:signer|edge|load)", "pid": (\d+)', log_file.read_text())
+    assert len(pids) == 3
+    until(lambda: not any(map(lives, pids)), "its children end", 5)
+
+
+def lives(pid: str) -> bool:
+    """Whether there is such a process; one that has ended and was not waited for has no command line any more."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
 
 
 def ready(*listeners: str) -> None:
