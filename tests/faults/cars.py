@@ -65,6 +65,8 @@ class Driver(ABC):
         self._finishing = threading.Event()
         self._given_up = threading.Event()
         self._paused = threading.Event()
+        self._renewal: tuple[int, bytes] | None = None
+        self._renewed_at = 0
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     # What the fleet says to it.
@@ -82,6 +84,16 @@ class Driver(ABC):
     def pause(self, paused: bool) -> None:
         """Sends nothing from the next burst on, until it is told to go on."""
         (self._paused.set if paused else self._paused.clear)()
+
+    def renew(self, kid: int, key: bytes) -> None:
+        """Signs with this MAC key from its next burst on."""
+        self._renewal = (kid, key)
+
+    @property
+    def renewed(self) -> bool:
+        """Whether it does, and nothing that it signed before is without an answer."""
+        open_now = list(self.unanswered.values())
+        return self._renewal is None and all(message.number > self._renewed_at for message in open_now)
 
     def join(self, seconds: float) -> None:
         """Waits for the end; after `seconds` the car gives up, and what is unanswered stays so."""
@@ -107,9 +119,13 @@ class Driver(ABC):
             self.trouble.append(f"{self.name}: {traceback.format_exc()}")
 
     def _rest(self) -> None:
-        """Waits while it is paused; what is in its sockets lies there."""
+        """Waits while it is paused; what is in its sockets lies there. Then takes its new key, if it has one."""
         while self._paused.is_set() and not self._finishing.is_set() and not self._given_up.is_set():
             time.sleep(RETRY_SECONDS)
+        if self._renewal is not None:
+            self.car.kid, self.car.key = self._renewal
+            self._remembered.clear()  # what was signed with the former key is not sent again
+            self._renewed_at, self._renewal = self._journal.number(), None
 
     @abstractmethod
     def _session(self) -> None:
@@ -182,7 +198,8 @@ class Driver(ABC):
             return
         was_open = self.unanswered.pop((message.epoch, message.seq), None) is not None
         if label in STORED and was_open:
-            self._remembered.append(message)
+            if message.number > self._renewed_at:
+                self._remembered.append(message)
             self.acknowledged += 1
             self.fresh += message.number > self._mark
 

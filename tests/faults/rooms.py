@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults import (
     answers,
     clocks,
+    credentials,
     disks,
     drains,
     kills,
@@ -18,6 +19,6 @@ from tests.faults import (
 )
 from tests.faults.registry import FAULTS
 
-ROOMS = (kills, points, power_cuts, answers, disks, rot, drains, machines, outages, clocks, records, replaced)
+ROOMS = (kills, points, power_cuts, answers, disks, rot, drains, machines, outages, clocks, records, replaced, credentials)
 
 __all__ = ["FAULTS", "ROOMS"]

@@ -8,7 +8,14 @@ from tests.faults.cars import MqttDriver, Shot
 
 
 class Suspect(MqttDriver):
-    """A car with a hostile part: soon in quarantine, where what it signs properly is held."""
+    """A car with a hostile part: soon in quarantine, where what it signs properly is held.
+
+    `outdated`, where a fault sets it, is a (key id, MAC key) whose root is retired; `belated_signed` counts what it
+    signed with it.
+    """
+
+    outdated: tuple[int, bytes] | None = None
+    belated_signed = 0
 
     def _burst(self, most: int) -> list[Shot]:
         shots = super()._burst(3)
@@ -29,6 +36,13 @@ class Suspect(MqttDriver):
     def misaddressed(self) -> Shot:
         return self._signed("identity_mismatch"), "fleet/v1/globex/car-1-tcu/telemetry"
 
+    def belated(self) -> Shot:
+        if self.outdated is None:
+            return self.forged()
+        kid, key = self.outdated
+        self.belated_signed += 1
+        return self._signed("unknown_key", kid=kid, key=key), ""
+
     def cloned(self) -> Shot:
         if not self._remembered:
             return self.forged()
@@ -41,5 +55,6 @@ _PLAIN: tuple[Callable[[Suspect], Shot], ...] = (
     Suspect.garbled,
     Suspect.garbage,
     Suspect.misaddressed,
+    Suspect.belated,
 )
 _HOSTILE = (*_PLAIN, Suspect.early, Suspect.cloned)

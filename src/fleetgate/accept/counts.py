@@ -107,6 +107,16 @@ class EdgeCollector(Collector):
 
     def _state(self) -> Iterator[Metric]:
         edge = self._edge
+        yield CounterMetricFamily(
+            "fleetgate_files_replaced",
+            "Times that certificate, bundle or keyring were replaced and took effect.",
+            value=edge.files.replaced,
+        )
+        yield GaugeMetricFamily(
+            "fleetgate_files_refused",
+            "1 while those on the disk cannot be used and the edge goes on with the former ones.",
+            value=float(bool(edge.files.refused)),
+        )
         yield GaugeMetricFamily("fleetgate_ready", "1 while the edge can store.", value=float(edge.room.open))
         yield GaugeMetricFamily("fleetgate_spool_bytes", "Bytes in the spool.", value=edge.spool.writer.total_bytes)
         yield GaugeMetricFamily(

@@ -25,16 +25,15 @@ from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.loop import SocketLoop
+from fleetgate.accept.material import Material, Replacement
 from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
-from fleetgate.accept.tls import server_context
 from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
-from fleetgate.control.keyring import Keyring
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
@@ -56,9 +55,7 @@ class Edge:
         self._clock = clock
         self._cursor_trouble = ""
         self.registry_of_metrics = CollectorRegistry()
-        keyring = Keyring.load(config.path(config.edge.keyring))
-        self._mqtt_tls = server_context(config, ["mqtt"])
-        self._https_tls = server_context(config, ["http/1.1"])
+        self.files = Replacement(config)
         self._store = Store.open(config, clock)
         self.spool = Spool(
             config.path(config.spool.directory), clock, entropy, config.spool.segment_bytes, self._known_spools
@@ -72,7 +69,7 @@ class Edge:
         self._denials = DenialMemory(self.spool.directory / "denials.db")
         self._policy = Policy(config.policy.version, catalogue().bodies, fence_ms=self.spool.identity.fence_ms)
         self.counts = Counts(self.registry_of_metrics)
-        self.fleet = Fleet(keyring.roots, config.policy)
+        self.fleet = Fleet(self.files.now.keyring.roots, config.policy)
         self.registry = Registry(
             self._store, self._denials, self.spool.checkpoint, self.fleet, clock, config.edge.control_grace_seconds
         )
@@ -93,7 +90,7 @@ class Edge:
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
         door = Door(self.registry, self.fleet, self.room, self.counts, self._config, self._clock)
         loop = SocketLoop(
-            mqtt_socket, self._mqtt_tls, self._config, self.intake, door, self.room, self.counts, self._clock
+            mqtt_socket, self.files.now.mqtt, self._config, self.intake, door, self.room, self.counts, self._clock
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_grace_over = loop.send_away
@@ -102,18 +99,25 @@ class Edge:
         https = HttpsServer(
             app,
             trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
-            self._https_tls,
+            self.files.now.https,
             self._config.trust_domain,
             self._config.edge,
             self.counts,
         )
+
+        def replaced(material: Material, distrusts: bool) -> None:
+            self.fleet.replace_roots(material.keyring.roots)
+            loop.replace_tls(material.mqtt, distrusts=distrusts)
+            https.replace_tls(material.https, distrusts=distrusts)
+
+        self.files.on_replaced = replaced
         gc.collect()
         gc.freeze()  # modules and recovered devices stay: a full collection walks through 100,000 objects less, 31 ms
         admin = AdminServer("edge.admin_listen", self._config.edge.admin_listen, self.registry_of_metrics, self._ready)
         with admin, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
-                tasks = (self.registry.run, self.intake.run, loop.run, https.run, self._housekeeping, self._checkpoints)
-                for task in tasks:
+                rooms = (self.registry.run, self.intake.run, self.files.run, loop.run, https.run)
+                for task in (*rooms, self._housekeeping, self._checkpoints):
                     nursery.start_soon(task)
                 _log.info("ready", mqtt=self._config.edge.mqtt_listen, https=self._config.edge.https_listen)
                 async for _ in signals:

@@ -142,6 +142,13 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._known)
 
+    def replace_roots(self, roots: Mapping[int, bytes | None]) -> None:
+        """Other root keys, from the next message on: keys that were derived before are forgotten."""
+        self._roots = roots
+        for known in self._known.values():
+            for credential in known.credentials.values():
+                credential.macs = MacKeys(roots, known.device.tenant, known.device.device_id, credential.key_digest)
+
     def get(self, key: Key) -> KnownDevice | None:
         return self._known.get(key)
 

@@ -73,6 +73,7 @@ class HttpsServer:
         self._counts = counts
         self._worker = WorkerContext(None)
         self._handshaking: dict[trio.CancelScope, None] = {}
+        self._conversing: set[trio.CancelScope] = set()
         self._of_device: dict[str, int] = {}
         self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, time.monotonic)
 
@@ -138,15 +139,27 @@ class HttpsServer:
         """Hands the connection to Hypercorn; its requests carry `link` in `scope["state"]`, a dict of their own."""
         self._counts.connections["https"] += 1
         self._of_device[link.who] = self._of_device.get(link.who, 0) + 1
+        scope = trio.CancelScope()
+        self._conversing.add(scope)
         try:
             # The type asks for trio's own socket stream; of what lies below TLS only the attribute `socket` is used.
             server = _Server(self._app, self._config, self._worker, ConnectionState({"link": link}), tls)  # type: ignore[arg-type]
-            await server.run()
+            with scope:
+                await server.run()
         finally:
+            self._conversing.discard(scope)
             self._counts.connections["https"] -= 1
             self._of_device[link.who] -= 1
             if not self._of_device[link.who]:
                 del self._of_device[link.who]
+
+    def replace_tls(self, context: ssl.SSLContext, *, distrusts: bool) -> None:
+        """For handshakes from now on. `distrusts`: a CA is trusted no more, so everybody is verified again; who waits
+        for an answer sends the same bytes on the next connection."""
+        self._context = context
+        if distrusts:
+            for scope in (*self._handshaking, *self._conversing):
+                scope.cancel()
 
     async def drain(self) -> None:
         """Takes no new connections; idle ones end, requests in flight are answered."""

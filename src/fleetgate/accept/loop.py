@@ -237,11 +237,20 @@ class SocketLoop:
         self._intake.wake()
 
     def send_away(self) -> None:
-        """Ends every live session: control has been away for longer than what it said may be relied on."""
+        """Ends every live session: what let it in may not be relied on any more. It may come back at once."""
         for session in self._of_session:
             if session.phase is Phase.LIVE:
                 session.end(Code.SERVER_BUSY, "come back later")
                 self.resume(session)
+
+    def replace_tls(self, context: ssl.SSLContext, *, distrusts: bool) -> None:
+        """For handshakes from now on. `distrusts`: a CA is trusted no more, so everybody is verified again."""
+        self._context = context
+        if distrusts:
+            self.send_away()
+            for connection in list(self._connections.values()):
+                if connection.session is None or connection.session.phase in (Phase.GREETING, Phase.IDENTIFYING):
+                    self._close(connection)
 
     # Ending.
 

@@ -88,6 +88,18 @@ class Keyring:
         """32 bytes; None where the key id is unknown or retired."""
         return self._roots.get(kid)
 
+    def check_successor(self, later: Keyring) -> None:
+        """Whether `later` may take this one's place while devices are sending.
+
+        Raises ConfigError for one in which an active root key is another or gone: that is the file of another gate, or
+        an old copy, and every device under that key would be refused and scored. Retired it may be at once.
+        """
+        for kid, root in self._roots.items():
+            if root is not None and kid not in later.roots:
+                raise ConfigError(f"the keyring has no root key {kid} any more: retire it first, or restore it")
+            if root is not None and later.roots[kid] not in (root, None):
+                raise ConfigError(f"root key {kid} of the keyring is another one now: give a new key a new key id")
+
     def __repr__(self) -> str:
         return f"Keyring(kids={sorted(self._roots)})"
 
