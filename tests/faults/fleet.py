@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from tests.faults.cars import FORMS, Driver, HttpsDriver, MqttDriver
 from tests.faults.journal import Journal
 from tests.faults.suspect import Suspect
-from tests.gate import Gate
+from tests.gate import Car, Gate
+
+D = TypeVar("D", bound=Driver)
 
 TENANTS = ("acme", "globex")
 FRESH_MESSAGES = 4
@@ -34,9 +37,12 @@ class Fleet:
         self._journal = Journal(self.journal_path)
         self.drivers: list[Driver] = []
 
+        self._gate = gate
+
         def luck() -> random.Random:
             return random.Random(f"{seed} car {len(self.drivers)}")
 
+        self._luck = luck
         for tenant in TENANTS:
             for number in (1, 2):
                 self.drivers.append(MqttDriver(gate, gate.home.enrol(f"car-{number}", tenant), self._journal, luck()))
@@ -45,6 +51,16 @@ class Fleet:
                 self.drivers.append(HttpsDriver(gate, car, self._journal, luck(), form))
         self.suspect = Suspect(gate, gate.home.enrol("suspect", TENANTS[0]), self._journal, luck())
         self.drivers.append(self.suspect)
+
+    def newcomer(self, vehicle: str) -> tuple[Gate, Car, Journal, random.Random]:
+        """What the driver of one more car is made of."""
+        return self._gate, self._gate.home.enrol(vehicle, TENANTS[0]), self._journal, self._luck()
+
+    def join(self, driver: D) -> D:
+        """It drives with the others from now on."""
+        self.drivers.append(driver)
+        driver.start()
+        return driver
 
     @property
     def cars(self) -> set[tuple[str, str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults import (
     answers,
+    clients,
     clocks,
     credentials,
     disks,
@@ -19,6 +20,6 @@ from tests.faults import (
 )
 from tests.faults.registry import FAULTS
 
-ROOMS = (kills, points, power_cuts, answers, disks, rot, drains, machines, outages, clocks, records, replaced, credentials)
+ROOMS = (kills, points, power_cuts, answers, disks, rot, drains, machines, outages, clocks, records, replaced, credentials, clients)
 
 __all__ = ["FAULTS", "ROOMS"]
