@@ -60,10 +60,10 @@ def _stand_still(seconds: float, of_load: bool) -> Fault:
             time.sleep(seconds)
 
     what = f"SIGSTOP of {who} for {seconds:.0f} s: its sockets stay open and nobody answers."
-    return Fault(f"stop_{name}_{seconds:.0f}s", what, strike, quick=seconds <= 10 and not of_load)
+    return Fault(f"stop_{name}_{seconds:.0f}s", what, strike, quick=seconds <= 5 and not of_load)
 
 
-for _seconds in (10.0, 30.0):
+for _seconds in (5.0, 30.0):  # a car takes a connection for dead after 3
     add(_stand_still(_seconds, of_load=False))
 add(_stand_still(30.0, of_load=True))
 

@@ -100,13 +100,11 @@ class Disk:
             os.truncate(path, size)
 
 
-@fault(
-    "The power of the edge's machine goes, three times at random moments: all that was not synced is lost.", quick=True
-)
+@fault("The power of the edge's machine goes, twice at random moments: all that was not synced is lost.", quick=True)
 def power_cut(trial: Trial) -> None:
     disk = Disk(trial)
     trial.edge.kill()
-    for _ in range(3):
+    for _ in range(2):
         disk.launch_edge()
         trial.edge.await_ready()
         trial.pass_time(0.4, 1.5)
