@@ -168,6 +168,7 @@ def crowd_before_the_handshake(trial: Trial) -> None:
                 trial.fleet.fresh()
                 assert all(one.acknowledged for one in (*newcomers, *newcomers_https)), "a new car did not get in"
                 assert most - descriptors > 500, f"at most {most - descriptors} were there at once: no crowd"
+                assert most - descriptors < 2 * limit + 500, f"{most - descriptors} at once: max_handshakes is {limit}"
             finally:
                 crowd.communicate()
     until(lambda: _descriptors(trial) < descriptors + 50, "descriptors come back", MARGIN_SECONDS)
