@@ -20,6 +20,21 @@ from tests.faults import (
 )
 from tests.faults.registry import FAULTS
 
-ROOMS = (kills, points, power_cuts, answers, disks, rot, drains, machines, outages, clocks, records, replaced, credentials, clients)
+ROOMS = (
+    kills,
+    points,
+    power_cuts,
+    answers,
+    disks,
+    rot,
+    drains,
+    machines,
+    outages,
+    clocks,
+    records,
+    replaced,
+    credentials,
+    clients,
+)
 
 __all__ = ["FAULTS", "ROOMS"]
