@@ -48,19 +48,23 @@ class OpenSpool:
         self.directory = directory
         self.clock = clock
         self.home = Spool(directory, clock, os.urandom)
+        self._left = False
 
     @property
     def writer(self) -> Writer:
         return self.home.writer
 
     def leave(self) -> None:
-        self.home.close()
+        if not self._left:
+            self._left = True
+            self.home.close()
 
     close = leave
 
     def reopen(self) -> None:
         self.leave()
         self.home = Spool(self.directory, self.clock, os.urandom)
+        self._left = False
 
     def write(self, count: int, *, first: int = 0, by: Sender | None = None) -> list[bytes]:
         """Appends that many messages (not committed); their bytes."""

@@ -20,6 +20,8 @@ from fleetgate.clock import Clock
 from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import replace_durably, sync_directory
+from fleetgate.spool.examine import examine
+from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import read_segment, segment_paths
 
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -222,14 +224,20 @@ def recover_live(directory: Path) -> int:
     What is kept is written anew, into another file. The former edge may have ended because a sync failed, and then the
     kernel can go on showing bytes that never reached the disk, which no sync of that file writes any more.
 
-    A live segment without a good header holds nothing that was committed, unless its disk rotted: it is set aside, in
-    `parked`. A footer that is there already is written again: its trailer may be missing.
+    A live segment without a good header holds nothing that was committed, and is set aside in `parked`; unless its disk
+    rotted: records that are good may have been acknowledged, so SpoolError is raised for them. A footer that is there
+    already is written again: its trailer may be missing.
     """
     cut = 0
-    for _, path in segment_paths(directory / "segments", ".open"):
+    for number, path in segment_paths(directory / "segments", ".open"):
         try:
             segment = read_segment(path)
-        except fmt.DamagedError:
+        except fmt.DamagedError as error:
+            identity = read_identity(directory)
+            if identity is not None and examine(path.read_bytes(), identity.all(), number, live=True).good:
+                raise SpoolError(
+                    f"{path}: {error}, and good records behind it: run `fleetgate spool repair`, then start the edge"
+                ) from None
             cut += path.stat().st_size
             path.rename(directory / "parked" / path.name)
             continue

@@ -27,6 +27,7 @@ from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import read_segment, read_segments, segment_paths
 from fleetgate.spool.repair import MOST_HOLES, Repair
 from fleetgate.spool.verify import verify
+from fleetgate.spool.writer import recover_live
 
 
 @pytest.fixture
@@ -162,6 +163,26 @@ def test_a_damaged_live_segment_is_repaired_before_a_start_cuts_it(tmp_path: Pat
     again = OpenSpool(tmp_path, SetClock())
     again.close()
     assert (again.messages(), again.home.cut_bytes) == (kept[:2] + kept[3:], 0)
+
+
+@pytest.mark.parametrize("byte", [0, 12, 30, 40])
+def test_a_live_segment_whose_header_rotted_is_repaired_before_it_is_opened(tmp_path: Path, byte: int) -> None:
+    """Its records may have been acknowledged: the edge does not start without them, and with them after a repair."""
+    spool = OpenSpool(tmp_path, SetClock())
+    kept = spool.write(3)
+    spool.writer.commit()
+    spool.close()
+    [path] = spool.paths(".open")
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(SpoolError, match="good records behind it: run `fleetgate spool repair`"):
+        recover_live(tmp_path)
+    assert path.exists()
+    repair(tmp_path)
+    again = OpenSpool(tmp_path, SetClock())
+    again.close()
+    assert again.messages() == kept
 
 
 def test_a_restored_spool_gets_new_names_and_a_fence(spool: Standing) -> None:
