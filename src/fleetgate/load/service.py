@@ -7,6 +7,7 @@ given up after a few seconds.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
@@ -25,7 +26,7 @@ from fleetgate.control.quarantine import apply_transition
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
-from fleetgate.errors import ClickHouseAway, ConfigError
+from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.heads import Heads
@@ -82,6 +83,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         opened.enter_context(AdminServer("load.admin_listen", config.load.admin_listen, registry, state.unready))
         control = opened.enter_context(_Control(config, clock))
         settings = Settings(config.path(config.spool.directory), config.load.retry_seconds)
+        if not opened.enter_context(_alone(settings.spool, stop)):
+            return
         transitions = Transitions(settings.spool, control.apply, counts, stop)
         clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
         if clickhouse is None:
@@ -94,6 +97,32 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
+
+
+@contextmanager
+def _alone(spool: Path, stop: threading.Event) -> Iterator[bool]:
+    """Waits until no other load has this spool; False when `stop` came first. Two would double no row, but each would
+    link its rows of `segments` behind the last that it wrote itself. Raises SpoolError."""
+    try:
+        spool.mkdir(mode=0o750, parents=True, exist_ok=True)
+        lock = os.open(spool / "load.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise SpoolError(f"cannot lock {spool}: {error.strerror}") from None
+    try:
+        said = False
+        while not stop.is_set():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not said:
+                    said = True
+                    log.get("load").warning("waiting: another load has this spool", spool=str(spool))
+                stop.wait(WAIT_SECONDS)
+            else:
+                break
+        yield not stop.is_set()
+    finally:
+        os.close(lock)
 
 
 def _finish(stop: threading.Event) -> None:
@@ -121,7 +150,11 @@ class _Opening:
         self.loader: Loader | None = None
 
     def unready(self) -> str:
-        return "ClickHouse is not open yet" if self.loader is None else self.loader.unready()
+        return (
+            "ClickHouse is not open yet, or another load has the spool"
+            if self.loader is None
+            else self.loader.unready()
+        )
 
 
 class _Control:

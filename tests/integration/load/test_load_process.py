@@ -130,7 +130,7 @@ def test_sigterm_ends_it_cleanly(gate: Gate) -> None:
 
 
 def test_it_waits_for_the_directorys_owner(gate: Gate) -> None:
-    """A second loader does not fail on the embedded ClickHouse of the first: it takes over when that one ends."""
+    """A second loader does not fail on the spool and ClickHouse of the first: it takes over when that one ends."""
     first = gate.start()
     gate.wait_for(gate.ready)
     gate.file.write_text(gate.file.read_text().replace(str(gate.admin), str(second_admin := _free_port())))
