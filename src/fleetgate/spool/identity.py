@@ -6,11 +6,14 @@ Only reads; the identity is made once, by the edge, when it opens a new director
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from fleetgate.errors import SpoolError
+
+Name = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -21,9 +24,9 @@ class Identity(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     replay windows may have forgotten something (see `repair`).
     """
 
-    spool: str
+    spool: Name
     created_at: int
-    former: list[str] = []
+    former: list[Name] = []
     fence_ms: int = 0
 
     def all(self) -> list[bytes]:

@@ -93,6 +93,11 @@ def lose_the_identity(spool: Standing) -> None:
     (spool.directory / "identity").unlink()
 
 
+def garble_the_identity(spool: Standing) -> None:
+    path = spool.directory / "identity"
+    path.write_text(path.read_text().replace(spool.identity.hex()[:4], "zzzz"))
+
+
 def damage_the_identity(spool: Standing) -> None:
     (spool.directory / "identity").write_bytes(b"{")
 
@@ -131,6 +136,7 @@ def move_the_cursor_ahead(spool: Standing) -> None:
         (lose_the_first, "segment 4 is missing"),
         (lose_the_identity, "identity is missing"),
         (damage_the_identity, "is damaged"),
+        (garble_the_identity, "is damaged"),
         (lose_the_checkpoint, "checkpoint.db is missing"),
         (damage_the_checkpoint, "checkpoint.db"),
         (damage_the_cursor, "checksum is wrong"),
