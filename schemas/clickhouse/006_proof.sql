@@ -6,7 +6,11 @@ ALTER TABLE segments
     ADD COLUMN IF NOT EXISTS held_events_hash String AFTER events_hash,
     ADD COLUMN IF NOT EXISTS rejections_hash String AFTER held_events_hash,
     ADD COLUMN IF NOT EXISTS raw_messages_hash String AFTER rejections_hash,
-    ADD COLUMN IF NOT EXISTS replaces Array(String) COMMENT 'SHA-256 of the files that a repair replaced by this one, hex' AFTER raw_messages_hash,
+    ADD COLUMN IF NOT EXISTS events_absent Array(Tuple(UInt64, UInt64)) COMMENT 'offsets (first, last) of records whose rows may still come' AFTER raw_messages_hash,
+    ADD COLUMN IF NOT EXISTS held_events_absent Array(Tuple(UInt64, UInt64)) AFTER events_absent,
+    ADD COLUMN IF NOT EXISTS rejections_absent Array(Tuple(UInt64, UInt64)) AFTER held_events_absent,
+    ADD COLUMN IF NOT EXISTS raw_messages_absent Array(Tuple(UInt64, UInt64)) AFTER rejections_absent,
+    ADD COLUMN IF NOT EXISTS replaces Array(String) COMMENT 'SHA-256 of the files that a repair replaced by this one, hex' AFTER raw_messages_absent,
     ADD COLUMN IF NOT EXISTS place UInt64 COMMENT 'of this row in the chain of its spool, from 1; 0: written before there was one' AFTER replaces,
     ADD COLUMN IF NOT EXISTS link String COMMENT 'SHA-256 over the link before and this row, hex' AFTER place;
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from fleetgate.control.heads import NO_LINK, Head, next_link
+from fleetgate.load.absent import SPANS
 from fleetgate.load.clickhouse import ClickHouse
 from fleetgate.load.columns import MILLISECONDS
 
@@ -24,7 +25,11 @@ _DOMAIN = b"fleetgate segment row 1\n"
 
 
 class ChainRow(Struct, frozen=True, kw_only=True):
-    """A row of `segments`; times are Unix ms, hashes hex. `place` 0 and no link: written before there was a chain."""
+    """A row of `segments`; times are Unix ms, hashes hex. `place` 0 and no link: written before there was a chain.
+
+    Its counts are of what it added; its hashes are those of all rows that the segment had then. `..._absent` are the
+    only offsets at which rows of the segment may have come since (absent.py): without them, the rows must still have
+    these hashes, whatever is appended to the chain."""
 
     spool: str
     segment: int
@@ -47,6 +52,10 @@ class ChainRow(Struct, frozen=True, kw_only=True):
     held_events_hash: str
     rejections_hash: str
     raw_messages_hash: str
+    events_absent: list[tuple[int, int]]
+    held_events_absent: list[tuple[int, int]]
+    rejections_absent: list[tuple[int, int]]
+    raw_messages_absent: list[tuple[int, int]]
     replaces: list[str]
     place: int = 0
     link: str = ""
@@ -123,6 +132,8 @@ def _arrow(row: ChainRow, loaded_at: int) -> pa.Table:
             kind = MILLISECONDS
         elif name == "replaces":
             kind = pa.list_(pa.string())
+        elif name.endswith("_absent"):
+            kind, value = SPANS, [{"1": first, "2": last} for first, last in value]
         else:
             kind = pa.string() if isinstance(value, str) else pa.uint64()
         columns[name] = pa.array([value], type=kind)

@@ -24,6 +24,7 @@ import msgspec
 import pyarrow as pa
 
 from fleetgate import fault
+from fleetgate.load.absent import absent
 from fleetgate.load.chain import Chain, ChainRow
 from fleetgate.load.clickhouse import ClickHouse, Parameters, Refused
 from fleetgate.load.columns import MILLISECONDS, Rows, SegmentRows
@@ -229,6 +230,7 @@ class Inserts:
 
 def _chain_row(segment: Segment, taken: SegmentRows, previous: str, refused: list[Refusal]) -> ChainRow:
     found: dict[str, Any] = {**taken.counts, **{f"{table}_hash": text for table, text in taken.hashes.items()}}
+    found |= {f"{table}_absent": spans for table, spans in absent(segment, taken, refused).items()}
     return ChainRow(
         spool=segment.header.spool.hex(),
         segment=segment.header.segment,

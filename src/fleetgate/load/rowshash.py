@@ -191,13 +191,15 @@ def _texts(parts: Iterable[pa.Array]) -> list[bytes]:
     return [lengths.digest(), content.digest()]
 
 
-def hash_query(table: str) -> str:
-    """A SELECT of (segment, number of rows, their hash) for the parameters `spool`, `first` and `last`.
+def hash_query(table: str, without: str = "") -> str:
+    """A SELECT of (segment, number of rows, their hash) for the parameters `spool`, `first` and `last`;
+    `without` is a condition for rows that are left out.
 
     What a subquery has sorted is one stream, and is aggregated in its order, in however many threads ClickHouse works;
     a reader may not set their number.
     """
     form = FORMS[table]
+    kept = f" AND NOT ({without})" if without else ""
     names = ", ".join(f"{_LENGTH(name)}, toString({name})" for name in form.names)
     parts = [_sequence(f"concat(SHA256(concat({names})), '')")]
     parts += [_sequence(_FIXED(name)) for name in (*form.places, *form.numbers)]
@@ -215,7 +217,8 @@ def hash_query(table: str) -> str:
     return (
         f"SELECT segment, count(), lower(hex(SHA256(concat('{DOMAIN}{table}\\n', {', '.join(parts)})))) "  # noqa: S608  tables and columns of ours
         f"FROM (SELECT * FROM {table} WHERE spool = {{spool:String}} "
-        f"AND segment >= {{first:UInt64}} AND segment <= {{last:UInt64}} ORDER BY segment, {', '.join(form.places)}) "
+        f"AND segment >= {{first:UInt64}} AND segment <= {{last:UInt64}}{kept} "
+        f"ORDER BY segment, {', '.join(form.places)}) "
         "GROUP BY segment ORDER BY segment"
     )
 

@@ -187,7 +187,15 @@ def _segment(clickhouse: ClickHouse, raw: Raw, means: Means, proof: Proof) -> No
     wrong = "; ".join(finding.what for finding in report.findings)
     good = f"all {report.rows} rows of segment {raw.segment} ({row.sha256[:12]}...) are those that load wrote"
     proof.steps.append(Step("segment", not wrong, wrong or good))
-    proof.steps.append(_head(clickhouse, row, means, proof))
+    first = next((row for row in rows if not _came_later(row, raw)), row)
+    proof.steps.append(_head(clickhouse, first, means, proof))
+
+
+def _came_later(row: ChainRow, raw: Raw) -> bool:
+    """Whether this row of the segment does not stand for the message's rows, so that a later one does."""
+    table = "held_events" if raw.outcome == "held" else "events"
+    spans = getattr(row, f"{table}_absent") + row.raw_messages_absent
+    return any(first <= raw.record_offset <= last for first, last in spans)
 
 
 def _head(clickhouse: ClickHouse, row: ChainRow, means: Means, proof: Proof) -> Step:

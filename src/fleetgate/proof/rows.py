@@ -26,11 +26,18 @@ WHERE spool = {{spool:String}} AND segment >= {{first:UInt64}} AND segment <= {{
 GROUP BY segment
 """  # noqa: S608  a table of ours
 
+# From the stored row itself: with a lost peer its spans may be too many for a statement.
+_CAME_SINCE = (
+    "arrayExists(span -> record_offset >= span.1 AND record_offset <= span.2, (SELECT any({}_absent) FROM segments "
+    "WHERE spool = {{spool:String}} AND place = {{place:UInt64}} AND link = {{link:String}}))"
+)
+
 DAY_MS = 24 * 3600 * 1000
 
 
 class Expected(NamedTuple):
-    """All of one segment: its rows of the chain in order, the counts of which add up; the last has the hashes."""
+    """All of one segment: its rows of the chain in order, the counts of which add up. Each has the hashes of all rows
+    that were there when it was written."""
 
     segment: int
     rows: list[ChainRow]
@@ -71,6 +78,8 @@ def check_rows(
                     expired += 1
                 else:
                     _compare(spool, segment, table, count, text, report)
+        for segment in batch:
+            _check_earlier(clickhouse, spool, segment, keeping, report)
         unhashed += sum(not segment.hashed for segment in batch)
     if expired:
         report.notes.append(
@@ -81,6 +90,27 @@ def check_rows(
         report.notes.append(
             f"spool {spool}: {unhashed} segments were loaded by a version that kept no hashes: only counts were checked"
         )
+
+
+def _check_earlier(clickhouse: ClickHouse, spool: str, segment: Expected, keeping: Keeping, report: Report) -> None:
+    """What each row stood for before others of its segment were appended: nothing of it may have changed since."""
+    for number, row in enumerate(segment.rows[:-1], 1):
+        if not row.place:
+            continue
+        for table in FORMS:
+            parameters: dict[str, str | int] = {"spool": spool, "first": row.segment, "last": row.segment}
+            parameters |= {"place": row.place, "link": row.link}
+            answer = clickhouse.rows(hash_query(table, _CAME_SINCE.format(table)), parameters)
+            count, text = (int(answer[0][1]), str(answer[0][2])) if answer else (0, "")
+            so_far = Expected(row.segment, segment.rows[:number])
+            expired = table == "raw_messages" and count < so_far.count(table) and _may_be_expired(so_far, keeping)
+            if not expired and (count, text) != (so_far.count(table), getattr(row, f"{table}_hash")):
+                what = (
+                    f"the rows of this segment in {table} that place {row.place} of the chain stands for are not those "
+                    f"that were loaded then, whatever was appended since ({count} rows, loaded were "
+                    f"{so_far.count(table)})"
+                )
+                report.find(Kind.ALTERED, spool, row.segment, what, table)
 
 
 def _compare(spool: str, segment: Expected, table: str, count: int, text: str, report: Report) -> None:

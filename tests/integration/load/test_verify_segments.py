@@ -18,6 +18,7 @@ from tests.segments import DAY_MS, RECEIVED_AT
 from fleetgate.control.heads import NO_LINK, next_link
 from fleetgate.load.chain import ChainRow, chain_rows
 from fleetgate.load.heads import heads_table
+from fleetgate.load.rowshash import hash_query
 
 
 @pytest.fixture
@@ -349,3 +350,44 @@ def test_rows_that_clickhouse_refused_are_in_no_hash_until_they_come(bench: Any,
     assert rows == 3
     audit.tamper("events", "DELETE WHERE spool = {spool} AND seq = 300 AND event_index = 1")
     assert audit.found() == [("missing", 1, "events")]
+
+
+def append(audit: Audit, segment: int, **changes: Any) -> None:
+    """A row behind the chain's end, as somebody would make it who may write into ClickHouse and knows the form."""
+    rows = chain_rows(audit.bench.clickhouse, "spool = {s:String}", {"s": audit.spool}, "place")
+    before = [row for row in rows if row.segment == segment][-1]
+    none: dict[str, Any] = {**dict.fromkeys((*TABLES, "received_ranges", "messages"), 0), "place": rows[-1].place + 1}
+    row = msgspec.structs.replace(before, **(none | {"previous_sha256": before.sha256} | changes))
+    _insert(audit, msgspec.structs.replace(row, link=next_link(rows[-1].link, row.digest())))
+
+
+def stored_hash(audit: Audit, table: str, segment: int) -> str:
+    query = hash_query(table)
+    [[_, _, text]] = audit.bench.clickhouse.rows(query, {"spool": audit.spool, "first": segment, "last": segment})
+    return str(text)
+
+
+@pytest.mark.parametrize("absent", [[], [(0, 2**63 - 1)]], ids=["nothing came since", "all came since"])
+def test_no_appended_row_hides_a_change(audit: Audit, absent: Any) -> None:
+    """A row with the new hash of a changed segment fits what is stored; the one that was signed does not."""
+    audit.tamper("events", f"UPDATE signal_values = [51.] WHERE {ONE} AND event_index = 1")
+    append(audit, 2, events_hash=stored_hash(audit, "events", 2), events_absent=absent)
+    assert audit.found() == [("altered", 2, "events")]
+
+
+def test_a_change_of_what_was_there_before_a_completion_is_found(bench: Any, tmp_path: Path) -> None:
+    """Of a segment with two rows both are compared: also when the second is made to fit."""
+    audit = Audit(bench, tmp_path)
+    damaged_twice(bench, "mended-and-changed")
+    bench.load_all()
+    repair(bench)
+    retry(bench)
+    audit.sign()
+    rows = chain_rows(bench.clickhouse, "spool = {s:String}", {"s": audit.spool}, "place")
+    spans = {table: getattr(rows[0], f"{table}_absent") for table in TABLES}
+    assert all(spans.values())
+    [[at]] = bench.clickhouse.rows("SELECT min(record_offset) FROM events WHERE spool = {s:String}", {"s": audit.spool})
+    assert not any(first <= int(at) <= last for first, last in spans["events"])
+    audit.tamper("events", f"UPDATE software = 'x' WHERE spool = {{spool}} AND record_offset = {at}")
+    append(audit, 1, events_hash=stored_hash(audit, "events", 1))
+    assert set(audit.found()) == {("altered", 1, "events")}
