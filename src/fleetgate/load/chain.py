@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from fleetgate.control.heads import NO_LINK, Head, next_link
 from fleetgate.load.absent import SPANS
+from fleetgate.load.chainmemory import ChainMemory
 from fleetgate.load.clickhouse import ClickHouse
 from fleetgate.load.columns import MILLISECONDS
 
@@ -92,21 +93,28 @@ def newest_row(clickhouse: ClickHouse, spool: str) -> ChainRow | None:
 class Chain:
     """Appends rows to the chain of one spool at a time; `newest` may be called from another thread."""
 
-    def __init__(self, clickhouse: ClickHouse) -> None:
+    def __init__(self, clickhouse: ClickHouse, memory: ChainMemory) -> None:
         self._clickhouse = clickhouse
+        self._memory = memory
         self._lock = threading.Lock()
         self._newest: dict[str, ChainRow | None] = {}  # the spool whose end is known, or none
 
     def newest(self, spool: str) -> ChainRow | None:
         """The end of the chain; read from ClickHouse at a start, and after an insert whose answer was lost.
 
-        Raises ClickHouseAway.
+        Raises ClickHouseAway, OSError.
         """
         with self._lock:
             return self._read(spool)
 
+    def doubt(self, spool: str, signed: Head | None) -> str:
+        """Why no signature may be asked for this chain, of which `signed` is the newest signed head; empty where one
+        may. Raises OSError."""
+        with self._lock:
+            return self._memory.doubt(spool, signed)
+
     def append(self, row: ChainRow, token: str, loaded_at: int) -> None:
-        """Inserts `row` with its place and link, once. Raises ClickHouseAway, Refused."""
+        """Inserts `row` with its place and link, once. Raises ClickHouseAway, Refused, OSError."""
         with self._lock:
             newest = self._read(row.spool)
             if newest is not None and msgspec.structs.replace(newest, place=0, link="") == row:
@@ -114,13 +122,16 @@ class Chain:
             place, link = (newest.place, newest.link) if newest else (0, NO_LINK)
             placed = msgspec.structs.replace(row, place=place + 1)
             linked = msgspec.structs.replace(placed, link=next_link(link, placed.digest()))
+            self._memory.appending(row.spool, linked.place, linked.link, link)
             self._newest.clear()
             self._clickhouse.insert("segments", _arrow(linked, loaded_at), token)
             self._newest[row.spool] = linked
 
     def _read(self, spool: str) -> ChainRow | None:
         if spool not in self._newest:
-            self._newest = {spool: newest_row(self._clickhouse, spool)}
+            newest = newest_row(self._clickhouse, spool)
+            self._memory.meet(spool, *((newest.place, newest.link) if newest else (0, NO_LINK)))
+            self._newest = {spool: newest}
         return self._newest[spool]
 
 

@@ -80,7 +80,7 @@ class Heads:
         except ChainChanged as error:
             self._counts.heads_refused.labels("changed").inc()
             self._say(str(error))
-        except (ClickHouseAway, Refused, SpoolError) as error:
+        except (ClickHouseAway, Refused, SpoolError, OSError) as error:
             self._say(str(error))
 
     def _say(self, error: str) -> None:
@@ -94,6 +94,9 @@ class Heads:
             signed = signer.newest(newest.spool)
         place, link = (signed.head.place, signed.head.link) if signed else (0, NO_LINK)
         self._counts.unsigned.set(max(0, newest.place - place))
+        doubt = self._chain.doubt(newest.spool, signed.head if signed else None)
+        if doubt:
+            raise ChainChanged(doubt)
         if (place, link) == (newest.place, newest.link):
             return
         if place >= newest.place:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,6 +27,7 @@ import pyarrow as pa
 from fleetgate import fault
 from fleetgate.load.absent import absent
 from fleetgate.load.chain import Chain, ChainRow
+from fleetgate.load.chainmemory import ChainMemory
 from fleetgate.load.clickhouse import ClickHouse, Parameters, Refused
 from fleetgate.load.columns import MILLISECONDS, Rows, SegmentRows
 from fleetgate.load.counts import Counts
@@ -52,10 +54,11 @@ class Apart(NamedTuple):
 
 
 class Inserts:
-    def __init__(self, clickhouse: ClickHouse, counts: Counts) -> None:
+    def __init__(self, clickhouse: ClickHouse, counts: Counts, spool: Path) -> None:
+        """`spool` is the spool's directory, where the end of the chain is remembered."""
         self._clickhouse = clickhouse
         self._counts = counts
-        self.chain = Chain(clickhouse)
+        self.chain = Chain(clickhouse, ChainMemory(spool / "chain.json"))
 
     def unknown_names(self) -> UnknownNames:
         """What the table `unknown_names` has. Raises ClickHouseAway."""

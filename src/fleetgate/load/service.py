@@ -90,7 +90,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         if clickhouse is None:
             return
         progress = opened.enter_context(Progress(control.begin, control.note))
-        inserts = Inserts(clickhouse, counts)
+        inserts = Inserts(clickhouse, counts, settings.spool)
         socket = config.path(config.signer.socket)
         opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
         loader = Loader(settings, inserts, catalogue(), transitions, progress, counts, clock, entropy, stop)

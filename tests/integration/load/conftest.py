@@ -77,7 +77,7 @@ class Bench:
         """A loader as a new process has it: nothing in memory, the cursor on disk."""
         counts = Counts(CollectorRegistry())
         settings = Settings(self.spool.directory, retry_seconds=0.05)
-        self.inserts = Inserts(clickhouse or self.clickhouse, counts)
+        self.inserts = Inserts(clickhouse or self.clickhouse, counts, self.spool.directory)
         stop = stop or threading.Event()
         transitions = Transitions(self.spool.directory, self._note, counts, stop)
         progress = Progress(self.begin, lambda *_: None)

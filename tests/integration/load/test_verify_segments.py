@@ -391,3 +391,68 @@ def test_a_change_of_what_was_there_before_a_completion_is_found(bench: Any, tmp
     audit.tamper("events", f"UPDATE software = 'x' WHERE spool = {{spool}} AND record_offset = {at}")
     append(audit, 1, events_hash=stored_hash(audit, "events", 1))
     assert set(audit.found()) == {("altered", 1, "events")}
+
+
+def refused_as_changed(audit: Audit) -> float:
+    return float(audit.counts.heads_refused.labels("changed")._value.get())
+
+
+def test_what_load_did_not_write_gets_no_signature(audit: Audit) -> None:
+    """A row appended while load was away: load goes on, and asks for no signature, after the next restart too."""
+    signed = len(audit.heads())
+    append(audit, 2)
+    for number in range(2):
+        audit.bench.restart()
+        fill(audit.bench, f"behind-{number}")
+        audit.bench.load_all()
+        audit.sign()
+        assert (len(audit.heads()), refused_as_changed(audit)) == (signed, number + 1)
+    assert audit.bench.count("segments") == 6
+
+
+def test_rows_that_were_taken_away_get_no_signature(audit: Audit) -> None:
+    """Back to the signed head exactly: the signer would see nothing wrong, load remembers that there was more."""
+    for number in range(2):
+        fill(audit.bench, f"unsigned-{number}")
+    audit.bench.load_all()
+    audit.tamper("segments", "DELETE WHERE spool = {spool} AND segment > 3")
+    audit.bench.restart()
+    fill(audit.bench, "behind")
+    audit.bench.load_all()
+    audit.sign()
+    assert (len(audit.heads()), refused_as_changed(audit)) == (1, 1)
+
+
+@pytest.mark.parametrize("unsigned", [0, 1])
+def test_a_lost_memory_is_made_anew_at_the_signed_head_only(audit: Audit, unsigned: int) -> None:
+    """Without `chain.json` the end of the chain is taken over if it is what the signer signed last."""
+    for number in range(unsigned):
+        fill(audit.bench, f"unsigned-{number}")
+    audit.bench.load_all()
+    (audit.bench.spool.directory / "chain.json").unlink()
+    audit.bench.restart()
+    fill(audit.bench, "behind")
+    audit.bench.load_all()
+    audit.bench.restart()
+    audit.sign()
+    assert (len(audit.heads()), refused_as_changed(audit)) == ((1, 1) if unsigned else (2, 0))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_load_that_was_killed_at_its_row_goes_on_being_signed(audit: Audit, when: str) -> None:
+    """Whether the insert got through or not: the end is the row remembered, or the one before it."""
+    fill(audit.bench, "killed")
+    flaky = Flaky(audit.bench.clickhouse)
+    flaky.breaks["segments"] = when
+
+    def die() -> None:
+        raise Killed
+
+    flaky.on_break = die
+    audit.bench.restart(flaky)
+    with pytest.raises(Killed):
+        audit.bench.load_all()
+    audit.bench.restart()
+    audit.bench.load_all()
+    audit.sign()
+    assert (len(audit.heads()), refused_as_changed(audit), audit.found()) == (2, 0, [])
