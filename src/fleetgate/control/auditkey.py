@@ -20,25 +20,28 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fleetgate.control.heads import key_id, read_public_key
 from fleetgate.control.secretfile import read_secret, write_new, write_secret
+from fleetgate.control.signlog import EMPTY, count_of
 from fleetgate.errors import ConfigError
 
 
 def make_audit_key(key: Path, public_key: Path, log: Path) -> None:
-    """Makes the three files of a signer at its first start; none where the key is there.
+    """Makes the files of a signer at its first start; none where the key is there.
 
-    The empty log comes before the key: a key without its log is then always a log that was lost, and a signer that
-    forgot what it signed could be led back. Raises ConfigError, Conflict.
+    The empty log, with its count, comes before the key: a key without its log is then always a log that was lost, and a
+    signer that forgot what it signed could be led back. Raises ConfigError, Conflict.
     """
     if key.exists():
         return
     if log.exists() and log.stat().st_size:
         raise ConfigError(f"{key} is gone, and {log} says that it has signed: restore the key from its backup")
+    count = count_of(key)
     for path in (key, public_key, log):
         path.parent.mkdir(parents=True, exist_ok=True)
     private = Ed25519PrivateKey.generate()
     public_key.unlink(missing_ok=True)  # of a first start that was cut off
-    log.unlink(missing_ok=True)
-    write_secret(log, b"")
+    for path, empty in ((log, b""), (count, EMPTY)):
+        path.unlink(missing_ok=True)
+        write_secret(path, empty)
     write_new(public_key, private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     write_secret(key, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 

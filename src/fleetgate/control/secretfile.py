@@ -54,6 +54,22 @@ def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
 
+def replace_secret(path: Path, content: bytes) -> None:
+    """Writes a file of mode 0600 over an older one; a crash leaves one of the two, whole. Raises OSError."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def _check(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise ConfigError(f"{path} is not a regular file")

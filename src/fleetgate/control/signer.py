@@ -36,7 +36,7 @@ from fleetgate.control.signing import (
     Request,
     at_short_path,
 )
-from fleetgate.control.signlog import SignLog
+from fleetgate.control.signlog import SignLog, count_of
 from fleetgate.errors import ConfigError
 
 REQUESTS_PER_SECOND = 5.0
@@ -206,7 +206,7 @@ def serve(config: Config, clock: Clock) -> None:
     make_audit_key(key_file, public_file, log_file)
     with ExitStack() as opened:
         key = read_audit_key(key_file, public_file)
-        signlog = SignLog(log_file)
+        signlog = SignLog(log_file, count_of(key_file))
         opened.callback(signlog.close)
         service = Service(config.path(settings.socket), Signer(key, signlog, clock), clock)
         opened.callback(service.close)

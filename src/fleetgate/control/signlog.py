@@ -1,8 +1,9 @@
 """The signer's own log: every head it signed, one JSON line each, every line naming the SHA-256 of the line before.
 
-Decides when a signature may leave the process: after its line is on disk. Append-only; a last line without its end was
-never answered and is cut at a start. Anything else that does not fit is an error: a signer that has forgotten what it
-signed could be led back.
+Decides when a signature may leave the process: after its line is on disk, and after a second file, the count, says how
+many lines there are and the SHA-256 of the last. So a log that was emptied or cut is noticed at the next start. A last
+line in the middle of which the process ended was never answered and is cut then; a whole one that only lacks its end
+is kept. Anything else that does not fit is an error: a signer that has forgotten what it signed could be led back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate.control.heads import Hex32, SignedHead
+from fleetgate.control.secretfile import replace_secret
 from fleetgate.errors import ConfigError, Conflict
 
 NO_LINE = "00" * 32
@@ -28,11 +30,27 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True):
     signed: SignedHead
 
 
+class Count(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many lines the log has at least, and the SHA-256 of the last of these."""
+
+    lines: int
+    last: Hex32
+
+
+EMPTY = msgspec.json.encode(Count(0, NO_LINE))
+
+
+def count_of(key: Path) -> Path:
+    """The count stands beside the audit key, not beside the log: so they are not lost by one mistake."""
+    return key.with_suffix(".signed")
+
+
 _decode = msgspec.json.Decoder(Line).decode
 
 
 def read_log(path: Path) -> Iterator[tuple[SignedHead, bytes]]:
-    """The heads of the log with their lines, in order; a last line without its end is left out.
+    """The heads of the log with their lines, in order; a last line that breaks off is left out, one that only lacks its
+    end is given with it.
 
     Raises ConfigError where the log cannot be read or a line does not follow the one before.
     """
@@ -40,14 +58,16 @@ def read_log(path: Path) -> Iterator[tuple[SignedHead, bytes]]:
     try:
         with path.open("rb") as file:
             for number, data in enumerate(file, 1):
-                if not data.endswith(b"\n"):
-                    return
+                whole = data.endswith(b"\n")
                 try:
                     line = _decode(data)
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    if not whole:
+                        return
                     raise ConfigError(f"{path}, line {number}: it is no line of a signer; restore the log") from None
                 if line.previous != previous:
                     raise ConfigError(f"{path}, line {number}: it does not follow the line before; restore the log")
+                data = data if whole else data + b"\n"
                 previous = hashlib.sha256(data).hexdigest()
                 yield line.signed, data
     except FileNotFoundError:
@@ -59,10 +79,13 @@ def read_log(path: Path) -> Iterator[tuple[SignedHead, bytes]]:
 class SignLog:
     """Open for one signer: a lock on the file keeps a second one off. Has the newest head of each spool in memory."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigError where the log is not as it was written, Conflict where another signer has it."""
+    def __init__(self, path: Path, count: Path) -> None:
+        """Raises ConfigError where the log is not as it was written, Conflict where another signer has it,
+        OSError where its count cannot be written."""
         self._newest: dict[str, SignedHead] = {}
         self._previous = NO_LINE
+        self._lines = 0
+        self._count = count
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except OSError as error:
@@ -72,17 +95,33 @@ class SignLog:
         except BlockingIOError:
             os.close(self._descriptor)
             raise Conflict(f"another signer has {path} open: only one may run") from None
-        good_bytes = 0
         try:
-            for signed, data in read_log(path):
-                self._take(signed, data)
-                good_bytes += len(data)
-        except ConfigError:
+            self._open(path)
+        except (ConfigError, OSError):
             os.close(self._descriptor)
             raise
-        if good_bytes != os.fstat(self._descriptor).st_size:
+
+    def _open(self, path: Path) -> None:
+        counted = _read_count(self._count)
+        good_bytes, at_count = 0, NO_LINE
+        for signed, data in read_log(path):
+            self._take(signed, data)
+            good_bytes += len(data)
+            if self._lines == counted.lines:
+                at_count = self._previous
+        # One line more: the process ended between the line and its count.
+        if self._lines not in (counted.lines, counted.lines + 1) or at_count != counted.last:
+            raise ConfigError(
+                f"{path} has {self._lines} lines, and {self._count} says that {counted.lines} were signed, or other "
+                "ones: restore both from one backup; the signer must not forget what it signed"
+            )
+        size = os.fstat(self._descriptor).st_size
+        if size == good_bytes - 1:
+            os.write(self._descriptor, b"\n")
+        elif size != good_bytes:
             os.ftruncate(self._descriptor, good_bytes)
-            os.fsync(self._descriptor)
+        os.fsync(self._descriptor)
+        self._note_count()
 
     def newest(self, spool: str) -> SignedHead | None:
         return self._newest.get(spool)
@@ -94,6 +133,7 @@ class SignLog:
             raise OSError("the signer's log was written in part")
         os.fsync(self._descriptor)
         self._take(signed, data)
+        self._note_count()
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -101,3 +141,17 @@ class SignLog:
     def _take(self, signed: SignedHead, data: bytes) -> None:
         self._newest[signed.head.spool] = signed
         self._previous = hashlib.sha256(data).hexdigest()
+        self._lines += 1
+
+    def _note_count(self) -> None:
+        replace_secret(self._count, msgspec.json.encode(Count(self._lines, self._previous)))
+
+
+def _read_count(path: Path) -> Count:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Count)
+    except OSError as error:
+        what = f"cannot read {path}: {error.strerror}"
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        what = f"{path} is not the count of a signer's log"
+    raise ConfigError(f"{what}; restore it from its backup: without it a log that was cut is not noticed")

@@ -14,7 +14,7 @@ from fleetgate.clock import SystemClock
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import SignedHead, read_public_key
 from fleetgate.control.signer import Service, Signer
-from fleetgate.control.signlog import SignLog
+from fleetgate.control.signlog import SignLog, count_of
 from fleetgate.load.counts import Counts
 from fleetgate.load.heads import Heads
 from fleetgate.proof.findings import Report
@@ -41,7 +41,7 @@ class Audit:
     @contextmanager
     def signer(self) -> Iterator[None]:
         """The service, running."""
-        signlog = SignLog(self.log)
+        signlog = SignLog(self.log, count_of(self.key))
         service = Service(
             self.socket, Signer(read_audit_key(self.key, self.public), signlog, SystemClock()), SystemClock()
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -21,7 +21,7 @@ from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import NO_LINK, Head, SignedHead, check_signature, links, read_public_key
 from fleetgate.control.signer import Refused, Service, Signer
 from fleetgate.control.signing import Answer, AskNewest, AskSign, SignerAway, SignerClient, SignerRefused, at_short_path
-from fleetgate.control.signlog import SignLog, read_log
+from fleetgate.control.signlog import EMPTY, SignLog, count_of, read_log
 from fleetgate.errors import CheckFailed, ConfigError, Conflict
 
 SPOOL = "ab" * 16
@@ -43,14 +43,15 @@ class Desk:
 
     def __init__(self, directory: Path) -> None:
         self.key, self.public, self.log = (directory / name for name in ("audit.key", "audit.pem", "signer.log"))
+        self.count = count_of(self.key)
         make_audit_key(self.key, self.public, self.log)
         self.clock = SetClock()
-        self.signlog = SignLog(self.log)
+        self.signlog = SignLog(self.log, self.count)
         self.signer = Signer(read_audit_key(self.key, self.public), self.signlog, self.clock)
 
     def again(self) -> None:
         self.signlog.close()
-        self.signlog = SignLog(self.log)
+        self.signlog = SignLog(self.log, self.count)
         self.signer = Signer(read_audit_key(self.key, self.public), self.signlog, self.clock)
 
     def sign(self, what: Head, steps: list[str]) -> SignedHead:
@@ -129,12 +130,64 @@ def test_spools_have_chains_of_their_own(desk: Desk) -> None:
 def test_a_line_that_a_crash_cut_off_is_forgotten(desk: Desk) -> None:
     """It was never answered, so its head may be signed again."""
     desk.sign(head(3), digests(1, 3))
-    whole = desk.log.read_bytes()
+    whole, count = desk.log.read_bytes(), desk.count.read_bytes()
     desk.sign(head(4), digests(4, 4))
     desk.log.write_bytes(desk.log.read_bytes()[:-5])
+    desk.count.write_bytes(count)  # it comes behind the line
     desk.again()
     assert desk.log.read_bytes() == whole
     assert desk.sign(head(4), digests(4, 4)).head.place == 4
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_whole_line_without_its_end_is_kept(desk: Desk, counted: bool) -> None:
+    """It may have been answered: forgotten, another head could be signed for its place."""
+    count = desk.count.read_bytes()
+    desk.sign(head(1), digests(1, 1))
+    whole = desk.log.read_bytes()
+    desk.log.write_bytes(whole[:-1])
+    if not counted:
+        desk.count.write_bytes(count)
+    desk.again()
+    assert desk.log.read_bytes() == whole
+    desk.sign(head(2), digests(2, 2))
+    desk.again()
+    with pytest.raises(Refused, match="is signed with another head"):
+        desk.sign(head(2, "other"), digests(2, 2, "other"))
+
+
+def _emptied(desk: Desk) -> None:
+    desk.log.write_bytes(b"")
+
+
+def _shortened(desk: Desk) -> None:
+    desk.log.write_bytes(b"".join(desk.log.read_bytes().splitlines(keepends=True)[:1]))
+
+
+def _torn(desk: Desk) -> None:
+    desk.log.write_bytes(desk.log.read_bytes()[:-2])
+
+
+def _uncounted(desk: Desk) -> None:
+    desk.count.unlink()
+
+
+def _miscounted(desk: Desk) -> None:
+    desk.count.write_bytes(b"{}")
+
+
+@pytest.mark.parametrize("loss", [_emptied, _shortened, _torn, _uncounted, _miscounted])
+def test_a_log_that_lost_what_was_signed_stops_the_signer(desk: Desk, loss: Callable[[Desk], None]) -> None:
+    """Beside the key stands how many heads were signed: a shorter log, or no such count, is no log to go on with."""
+    for place in (1, 2):
+        desk.sign(head(place), digests(place, place))
+    kept = desk.log.read_bytes(), desk.count.read_bytes()
+    loss(desk)
+    with pytest.raises(ConfigError, match="restore"):
+        desk.again()
+    desk.log.write_bytes(kept[0])
+    desk.count.write_bytes(kept[1])
+    desk.signlog = SignLog(desk.log, desk.count)
 
 
 @pytest.mark.parametrize("damage", ["line out", "line changed", "no json"])
@@ -154,7 +207,8 @@ def test_a_log_that_is_not_as_it_was_written_stops_the_signer(desk: Desk, damage
     with pytest.raises(ConfigError, match="restore the log"):
         desk.again()
     desk.log.write_bytes(b"")  # for the fixture's end
-    desk.signlog = SignLog(desk.log)
+    desk.count.write_bytes(EMPTY)
+    desk.signlog = SignLog(desk.log, desk.count)
 
 
 def test_a_lost_log_or_key_is_not_made_anew(desk: Desk) -> None:
@@ -167,19 +221,19 @@ def test_a_lost_log_or_key_is_not_made_anew(desk: Desk) -> None:
     desk.log.rename(desk.log.with_suffix(".away"))
     make_audit_key(desk.key, desk.public, desk.log)
     with pytest.raises(ConfigError, match="must not forget"):
-        SignLog(desk.log)
+        SignLog(desk.log, desk.count)
 
 
 def test_files_of_the_signer_are_its_users_alone(desk: Desk) -> None:
     """Key and log have mode 0600; the public key is for everybody."""
-    modes = [path.stat().st_mode & 0o777 for path in (desk.key, desk.log, desk.public)]
-    assert modes == [0o600, 0o600, 0o644]
+    modes = [path.stat().st_mode & 0o777 for path in (desk.key, desk.log, desk.count, desk.public)]
+    assert modes == [0o600, 0o600, 0o600, 0o644]
 
 
 def test_a_second_signer_is_kept_off(desk: Desk) -> None:
     """Two could sign two heads for one place."""
     with pytest.raises(Conflict, match="only one"):
-        SignLog(desk.log)
+        SignLog(desk.log, desk.count)
 
 
 class Running:
