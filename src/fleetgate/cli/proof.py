@@ -23,6 +23,7 @@ from fleetgate.control.roster import certificates_of
 from fleetgate.control.signlog import read_log
 from fleetgate.control.store import Store
 from fleetgate.errors import CheckFailed, ConfigError, SpoolError
+from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.files import segment_files
 from fleetgate.spool.identity import read_identity
 
@@ -65,7 +66,7 @@ def prove(
         means = Means(
             roots,
             _public_key(session, key),
-            _known_heads(session, clickhouse, heads),
+            _known_heads(session, clickhouse, heads)[0],
             lambda of_tenant, of_device: _certificates(session, of_tenant, of_device),
             catalogue(),
             _keeping(session),
@@ -94,19 +95,32 @@ def segments(
     last: Annotated[int, typer.Option("--to", min=0, help="... to this one. The chain is checked whole.")] = 2**63 - 1,
     key: Key = None,
     heads: HeadFile = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Let pass what no signed head vouches for: a gate without a signer.")
+    ] = False,
     as_json: AsJson = False,
     offline: Offline = False,
 ) -> None:
     """Find segments and rows in ClickHouse that are missing, altered, added or cut off since they were loaded."""
     from fleetgate.load.ask import opened
-    from fleetgate.proof.segments import Scope, verify_segments
+    from fleetgate.proof.findings import Kind
+    from fleetgate.proof.segments import Scope, twice, verify_segments
 
     session = session_of(context)
     public_key = _public_key(session, key)
+    if first > last:
+        raise ConfigError(f"--from {first} --to {last}: there is no segment between them")
     with opened(session.config, offline) as clickhouse:
-        known = _known_heads(session, clickhouse, heads)
-        scope = Scope(spool, first, last, _parked(session))
-        report = verify_segments(clickhouse, known, public_key, _keeping(session), scope)
+
+        def look() -> Report:
+            known, bad = _known_heads(session, clickhouse, heads)
+            scope = Scope(spool, first, last, _parked(session), _in_hand(session), unsigned)
+            found = verify_segments(clickhouse, known, public_key, _keeping(session), scope)
+            for why in bad:
+                found.find(Kind.SIGNATURE, spool, None, why)
+            return found
+
+        report = twice(look)
     _tell(report, as_json)
 
 
@@ -132,7 +146,10 @@ def export(context: typer.Context, offline: Offline = False) -> None:
     from fleetgate.proof.heads import FORMAT, Export, stored_heads
 
     with opened(session_of(context).config, offline) as clickhouse:
-        print_json(Export(FORMAT, stored_heads(clickhouse)))
+        heads, bad = stored_heads(clickhouse)
+    print_json(Export(FORMAT, heads))
+    if bad:
+        raise CheckFailed(f"{bad[0]}: what is printed is without it (rows that are no head: {len(bad)})")
 
 
 @app.command()
@@ -142,29 +159,35 @@ def verify(
     key: Key = None,
 ) -> None:
     """Verify exported heads with the audit public key alone."""
-    from fleetgate.proof.heads import read_export, sort_out
+    from fleetgate.proof.heads import beside_one_another, read_export, sort_out
 
     good, bad = sort_out(read_export(file), _public_key(session_of(context), key))
-    for _, why in bad:
-        say(why)
+    twins = beside_one_another(good)
+    for why in [*(why for _, why in bad), *twins]:
+        say(cell(why))
     say(f"good signatures: {len(good)}")
     if bad:
         raise CheckFailed(f"{file}: {len(bad)} of {len(good) + len(bad)} heads are not what was signed")
+    if twins:
+        raise CheckFailed(f"{file}: {len(twins)} places have two heads: no signer signs both")
+    if not good:
+        raise CheckFailed(f"{file} has no heads: it shows nothing")
 
 
 def _public_key(session: Session, key: Path | None) -> Ed25519PublicKey:
     return read_public_key(key or session.config.path(session.config.signer.audit_public_key))
 
 
-def _known_heads(session: Session, clickhouse: ClickHouse, file: Path | None) -> list[SignedHead]:
-    """From ClickHouse, from the signer's own log where this is its machine and user, and from an export."""
+def _known_heads(session: Session, clickhouse: ClickHouse, file: Path | None) -> tuple[list[SignedHead], list[str]]:
+    """From ClickHouse, from the signer's own log where this is its machine and user, and from an export; and what is
+    wrong with rows in ClickHouse that are none."""
     from fleetgate.proof.heads import read_export, stored_heads
 
-    heads = stored_heads(clickhouse)
+    heads, bad = stored_heads(clickhouse)
     log = session.config.path(session.config.signer.log)
     if os.access(log, os.R_OK):
         heads += [signed for signed, _ in read_log(log)]
-    return heads + (read_export(file) if file is not None else [])
+    return heads + (read_export(file) if file is not None else []), bad
 
 
 def _keeping(session: Session) -> Keeping:
@@ -184,6 +207,20 @@ def _parked(session: Session) -> frozenset[tuple[str, int]]:
     except (SpoolError, OSError):
         return frozenset()
     return frozenset((identity.spool, number) for number in parked)
+
+
+def _in_hand(session: Session) -> tuple[str, int] | None:
+    """The segment that load comes to next, where the spool is at hand."""
+    directory = session.config.path(session.config.spool.directory)
+    try:
+        identity, cursor = read_identity(directory), read_cursor(directory)
+        if identity is None:
+            return None
+        after = cursor.segment if cursor is not None and cursor.spool == identity.spool else 0
+        sealed = [file.number for file in segment_files(directory) if file.state == "sealed" and file.number > after]
+    except (SpoolError, OSError):
+        return None
+    return identity.spool, min(sealed, default=0)
 
 
 def _certificates(session: Session, tenant: str, device_id: str) -> list[tuple[bytes, bytes]]:

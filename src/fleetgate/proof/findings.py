@@ -13,6 +13,7 @@ class Kind(StrEnum):
     ADDED = "added"
     CUT_OFF = "cut_off"
     SIGNATURE = "signature"
+    UNSIGNED = "unsigned"
 
 
 class Finding(Struct, frozen=True):

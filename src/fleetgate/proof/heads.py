@@ -6,8 +6,10 @@ write into ClickHouse can take heads away there; an export that is kept elsewher
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,6 +20,10 @@ from fleetgate.errors import CheckFailed, ConfigError
 from fleetgate.load.clickhouse import ClickHouse
 
 FORMAT = "fleetgate-heads-1"
+
+
+MAX_EXPORT_BYTES = 512 * 1024**2
+"""The heads of a year and a half, one each minute, have 450 MB."""
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,22 +39,31 @@ FROM segment_heads WHERE {spool:String} = '' OR spool = {spool:String} ORDER BY 
 """
 
 
-def stored_heads(clickhouse: ClickHouse, spool: str = "") -> list[SignedHead]:
-    """The heads in ClickHouse, of one spool or of all. Raises ClickHouseAway; CheckFailed for a row that is no head."""
-    found = []
+class Stored(NamedTuple):
+    """`bad` says of each row that is no head what is wrong; it ends no look at the others."""
+
+    heads: list[SignedHead]
+    bad: list[str]
+
+
+def stored_heads(clickhouse: ClickHouse, spool: str = "") -> Stored:
+    """The heads in ClickHouse, of one spool or of all. Raises ClickHouseAway."""
+    found = Stored([], [])
     for row in clickhouse.rows(_SELECT, {"spool": spool}):
         head = dict(zip(Head.__struct_fields__, row[:5], strict=True))
         signed = {"head": head, "signed_at": row[5], "key_id": row[6], "signature": row[7]}
         try:
-            found.append(msgspec.convert(signed, SignedHead, strict=False))
+            found.heads.append(msgspec.convert(signed, SignedHead, strict=False))
         except msgspec.ValidationError as error:
-            raise CheckFailed(f"a row of segment_heads (spool {row[0]}, place {row[3]}) is no head: {error}") from None
+            found.bad.append(f"a row of segment_heads (spool {row[0]}, place {row[3]}) is no head: {error}")
     return found
 
 
 def read_export(path: Path) -> list[SignedHead]:
     """Raises ConfigError."""
     try:
+        if path.stat().st_size > MAX_EXPORT_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_EXPORT_BYTES} bytes: it is no export of heads")
         export = msgspec.json.decode(path.read_bytes(), type=Export)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
@@ -57,6 +72,18 @@ def read_export(path: Path) -> list[SignedHead]:
     if export.format != FORMAT:
         raise ConfigError(f"{path} is an export of another format ({export.format!r})")
     return export.heads
+
+
+def beside_one_another(heads: Iterable[SignedHead]) -> list[str]:
+    """Says of each place of a spool for which there is more than one head what is wrong: no signer signs two."""
+    at: dict[tuple[str, int], set[Head]] = defaultdict(set)
+    for signed in heads:
+        at[signed.head.spool, signed.head.place].add(signed.head)
+    return [
+        f"two different heads were signed for place {place} of spool {spool}"
+        for (spool, place), found in sorted(at.items())
+        if len(found) > 1
+    ]
 
 
 def sort_out(

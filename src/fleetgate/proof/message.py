@@ -85,16 +85,16 @@ class Proof(Struct):
 
 def prove(clickhouse: ClickHouse, name: Name, means: Means) -> Proof:
     """Raises NotFound where nothing is stored of the message, CheckFailed where only its rows are, ClickHouseAway."""
-    raws = raw_messages(clickhouse, name)
+    raws, bad = raw_messages(clickhouse, name)
     if not raws:
         _nothing_signed(clickhouse, name)
     raw = raws[0]
     proof = _introduce(name, raw)
     steps = proof.steps
-    steps.append(_bytes(raws))  # 1
+    steps.append(_bytes(raws, bad))  # 1
     envelope = _signature(name, raw, means.roots, steps)  # 2
     if envelope is not None:
-        steps.append(compare_rows(clickhouse, name, raw, means.catalogue))  # 3
+        steps.append(_refused(clickhouse, raw) or compare_rows(clickhouse, name, raw, means.catalogue))  # 3
     steps.append(_certificate(name, raw, means))  # 4
     _segment(clickhouse, raw, means, proof)  # 5 and 6
     return proof
@@ -121,7 +121,9 @@ def _introduce(name: Name, raw: Raw) -> Proof:
     return Proof(**name._asdict(), **fields, envelope_bytes=len(raw.raw) // 2)
 
 
-def _bytes(raws: Sequence[Raw]) -> Step:
+def _bytes(raws: Sequence[Raw], bad: Sequence[str]) -> Step:
+    if bad:
+        return Step("bytes", False, f"{bad[0]}: it was put beside the message")
     if len(raws) > 1:
         places = ", ".join(f"segment {raw.segment} at {raw.record_offset}" for raw in raws)
         return Step("bytes", False, f"raw_messages has it {len(raws)} times ({places}): one message is stored once")
@@ -166,6 +168,30 @@ def _certificate(name: Name, raw: Raw, means: Means) -> Step:
     if (bytes.fromhex(raw.key_digest), bytes.fromhex(raw.certificate_fingerprint)) in known:
         return Step(step, True, f"certificate {shown} was issued to this device for the key {raw.key_digest[:12]}...")
     return Step(step, False, f"control has no certificate {shown} of this device for the key {raw.key_digest[:12]}...")
+
+
+def _refused(clickhouse: ClickHouse, raw: Raw) -> Step | None:
+    """Of a message whose rows ClickHouse did not take: its segment is parked, and that is no tampering."""
+    table = "held_events" if raw.outcome == "held" else "events"
+    place: dict[str, str | int] = {"spool": raw.spool, "segment": raw.segment, "offset": raw.record_offset}
+    where = "spool = {spool:String} AND segment = {segment:UInt64}"
+    rows = chain_rows(clickhouse, where, place, "place")
+    if not rows or not rows[-1].refused:
+        return None
+    if not any(first <= raw.record_offset <= last for first, last in getattr(rows[-1], f"{table}_absent")):
+        return None
+    [[there]] = clickhouse.rows(
+        f"SELECT count() FROM {table} WHERE {where} AND record_offset = {{offset:UInt64}}",  # noqa: S608  a table of ours
+        place,
+    )
+    if int(there):
+        return None
+    return Step(
+        "rows",
+        None,
+        f"ClickHouse refused this message's rows for {table}, as its segment's row says ({rows[-1].refused} rows "
+        f"refused): segment {raw.segment} is parked; mend what parked/ names, then `fleetgate spool retry`",
+    )
 
 
 def _segment(clickhouse: ClickHouse, raw: Raw, means: Means, proof: Proof) -> None:

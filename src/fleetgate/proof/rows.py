@@ -13,12 +13,13 @@ from fleetgate.load.chain import ChainRow
 from fleetgate.load.clickhouse import ClickHouse
 from fleetgate.load.rowshash import FORMS, hash_query
 from fleetgate.proof.findings import Kind, Report
+from fleetgate.proof.ranges import different_ranges
 
 BATCH_ROWS = 300_000
 """Hashed in one query: ClickHouse holds them in memory, up to 100 MB; a segment has at most 250,000 events."""
 
 RANGES = "received_ranges"
-"""Counted, and not hashed: its rows follow from those of the other tables, and a repair adds to them."""
+"""Counted, and not hashed: its rows follow from those of the other tables (ranges.py), and a repair adds to them."""
 
 _RANGES_QUERY = f"""
 SELECT segment, count(), '' FROM {RANGES}
@@ -31,6 +32,11 @@ _CAME_SINCE = (
     "arrayExists(span -> record_offset >= span.1 AND record_offset <= span.2, (SELECT any({}_absent) FROM segments "
     "WHERE spool = {{spool:String}} AND place = {{place:UInt64}} AND link = {{link:String}}))"
 )
+
+_NOT_BEFORE = "AND NOT (spool = '' AND segment = 0 AND outcome = 'before_ledger')"
+
+MAX_STRANGERS = 1_000
+"""Segments without a row in `segments` are named one by one up to here, in each table."""
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -78,6 +84,7 @@ def check_rows(
                     expired += 1
                 else:
                     _compare(spool, segment, table, count, text, report)
+        _check_ranges(clickhouse, spool, batch, report)
         for segment in batch:
             _check_earlier(clickhouse, spool, segment, keeping, report)
         unhashed += sum(not segment.hashed for segment in batch)
@@ -90,6 +97,17 @@ def check_rows(
         report.notes.append(
             f"spool {spool}: {unhashed} segments were loaded by a version that kept no hashes: only counts were checked"
         )
+
+
+def _check_ranges(clickhouse: ClickHouse, spool: str, batch: Sequence[Expected], report: Report) -> None:
+    """Only of segments whose other rows are good and all there: from these it follows."""
+    wrong = {finding.segment for finding in report.findings if finding.spool == spool}
+    different = different_ranges(clickhouse, spool, batch[0].segment, batch[-1].segment)
+    for segment in batch:
+        runs = different.get(segment.segment, 0)
+        if runs and segment.hashed and not segment.rows[-1].refused and segment.segment not in wrong:
+            what = f"{RANGES} does not say of this segment what its messages and refusals say ({runs} runs differ)"
+            report.find(Kind.ALTERED, spool, segment.segment, what, RANGES)
 
 
 def _check_earlier(clickhouse: ClickHouse, spool: str, segment: Expected, keeping: Keeping, report: Report) -> None:
@@ -145,14 +163,26 @@ def _batches(segments: Sequence[Expected]) -> Iterator[list[Expected]]:
         yield batch
 
 
-def strangers(clickhouse: ClickHouse, spool: str) -> Iterator[tuple[str, str, int, int]]:
-    """(table, spool, segment, rows) of rows whose segment has no row in `segments`, of one spool or of all ("")."""
-    for table in FORMS:
-        sql = (
-            f"SELECT spool, segment, count() FROM {table} "  # noqa: S608  a table of ours
-            "WHERE ({spool:String} = '' OR spool = {spool:String}) "
-            "AND (spool, segment) NOT IN (SELECT spool, segment FROM segments) "
-            "GROUP BY spool, segment ORDER BY spool, segment LIMIT 1000"
-        )
-        for found, segment, count in clickhouse.rows(sql, {"spool": spool}):
-            yield table, str(found), int(segment), int(count)
+class Stranger(NamedTuple):
+    """Rows of a table whose segment has no row in `segments`; when the last of them was received, in Unix ms."""
+
+    table: str
+    spool: str
+    segment: int
+    rows: int
+    received_at_ms: int
+
+
+def strangers(clickhouse: ClickHouse, table: str, spool: str) -> list[Stranger]:
+    """Of one spool or of all (""), MAX_STRANGERS and one more at most."""
+    sql = (
+        "SELECT spool, segment, count(), toUnixTimestamp64Milli(max(received_at)) "  # noqa: S608  a table of ours
+        f"FROM {table} WHERE ({{spool:String}} = '' OR spool = {{spool:String}}) "
+        "AND (spool, segment) NOT IN (SELECT spool, segment FROM segments) "
+        f"{_NOT_BEFORE if table == RANGES else ''} "
+        f"GROUP BY spool, segment ORDER BY spool, segment LIMIT {MAX_STRANGERS + 1}"
+    )
+    return [
+        Stranger(table, str(found), int(segment), int(rows), int(at_ms))
+        for found, segment, rows, at_ms in clickhouse.rows(sql, {"spool": spool})
+    ]

@@ -7,24 +7,34 @@
 5. rows      counts and hashes of every table, computed by ClickHouse
 6. strangers rows of segments that have no row in `segments`
 
-Decides what is a finding and what a note. Parked segments are known only where the spool is at hand.
+Decides what is a finding and what a note. Parked segments, and which one load has in hand, are known only where the
+spool is at hand.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fleetgate.control.heads import NO_LINK, SignedHead, next_link
+from fleetgate.errors import NotFound
 from fleetgate.load.chain import ChainRow, chain_rows
 from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.load.rowshash import FORMS
 from fleetgate.proof.findings import Kind, Report
 from fleetgate.proof.heads import sort_out
-from fleetgate.proof.rows import Expected, Keeping, check_rows, strangers
+from fleetgate.proof.ranges import from_before
+from fleetgate.proof.rows import MAX_STRANGERS, RANGES, Expected, Keeping, Stranger, check_rows, strangers
+
+FRESH_MS = 600_000
+"""Load has its rows signed once a minute; ten times that is no delay any more."""
+
+CLOCKS_MS = 60_000
+"""So far the clocks of load and of who verifies may be apart."""
 
 MAX_GAP = 100
 """So many missing numbers in a row are named one by one."""
@@ -32,18 +42,25 @@ MAX_GAP = 100
 
 class Scope(NamedTuple):
     """What is verified: one spool or all (""), and of each the rows of these segments. Chain and heads are always
-    verified whole. `parked` are (spool, segment) that load set aside."""
+    verified whole.
+
+    `parked` are (spool, segment) that load set aside. `in_hand` is the spool at hand with the segment that load comes
+    to next (0: none); of other spools that is the newest and one, while its rows are fresh. `unsigned` allows what no
+    head vouches for: on a gate without a signer, or with segments from before there was a chain.
+    """
 
     spool: str = ""
     first: int = 0
     last: int = 2**63 - 1
     parked: frozenset[tuple[str, int]] = frozenset()
+    in_hand: tuple[str, int] | None = None
+    unsigned: bool = False
 
 
 def verify_segments(
     clickhouse: ClickHouse, heads: Iterable[SignedHead], key: Ed25519PublicKey, keeping: Keeping, scope: Scope
 ) -> Report:
-    """Raises ClickHouseAway."""
+    """Raises ClickHouseAway; NotFound where there is nothing of that scope."""
     report = Report()
     signed = _heads(heads, key, scope, report)  # 1
     rows: dict[str, list[ChainRow]] = defaultdict(list)
@@ -51,18 +68,39 @@ def verify_segments(
         clickhouse, "{spool:String} = '' OR spool = {spool:String}", {"spool": scope.spool}, "spool, place, segment"
     ):
         rows[row.spool].append(row)
+    looked_at = 0
     for spool in sorted(rows.keys() | signed.keys()):
         report.spools += 1
         chain = [row for row in rows[spool] if row.place]
         _check_chain(spool, chain, report)  # 2
         _check_signed(spool, chain, signed[spool], report)  # 3
+        _check_unsigned(clickhouse, spool, rows[spool], signed[spool], keeping, scope, report)
         segments = _check_numbers(spool, rows[spool], scope, report)  # 4
         _check_unchained(spool, rows[spool], report)
-        check_rows(
-            clickhouse, spool, [s for s in segments if scope.first <= s.segment <= scope.last], keeping, report
-        )  # 5
-    _check_strangers(clickhouse, rows, scope, report)  # 6
+        hashed = [segment for segment in segments if scope.first <= segment.segment <= scope.last]
+        check_rows(clickhouse, spool, hashed, keeping, report)  # 5
+        looked_at += len(hashed)
+    _check_strangers(clickhouse, rows, keeping, scope, report)  # 6
+    _check_before(clickhouse, scope, report)
+    everything = (scope.spool, scope.first, scope.last) == ("", 0, Scope().last)
+    if not (looked_at or report.findings or everything):
+        raise NotFound(f"nothing is stored of {_in_words(scope)}: nothing was verified")
     return report
+
+
+def twice(look: Callable[[], Report]) -> Report:
+    """What `look` finds, where it finds anything at all twice: load goes on meanwhile, and rows of a segment in hand or
+    of a retry are there before they are counted."""
+    report = look()
+    if report.findings:
+        before, report = set(report.findings), look()
+        report.findings = [finding for finding in report.findings if finding in before]
+    return report
+
+
+def _in_words(scope: Scope) -> str:
+    which = f"segments {scope.first} to {scope.last}" if scope.last < Scope().last else f"segments from {scope.first}"
+    return f"spool {scope.spool}, {which}" if scope.spool else which
 
 
 def _heads(
@@ -115,13 +153,45 @@ def _check_signed(spool: str, chain: Sequence[ChainRow], heads: Sequence[SignedH
             f"signed at {newest.signed_at}, and the chain ends at place {end}"
         )
         report.find(Kind.CUT_OFF, spool, newest.head.segment, what)
-    unsigned = sum(row.place > (newest.head.place if newest else 0) for row in chain)
+
+
+def _check_unsigned(
+    clickhouse: ClickHouse,
+    spool: str,
+    rows: Sequence[ChainRow],
+    heads: Sequence[SignedHead],
+    keeping: Keeping,
+    scope: Scope,
+    report: Report,
+) -> None:
+    """Load has signed what it wrote within minutes; what stays without was written by somebody else, or unnoticed."""
+    behind = heads[-1].head.place if heads else 0
+    unsigned = sum(row.place > behind for row in rows)
+    before = sum(not row.place for row in rows)
     report.unsigned += unsigned
-    if unsigned:
-        since = "since the newest signed head" if newest else "and no head of this spool is signed"
-        report.notes.append(
-            f"spool {spool}: {unsigned} segments were loaded {since}: nothing outside ClickHouse vouches"
-        )
+    if not unsigned and not before:
+        return
+    since = "since the newest signed head" if heads else "and no head of this spool is signed"
+    what = f"{unsigned} segments were loaded {since}" if unsigned else f"{before} segments are from before the chain"
+    what = f"{what}: nothing outside ClickHouse vouches"
+    [[oldest_ms, newest_ms]] = clickhouse.rows(
+        "SELECT toUnixTimestamp64Milli(min(loaded_at)), toUnixTimestamp64Milli(max(loaded_at)) FROM segments "
+        "WHERE spool = {spool:String} AND (place = 0 OR place > {behind:UInt64})",
+        {"spool": spool, "behind": behind},
+    )
+    if scope.unsigned or (_is_fresh(int(oldest_ms), keeping) and _is_fresh(int(newest_ms), keeping)):
+        report.notes.append(f"spool {spool}: {what}")
+        return
+    remedy = (
+        "load did not have them signed for 10 minutes, or did not write them: see the log of load, and "
+        "fleetgate_load_signer_away; for a gate without a signer, or for what it had before: --unsigned"
+    )
+    report.find(Kind.UNSIGNED, spool, None, f"{what}: {remedy}")
+
+
+def _is_fresh(at_ms: int, keeping: Keeping) -> bool:
+    """A time to come is none that load wrote."""
+    return -CLOCKS_MS <= keeping.now_ms - at_ms <= FRESH_MS
 
 
 def _check_numbers(spool: str, rows: Sequence[ChainRow], scope: Scope, report: Report) -> list[Expected]:
@@ -161,18 +231,44 @@ def _check_unchained(spool: str, rows: Sequence[ChainRow], report: Report) -> No
     """Rows from before there was a chain lie before it; one behind its begin was put there."""
     begin = next((row.segment for row in rows if row.place == 1), None)
     for row in rows:
-        if begin is not None and not row.place and row.segment >= begin:
+        if begin is not None and not row.place and (row.segment >= begin or begin == 1):
             what = f"its row in `segments` stands outside the chain, which began with segment {begin}"
             report.find(Kind.ADDED, spool, row.segment, what)
 
 
-def _check_strangers(clickhouse: ClickHouse, rows: dict[str, list[ChainRow]], scope: Scope, report: Report) -> None:
-    for table, spool, segment, count in strangers(clickhouse, scope.spool):
-        newest = max((row.segment for row in rows.get(spool, ())), default=None)
-        if (spool, segment) in scope.parked:
-            report.notes.append(f"spool {spool}: {table} has {count} rows of segment {segment}, which is parked")
-        elif newest is not None and segment > newest:
-            report.notes.append(f"spool {spool}: segment {segment} is being loaded ({table} has {count} rows of it)")
-        else:
-            what = f"{table} has {count} rows of this segment, which has no row in `segments`"
-            report.find(Kind.ADDED, spool, segment, what, table)
+def _check_strangers(
+    clickhouse: ClickHouse, rows: dict[str, list[ChainRow]], keeping: Keeping, scope: Scope, report: Report
+) -> None:
+    for table in (*FORMS, RANGES):
+        found = strangers(clickhouse, table, scope.spool)
+        for stranger in found[:MAX_STRANGERS]:
+            spool, segment, count = stranger.spool, stranger.segment, stranger.rows
+            if (spool, segment) in scope.parked:
+                report.notes.append(f"spool {spool}: {table} has {count} rows of segment {segment}, which is parked")
+            elif _is_in_hand(stranger, rows.get(spool, ()), keeping, scope):
+                what = f"segment {segment} is being loaded ({table} has {count} rows of it)"
+                report.notes.append(f"spool {spool}: {what}")
+            else:
+                what = f"{table} has {count} rows of this segment, which has no row in `segments`"
+                report.find(Kind.ADDED, spool, segment, what, table)
+        if len(found) > MAX_STRANGERS:
+            last = found[-1]
+            what = f"{table} has rows of more than {MAX_STRANGERS} segments without a row in `segments`: from here on"
+            report.find(Kind.ADDED, last.spool, last.segment, what, table)
+
+
+def _is_in_hand(stranger: Stranger, rows: Sequence[ChainRow], keeping: Keeping, scope: Scope) -> bool:
+    if scope.in_hand is not None and scope.in_hand[0] == stranger.spool:
+        return stranger.segment == scope.in_hand[1]
+    newest = max((row.segment for row in rows), default=0)
+    return stranger.segment == newest + 1 and _is_fresh(stranger.received_at_ms, keeping)
+
+
+def _check_before(clickhouse: ClickHouse, scope: Scope, report: Report) -> None:
+    """The migration made one range of all that came before the ledger, which follows from nothing any more."""
+    ranges, older = from_before(clickhouse) if not scope.spool else (0, False)
+    if ranges and older:
+        report.notes.append(f"{ranges} rows of {RANGES} are from before the ledger: nothing shows what they say")
+    elif ranges:
+        what = f"{RANGES} has {ranges} rows from before the ledger, and no segment was loaded before it"
+        report.find(Kind.ADDED, "", None, what, RANGES)

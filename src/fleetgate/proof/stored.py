@@ -60,13 +60,19 @@ class Raw(Struct, frozen=True):
     record_offset: int
 
 
-def raw_messages(clickhouse: ClickHouse, name: Name) -> list[Raw]:
-    """Raises ClickHouseAway; CheckFailed for a row that load cannot have written."""
-    found = clickhouse.rows(_RAW, parameters_of(name))
-    try:
-        return [msgspec.convert(dict(zip(Raw.__struct_fields__, row, strict=True)), Raw, strict=False) for row in found]
-    except msgspec.ValidationError as error:
-        raise CheckFailed(f"a row of raw_messages is not what load writes: {error}") from None
+def raw_messages(clickhouse: ClickHouse, name: Name) -> tuple[list[Raw], list[str]]:
+    """And of each row that load cannot have written what is wrong. Raises ClickHouseAway; CheckFailed where all are
+    such rows."""
+    found, bad = [], []
+    for row in clickhouse.rows(_RAW, parameters_of(name)):
+        try:
+            raw = dict(zip(Raw.__struct_fields__, row, strict=True))
+            found.append(msgspec.convert(raw, Raw, strict=False))
+        except msgspec.ValidationError as error:
+            bad.append(f"a row of raw_messages is not what load writes: {error}")
+    if bad and not found:
+        raise CheckFailed(bad[0])
+    return found, bad
 
 
 def parameters_of(name: Name) -> dict[str, str | int]:

@@ -65,7 +65,7 @@ class Audit:
             self.round()
 
     def heads(self) -> list[SignedHead]:
-        return stored_heads(self.bench.clickhouse, self.spool)
+        return stored_heads(self.bench.clickhouse, self.spool).heads
 
     def verify(self, heads: list[SignedHead] | None = None, now_ms: int | None = None, **scope: Any) -> Report:
         key = read_public_key(self.public)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.integration.load.audit import Audit
+from tests.integration.load.test_poison import refusing
 from tests.segments import DAY_MS, RECEIVED_AT, SENT_AT, pack, peer, rows_body, sample
 
 from fleetgate.catalogue import catalogue
@@ -175,3 +176,25 @@ def test_a_proof_is_json(bureau: Bureau) -> None:
     told = msgspec.json.decode(msgspec.json.encode(bureau.prove()))
     assert [step["step"] for step in told["steps"]] == STEPS
     assert told["segment_sha256"]
+
+
+def test_a_message_that_clickhouse_refused_is_no_tampering(bench: Any, tmp_path: Path) -> None:
+    """Its bytes are there, its rows are not: its segment's row says so, and the answer says what to do."""
+    with refusing(bench.clickhouse, "has(signal_values, 50.5)"):
+        bureau = Bureau(bench, tmp_path)
+    bureau.sign()
+    steps = {step.step: step for step in bureau.prove().steps}
+    assert steps["rows"].holds is None
+    assert "spool retry" in steps["rows"].what
+    assert [step.step for step in steps.values() if step.holds is False] == []
+    assert bureau.prove(1).holds
+    bureau.tamper("events", f"DELETE WHERE {OURS} AND seq = 1")
+    assert "0 rows of this message" in bureau.failing(1)["rows"]
+
+
+def test_a_bad_row_beside_the_message_is_one_step(bureau: Bureau) -> None:
+    """It does not keep the others from being made."""
+    row = f"SELECT * FROM raw_messages WHERE spool = '{bureau.spool}' AND seq = 0 LIMIT 1"
+    bureau.bench.clickhouse.command(f"INSERT INTO raw_messages SELECT * REPLACE ('x' AS key_digest) FROM ({row})")
+    steps = {step.step: step.holds for step in bureau.prove().steps}
+    assert (steps["bytes"], steps["signature"], steps["rows"]) == (False, True, True)

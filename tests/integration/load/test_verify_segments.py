@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,18 @@ from tests.integration.load.test_exactly_once import Flaky, Killed, fill
 from tests.integration.load.test_poison import POISON, refusing
 from tests.integration.load.test_poison import fill as fill_with_poison
 from tests.integration.load.test_retry import damaged_twice, refuse, repair, retry
+from tests.integration.load.test_rows_hash import fill_with_everything
 from tests.segments import DAY_MS, RECEIVED_AT
 
+from fleetgate.clock import SystemClock
 from fleetgate.control.heads import NO_LINK, next_link
+from fleetgate.errors import NotFound
 from fleetgate.load.chain import ChainRow, chain_rows
 from fleetgate.load.heads import heads_table
 from fleetgate.load.rowshash import hash_query
+from fleetgate.proof.findings import Report
+from fleetgate.proof.heads import stored_heads
+from fleetgate.proof.segments import twice
 
 
 @pytest.fixture
@@ -54,6 +61,13 @@ TAMPERING = [
     ("rejections", f"UPDATE refused = 1 WHERE {ONE}", [("altered", 2, "rejections")]),
     ("raw_messages", f"UPDATE envelope = '' WHERE {ONE}", [("altered", 2, "raw_messages")]),
     ("received_ranges", f"DELETE WHERE {ONE}", [("missing", 2, "received_ranges")]),
+    ("received_ranges", f"UPDATE last_seq = last_seq + 1 WHERE {ONE} AND outcome = 'accepted'",
+     [("altered", 2, "received_ranges")]),
+    ("received_ranges", f"UPDATE outcome = 'before_ledger' WHERE {ONE} AND outcome = 'held'",
+     [("altered", 2, "received_ranges")]),
+    ("received_ranges", f"UPDATE vehicle_id = 'x' WHERE {ONE}", [("altered", 2, "received_ranges")]),
+    ("received_ranges", f"UPDATE first_received_at = subtractSeconds(received_at, 9) WHERE {ONE}",
+     [("altered", 2, "received_ranges")]),
     ("segments", f"UPDATE damaged = 1 WHERE {ONE}", [("altered", 2, None)]),
     ("segments", f"UPDATE sha256 = repeat('0', 64) WHERE {ONE}", [("altered", 2, None), ("altered", 3, None)]),
     ("segments", "UPDATE link = repeat('0', 64) WHERE spool = {spool} AND segment = 3",
@@ -97,8 +111,8 @@ def test_a_missing_segment_is_found_with_its_rows_or_without(audit: Audit) -> No
     audit.tamper("segments", f"DELETE WHERE {ONE}")
     found = audit.found()
     assert found[:2] == [("missing", None, None), ("missing", 2, None)]
-    assert set(found[2:]) == {("added", 2, table) for table in TABLES}
-    for table in TABLES:
+    assert set(found[2:]) == {("added", 2, table) for table in (*TABLES, "received_ranges")}
+    for table in (*TABLES, "received_ranges"):
         audit.tamper(table, f"DELETE WHERE {ONE}")
     assert audit.found() == [("missing", None, None), ("missing", 2, None)]
 
@@ -118,10 +132,11 @@ def forge(audit: Audit, keep: int) -> None:
         _insert(audit, msgspec.structs.replace(changed, link=link))
 
 
-def _insert(audit: Audit, row: ChainRow) -> None:
+def _insert(audit: Audit, row: ChainRow, loaded_at: int | None = None) -> None:
     from fleetgate.load.chain import _arrow
 
-    audit.bench.clickhouse.insert("segments", _arrow(row, RECEIVED_AT), f"forged-{row.link}")
+    at_ms = SystemClock().now_ms() if loaded_at is None else loaded_at
+    audit.bench.clickhouse.insert("segments", _arrow(row, at_ms), f"forged-{row.digest().hex()}")
 
 
 def test_a_chain_that_was_made_anew_is_not_what_was_signed(audit: Audit) -> None:
@@ -139,7 +154,7 @@ def test_a_cut_with_its_heads_is_seen_by_heads_kept_elsewhere(audit: Audit) -> N
     audit.bench.load_all()
     audit.sign()
     newer = audit.heads()
-    for table in (*TABLES, "segments"):
+    for table in (*TABLES, "received_ranges", "segments"):
         audit.tamper(table, "DELETE WHERE spool = {spool} AND segment >= 3")
     audit.tamper("segment_heads", "DELETE WHERE spool = {spool}")
     assert audit.found() == []
@@ -456,3 +471,114 @@ def test_a_load_that_was_killed_at_its_row_goes_on_being_signed(audit: Audit, wh
     audit.bench.load_all()
     audit.sign()
     assert (len(audit.heads()), refused_as_changed(audit), audit.found()) == (2, 0, [])
+
+
+LATER_MS = 3_600_000
+
+
+def test_rows_of_refused_numbers_are_compared_with_the_refusals(bench: Any, tmp_path: Path) -> None:
+    """The ledger says of refused numbers what `rejections` says."""
+    audit = Audit(bench, tmp_path)
+    fill_with_everything(bench.spool, bench.vehicle, random.Random(1))
+    bench.spool.seal()
+    bench.load_all()
+    audit.sign()
+    assert audit.found() == []
+    audit.tamper("received_ranges", "UPDATE reason = 'rate_limited' WHERE spool = {spool} AND outcome = 'refused'")
+    assert audit.found() == [("altered", 1, "received_ranges")]
+
+
+def copy_events(audit: Audit, segment: int, received_at: str = "received_at") -> None:
+    audit.bench.clickhouse.command(
+        f"INSERT INTO events SELECT * REPLACE ({segment} AS segment, {received_at} AS received_at) "
+        f"FROM (SELECT * FROM events WHERE spool = '{audit.spool}' AND segment = 2 LIMIT 1)"
+    )
+
+
+def test_rows_above_the_newest_segment_are_no_excuse(audit: Audit) -> None:
+    """Only the one that load has in hand may be in part there: by its cursor, or else as long as its rows are fresh."""
+    copy_events(audit, 4)
+    assert audit.found() == [("added", 4, "events")]
+    assert audit.verify(in_hand=(audit.spool, 4)).findings == []
+    assert [f.segment for f in audit.verify(in_hand=(audit.spool, 5)).findings] == [4]
+    audit.tamper("events", "DELETE WHERE spool = {spool} AND segment = 4")
+    copy_events(audit, 4, received_at="now64(3)")
+    assert audit.found() == []
+    copy_events(audit, 5, received_at="now64(3)")
+    assert audit.found() == [("added", 5, "events")]
+
+
+def test_a_spool_that_nobody_signed_is_found(bench: Any, tmp_path: Path) -> None:
+    """For ten minutes load may not have had it signed; a row from the time to come is none of load's."""
+    audit = Audit(bench, tmp_path)
+    fill(bench, "invented")
+    bench.load_all()
+    now_ms = SystemClock().now_ms()
+    assert audit.found() == []
+    for at_ms in (now_ms + LATER_MS, now_ms - LATER_MS):
+        assert [f.kind.value for f in audit.verify(now_ms=at_ms).findings] == ["unsigned"]
+    assert audit.verify(now_ms=now_ms + LATER_MS, unsigned=True).findings == []
+
+
+def test_rows_without_a_place_beside_a_chain_are_found(audit: Audit) -> None:
+    """The chain began with segment 1: there was nothing before it."""
+    rows = chain_rows(audit.bench.clickhouse, "spool = {s:String}", {"s": audit.spool}, "place")
+    _insert(audit, msgspec.structs.replace(rows[0], segment=0, place=0, link="", previous_sha256=""))
+    assert ("added", 0, None) in audit.found()
+
+
+def test_rows_without_a_place_need_somebody_to_say_so(audit: Audit) -> None:
+    """A spool of an older version has no chain; one that was put there looks the same."""
+    rows = chain_rows(audit.bench.clickhouse, "spool = {s:String}", {"s": audit.spool}, "place")
+    for table in ("segments", "segment_heads"):
+        audit.tamper(table, "DELETE WHERE spool = {spool}")
+    for row in rows:
+        _insert(audit, msgspec.structs.replace(row, place=0, link=""), RECEIVED_AT)
+    assert audit.found() == [("unsigned", None, None)]
+    assert audit.verify(unsigned=True).findings == []
+
+
+@pytest.mark.parametrize("scope", [{"first": 9}, {"first": 100, "last": 200}])
+def test_a_scope_of_nothing_is_no_success(audit: Audit, scope: Any) -> None:
+    """Nothing was verified, and that is said."""
+    with pytest.raises(NotFound, match="nothing was verified"):
+        audit.verify(**scope)
+
+
+def test_a_spool_that_is_not_there_is_no_success(bench: Any, tmp_path: Path) -> None:
+    """A name with a mistake in it must not look good."""
+    with pytest.raises(NotFound, match="nothing was verified"):
+        Audit(bench, tmp_path).verify()
+
+
+def test_more_strangers_than_are_named_are_told(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first are named, and that there are others."""
+    monkeypatch.setattr("fleetgate.proof.rows.MAX_STRANGERS", 2)
+    monkeypatch.setattr("fleetgate.proof.segments.MAX_STRANGERS", 2)
+    for segment in range(10, 15):
+        copy_events(audit, segment)
+    findings = audit.verify().findings
+    assert [f.segment for f in findings] == [10, 11, 12]
+    assert "more than 2" in findings[-1].what
+
+
+def test_what_is_found_once_only_is_load_at_work(audit: Audit) -> None:
+    """Rows of a retry are there before their row in `segments` says so: what stays is told."""
+    copy_events(audit, 2)
+
+    def look() -> Report:
+        report = audit.verify()
+        audit.tamper("events", f"DELETE WHERE {ONE}")
+        return report
+
+    assert twice(look).findings == []
+    assert [(f.kind.value, f.segment) for f in twice(look).findings] == [("missing", 2)]
+
+
+def test_a_row_that_is_no_head_is_told_beside_the_others(audit: Audit) -> None:
+    """Whoever puts nonsense into segment_heads does not end the verification."""
+    audit.bench.clickhouse.command(
+        f"INSERT INTO segment_heads SELECT * REPLACE ('x' AS link) FROM segment_heads WHERE spool = '{audit.spool}'"
+    )
+    heads, bad = stored_heads(audit.bench.clickhouse, audit.spool)
+    assert (len(heads), len(bad), "is no head" in bad[0]) == (1, 1, True)
