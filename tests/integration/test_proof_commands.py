@@ -54,5 +54,11 @@ def test_a_message_is_proved_by_the_commands(authority: Installation, tmp_path: 
     export.write_text(export.read_text().replace('"segment": 1', '"segment": 2'))
     forged = fleetgate(home.directory, "heads", "verify", "heads.json")
     assert (forged.returncode, "its signature is wrong" in forged.stdout) == (1, True)
+    export.write_text('{"format": "fleetgate-heads-1", "heads": []}')
+    empty = fleetgate(home.directory, "heads", "verify", "heads.json")
+    assert (empty.returncode, "has no heads" in empty.stderr) == (1, True)
+    nowhere = fleetgate(home.directory, "verify", "segments", "--spool", "nosuch", "--offline")
+    assert (nowhere.returncode, "nothing was verified" in nowhere.stderr) == (3, True)
+    assert fleetgate(home.directory, "verify", "segments", "--from", "100", "--to", "5", "--offline").returncode == 2
     other = fleetgate(home.directory, "prove", *who[:4], "--seq", "5", "--offline")
     assert (other.returncode, "nothing is stored" in other.stderr) == (3, True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from tests.integration.load.audit import Audit
+from tests.integration.load.conftest import WRITER, Bench
 from tests.integration.load.test_exactly_once import Flaky, Killed, fill
 from tests.integration.load.test_poison import POISON, refusing
 from tests.integration.load.test_poison import fill as fill_with_poison
@@ -17,15 +19,20 @@ from tests.integration.load.test_retry import damaged_twice, refuse, repair, ret
 from tests.integration.load.test_rows_hash import fill_with_everything
 from tests.segments import DAY_MS, RECEIVED_AT
 
+from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
-from fleetgate.control.heads import NO_LINK, next_link
-from fleetgate.errors import NotFound
+from fleetgate.control.heads import NO_LINK, next_link, read_public_key
+from fleetgate.errors import ConfigError, NotFound
 from fleetgate.load.chain import ChainRow, chain_rows
+from fleetgate.load.clickhouse import ServerClickHouse
 from fleetgate.load.heads import heads_table
+from fleetgate.load.migrations import migrate
+from fleetgate.load.owner import Owner
 from fleetgate.load.rowshash import hash_query
 from fleetgate.proof.findings import Report
-from fleetgate.proof.heads import stored_heads
-from fleetgate.proof.segments import twice
+from fleetgate.proof.heads import beside_one_another, read_export, stored_heads
+from fleetgate.proof.rows import Keeping
+from fleetgate.proof.segments import Scope, twice, verify_segments
 
 
 @pytest.fixture
@@ -582,3 +589,51 @@ def test_a_row_that_is_no_head_is_told_beside_the_others(audit: Audit) -> None:
     )
     heads, bad = stored_heads(audit.bench.clickhouse, audit.spool)
     assert (len(heads), len(bad), "is no head" in bad[0]) == (1, 1, True)
+
+
+def test_two_heads_for_one_place_are_told(audit: Audit) -> None:
+    """Both signed, in whatever order they come: no signer signs two."""
+    [signed] = audit.heads()
+    other = msgspec.structs.replace(signed, head=msgspec.structs.replace(signed.head, link="0" * 64))
+    assert beside_one_another([signed, signed]) == []
+    assert len(beside_one_another([signed, other])) == 1
+
+
+def test_an_export_too_large_to_be_one_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives the file must not fill the memory."""
+    monkeypatch.setattr("fleetgate.proof.heads.MAX_EXPORT_BYTES", 10)
+    (tmp_path / "heads.json").write_text('{"format": "fleetgate-heads-1", "heads": []}')
+    with pytest.raises(ConfigError, match="no export"):
+        read_export(tmp_path / "heads.json")
+
+
+@pytest.fixture
+def own_gate(owner: Owner, tmp_path: Path) -> Iterator[Audit]:
+    """A gate with a database of its own, to be verified whole."""
+    server = ServerClickHouse(owner.url, "fleetgate_ledger", "default", WRITER)
+    migrate(server, catalogue(), 7)
+    bench = Bench(tmp_path, "ledger", server)
+    audit = Audit(bench, tmp_path)
+    fill(bench, "ledger")
+    bench.load_all()
+    audit.sign()
+    yield audit
+    server.command("DROP DATABASE fleetgate_ledger")
+    server.close()
+
+
+def test_ranges_from_before_the_ledger_need_segments_from_before_it(own_gate: Audit) -> None:
+    """One hides every hole below its end: where nothing is that old, it was put there."""
+
+    def found() -> list[tuple[str, str | None]]:
+        keeping = Keeping(SystemClock().now_ms(), 7)
+        key = read_public_key(own_gate.public)
+        report = verify_segments(own_gate.bench.clickhouse, own_gate.heads(), key, keeping, Scope())
+        return [(f.kind.value, f.table) for f in report.findings]
+
+    assert found() == []
+    own_gate.bench.clickhouse.command(
+        "INSERT INTO received_ranges SELECT * REPLACE ('before_ledger' AS outcome, '' AS spool, 0 AS segment) "
+        "FROM (SELECT * FROM received_ranges LIMIT 1)"
+    )
+    assert found() == [("added", "received_ranges")]
