@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -60,14 +61,14 @@ def write_cursor(spool_directory: Path, cursor: Cursor) -> None:
     """Durable when it returns. Raises SpoolError when the disk does not take it; then the former one stands."""
     file, path = _File(cursor.spool, cursor.segment, cursor.sha256, cursor.checksum()), spool_directory / "cursor.json"
     try:
-        replace_durably(path, msgspec.json.encode(file), "cursor.synced")
+        replace_durably(path, msgspec.json.encode(file), lambda: fault.point("cursor.synced"))
     except OSError as error:
         raise SpoolError(f"cannot write {path}: {error.strerror}; mend the spool's disk") from None
 
 
-def replace_durably(path: Path, data: bytes, synced: str = "") -> None:
-    """Writes a file so that a crash or a full disk leaves the old or the new one, never a mixture. `synced` is the
-    fault point in between. Raises OSError."""
+def replace_durably(path: Path, data: bytes, synced: Callable[[], None] | None = None) -> None:
+    """Writes a file so that a crash or a full disk leaves the old or the new one, never a mixture. `synced` is called
+    in between. Raises OSError."""
     temporary = path.with_name(path.name + ".new")
     try:
         with temporary.open("wb") as file:
@@ -77,8 +78,8 @@ def replace_durably(path: Path, data: bytes, synced: str = "") -> None:
     except OSError:
         temporary.unlink(missing_ok=True)  # what it takes of a full disk, others need
         raise
-    if synced:
-        fault.point(synced)
+    if synced is not None:
+        synced()
     temporary.replace(path)
     sync_directory(path.parent)
 
