@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate.control.heads import NO_LINK, Head
+from fleetgate.errors import SpoolError
 from fleetgate.spool.cursor import replace_durably
 
 _REMEDY = (
@@ -35,7 +36,7 @@ class End(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ChainMemory:
-    """Not for several threads at once. Every method raises OSError."""
+    """Not for several threads at once. Every method raises SpoolError while its file cannot be read or written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -81,9 +82,14 @@ class ChainMemory:
                 self._ends = msgspec.json.decode(self._path.read_bytes(), type=dict[str, End])
             except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
                 self._ends = {}  # a damaged one says as much as none
+            except OSError as error:
+                raise SpoolError(f"cannot read {self._path}: {error.strerror}; mend the spool's disk") from None
         return self._ends
 
     def _write(self, spool: str, end: End) -> None:
         ends = {**self._read(), spool: end}
-        replace_durably(self._path, msgspec.json.encode(ends))
+        try:
+            replace_durably(self._path, msgspec.json.encode(ends))
+        except OSError as error:
+            raise SpoolError(f"cannot write {self._path}: {error.strerror}; mend the spool's disk") from None
         self._ends = ends
