@@ -46,7 +46,18 @@ def owner(engine: EmbeddedClickHouse) -> Iterator[Owner]:
     served.close()
 
 
-@pytest.fixture(scope="session", params=["embedded", "http"])
+BOTH_WAYS = ("test_exactly_once", "test_poison", "test_retry")
+"""What travels otherwise over HTTP is an insert and its failure: these try both ways. A real server gets every test."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "clickhouse" in metafunc.fixturenames:
+        both = "CLICKHOUSE_URL" in os.environ or metafunc.module.__name__.rpartition(".")[2] in BOTH_WAYS
+        ways = ["embedded", "http"] if both else ["embedded"]
+        metafunc.parametrize("clickhouse", ways, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def clickhouse(request: pytest.FixtureRequest) -> Iterator[ClickHouse]:
     """What the loader inserts into: chdb itself, and the same through HTTP as it would be a server."""
     if request.param == "embedded":
