@@ -24,6 +24,7 @@ from loadtest.bench.stored import check_clickhouse
 from loadtest.bench.sustained_case import WARM_UP_SECONDS, prepared
 
 from fleetgate.clock import SystemClock
+from fleetgate.errors import ClickHouseAway
 from fleetgate.load.lag import lag_of
 
 BEFORE_SECONDS = 5.0
@@ -148,7 +149,7 @@ def _answers(gate: Gate) -> bool:
     client = gate.clickhouse()
     try:
         client.rows("SELECT 1")
-    except Exception:
+    except ClickHouseAway:
         return False
     finally:
         client.close()

@@ -6,9 +6,8 @@ import time
 
 from fleetgate.load.service import LAST_SECONDS
 from fleetgate.spool.reader import segment_paths
-from tests.faults.outages import behaving, struck
+from tests.faults.outages import behaving, hanging, struck
 from tests.faults.processes import Running, restart
-from tests.faults.proxy import Forward, Reply, Request
 from tests.faults.registry import fault
 from tests.faults.trial import Trial
 
@@ -51,13 +50,7 @@ def drain_while_clickhouse_is_away(trial: Trial) -> None:
 
 @fault("SIGTERM of load while an insert hangs: it gives the insert up and ends with 0; the next start repeats it.")
 def drain_load_while_clickhouse_hangs(trial: Trial) -> None:
-    def hang(_request: Request, forward: Forward) -> Reply | None:
-        forward()
-        trial.proxy.strike()
-        trial.proxy.healed.wait(60)
-        return None
-
-    with behaving(trial, hang):
+    with behaving(trial, hanging(trial, after_commit=True)):
         struck(trial)
         drained(trial.load, LAST_SECONDS)
     restart(trial.load)

@@ -45,6 +45,19 @@ def behaving(trial: Trial, behaviour: Behaviour) -> Iterator[None]:
     trial.proxy.heal()
 
 
+def hanging(trial: Trial, *, after_commit: bool) -> Behaviour:
+    """Takes requests, does them or not, and never answers."""
+
+    def hang(_request: Request, forward: Forward) -> Reply | None:
+        if after_commit:
+            forward()
+        trial.proxy.strike()
+        trial.proxy.healed.wait(60)
+        return None
+
+    return hang
+
+
 @fault("ClickHouse refuses connections, and those that were open are gone.")
 def clickhouse_refusing(trial: Trial) -> None:
     trial.proxy.refuse()
@@ -54,25 +67,14 @@ def clickhouse_refusing(trial: Trial) -> None:
 
 @fault("ClickHouse takes requests and never answers; in the end the connections break.")
 def clickhouse_hanging(trial: Trial) -> None:
-    def hang(_request: Request, _forward: Forward) -> Reply | None:
-        trial.proxy.strike()
-        trial.proxy.healed.wait(60)
-        return None
-
-    with behaving(trial, hang):
+    with behaving(trial, hanging(trial, after_commit=False)):
         struck(trial)
         unnoticed(trial)
 
 
 @fault("ClickHouse does the insert and never answers: the connection breaks long after.")
 def clickhouse_hanging_after_commit(trial: Trial) -> None:
-    def hang(_request: Request, forward: Forward) -> Reply | None:
-        forward()
-        trial.proxy.strike()
-        trial.proxy.healed.wait(60)
-        return None
-
-    with behaving(trial, hang):
+    with behaving(trial, hanging(trial, after_commit=True)):
         struck(trial)
         unnoticed(trial)
 

@@ -29,8 +29,9 @@ from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
 from fleetgate.spool.format import DamagedError
-from fleetgate.spool.identity import read_identity
+from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.reader import Segment, read_segment, segment_paths
+from fleetgate.spool.requests import asked, withdraw
 
 POLL_SECONDS = 0.05
 """How soon a sealed segment is noticed; the edge seals one a second at most, so looking is cheap."""
@@ -112,16 +113,16 @@ class Loader:
             return False
         # Read each time: a spool restored from an older copy brings an older cursor with it.
         self._cursor = self._stored_cursor(identity.spool)
-        asked = self._parking.asked()[:1]  # one before each segment, so that they hold up nothing
-        for path in asked:
-            self._try_again(path)
+        wanted = asked(self._settings.spool / "parked")[:1]  # one before each segment, so that they hold up nothing
+        for path in wanted:
+            self._try_again(identity, path)
         found = self._next(self._cursor.segment)
         self._waiting = ""
         if found is None:
-            return bool(asked)
+            return bool(wanted)
         if not self._cursor.sha256:
             self._insist("control", lambda _: self._progress.begin(identity.spool, identity.former))
-        self._load(identity.spool, *found)
+        self._load(identity, *found)
         return True
 
     def _stored_cursor(self, spool: str) -> Cursor:
@@ -138,7 +139,7 @@ class Loader:
             return after + 1, path
         return next(((number, path) for number, path in segment_paths(self._segments) if number > after), None)
 
-    def _load(self, spool: str, number: int, path: Path) -> None:
+    def _load(self, identity: Identity, number: int, path: Path) -> None:
         assert self._cursor is not None  # set by step
         missing = number - self._cursor.segment - 1
         if missing and self._cursor.segment:
@@ -153,20 +154,26 @@ class Loader:
         else:
             sha256 = segment.sha256.hex()
             fault.point("load.read")
-            if (segment.header.spool.hex(), segment.header.segment) == (spool, number):
+            if self._in_its_place(identity, segment, path):
                 self._insist("control", lambda _: self._transitions.hand_on(segment))
                 fault.point("load.transitions")
                 self._load_segment(segment, path, previous)
-            else:
-                found = f"segment {segment.header.segment} of spool {segment.header.spool.hex()}"
-                self._park(path, number, "misplaced", f"the file is {found}: restore the one of this number")
-        cursor = self._cursor = Cursor(spool, number, sha256)
+        cursor = self._cursor = Cursor(identity.spool, number, sha256)
         self._insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
-        self._progress.reached(spool, number)
+        self._progress.reached(identity.spool, number)
         fault.point("cursor.written")
         self._first = False
 
-    def _try_again(self, path: Path) -> None:
+    def _in_its_place(self, identity: Identity, segment: Segment, path: Path) -> bool:
+        """Whether the file is the segment that its name says, of this spool or one that it was; else it is parked."""
+        header, number = segment.header, int(path.stem)
+        if header.segment == number and header.spool in identity.all():
+            return True
+        found = f"segment {header.segment} of spool {header.spool.hex()}"
+        self._park(path, number, "misplaced", f"the file is {found}: restore the one of this number")
+        return False
+
+    def _try_again(self, identity: Identity, path: Path) -> None:
         """A parked segment that a person asked for (`fleetgate spool retry`): it goes when ClickHouse has all of it.
 
         The cursor passed it long ago and is not moved.
@@ -178,17 +185,16 @@ class Loader:
         except DamagedError as error:
             self._park(path, int(path.stem), "unreadable", str(error))
         else:
-            if segment.header.segment != int(path.stem):
-                self._park(path, int(path.stem), "misplaced", f"the file is segment {segment.header.segment}")
-                self._parking.withdraw(path)
-                return
-            before = segment.header.segment - 1
-            previous = self._insist("ClickHouse", lambda _: self._inserts.loaded(segment.header.spool.hex(), before))
-            self._insist("control", lambda _: self._transitions.hand_on(segment))
-            if self._load_segment(segment, path, previous or "", again=True):
+            if self._in_its_place(identity, segment, path) and self._load_parked(segment, path):
                 self._log.info("a parked segment is loaded and goes", segment=segment.header.segment)
                 self._parking.release(path)
-        self._parking.withdraw(path)
+        withdraw(path)
+
+    def _load_parked(self, segment: Segment, path: Path) -> bool:
+        before = segment.header.segment - 1
+        previous = self._insist("ClickHouse", lambda _: self._inserts.loaded(segment.header.spool.hex(), before))
+        self._insist("control", lambda _: self._transitions.hand_on(segment))
+        return self._load_segment(segment, path, previous or "", again=True)
 
     def _load_segment(self, segment: Segment, path: Path, previous: str, *, again: bool = False) -> bool:
         """Whether ClickHouse has all of it now; else it is parked. `again` when it was parked before."""

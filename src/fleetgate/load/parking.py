@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from fleetgate.load.counts import Counts
 from fleetgate.spool.cursor import replace_durably, sync_directory
-from fleetgate.spool.requests import asked, withdraw
+from fleetgate.spool.requests import withdraw
 
 REFUSED_IN_PART = "refused in part"
 """Everything of the segment is loaded but the rows that the error names."""
@@ -49,14 +49,6 @@ class Parking:
         reason = Reason(why, error, code, now_ms)
         replace_durably(self._directory / f"{path.stem}.error.json", msgspec.json.format(msgspec.json.encode(reason)))
         self._count()
-
-    def asked(self) -> list[Path]:
-        """The parked segments that a person wants tried again."""
-        return asked(self._directory)
-
-    def withdraw(self, path: Path) -> None:
-        """Ends the request for the parked segment at `path`; the segment stays."""
-        withdraw(path)
 
     def release(self, path: Path) -> None:
         """Lets go of the parked segment at `path`, of which ClickHouse has every record now; its request goes last."""

@@ -7,7 +7,6 @@ given up after a few seconds.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import threading
@@ -38,6 +37,7 @@ from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import TransitionRecord
+from fleetgate.spool.home import take_lock
 
 EMBEDDED = "chdb://"
 WAIT_SECONDS = 0.5
@@ -102,27 +102,18 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
 @contextmanager
 def _alone(spool: Path, stop: threading.Event) -> Iterator[bool]:
     """Waits until no other load has this spool; False when `stop` came first. Two would double no row, but each would
-    link its rows of `segments` behind the last that it wrote itself. Raises SpoolError."""
+    link its rows of `segments` behind the last that it wrote itself. Raises SpoolError for a disk that fails."""
+    locks: list[int] = []
     try:
         spool.mkdir(mode=0o750, parents=True, exist_ok=True)
-        lock = os.open(spool / "load.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        alone = _patiently(stop, lambda: locks.append(take_lock(spool / "load.lock", "load")), lambda: None)
     except OSError as error:
         raise SpoolError(f"cannot lock {spool}: {error.strerror}") from None
     try:
-        said = False
-        while not stop.is_set():
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not said:
-                    said = True
-                    log.get("load").warning("waiting: another load has this spool", spool=str(spool))
-                stop.wait(WAIT_SECONDS)
-            else:
-                break
-        yield not stop.is_set()
+        yield alone
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
 def _finish(stop: threading.Event) -> None:
@@ -231,15 +222,15 @@ def _clickhouse(
 
 
 def _patiently(stop: threading.Event, attempt: Callable[[], object], meanwhile: Callable[[], None]) -> bool:
-    """Tries until ClickHouse is there; False when `stop` comes first."""
+    """Tries until ClickHouse or the spool is to be had; False when `stop` comes first."""
     said = ""
     while not stop.is_set():
         try:
             attempt()
-        except ClickHouseAway as error:
+        except (ClickHouseAway, SpoolError) as error:
             if str(error) != said:
                 said = str(error)
-                log.get("load").warning("waiting for ClickHouse", error=said)
+                log.get("load").warning("waiting", error=said)
             meanwhile()
             stop.wait(WAIT_SECONDS)
         else:

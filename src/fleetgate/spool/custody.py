@@ -60,7 +60,7 @@ def held(directory: Path) -> Iterator[Custody]:
     """Holds the spool as an edge would. Raises SpoolError while an edge does, NotFound where there is no spool."""
     require_spool(directory)
     try:
-        lock = take_lock(directory / "lock")
+        lock = take_lock(directory / "lock", "edge")
     except SpoolError:
         raise SpoolError(f"an edge holds {directory}: stop it first; nothing was changed") from None
     try:

@@ -62,7 +62,7 @@ class Spool:
         try:
             for name in ("segments", "parked"):
                 (directory / name).mkdir(mode=0o750, parents=True, exist_ok=True)
-            self._lock = take_lock(directory / "lock")
+            self._lock = take_lock(directory / "lock", "edge")
             self.identity, self.checkpoint = _begun(directory) or _begin(directory, clock, entropy, known)
             self.cut_bytes = recover_live(directory)
         except OSError as error:
@@ -146,14 +146,14 @@ class Spool:
         os.close(self._lock)
 
 
-def take_lock(path: Path) -> int:
-    """Keeps every other edge off the spool until the descriptor is closed. Raises SpoolError, OSError."""
+def take_lock(path: Path, who: str) -> int:
+    """Keeps every other such process off the spool until the descriptor is closed. Raises SpoolError, OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise SpoolError(f"another edge holds {path}: stop it, or give this one a spool of its own") from None
+        raise SpoolError(f"another {who} holds {path}: stop it, or give this one a spool of its own") from None
     return descriptor
 
 

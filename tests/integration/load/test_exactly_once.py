@@ -44,6 +44,24 @@ class Killed(BaseException):
     """Stands for the end of a process at one point of the loop."""
 
 
+def deadly(clickhouse: ClickHouse, table: str, when: str) -> Flaky:
+    """Whoever inserts into `table` is killed, "before" or "after" it was done."""
+    flaky = Flaky(clickhouse)
+    flaky.breaks[table] = when
+
+    def die() -> None:
+        raise Killed
+
+    flaky.on_break = die
+    return flaky
+
+
+def killed_at(bench: Any, table: str, when: str) -> None:
+    """A load is started, and killed so."""
+    with pytest.raises(Killed):
+        bench.restart(deadly(bench.clickhouse, table, when)).step()
+
+
 def fill(bench: Any, vehicle: str) -> None:
     """A segment with three events of one vehicle, on two days, one of them held."""
     sender = peer(bench.vehicle(vehicle))
@@ -106,15 +124,7 @@ def test_a_crash_at_any_insert_is_repaired_by_the_next_start(bench: Any, table: 
     """The process ends before or after any insert; its successor completes the segment, once."""
     vehicle = f"crash-{table}-{when}"
     fill(bench, vehicle)
-    flaky = Flaky(bench.clickhouse)
-    flaky.breaks[table] = when
-
-    def die() -> None:
-        raise Killed
-
-    flaky.on_break = die
-    with pytest.raises(Killed):
-        bench.restart(flaky).step()
+    killed_at(bench, table, when)
     assert read_cursor(bench.spool.directory) is None
     bench.restart()
     bench.load_all()

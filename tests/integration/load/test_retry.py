@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.load.test_exactly_once import ONCE, Flaky, Killed, _forget_tokens, fill, state
+from tests.integration.load.test_exactly_once import ONCE, _forget_tokens, fill, killed_at, state
 from tests.segments import peer, rows_body, sample
 
 from fleetgate.clock import SystemClock
@@ -17,6 +17,7 @@ from fleetgate.load import inserts
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.custody import held
+from fleetgate.spool.reader import segment_paths
 from fleetgate.spool.repair import Repair
 from fleetgate.spool.requests import ask, asked
 
@@ -119,15 +120,7 @@ def test_a_retry_may_be_killed(bench: Any, table: str, when: str) -> None:
     fill(bench, vehicle)
     refuse(bench, "events" if table == "segments" else table, bench.load_all)
     ask(parked(bench))
-    flaky = Flaky(bench.clickhouse)
-    flaky.breaks[table] = when
-
-    def die() -> None:
-        raise Killed
-
-    flaky.on_break = die
-    with pytest.raises(Killed):
-        bench.restart(flaky).step()
+    killed_at(bench, table, when)
     assert asked(bench.spool.directory / "parked") == [parked(bench)]
     bench.restart()
     bench.load_all()
@@ -176,15 +169,7 @@ def test_what_load_could_not_read_comes_after_the_repair(bench: Any) -> None:
 def test_a_repaired_segment_that_was_half_loaded_is_completed(bench: Any) -> None:
     """Load ended between two tables, then the file was repaired and has another SHA-256: still each row once."""
     damaged_twice(bench, "half")
-    flaky = Flaky(bench.clickhouse)
-    flaky.breaks["raw_messages"] = "before"
-
-    def die() -> None:
-        raise Killed
-
-    flaky.on_break = die
-    with pytest.raises(Killed):
-        bench.restart(flaky).step()
+    killed_at(bench, "raw_messages", "before")
     repair(bench)
     bench.restart()
     bench.load_all()
@@ -197,15 +182,7 @@ def test_a_repair_that_lost_nothing_doubles_nothing(bench: Any) -> None:
     fill(bench, "trailer")
     path = bench.spool.directory / "segments" / f"{1:020d}.seg"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    flaky = Flaky(bench.clickhouse)
-    flaky.breaks["segments"] = "before"
-
-    def die() -> None:
-        raise Killed
-
-    flaky.on_break = die
-    with pytest.raises(Killed):
-        bench.restart(flaky).step()
+    killed_at(bench, "segments", "before")
     repair(bench)
     bench.restart()
     bench.load_all()
@@ -296,3 +273,27 @@ def test_a_file_that_lies_under_another_number_is_set_aside(bench: Any) -> None:
     parked(bench, 2).write_bytes(right)
     retry(bench, 2)
     assert bench.count("segments") == 3
+
+
+def test_segments_of_the_spool_it_was_before_a_repair_are_loaded(bench: Any) -> None:
+    """`repair --restored` gives a spool a new identity; what lies there has the one before in its headers."""
+    fill(bench, "before-repair")
+    fill(bench, "before-repair-too")
+    file = bench.spool.directory / "identity"
+    was = json.loads(file.read_bytes())
+    file.write_text(json.dumps(was | {"spool": "ab" * 16, "former": [was["spool"]]}))
+    bench.restart()
+    bench.load_all()
+    assert (state(bench, "before-repair")["rollup"], bench.count("events")) == (ONCE["rollup"], 6)
+    assert segment_paths(bench.spool.directory / "parked") == []
+
+
+def test_a_segment_of_a_stranger_is_set_aside(bench: Any) -> None:
+    """Its messages were acknowledged by another gate: they are not this one's to load, nor by asking."""
+    fill(bench, "stranger")
+    file = bench.spool.directory / "identity"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"spool": "ab" * 16}))
+    bench.restart()
+    bench.load_all()
+    retry(bench)
+    assert (why(bench), bench.count("segments"), bench.count("events")) == ("misplaced", 0, 0)

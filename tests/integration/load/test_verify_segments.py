@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from tests.integration.load.audit import Audit
 from tests.integration.load.conftest import WRITER, Bench
-from tests.integration.load.test_exactly_once import Flaky, Killed, fill
+from tests.integration.load.test_exactly_once import Flaky, Killed, deadly, fill
 from tests.integration.load.test_poison import POISON, refusing
 from tests.integration.load.test_poison import fill as fill_with_poison
 from tests.integration.load.test_retry import damaged_twice, refuse, repair, retry
@@ -223,14 +223,7 @@ def test_a_completion_that_was_killed_counts_what_it_added(bench: Any, tmp_path:
     damaged_twice(bench, f"{table}-{when}-killed")
     bench.load_all()
     repair(bench)
-    flaky = Flaky(bench.clickhouse)
-    flaky.breaks[table] = when
-
-    def die() -> None:
-        raise Killed
-
-    flaky.on_break = die
-    real, bench.clickhouse = bench.clickhouse, flaky
+    real, bench.clickhouse = bench.clickhouse, deadly(bench.clickhouse, table, when)
     with pytest.raises(Killed):
         retry(bench)
     bench.clickhouse = real
@@ -464,14 +457,7 @@ def test_a_lost_memory_is_made_anew_at_the_signed_head_only(audit: Audit, unsign
 def test_a_load_that_was_killed_at_its_row_goes_on_being_signed(audit: Audit, when: str) -> None:
     """Whether the insert got through or not: the end is the row remembered, or the one before it."""
     fill(audit.bench, "killed")
-    flaky = Flaky(audit.bench.clickhouse)
-    flaky.breaks["segments"] = when
-
-    def die() -> None:
-        raise Killed
-
-    flaky.on_break = die
-    audit.bench.restart(flaky)
+    audit.bench.restart(deadly(audit.bench.clickhouse, "segments", when))
     with pytest.raises(Killed):
         audit.bench.load_all()
     audit.bench.restart()
