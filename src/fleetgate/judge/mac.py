@@ -35,7 +35,7 @@ def authenticate(envelope: Envelope, peer: Peer, now: int) -> AuthenticEnvelope:
     credential = peer.credential
     key = credential.macs.get(envelope.kid)
     if key is None:
-        raise Reject(Reason.UNKNOWN_KEY, scores=credential.macs.knows(envelope.kid))
+        raise Reject(Reason.UNKNOWN_KEY, credential.macs.knows(envelope.kid))
     signed = (
         _header(envelope.v, envelope.enc, envelope.kid, envelope.epoch, envelope.seq, envelope.sent_at) + envelope.body
     )
