@@ -177,6 +177,7 @@ def exit_codes_page() -> str:
     lines += [
         "| 2 | | The command line itself is wrong: an unknown command or option, a missing value. |",
         "| 70 | | A fault of fleetgate: please report it, with the output of `--debug`. |",
+        "| 74 | | Standard output does not take the answer: its disk is full, or nobody reads it any more. |",
     ]
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ What a command does is decided by its module.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
@@ -36,6 +37,7 @@ from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+NO_OUTPUT = 74  # EX_IOERR of it
 
 app = typer.Typer(
     name="fleetgate",
@@ -99,13 +101,26 @@ def main() -> NoReturn:
     """Runs one command and exits; the entry point of the installed script."""
     session = Session()
     try:
-        get_command(app).main(prog_name="fleetgate", obj=session)
+        try:
+            get_command(app).main(prog_name="fleetgate", obj=session)
+        finally:
+            sys.stdout.flush()  # here, where an error of it can still be told
     except FleetgateError as error:
         _fail(f"fleetgate: {error}", error.exit_code, session)
     except Exception as error:  # whatever is not an error of ours is a fault of ours: said in one line all the same
+        if isinstance(error, OSError) and error.filename is None:
+            _end_without_output(error, session)
         kind = type(error).__name__
         _fail(f"fleetgate: unexpected {kind}; `fleetgate --debug ...` shows where", UNEXPECTED, session)
     sys.exit(0)
+
+
+def _end_without_output(error: OSError, session: Session) -> NoReturn:
+    """Who read the answer has gone (`| head`), which needs no word, or the disk it goes to is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still has to write at its end
+    if isinstance(error, BrokenPipeError):
+        sys.exit(NO_OUTPUT)
+    _fail(f"fleetgate: cannot write the answer: {error.strerror}", NO_OUTPUT, session)
 
 
 def _fail(line: str, exit_code: int, session: Session) -> NoReturn:

@@ -111,7 +111,7 @@ def repair(
     with reaching(directory), held(directory) as custody:
         steps = Repair(custody, session.clock, os.urandom, only=segment, restored=restored).steps
         if not steps:
-            say("nothing to repair")
+            say("nothing to repair; what `fleetgate verify spool` still names can only come from a backup")
             return
         for number, step in enumerate(steps, 1):
             say(f"{number}. {step.finding}\n   {step.remedy}")
@@ -136,12 +136,13 @@ def retry(context: typer.Context, segment: MaybeNumber = None) -> None:
     asked = 0
     for file in files:
         why = parked_for(file.path).why
-        repaired = file.path.with_suffix(".damaged").exists()
-        if why == "changed" or (why in ("damaged", "unreadable") and not repaired):
-            remedy = "compare it with what was loaded" if why == "changed" else "`fleetgate spool repair` it first"
+        if why == "changed" and segment is None:
+            say(f"{file.number} is changed and stays: compare it with what was loaded, or name it to try it again")
+            continue
+        if why in ("damaged", "unreadable") and not file.path.with_suffix(".damaged").exists():
             if segment is not None:
-                raise Conflict(f"segment {segment} is {why}, trying again would change nothing: {remedy}")
-            say(f"{file.number} is {why} and stays: {remedy}")
+                raise Conflict(f"segment {segment} is {why}: `fleetgate spool repair` it first")
+            say(f"{file.number} is {why} and stays: `fleetgate spool repair` it first")
             continue
         with reaching(directory):
             ask(file.path)

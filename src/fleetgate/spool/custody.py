@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from fleetgate.errors import SpoolError
 from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.files import require_spool
 from fleetgate.spool.home import take_lock
+
+
+class Step(NamedTuple):
+    """One thing that is wrong, what is done about it, and `act`, which does it durably."""
+
+    finding: str
+    remedy: str
+    act: Callable[[], None]
 
 
 class Custody:

@@ -51,6 +51,8 @@ def reaching(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.filename is None:
+            raise  # standard output's trouble
         raise SpoolError(
             f"cannot work in {directory}: {error.filename}: {error.strerror}; is this the spool's user?"
         ) from None
@@ -58,7 +60,7 @@ def reaching(directory: Path) -> Iterator[None]:
 
 def require_spool(directory: Path) -> None:
     """Raises NotFound where there is no spool at all."""
-    if not (directory / "segments").is_dir():
+    if not (directory / "segments").is_dir() and not (directory / "identity").exists():
         raise NotFound(f"{directory} is no spool: is spool.directory right, and did an edge ever start here?")
 
 

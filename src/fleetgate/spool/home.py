@@ -25,6 +25,7 @@ from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor, replace_durably
 from fleetgate.spool.identity import Identity, read_identity
+from fleetgate.spool.places import header_of
 from fleetgate.spool.reader import segment_paths
 from fleetgate.spool.writer import SEGMENT_BYTES, Writer, recover_live
 
@@ -59,6 +60,12 @@ class Spool:
     ) -> None:
         self.directory = directory
         known = witness()
+        if (directory / "identity").exists() and not (directory / "segments").is_dir():
+            # Numbers behind the checkpoint were given, and nobody knows how many.
+            raise SpoolError(
+                f"{directory / 'segments'} is missing beside the identity of a spool that was in use: restore it, or "
+                "see what `fleetgate spool repair` can do without it"
+            )
         try:
             for name in ("segments", "parked"):
                 (directory / name).mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -69,6 +76,7 @@ class Spool:
             raise SpoolError(
                 f"cannot open the spool {directory}: {error.strerror}; mend its disk and start the edge again"
             ) from None
+        self._refuse_strangers()
         last = self._last_segment()
         self._refuse_older_copy(last, known or ())
         self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, segment_bytes)
@@ -92,6 +100,16 @@ class Spool:
                 "missing files or checkpoint.db; or see what `fleetgate spool repair` can do without them"
             )
         return last
+
+    def _refuse_strangers(self) -> None:
+        """Raises SpoolError for segments of a spool that this one never was: load would set each of them aside."""
+        for _, path in segment_paths(self.directory / "segments"):
+            header = header_of(path)
+            if header is not None and header.spool not in self.identity.all():
+                raise SpoolError(
+                    f"{path} is of another spool, {header.spool.hex()}, or the identity was altered: see what "
+                    "`fleetgate spool repair` makes of it"
+                )
 
     def _refuse_older_copy(self, last: int, known: Sequence[Known]) -> None:
         """Raises SpoolError where more is known of this spool than it has itself."""

@@ -5,13 +5,16 @@ works under the edge's lock, plans first and acts when told to, and deletes noth
 
 What it does, the fence before all of it; a repair that was interrupted is begun again:
 
-1. identity     missing or damaged: read from the headers of the segments, from the cursor, else a new one; a new one
-                too where nothing else is left, as nothing says which numbers were given to segments; *fence*
+1. identity     missing, damaged or one that nothing here bears: read from the headers of the segments, from the cursor,
+                else a new one; a new one too where nothing else is left, as nothing says which numbers were given to
+                segments; *fence*
 2. checkpoint   missing or damaged: an empty one, before the oldest segment there is; *fence*
 3. cursor       damaged: set aside; load offers every segment again, which changes nothing for those that are loaded
-4. segments     every good record stays at its place, `lost` records stand for the others, the file as it was is kept
-5. holes        an empty segment stands for each that is missing; *fence*
-6. parked       the same as 4 for what load set aside; `fleetgate spool retry` then loads what could not be read before
+4. places       a file that is another segment than its name says, or another spool's, goes aside
+5. segments     every good record stays at its place, `lost` records stand for the others, the file as it was is kept
+6. holes        what is missing is put back where a whole copy was set aside; else an empty segment stands for it, with
+                a *fence* unless the checkpoint has it
+7. parked       the same as 4 and 5 for what load set aside; `fleetgate spool retry` then loads it
 
 The fence is a time: a message sent before it is refused as `too_old`, unless its own tag stands in its slot. Without
 it, messages that the windows have forgotten would be taken as new and stored twice. A device that is refused so sends
@@ -21,8 +24,7 @@ the events again under a new number, but only where no earlier send of them stay
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
 
 import msgspec
 
@@ -30,30 +32,17 @@ from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import NotFound, SpoolError
 from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool import format as fmt
+from fleetgate.spool.astray import Astray
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import Cursor, read_cursor
-from fleetgate.spool.custody import Custody
+from fleetgate.spool.custody import Custody, Step
 from fleetgate.spool.examine import Damage, Examination, Remark, empty_segment, examine, repaired
 from fleetgate.spool.files import SegmentFile, checkpoint_position, parked_for, segment_files
 from fleetgate.spool.identity import Identity, read_identity
-from fleetgate.spool.verify import holes
+from fleetgate.spool.places import altered, header_of, holes, missing
 
 MOST_HOLES = 10_000
 """Empty segments that one repair makes: some hours of a busy edge. More missing than that is another disk."""
-
-
-_PAST = {
-    True: "neither segments nor a checkpoint are left of the spool",
-    False: "the spool was restored from an older copy",
-}
-
-
-class Step(NamedTuple):
-    """One thing that is wrong, what is done about it, and `act`, which does it durably."""
-
-    finding: str
-    remedy: str
-    act: Callable[[], None]
 
 
 class Repair:
@@ -73,14 +62,17 @@ class Repair:
         self._position = 0
         self._fence = False
         self._identity, named = self._settle_identity(restored)
+        self._astray = Astray(custody, self._identity, self._files)
+        self._files = self._astray.others
+        places = self._astray.steps()
         checkpoint = self._settle_checkpoint()
-        steps = self._of_all(checkpoint) if only is None else self._of_one(only, named + checkpoint)
+        steps = self._of_all(checkpoint, places) if only is None else self._of_one(only, named + checkpoint + places)
         # The fence stands before anything that makes the spool open again, should the repair be interrupted.
         fence = [self._raise_fence()] if self._fence else []
         self.steps = named + fence + steps
 
-    def _of_all(self, checkpoint: list[Step]) -> list[Step]:
-        steps = checkpoint + self._settle_cursor()
+    def _of_all(self, checkpoint: list[Step], places: list[Step]) -> list[Step]:
+        steps = checkpoint + self._settle_cursor() + places
         for file in self._files:
             steps += self._settle_segment(file)
         return steps + self._settle_holes()
@@ -99,44 +91,51 @@ class Repair:
         path = self._directory / "identity"
         known: Identity | None = None
         trouble = f"{path} is missing"
+        fence_ms = 0
         try:
             known = read_identity(self._directory)
         except SpoolError as error:
             trouble = str(error).partition(":")[0]
+        if known is not None and (wrong := altered(known, self._files, self._cursor())):
+            trouble, fence_ms = wrong, known.fence_ms
+            known = None
+        gone = not (self._directory / "segments").is_dir()
         bare = not self._numbers() and not (self._directory / "checkpoint.db").exists()
-        if known is not None and not restored and not bare:
+        if known is not None and not restored and not bare and not gone:
             return known, []
         if known is None and not self._files and bare:
             return Identity("", 0), []  # nothing was ever received here: the edge begins it
-        restored |= bare
         if known is None:
-            known, source = self._guess_identity()
+            known, source = self._guess_identity(fence_ms)
             remedy = f"it becomes {known.spool}, {source}"
-        if restored:
+        if restored or bare or gone:
             self._fence = True
             known = Identity(
                 self._entropy(16).hex(), self._clock.now_ms(), [known.spool, *known.former], known.fence_ms
             )
-            trouble = f"{_PAST[bare]}: its next numbers may have been used before"
+            past = "the spool was restored from an older copy"
+            if not restored:
+                past = "neither segments nor a checkpoint are left of the spool" if bare else "its segments are gone"
+            trouble = f"{past}: its next numbers may have been used before"
             remedy = f"it gets a new identity, {known.spool}: segments from now on have names that never were"
 
         def act() -> None:
             if path.exists():
                 self._custody.keep(path.name, path.read_bytes())
             self._custody.write(path, msgspec.json.encode(self._identity))
+            (self._directory / "segments").mkdir(mode=0o750, exist_ok=True)
+            self._custody.own(self._directory / "segments")
 
         return known, [Step(trouble, remedy, act)]
 
-    def _guess_identity(self) -> tuple[Identity, str]:
-        headers: list[fmt.Header] = []
-        for file in self._files:
-            with contextlib.suppress(fmt.DamagedError):
-                headers.append(fmt.unpack_header((file.read() or b"")[: fmt.HEADER_BYTES]))
+    def _guess_identity(self, fence_ms: int) -> tuple[Identity, str]:
+        headers = [header for file in self._files if (header := header_of(file.path)) is not None]
         cursor = self._cursor()
         if headers:
             newest = max(headers, key=lambda header: header.segment).spool.hex()
             former = sorted({header.spool.hex() for header in headers} - {newest})
-            return Identity(newest, min(header.opened_at for header in headers), former), "as the segments say"
+            opened_at = min(header.opened_at for header in headers)
+            return Identity(newest, opened_at, former, fence_ms), "as the segments say"
         if cursor is not None:
             return Identity(cursor.spool, self._clock.now_ms()), "as the cursor says"
         return Identity(self._entropy(16).hex(), self._clock.now_ms()), "a new one: there is no segment to name"
@@ -198,7 +197,7 @@ class Repair:
         cursor = self._cursor()
         return cursor.segment if cursor is not None and cursor.spool == self._identity.spool else 0
 
-    # 4 and 6. segments
+    # 5 and 7. segments
 
     def _settle_segment(self, file: SegmentFile) -> list[Step]:
         if file.state == "parked" and parked_for(file.path).why == "changed":
@@ -223,37 +222,44 @@ class Repair:
         self._custody.keep(file.path.stem, data)
         self._custody.write(file.path, better)
 
-    # 5. holes
+    # 6. holes
 
     def _settle_holes(self) -> list[Step]:
-        numbers = self._numbers()
-        highest = max([*numbers, self._loaded()])
-        ranges = holes({number for number in numbers if number > self._position}, self._position + 1, highest)
-        missing = [number for low, high in ranges for number in range(low, min(high, low + MOST_HOLES) + 1)]
-        if not missing:
+        if not self._identity.spool:
+            return []  # nothing was ever received here
+        numbers, cursor = self._numbers(), self._cursor()
+        ours = cursor is not None and cursor.spool == self._identity.spool
+        ranges = missing(numbers, self._position, self._loaded() if ours else None, self._astray.highest)
+        gone = [number for low, high in ranges for number in range(low, min(high, low + MOST_HOLES) + 1)]
+        if not gone:
             return []
-        if len(missing) > MOST_HOLES:
+        if len(gone) > MOST_HOLES:
             raise SpoolError(
-                f"{self._directory}: more than {MOST_HOLES} segments are missing between {missing[0]} and {highest}: "
+                f"{self._directory}: more than {MOST_HOLES} segments are missing, from {gone[0]} on: "
                 "this is not a hole in a spool but another one; restore it, or move it away to begin a new one"
             )
-        self._fence = True
-        lost = [number for number in missing if number > self._loaded()]
-
-        def act() -> None:
-            for number in missing:
-                header = fmt.Header(bytes.fromhex(self._identity.spool), number, self._clock.now_ms())
-                self._custody.write(self._directory / "segments" / f"{number:020d}.seg", empty_segment(header))
-
-        names = ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in ranges)
-        return [
-            Step(
-                f"missing segments: {names}; {len(missing) - len(lost)} of them were loaded; what the other "
-                f"{len(lost)} held is lost, unless they are restored from a backup instead",
-                "an empty segment stands for each",
-                act,
+        kept = [number for number in gone if self._astray.copy_of(number) is not None]
+        lost = [number for number in gone if number not in kept]
+        steps = []
+        if kept:
+            steps.append(
+                Step(f"missing segments: {_list(kept)}", "put back as they were set aside", partial(self._fill, kept))
             )
-        ]
+        if lost:
+            self._fence |= lost[-1] > self._position
+            unloaded = sum(number > self._loaded() for number in lost)
+            finding = (
+                f"missing segments: {_list(lost)}; {len(lost) - unloaded} of them were loaded; what the other "
+                f"{unloaded} held is lost, unless they are restored from a backup instead"
+            )
+            steps.append(Step(finding, "an empty segment stands for each", partial(self._fill, lost)))
+        return steps
+
+    def _fill(self, numbers: list[int]) -> None:
+        for number in numbers:
+            header = fmt.Header(bytes.fromhex(self._identity.spool), number, self._clock.now_ms())
+            data = self._astray.copy_of(number) or empty_segment(header)
+            self._custody.write(self._directory / "segments" / f"{number:020d}.seg", data)
 
     def _raise_fence(self) -> Step:
         """From when on the windows know everything: as far ahead of now as a sender's clock may have been."""
@@ -270,6 +276,12 @@ class Repair:
 
     def _numbers(self) -> set[int]:
         return {file.number for file in self._files if file.state != "parked"}
+
+
+def _list(numbers: list[int]) -> str:
+    """Ranges of them, for a person."""
+    apart = holes(set(range(numbers[0], numbers[-1] + 1)) - set(numbers), numbers[0], numbers[-1])
+    return ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in apart)
 
 
 def _damage(found: Examination, where: str, file: SegmentFile) -> str:

@@ -26,6 +26,7 @@ from fleetgate.spool.cursor import Cursor, read_cursor
 from fleetgate.spool.examine import Damage, Examination, Remark, examine
 from fleetgate.spool.files import SegmentFile, checkpoint_position, segment_files
 from fleetgate.spool.identity import Identity, read_identity
+from fleetgate.spool.places import altered, misplaced, missing
 
 
 class Finding(Struct, frozen=True):
@@ -64,8 +65,13 @@ def verify(directory: Path) -> Report:
     identity = _identity(directory, trouble)
     _checkpoint(directory, identity, trouble)
     files = segment_files(directory)
-    _positions(directory, identity, files, trouble)
+    if not (directory / "segments").is_dir():
+        trouble.append(f"{directory / 'segments'} is missing: what it held is lost, and which numbers were given")
+    cursor = _cursor(directory, trouble)
+    _positions(directory, identity, cursor, files, trouble)
     spools = identity.all() if identity is not None else [bytes(16)]
+    if identity is not None and (wrong := altered(identity, files, cursor)):
+        trouble.append(wrong)
     segments = records = 0
     for file in files:
         data = file.read()
@@ -74,7 +80,8 @@ def verify(directory: Path) -> Report:
         found = examine(data, spools, file.number, live=_live(file))
         segments += 1
         records += len(found.good)
-        _owner(file, found, identity, trouble)
+        if identity is not None and (wrong := misplaced(file, found.segment.header, identity)):
+            trouble.append(wrong)
         if found.first_bad is not None:
             findings.append(_finding(file, found, found.first_bad))
         if found.torn:
@@ -112,17 +119,18 @@ def _checkpoint(directory: Path, identity: Identity | None, trouble: list[str]) 
         trouble.append(str(error))
 
 
-def _positions(directory: Path, identity: Identity | None, files: list[SegmentFile], trouble: list[str]) -> None:
+def _positions(
+    directory: Path,
+    identity: Identity | None,
+    cursor: Cursor | None,
+    files: list[SegmentFile],
+    trouble: list[str],
+) -> None:
     """Steps 2 and 5. An edge that runs writes and deletes meanwhile: `files` are from before the positions were read,
     and listed again after that."""
     position: int | None = None
-    cursor: Cursor | None = None
     with contextlib.suppress(SpoolError):  # step 4 told it
         position = checkpoint_position(directory)
-    try:
-        cursor = read_cursor(directory)
-    except SpoolError as error:
-        trouble.append(str(error))
     numbers = {file.number for file in [*files, *segment_files(directory)] if file.state != "parked"}
     ours = cursor is not None and identity is not None and cursor.spool == identity.spool
     loaded = cursor.segment if cursor is not None and ours else 0
@@ -130,9 +138,7 @@ def _positions(directory: Path, identity: Identity | None, files: list[SegmentFi
     if loaded > highest:
         trouble.append(f"the cursor names segment {loaded}, and the last one written is {highest}")
     checkpointed = position if position is not None else loaded
-    # What lies behind both was deleted; without a cursor of its own the spool does not say how far that goes.
-    first = min(checkpointed, loaded) + 1 if ours else min([*numbers, checkpointed + 1])
-    for low, high in holes(numbers, first, max(highest, loaded)):
+    for low, high in missing(numbers, checkpointed, loaded if ours else None):
         which = f"segment {low} is" if low == high else f"segments {low} to {high} are"
         trouble.append(f"{which} missing: restore from a backup, or see `fleetgate spool repair`")
     named = next((file for file in files if (file.number, file.state) == (loaded, "sealed")), None)
@@ -141,23 +147,12 @@ def _positions(directory: Path, identity: Identity | None, files: list[SegmentFi
         trouble.append(f"segment {loaded} was loaded with SHA-256 {cursor.sha256} and is another file now")
 
 
-def holes(numbers: set[int], first: int, last: int) -> list[tuple[int, int]]:
-    """The ranges between `first` and `last` (or the lowest number, if that is less) that are not in `numbers`."""
-    found = []
-    expected = min(first, min(numbers, default=first))
-    for number in [*sorted(numbers), last + 1]:
-        if number > expected:
-            found.append((expected, number - 1))
-        expected = max(expected, number + 1)
-    return found
-
-
-def _owner(file: SegmentFile, found: Examination, identity: Identity | None, trouble: list[str]) -> None:
-    header = found.segment.header
-    if header.segment != file.number:
-        trouble.append(f"{file.path} says in its header that it is segment {header.segment}: it was renamed or copied")
-    if identity is not None and header.spool not in identity.all():
-        trouble.append(f"{file.path} belongs to another spool, {header.spool.hex()}")
+def _cursor(directory: Path, trouble: list[str]) -> Cursor | None:
+    try:
+        return read_cursor(directory)
+    except SpoolError as error:
+        trouble.append(str(error))
+        return None
 
 
 def _finding(file: SegmentFile, found: Examination, first_bad: int) -> Finding:

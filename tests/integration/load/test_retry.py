@@ -297,3 +297,18 @@ def test_a_segment_of_a_stranger_is_set_aside(bench: Any) -> None:
     bench.load_all()
     retry(bench)
     assert (why(bench), bench.count("segments"), bench.count("events")) == ("misplaced", 0, 0)
+
+
+def test_what_a_planted_row_kept_out_is_loaded_when_the_row_is_gone(bench: Any) -> None:
+    """Somebody who can write to ClickHouse says that the segment is loaded: it is set aside, not lost."""
+    fill(bench, "planted")
+    spool = bench.spool.identity.hex()
+    bench.clickhouse.command(f"INSERT INTO segments (spool, segment, sha256) VALUES ('{spool}', 1, '{'ab' * 32}')")
+    bench.load_all()
+    assert (why(bench), bench.count("events")) == ("changed", 0)
+    retry(bench)
+    assert (why(bench), bench.count("events")) == ("changed", 0)
+    gone = f"ALTER TABLE segments DELETE WHERE spool = '{spool}' SETTINGS mutations_sync = 2"
+    bench.clickhouse.command(gone)
+    retry(bench)
+    assert (state(bench, "planted"), segment_paths(bench.spool.directory / "parked")) == (ONCE, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -233,3 +234,22 @@ def test_database_holds_no_key_material(gate: Shell) -> None:
     dump = "\n".join(sqlite3.connect(gate.directory / "control.db").iterdump())
     mac_key = (gate.directory / "devices" / "car-tcu" / "device.json").read_text().split('"mac_key": "')[1][:20]
     assert ("PRIVATE" in dump, mac_key in dump) == (False, False)
+
+
+@pytest.mark.parametrize(("reader", "code", "told"), [("closed", (1, 74), 0), ("full", (74,), 1)])
+def test_an_answer_that_nobody_takes_is_no_fault(gate: Shell, reader: str, code: tuple[int, ...], told: int) -> None:
+    """`| head` that has seen enough needs no word; a full disk is said in one line. Never a traceback."""
+    with open("/dev/full" if reader == "full" else os.devnull, "w") as full:
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [sys.executable, "-m", "fleetgate.cli.main", "config", "exit-codes"],
+            cwd=gate.directory,
+            stdout=full if reader == "full" else write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        os.close(write)
+    assert (done.returncode in code, len(done.stderr.splitlines())) == (True, told), done

@@ -175,13 +175,21 @@ def test_retry_asks_load_for_parked_segments(shell: Shell, spool: SpoolOnDisk) -
     assert [path.stem for path in asked(spool.directory / "parked")] == [f"{1:020d}"]
 
 
-@pytest.mark.parametrize(("why", "remedy"), [("damaged", "repair"), ("changed", "compare")])
-def test_retry_says_where_it_would_change_nothing(shell: Shell, spool: SpoolOnDisk, why: str, remedy: str) -> None:
-    """A damaged segment is repaired first; a changed one is evidence. One of many is passed over, one by name is 4."""
-    park(spool, why)
-    assert remedy in shell.must("spool", "retry")
-    assert (shell.run("spool", "retry", "1"), remedy in shell.err) == (4, True)
+def test_retry_says_where_it_would_change_nothing(shell: Shell, spool: SpoolOnDisk) -> None:
+    """A damaged segment is repaired first. One of many is passed over, one by name is 4."""
+    park(spool, "damaged")
+    assert "repair" in shell.must("spool", "retry")
+    assert (shell.run("spool", "retry", "1"), "repair" in shell.err) == (4, True)
     assert asked(spool.directory / "parked") == []
+
+
+def test_a_changed_segment_is_tried_again_only_by_its_number(shell: Shell, spool: SpoolOnDisk) -> None:
+    """It is evidence, until somebody has found that what stands in ClickHouse is not this gate's."""
+    park(spool, "changed")
+    assert "compare" in shell.must("spool", "retry")
+    assert asked(spool.directory / "parked") == []
+    shell.must("spool", "retry", "1")
+    assert [path.stem for path in asked(spool.directory / "parked")] == [f"{1:020d}"]
 
 
 def test_a_damaged_parked_segment_is_repaired_and_retried(shell: Shell, spool: SpoolOnDisk) -> None:

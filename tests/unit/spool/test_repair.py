@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +11,22 @@ import pytest
 from tests.spools import OpenSpool, SetClock
 from tests.unit.spool.test_verify_spool import (
     Standing,
+    alter_the_identity,
+    bring_a_segment_from_elsewhere,
     damage_the_checkpoint,
     damage_the_cursor,
     damage_the_identity,
     lose_a_segment,
+    lose_all_segments,
     lose_the_checkpoint,
     lose_the_first,
     lose_the_identity,
     move_the_cursor_ahead,
+    swap_two_segments,
 )
 
 from fleetgate.errors import NotFound, SpoolError
+from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.custody import held
 from fleetgate.spool.home import Spool
 from fleetgate.spool.identity import read_identity
@@ -67,6 +73,7 @@ FENCE = SetClock().ms + 60_000
     [
         (lose_the_identity, 1, 0),
         (damage_the_identity, 1, 0),
+        (alter_the_identity, 1, 0),
         (damage_the_cursor, 1, 0),
         (lose_the_checkpoint, 3, FENCE),
         (damage_the_checkpoint, 3, FENCE),
@@ -119,9 +126,73 @@ def test_a_missing_segment_that_is_in_the_checkpoint_needs_no_fence(
     assert opened(spool.directory) == (6, 1, 0)
 
 
+def test_a_missing_segment_that_is_in_the_checkpoint_and_was_not_loaded_is_told_once(spool: Standing) -> None:
+    """An empty one stands for it, so that load counts what is gone, and the spool is as it should be again."""
+    write_cursor(spool.directory, Cursor(spool.identity.hex(), 2, "00" * 32))
+    lose_a_segment(spool)
+    assert (repair(spool.directory), repair(spool.directory)) == (1, 0)
+    assert verify(spool.directory).trouble == []
+    assert read_segment(spool.path(4)).lost
+
+
+def test_segments_that_changed_places_change_them_again(spool: Standing) -> None:
+    """By what their headers say; nothing is lost, and an interrupted repair is done by the next."""
+    was = {number: spool.path(number).read_bytes() for number in (4, 5)}
+    swap_two_segments(spool)
+    with pytest.raises(SpoolError, match="without naming a segment"):
+        repair(spool.directory, only=5)
+    repair(spool.directory)
+    assert {number: spool.path(number).read_bytes() for number in (4, 5)} == was
+    assert (verify(spool.directory).good, repair(spool.directory)) == (True, 0)
+    assert opened(spool.directory) == (6, 1, 0)
+
+
+def test_a_segment_from_elsewhere_is_set_aside(spool: Standing) -> None:
+    """And kept; nothing stands for it, as its number was never given here."""
+    bring_a_segment_from_elsewhere(spool)
+    was = spool.path(6).read_bytes()
+    assert repair(spool.directory) == 1
+    assert opened(spool.directory) == (6, 1, 0)
+    assert (spool.directory / "parked" / f"{6:020d}.seg.damaged").read_bytes() == was
+
+
+@pytest.mark.parametrize("spoil", [bring_a_segment_from_elsewhere, alter_the_identity])
+def test_an_edge_does_not_open_beside_segments_of_another_spool(
+    spool: Standing, spoil: Callable[[Standing], None]
+) -> None:
+    """Load would set each of them aside, acknowledged messages among them."""
+    spoil(spool)
+    with pytest.raises(SpoolError, match="of another spool"):
+        opened(spool.directory)
+
+
+def test_a_parked_file_of_another_number_gives_way_to_the_right_one(spool: Standing) -> None:
+    """Load set both aside after they had changed places; a copy of each is found under the other's name."""
+    parked = spool.directory / "parked"
+    parked.mkdir(exist_ok=True)
+    spool.path(4).rename(parked / spool.path(5).name)
+    digest = hashlib.sha256(spool.path(5).read_bytes()).hexdigest()
+    spool.path(5).rename(parked / spool.path(4).name)
+    write_cursor(spool.directory, Cursor(spool.identity.hex(), 5, digest))
+    assert repair(spool.directory) == 2 + 1  # and 5 is put back behind the checkpoint, whose windows need it
+    found = [read_segment(path).header.segment for _, path in segment_paths(parked)]
+    assert (found, verify(spool.directory).good) == ([4, 5], True)
+
+
+def test_a_spool_that_lost_the_directory_of_its_segments_is_not_opened(spool: Standing) -> None:
+    """Numbers behind the checkpoint were given, and would be given again; repaired it has another identity."""
+    lose_all_segments(spool)
+    (spool.directory / "cursor.json").unlink()
+    with pytest.raises(SpoolError, match="segments is missing"):
+        opened(spool.directory)
+    repair(spool.directory)
+    assert opened(spool.directory) == (5, 0, FENCE)
+    assert read_identity(spool.directory).former == [spool.identity.hex()]  # type: ignore[union-attr]
+
+
 def test_too_many_missing_segments_are_another_disk(spool: Standing) -> None:
     """A bogus cursor does not fill the disk with empty segments."""
-    spool.path(5).rename(spool.path(5 + MOST_HOLES * 2))
+    write_cursor(spool.directory, Cursor(spool.identity.hex(), 5 + MOST_HOLES * 2, "00" * 32))
     with pytest.raises(SpoolError, match="another one"):
         repair(spool.directory)
 

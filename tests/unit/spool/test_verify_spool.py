@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tests.segments import SpoolOnDisk, rows_body, sample
 
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import Cursor, write_cursor
-from fleetgate.spool.verify import Report, holes, verify
+from fleetgate.spool.places import holes
+from fleetgate.spool.verify import Report, verify
 
 
 class Standing(SpoolOnDisk):
@@ -89,6 +91,22 @@ def lose_the_first(spool: Standing) -> None:
     spool.path(4).unlink()
 
 
+def lose_all_segments(spool: Standing) -> None:
+    shutil.rmtree(spool.directory / "segments")
+
+
+def alter_the_identity(spool: Standing) -> None:
+    path = spool.directory / "identity"
+    path.write_text(path.read_text().replace(spool.identity.hex(), "ab" * 16))
+    (spool.directory / "cursor.json").unlink()
+
+
+def swap_two_segments(spool: Standing) -> None:
+    four, five = spool.path(4).read_bytes(), spool.path(5).read_bytes()
+    spool.path(4).write_bytes(five)
+    spool.path(5).write_bytes(four)
+
+
 def lose_the_identity(spool: Standing) -> None:
     (spool.directory / "identity").unlink()
 
@@ -134,6 +152,9 @@ def move_the_cursor_ahead(spool: Standing) -> None:
     [
         (lose_a_segment, "segment 4 is missing"),
         (lose_the_first, "segment 4 is missing"),
+        (lose_all_segments, "segments is missing"),
+        (alter_the_identity, "no segment is of that spool"),
+        (swap_two_segments, "is segment 5"),
         (lose_the_identity, "identity is missing"),
         (damage_the_identity, "is damaged"),
         (garble_the_identity, "is damaged"),

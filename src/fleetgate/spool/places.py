@@ -1,0 +1,61 @@
+"""Which segments a spool should have, and whether a file is the segment that its name says.
+
+Decides what `verify` finds out of place and what `repair` puts in its place again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from fleetgate.spool import format as fmt
+from fleetgate.spool.cursor import Cursor
+from fleetgate.spool.files import SegmentFile
+from fleetgate.spool.identity import Identity
+
+
+def header_of(path: Path) -> fmt.Header | None:
+    """None for a file that is gone or whose header is damaged. Raises OSError."""
+    try:
+        with path.open("rb") as opened:
+            return fmt.unpack_header(opened.read(fmt.HEADER_BYTES))
+    except (FileNotFoundError, fmt.DamagedError):
+        return None
+
+
+def altered(identity: Identity, files: Iterable[SegmentFile], cursor: Cursor | None) -> str:
+    """What is wrong with an identity that neither a segment nor the cursor bears; nothing in most cases."""
+    bears = {header.spool for file in files if (header := header_of(file.path)) is not None}
+    if not bears or not bears.isdisjoint(identity.all()) or (cursor is not None and cursor.spool == identity.spool):
+        return ""
+    return f"the identity is {identity.spool}, and no segment is of that spool"
+
+
+def misplaced(file: SegmentFile, header: fmt.Header, identity: Identity) -> str:
+    """What is wrong with where it lies; nothing in most cases."""
+    if header.spool not in identity.all():
+        return f"{file.path} belongs to another spool, {header.spool.hex()}, where it is segment {header.segment}"
+    if header.segment != file.number:
+        return f"{file.path} says in its header that it is segment {header.segment}: it was renamed or copied"
+    return ""
+
+
+def missing(numbers: Collection[int], checkpointed: int, loaded: int | None, known: int = 0) -> list[tuple[int, int]]:
+    """The ranges of segments that should be there and are not.
+
+    What lies behind both the checkpoint and the cursor was deleted; without a cursor of its own (`loaded` is None) the
+    spool does not say how far that goes. `known` was given too, as something else says.
+    """
+    first = min(checkpointed, loaded) + 1 if loaded is not None else min([*numbers, checkpointed + 1])
+    return holes(numbers, first, max([*numbers, checkpointed, loaded or 0, known]))
+
+
+def holes(numbers: Collection[int], first: int, last: int) -> list[tuple[int, int]]:
+    """The ranges between `first` and `last` (or the lowest number, if that is less) that are not in `numbers`."""
+    found = []
+    expected = min(first, min(numbers, default=first))
+    for number in [*sorted(numbers), last + 1]:
+        if number > expected:
+            found.append((expected, number - 1))
+        expected = max(expected, number + 1)
+    return found
