@@ -15,12 +15,13 @@ from msgspec import structs
 
 from tests.faults.clickhouse import Server
 from tests.faults.journal import HONEST, Answer, Entry, Message, Send, read
-from tests.faults.oracle import Reckoning, reckon
+from tests.faults.oracle import Excuse, Reckoning, reckon
 from tests.faults.stored import Raw, Stored
 from tests.faults.trial import Fault, Trial
 from tests.gate import Installation
 
 NEVER = 10**9  # a number that the journal did not give
+EVER = 2**63
 
 pytestmark = pytest.mark.quick
 
@@ -220,3 +221,24 @@ def test_what_was_destroyed_on_the_disk_is_counted_apart(quiet: Run) -> None:
     stored.refused = quiet.stored.refused - Counter({refusal: 1})
     gone = reckon(quiet.journal, stored, quiet.cars, message, {refusal: 1})
     assert (gone.set_aside, gone.lost, gone.problems) == (2, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("send", "excuse", "excused"),
+    [
+        (0, Excuse("clock_ahead", (0, 9), (0, EVER)), True),
+        (0, Excuse("too_old", (0, 9), (0, EVER)), False),
+        (0, Excuse("clock_ahead", (1, 9), (0, EVER)), False),
+        (0, Excuse("clock_ahead", (0, 9), (0, 9)), False),
+        (1, Excuse("clock_ahead", (0, 9), (0, EVER)), False),
+        (1, Excuse("clock_ahead", (0, 9), (0, EVER), forgotten=True), True),
+    ],
+)
+def test_a_fault_excuses_one_reason_in_its_times_only(quiet: Run, send: int, excuse: Excuse, excused: bool) -> None:
+    """An honest message that was refused, at its first send or after it was acknowledged (0: when it was answered)."""
+    run = Run(quiet.stored, list(quiet.journal), quiet.cars)
+    _, sends = run.sent_twice()
+    run.relabel(sends[send].number, "clock_ahead")
+    found = reckon(run.journal, run.stored, run.cars, excuses=[excuse])
+    refused = any("honest messages refused" in problem for problem in found.problems)
+    assert (found.excused, refused) == (int(excused), not excused), found.problems
