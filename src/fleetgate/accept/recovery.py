@@ -7,10 +7,13 @@ nothing (a number claimed is claimed by the same tag, epochs and times only grow
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fleetgate import log
 from fleetgate.accept.fleet import Fleet, KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.control.records import DeviceRecord, DeviceState, DeviceStatus
+from fleetgate.errors import SpoolError
 from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.sequence import WINDOW
 from fleetgate.judge.verdict import Reject
@@ -31,16 +34,28 @@ class Recovery:
         self.messages = 0
 
     def run(self) -> None:
-        """Applies what is not applied yet. Raises ControlAway; called again, it goes on where it stopped."""
+        """Applies what is not applied yet. Raises SpoolError, ControlAway; a second call goes on."""
         for segment in read_segments(self._spool.directory / "segments", self._applied):
+            if segment.damaged:
+                self._refuse_forgetting(segment)
             self._load_devices(segment)
             _replay(segment, self._fleet)
             self._applied = segment.header.segment
             self.messages += len(segment.messages)
-            if segment.damaged:
-                _log.error("damaged_segment", segment=segment.name, error=str(segment.damaged[0]))
         if self.messages:
             _log.info("recovered", messages=self.messages)
+
+    def _refuse_forgetting(self, segment: Segment) -> None:
+        """What a damaged record held is lost and welcome again; but where load had it before it rotted, it would be
+        taken twice. Raises SpoolError for that."""
+        with suppress(SpoolError):  # a damaged cursor is load's trouble, and told when deleting
+            if segment.header.segment > (self._spool.loaded_through() or 0):
+                _log.error("damaged_segment", segment=segment.name, error=str(segment.damaged[0]))
+                return
+        raise SpoolError(
+            f"segment {segment.name} is damaged ({segment.damaged[0]}) and load has passed it: what it had of it would "
+            "be taken again; restore the file, or see what `fleetgate spool repair` makes of it"
+        )
 
     def _load_devices(self, segment: Segment) -> None:
         """Takes the segment's devices into memory, those too that control does not have (any more, or just now)."""

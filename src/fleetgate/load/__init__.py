@@ -1,5 +1,6 @@
 """Load: sealed segments of the spool become rows in ClickHouse, each exactly once.
 
+service.py       the process: who is opened in which order, and how it ends
 loader.py        the loop: segment -> control -> columns -> inserts -> cursor
 transitions.py   segment -> control, whether ClickHouse is there or not
 opening.py       a segment's messages as arrays
@@ -7,13 +8,23 @@ layout.py        those that look alike, opened together
 readings.py      the others, each by itself
 ranges.py        which numbers came: the gap ledger, asked by gaps.py
 columns.py       the arrays as the rows of each table
+unknown.py       names that the catalogue does not have, bounded
+inserts.py       one segment into ClickHouse, so that any repetition changes nothing
+missing.py       which of its rows are not there yet
+isolation.py     one bad row costs its message and no other
+parking.py       where segments go that cannot be loaded
 rowshash.py      one hash of a segment's rows, here and in SQL
 chain.py         the rows of `segments`, each linked to the one before
+chainmemory.py   the end of the chain, out of reach of ClickHouse
+absent.py        rows of a segment that may still come
 heads.py         the end of the chain, signed by the signer once a minute
 plausibility.py  which readings cannot be true
 lag.py           how far it is behind
+progress.py      how far it has come, told to control
+counts.py        its figures for Prometheus
 memory.py        what was freed goes back to the system
 clickhouse.py    the one client, embedded or of a server
 migrations.py    schemas/clickhouse/*.sql, applied in order
-owner.py         the HTTP interface of an embedded ClickHouse
+owner.py         the HTTP interface of an embedded ClickHouse: statement.py, answer.py
+ask.py           a person's way to ClickHouse
 """

@@ -28,8 +28,10 @@ from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
+from fleetgate.spool.files import SegmentFile
 from fleetgate.spool.format import DamagedError
 from fleetgate.spool.identity import Identity, read_identity
+from fleetgate.spool.places import misplaced
 from fleetgate.spool.reader import Segment, read_segment, segment_paths
 from fleetgate.spool.requests import asked, withdraw
 
@@ -144,7 +146,11 @@ class Loader:
         missing = number - self._cursor.segment - 1
         if missing and self._cursor.segment:
             self._counts.missing.inc(missing)
-            self._log.error("segments are missing: restore them from backup", after=self._cursor.segment, count=missing)
+            self._log.error(
+                "segments are missing: restore them into parked/, then `fleetgate spool retry`",
+                after=self._cursor.segment,
+                count=missing,
+            )
         previous = "" if missing else self._cursor.sha256
         try:
             segment = read_segment(path)
@@ -166,12 +172,11 @@ class Loader:
 
     def _in_its_place(self, identity: Identity, segment: Segment, path: Path) -> bool:
         """Whether the file is the segment that its name says, of this spool or one that it was; else it is parked."""
-        header, number = segment.header, int(path.stem)
-        if header.segment == number and header.spool in identity.all():
-            return True
-        found = f"segment {header.segment} of spool {header.spool.hex()}"
-        self._park(path, number, "misplaced", f"the file is {found}: restore the one of this number")
-        return False
+        number = int(path.stem)
+        wrong = misplaced(SegmentFile(number, "sealed", path), segment.header, identity)
+        if wrong:
+            self._park(path, number, "misplaced", f"{wrong}: restore the one of this number")
+        return not wrong
 
     def _try_again(self, identity: Identity, path: Path) -> None:
         """A parked segment that a person asked for (`fleetgate spool retry`): it goes when ClickHouse has all of it.

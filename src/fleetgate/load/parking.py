@@ -6,7 +6,9 @@ tried again (`fleetgate spool retry`) and ClickHouse has all of it.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
+import itertools
 import os
 from pathlib import Path
 
@@ -41,6 +43,8 @@ class Parking:
         """Keeps the segment at `path` under the same name, durably; once more changes nothing but the reason."""
         self._directory.mkdir(exist_ok=True)
         kept = self._directory / path.name
+        if kept.exists() and kept != path and not filecmp.cmp(kept, path, shallow=False):
+            kept.rename(self._free(path.name))  # of a spool that was here before, which numbered from 1 too
         if not kept.exists():
             try:
                 os.link(path, kept)
@@ -49,6 +53,10 @@ class Parking:
         reason = Reason(why, error, code, now_ms)
         replace_durably(self._directory / f"{path.stem}.error.json", msgspec.json.format(msgspec.json.encode(reason)))
         self._count()
+
+    def _free(self, name: str) -> Path:
+        names = (self._directory / f"{name}.{count}.damaged" for count in itertools.count(1))
+        return next(kept for kept in names if not kept.exists())
 
     def release(self, path: Path) -> None:
         """Lets go of the parked segment at `path`, of which ClickHouse has every record now; its request goes last."""

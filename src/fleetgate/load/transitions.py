@@ -13,8 +13,11 @@ from pathlib import Path
 from fleetgate.errors import ControlAway
 from fleetgate.load.counts import Counts
 from fleetgate.spool.cursor import read_cursor
+from fleetgate.spool.files import segment_files
 from fleetgate.spool.format import DamagedError, TransitionRecord
-from fleetgate.spool.reader import Segment, read_segment, segment_paths
+from fleetgate.spool.identity import read_identity
+from fleetgate.spool.places import misplaced
+from fleetgate.spool.reader import Segment, read_segment
 
 Apply = Callable[[str, int, int, TransitionRecord], str]
 """Hands one transition to control: (spool, segment, offset, record) -> what became of it. Raises ControlAway."""
@@ -28,7 +31,7 @@ class Transitions:
         self._apply = apply
         self._counts = counts
         self._stop = stop
-        self._through = 0  # those of segments up to this one were handed on
+        self._through = ("", 0)  # this spool's segments up to this one were looked through while they waited
 
     def hand_on(self, segment: Segment) -> None:
         """Those of one segment. Raises ControlAway."""
@@ -36,15 +39,24 @@ class Transitions:
         for offset, record in segment.transitions:
             outcome = self._apply(spool, number, offset, record)
             self._counts.transitions.labels(outcome).inc()
-        self._through = max(self._through, number)
 
     def hand_on_waiting(self) -> None:
         """Those of all segments behind the cursor, while ClickHouse is away."""
-        cursor = read_cursor(self._spool)
-        after = max(self._through, cursor.segment if cursor is not None else 0)
-        for number, path in segment_paths(self._spool / "segments"):
-            if number > after and not self._stop.is_set():
-                try:
-                    self.hand_on(read_segment(path))
-                except (DamagedError, ControlAway, FileNotFoundError):
-                    return  # its turn comes when it is loaded, which insists
+        identity, cursor = read_identity(self._spool), read_cursor(self._spool)
+        if identity is None:
+            return
+        after = cursor.segment if cursor is not None and cursor.spool == identity.spool else 0
+        if self._through[0] == identity.spool:
+            after = max(after, self._through[1])
+        for file in segment_files(self._spool):
+            if file.state != "sealed" or file.number <= after or self._stop.is_set():
+                continue
+            try:
+                segment = read_segment(file.path)
+                if not misplaced(file, segment.header, identity):
+                    self.hand_on(segment)
+                self._through = (identity.spool, file.number)
+            except (DamagedError, FileNotFoundError):
+                continue  # load tells of it when its turn comes
+            except ControlAway:
+                return  # its turn comes when it is loaded, which insists

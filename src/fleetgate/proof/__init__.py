@@ -5,4 +5,7 @@ rows.py       the rows of segments against the counts and hashes that were store
 heads.py      signed heads from wherever they are kept
 message.py    one message: signed bytes, MAC, rows, certificate, segment, head
 compare.py    its rows, field by field
+ranges.py     the gap ledger against the rows that it follows from
+stored.py     what is stored of one message
+findings.py   what a verification says
 """

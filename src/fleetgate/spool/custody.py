@@ -34,8 +34,8 @@ class Custody:
         self.parked = directory / "parked"
 
     def write(self, path: Path, data: bytes) -> None:
-        replace_durably(path, data)
-        self.own(path)
+        """Its owner's before it has its name, or a killed repair would leave what an edge cannot read."""
+        replace_durably(path, data, lambda: self.own(path.with_name(path.name + ".new")))
 
     def own(self, path: Path) -> None:
         """Files belong to whom the spool belongs, whoever repairs it."""

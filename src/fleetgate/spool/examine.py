@@ -116,8 +116,8 @@ def _header(data: bytes, spools: Sequence[bytes], number: int) -> tuple[fmt.Head
     except fmt.DamagedError as error:
         # Where identity, number or checksum were hit, `opened_at` still is what it was.
         opened_at = struct.unpack_from("<q", data, 32)[0] if len(data) >= fmt.HEADER_BYTES else 0
-        spool = data[8:24] if data[8:24] in spools else spools[0]
-        return fmt.Header(spool, number, opened_at), [Remark(0, f"{error}: its name and directory stand in for it")]
+        header = fmt.Header(fmt.spool_named(data, spools), number, opened_at)
+        return header, [Remark(0, f"{error}: its name and directory stand in for it")]
     return header, []
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from struct import Struct as Layout
 from typing import Final
 
@@ -165,6 +166,11 @@ def check_record(data: memoryview, offset: int) -> tuple[int, int, int]:
     if _crc32(data[offset + 4 : end]) != crc:
         raise DamagedError(offset, "a record's checksum is wrong")
     return kind, start, end
+
+
+def spool_named(data: bytes, spools: Sequence[bytes]) -> bytes:
+    """The spool of a segment whose header is damaged: the one of `spools` that it still names, or else the first."""
+    return next((spool for spool in spools if data[8:24] == spool), spools[0])
 
 
 def pack_trailer(footer_offset: int) -> bytes:

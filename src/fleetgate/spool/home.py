@@ -72,11 +72,11 @@ class Spool:
             self._lock = take_lock(directory / "lock", "edge")
             self.identity, self.checkpoint = _begun(directory) or _begin(directory, clock, entropy, known)
             self.cut_bytes = recover_live(directory)
+            self._refuse_strangers()
         except OSError as error:
             raise SpoolError(
                 f"cannot open the spool {directory}: {error.strerror}; mend its disk and start the edge again"
             ) from None
-        self._refuse_strangers()
         last = self._last_segment()
         self._refuse_older_copy(last, known or ())
         self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, segment_bytes)
@@ -92,7 +92,7 @@ class Spool:
         for number in numbers:
             last = number if number == last + 1 else last
         with contextlib.suppress(SpoolError):  # a damaged cursor is load's trouble, and told when deleting
-            numbers.append(self._loaded_through() or 0)
+            numbers.append(self.loaded_through() or 0)
         highest = max(numbers, default=0)
         if highest > last:
             raise SpoolError(
@@ -123,7 +123,7 @@ class Spool:
                     f"one here is {last}: {remedy}"
                 )
 
-    def _loaded_through(self) -> int | None:
+    def loaded_through(self) -> int | None:
         """How far load has come in this spool, by its cursor; None when it does not say."""
         cursor = read_cursor(self.directory)
         return cursor.segment if cursor is not None and cursor.spool == self.identity.spool else None
@@ -133,7 +133,7 @@ class Spool:
 
         Raises SpoolError for a cursor that is damaged or ahead of everything written; then nothing is deleted.
         """
-        loaded = self._loaded_through()
+        loaded = self.loaded_through()
         if loaded is None:
             return 0
         if loaded >= self.writer.next_segment:

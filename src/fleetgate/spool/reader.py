@@ -8,6 +8,7 @@ damaged, what the directory says stands in for it.
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -95,22 +96,34 @@ class Segment:
 
 def segment_paths(directory: Path, suffix: str = ".seg") -> list[tuple[int, Path]]:
     """(number, path) of the segments in `directory`, in order."""
-    found = [(int(path.stem), path) for path in directory.glob(f"*{suffix}") if path.stem.isdigit()]
-    return sorted(found)
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []  # an error of any other kind must not be taken for no segments
+    paths = (directory / name for name in names if name.endswith(suffix))
+    return sorted((int(path.stem), path) for path in paths if path.stem.isdigit())
 
 
 def read_segment(path: Path) -> Segment:
-    """Everything readable in the segment at `path`. Raises DamagedError when not even the header is good, OSError."""
+    """Everything readable in the segment at `path`. Raises DamagedError when not even the header is good, OSError.
+
+    A live one is read from record to record only, up to the first that is damaged: what a torn write leaves at its end
+    is bytes that a device chose, and could be a footer that leads anywhere.
+    """
     data = path.read_bytes()
     view = memoryview(data)
-    header, damaged = _header(path, data, view)
+    live = path.suffix == ".open"
+    header, damaged = (fmt.unpack_header(data), []) if live else _header(path, data, view)
     sha256 = hashlib.sha256(data).digest()
     segment = Segment(header, sha256, len(data))
+    if live:
+        _walk(segment, view, data, by_footer=False)
+        return segment
     try:
         _read_columns(segment, view, data)
     except _Flawed:
         segment = Segment(header, sha256, len(data))
-        _walk(segment, view, data)
+        _walk(segment, view, data, by_footer=True)
     segment.damaged[:0] = damaged
     return segment
 
@@ -170,8 +183,8 @@ def _whole_footer(view: memoryview) -> tuple[fmt.Footer, int]:
     return footer, footer_at
 
 
-def _walk(segment: Segment, view: memoryview, data: bytes) -> None:
-    """From record to record, and behind a damaged one by the footer."""
+def _walk(segment: Segment, view: memoryview, data: bytes, *, by_footer: bool) -> None:
+    """From record to record, and behind a damaged one by the footer where that may be believed."""
     messages: list[Message] = []
     offset = fmt.HEADER_BYTES
     try:
@@ -181,7 +194,8 @@ def _walk(segment: Segment, view: memoryview, data: bytes) -> None:
                 segment.good_bytes = offset
     except fmt.DamagedError as error:
         segment.damaged.append(error)
-        _read_by_footer(segment, messages, view, data, after=error.offset)
+        if by_footer:
+            _read_by_footer(segment, messages, view, data, after=error.offset)
     heads = [(0, 0, fmt.MESSAGE, m.peer, m.received_at, m.outcome, m.flags) for m in messages]
     offsets = np.array([message.offset for message in messages], dtype=np.int64)
     segment.messages = Messages(offsets, np.array(heads, dtype=_HEADS), [message.raw for message in messages])
@@ -199,7 +213,7 @@ def _header(path: Path, data: bytes, view: memoryview) -> tuple[fmt.Header, list
         if identity is None or not path.stem.isdigit():
             raise
         sealed_at = int(path.stat().st_mtime * 1000)  # a second or less after it was opened
-        return fmt.Header(bytes.fromhex(identity.spool), int(path.stem), sealed_at), [damage]
+        return fmt.Header(fmt.spool_named(data, identity.all()), int(path.stem), sealed_at), [damage]
 
 
 def take_record(segment: Segment, messages: list[Message], view: memoryview, data: bytes, offset: int) -> int:

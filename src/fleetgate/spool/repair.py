@@ -34,12 +34,13 @@ from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool import format as fmt
 from fleetgate.spool.astray import Astray
 from fleetgate.spool.checkpoint import Checkpoint
-from fleetgate.spool.cursor import Cursor, read_cursor
+from fleetgate.spool.cursor import Cursor, read_cursor, sync_directory
 from fleetgate.spool.custody import Custody, Step
 from fleetgate.spool.examine import Damage, Examination, Remark, empty_segment, examine, repaired
 from fleetgate.spool.files import SegmentFile, checkpoint_position, parked_for, segment_files
 from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.places import altered, header_of, holes, missing
+from fleetgate.spool.requests import ask
 
 MOST_HOLES = 10_000
 """Empty segments that one repair makes: some hours of a busy edge. More missing than that is another disk."""
@@ -103,7 +104,7 @@ class Repair:
         bare = not self._numbers() and not (self._directory / "checkpoint.db").exists()
         if known is not None and not restored and not bare and not gone:
             return known, []
-        if known is None and not self._files and bare:
+        if known is None and not self._files and bare and not path.exists():
             return Identity("", 0), []  # nothing was ever received here: the edge begins it
         if known is None:
             known, source = self._guess_identity(fence_ms)
@@ -156,17 +157,25 @@ class Repair:
             return []
         if not self._identity.spool:
             return []  # nothing was ever received here
-        self._position = min(numbers) - 1 if numbers else loaded
+        # Numbers of parked segments were given too, by this spool or one before it, and go on being names in parked/.
+        parked = max((file.number for file in self._files if file.state == "parked"), default=0)
+        self._position = min(numbers) - 1 if numbers else max(loaded, parked)
         self._fence = True
 
         def act() -> None:
             for name in (path, path.with_name("checkpoint.db-wal"), path.with_name("checkpoint.db-shm")):
                 if name.exists():
                     self._custody.set_aside(name)
-            checkpoint = Checkpoint(path)
+            # Under another name until it is whole: one that stood at 0 would have everything before it missing.
+            new = path.with_name("checkpoint.new")
+            for leftover in self._directory.glob("checkpoint.new*"):
+                leftover.unlink()
+            checkpoint = Checkpoint(new)
             checkpoint.advance(self._position)
             checkpoint.close()
-            self._custody.own(path)
+            self._custody.own(new)
+            new.rename(path)
+            sync_directory(self._directory)
 
         return [
             Step(
@@ -242,24 +251,34 @@ class Repair:
         lost = [number for number in gone if number not in kept]
         steps = []
         if kept:
-            steps.append(
-                Step(f"missing segments: {_list(kept)}", "put back as they were set aside", partial(self._fill, kept))
-            )
+            remedy = "put back as they were set aside; those that load has passed are handed to it again"
+            steps.append(Step(f"missing segments: {_list(kept)}", remedy, partial(self._put_back, kept)))
         if lost:
             self._fence |= lost[-1] > self._position
-            unloaded = sum(number > self._loaded() for number in lost)
+            ahead = sum(number > self._loaded() for number in lost)
             finding = (
-                f"missing segments: {_list(lost)}; {len(lost) - unloaded} of them were loaded; what the other "
-                f"{unloaded} held is lost, unless they are restored from a backup instead"
+                f"missing segments: {_list(lost)}; load is behind {ahead} of them and has passed {len(lost) - ahead}; "
+                "what it did not have of them is lost, unless they are restored from a backup instead"
             )
             steps.append(Step(finding, "an empty segment stands for each", partial(self._fill, lost)))
         return steps
 
+    def _put_back(self, numbers: list[int]) -> None:
+        for number in numbers:
+            data = self._astray.copy_of(number)
+            if data is None:
+                continue  # taken away since the plan was made: the next repair tells
+            if number <= self._loaded():
+                # Load passed over the hole; behind its cursor it looks only at what is parked and asked for.
+                parked = self._custody.parked / f"{number:020d}.seg"
+                self._custody.write(parked, data)
+                ask(parked)
+            self._custody.write(self._directory / "segments" / f"{number:020d}.seg", data)
+
     def _fill(self, numbers: list[int]) -> None:
         for number in numbers:
             header = fmt.Header(bytes.fromhex(self._identity.spool), number, self._clock.now_ms())
-            data = self._astray.copy_of(number) or empty_segment(header)
-            self._custody.write(self._directory / "segments" / f"{number:020d}.seg", data)
+            self._custody.write(self._directory / "segments" / f"{number:020d}.seg", empty_segment(header))
 
     def _raise_fence(self) -> Step:
         """From when on the windows know everything: as far ahead of now as a sender's clock may have been."""

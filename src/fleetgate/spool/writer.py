@@ -242,18 +242,13 @@ def recover_live(directory: Path) -> int:
             path.rename(directory / "parked" / path.name)
             continue
         data = path.read_bytes()
-        if segment.footer is not None and segment.damaged:
-            # Sealed but for its name, and damaged since: its own footer leads past the damage, a new one would not.
-            kept = [data]
-        else:
-            if segment.footer is None and segment.size > segment.good_bytes:
-                cut += segment.size - segment.good_bytes
-                # After a crash these were never acknowledged; where the disk rotted they may have been: they are kept.
-                replace_durably(directory / "parked" / f"{path.stem}.tail", data[segment.good_bytes :])
-            rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
-            closing = _closing(segment.good_bytes, segment.offsets, list(segment.peers.values()), rows)
-            kept = [data[: segment.good_bytes], *closing]
-        replace_durably(path, b"".join(kept))
+        if segment.footer is None and segment.size > segment.good_bytes:
+            cut += segment.size - segment.good_bytes
+            # After a crash these were never acknowledged; where the disk rotted they may have been: they are kept.
+            replace_durably(directory / "parked" / f"{path.stem}.tail", data[segment.good_bytes :])
+        rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
+        closing = _closing(segment.good_bytes, segment.offsets, list(segment.peers.values()), rows)
+        replace_durably(path, b"".join([data[: segment.good_bytes], *closing]))
         fault.point("recover.footer")
         path.rename(path.with_suffix(".seg"))
         fault.point("recover.sealed")

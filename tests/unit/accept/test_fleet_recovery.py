@@ -9,7 +9,9 @@ from tests.gates import Gate, credential, memory, record
 from tests.units import KEY_DIGEST, NOW, former, hkdf, sign
 
 from fleetgate.control.records import CredentialStatus, DeviceState
+from fleetgate.errors import SpoolError
 from fleetgate.judge import Outcome, Reason
+from fleetgate.spool.cursor import Cursor, write_cursor
 
 FORGED = sign(key=bytes(32))
 TWO = "tcu-0002"
@@ -236,3 +238,23 @@ def test_starting_again_and_again_changes_nothing(two: Gate) -> None:
     after = everything(two)
     two.close()
     assert after == before
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_record_that_rotted_is_forgotten_only_where_load_did_not_have_it(two: Gate, loaded: bool) -> None:
+    """What is lost is welcome again; what is in ClickHouse already must not come twice."""
+    two.receive(sign(seq=7))
+    two.intake.commit()
+    number = two.spool.writer.seal()
+    assert number is not None
+    path = two.directory / "segments" / f"{number:020d}.seg"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    if loaded:
+        write_cursor(two.directory, Cursor(two.spool.identity.spool, number, "00"))
+        with pytest.raises(SpoolError, match="fleetgate spool repair"):
+            two.kill_and_recover()
+    else:
+        two.kill_and_recover()
+    two.close()

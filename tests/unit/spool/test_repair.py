@@ -26,12 +26,14 @@ from tests.unit.spool.test_verify_spool import (
 )
 
 from fleetgate.errors import NotFound, SpoolError
+from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.custody import held
 from fleetgate.spool.home import Spool
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import read_segment, read_segments, segment_paths
 from fleetgate.spool.repair import MOST_HOLES, Repair
+from fleetgate.spool.requests import asked
 from fleetgate.spool.verify import verify
 from fleetgate.spool.writer import recover_live
 
@@ -135,6 +137,52 @@ def test_a_missing_segment_that_is_in_the_checkpoint_and_was_not_loaded_is_told_
     assert read_segment(spool.path(4)).lost
 
 
+def test_what_is_put_back_behind_the_cursor_is_handed_to_load_again(spool: Standing) -> None:
+    """Load passed over the hole and never looks there again; the edge deletes what is behind the cursor."""
+    was = spool.path(4).read_bytes()
+    (spool.directory / "parked").mkdir(exist_ok=True)
+    spool.path(4).rename(spool.directory / "parked" / f"{4:020d}.seg.damaged")
+    digest = hashlib.sha256(spool.path(5).read_bytes()).hexdigest()
+    write_cursor(spool.directory, Cursor(spool.identity.hex(), 5, digest))
+    repair(spool.directory)
+    [asked_for] = asked(spool.directory / "parked")
+    assert (asked_for.read_bytes(), verify(spool.directory).trouble) == (was, [])
+
+
+def test_a_repair_killed_while_it_makes_a_checkpoint_is_begun_again(
+    spool: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that stood at 0 would have all segments before it missing, and more than a repair may make."""
+    lose_the_checkpoint(spool)
+    monkeypatch.setattr(Checkpoint, "advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        repair(spool.directory)
+    monkeypatch.undo()
+    repair(spool.directory)
+    assert opened(spool.directory) == (6, 3, FENCE)
+
+
+def test_a_spool_without_anything_left_begins_above_what_is_parked(spool: Standing) -> None:
+    """Names of segments in parked/ stay theirs."""
+    (spool.directory / "parked").mkdir(exist_ok=True)
+    spool.path(5).rename(spool.directory / "parked" / spool.path(5).name)
+    for path in [*(spool.directory / "segments").iterdir(), *spool.directory.glob("checkpoint.db*")]:
+        path.unlink()
+    (spool.directory / "cursor.json").unlink()
+    repair(spool.directory)
+    assert opened(spool.directory) == (6, 0, FENCE)
+
+
+def test_a_damaged_identity_alone_is_replaced(spool: Standing) -> None:
+    """The edge sends a person here: there must be something to do."""
+    for path in [*(spool.directory / "segments").iterdir(), *spool.directory.glob("checkpoint.db*")]:
+        path.unlink()
+    (spool.directory / "cursor.json").unlink()
+    damage_the_identity(spool)
+    repair(spool.directory)
+    assert opened(spool.directory) == (1, 0, FENCE)
+
+
 def test_segments_that_changed_places_change_them_again(spool: Standing) -> None:
     """By what their headers say; nothing is lost, and an interrupted repair is done by the next."""
     was = {number: spool.path(number).read_bytes() for number in (4, 5)}
@@ -174,9 +222,9 @@ def test_a_parked_file_of_another_number_gives_way_to_the_right_one(spool: Stand
     digest = hashlib.sha256(spool.path(5).read_bytes()).hexdigest()
     spool.path(5).rename(parked / spool.path(4).name)
     write_cursor(spool.directory, Cursor(spool.identity.hex(), 5, digest))
-    assert repair(spool.directory) == 2 + 1  # and 5 is put back behind the checkpoint, whose windows need it
+    assert repair(spool.directory) == 2 + 1  # and what is missing among segments/ is put back there too
     found = [read_segment(path).header.segment for _, path in segment_paths(parked)]
-    assert (found, verify(spool.directory).good) == ([4, 5], True)
+    assert (found, verify(spool.directory).trouble) == ([4, 5], [])
 
 
 def test_a_spool_that_lost_the_directory_of_its_segments_is_not_opened(spool: Standing) -> None:

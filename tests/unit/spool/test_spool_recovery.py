@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tests.spools import TRANSITION, OpenSpool, SetClock, sender
 
 from fleetgate.errors import SpoolError
@@ -275,8 +277,8 @@ def test_only_segments_behind_the_checkpoint_are_read_again(spool: OpenSpool) ->
     assert numbers == [2, 3]
 
 
-def test_a_damaged_record_of_a_segment_killed_before_its_name_costs_that_record(tmp_path: Path) -> None:
-    """Footer and trailer are there, only the renaming is missing: recovery cuts nothing behind the damage."""
+def test_a_damaged_record_of_a_segment_killed_before_its_name_is_cut_like_any_live_one(tmp_path: Path) -> None:
+    """Footer and trailer are there, only the renaming is missing; but a device could have sent what looks like them."""
     spool = OpenSpool(tmp_path, SetClock())
     kept = spool.write(6)
     spool.writer.seal()
@@ -289,7 +291,32 @@ def test_a_damaged_record_of_a_segment_killed_before_its_name_costs_that_record(
     again = OpenSpool(tmp_path, SetClock())
     stored = again.messages()
     again.close()
-    assert stored == kept[:2] + kept[3:]
+    assert stored == kept[:2]
+    assert kept[5] in (tmp_path / "parked" / f"{path.stem}.tail").read_bytes()
+
+
+def test_a_torn_message_that_ends_in_a_footer_of_its_own_is_cut(tmp_path: Path) -> None:
+    """A device that knows where its bytes will stand writes a record of another car, a footer that leads to it, and a
+    trailer; the write is torn right behind them. Nothing of it may be believed."""
+    spool, clock = OpenSpool(tmp_path, SetClock()), SetClock()
+    spool.writer.message(sender(1), clock.ms, 1, 0, b"honest")
+    spool.writer.commit()
+    probe = fmt.pack_record(fmt.PEER, structs.replace(sender(2).facts, ref=1))
+    start = spool.writer.live_bytes + len(probe) + fmt.MESSAGE_OVERHEAD_BYTES
+    forged: list[bytes] = []
+    fmt.pack_message(forged, 0, clock.ms, 1, 0, b"forged under the other's certificate")
+    record = b"".join(forged)
+    footer = fmt.pack_record(fmt.FOOTER, fmt.Footer(1, array("I", [start]).tobytes(), [], [1, 0, 0]))
+    raw = record + footer + fmt.pack_trailer(start + len(record))
+    spool.writer.message(sender(2), clock.ms, 1, 0, raw + bytes(1000))
+    spool.writer.commit()
+    spool.close()
+    [path] = spool.paths(".open")
+    assert path.read_bytes()[start : start + len(raw)] == raw
+    path.write_bytes(path.read_bytes()[: start + len(raw)])
+    again = OpenSpool(tmp_path, SetClock())
+    again.close()
+    assert (again.messages(), again.home.cut_bytes) == ([b"honest"], fmt.MESSAGE_OVERHEAD_BYTES + len(raw))
 
 
 def test_recovery_writes_what_it_keeps_into_another_file(tmp_path: Path) -> None:
