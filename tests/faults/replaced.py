@@ -19,7 +19,7 @@ from fleetgate.spool.reader import read_segment, segment_paths
 from tests.faults.oracle import Excuse
 from tests.faults.processes import restart, stopped
 from tests.faults.registry import fault
-from tests.faults.trial import Trial
+from tests.faults.trial import LOADED_SECONDS, Trial
 from tests.gate import fleetgate, now_ms, until
 
 FENCE_SECONDS = 75.0
@@ -117,6 +117,7 @@ def _older_copy(trial: Trial, *, with_load: bool) -> None:
     trial.fleet.fresh()
     trial.await_progress()
     # What was live in the copy is shorter than what was loaded of it: it stays aside, and nothing of it is missing.
+    until(lambda: segment_paths(trial.spool / "parked"), "it is set aside", LOADED_SECONDS)
     [(parked, path)] = segment_paths(trial.spool / "parked")
     assert (parked, parked_for(path).why) == (number, "changed"), parked_for(path)
     told = fleetgate(trial.directory, "spool", "retry").stdout

@@ -203,7 +203,7 @@ def _recovers(trial: Trial, segment: Segment, data: bytes, cut: int) -> None:
 
 
 LOSSES = (
-    ("checkpoint.db is missing", ("checkpoint.db", "segments", "cursor.json")),
+    ("segments is missing", ("checkpoint.db", "segments", "cursor.json")),
     ("identity is missing", ("identity",)),
     ("checkpoint.db is missing", ("checkpoint.db",)),
 )
@@ -230,8 +230,6 @@ def spool_files_missing(trial: Trial) -> None:
         after = {path.name for path in trial.spool.iterdir()} - {"segments"}
         assert after <= {*before, "lock"}, f"something was begun: {after}"
         for path in gone:
-            if path.name == "segments":
-                (trial.spool / path.name).rmdir()  # an empty one
             (aside / path.name).rename(path)
         aside.rmdir()
         trial.edge.launch()

@@ -31,7 +31,7 @@ class Transitions:
         self._apply = apply
         self._counts = counts
         self._stop = stop
-        self._through = ("", 0)  # this spool's segments up to this one were looked through while they waited
+        self._through = ("", 0)  # those of this spool's segments up to this one were handed on
 
     def hand_on(self, segment: Segment) -> None:
         """Those of one segment. Raises ControlAway."""
@@ -39,6 +39,8 @@ class Transitions:
         for offset, record in segment.transitions:
             outcome = self._apply(spool, number, offset, record)
             self._counts.transitions.labels(outcome).inc()
+        if spool != self._through[0] or number > self._through[1]:
+            self._through = (spool, number)
 
     def hand_on_waiting(self) -> None:
         """Those of all segments behind the cursor, while ClickHouse is away."""
@@ -55,7 +57,6 @@ class Transitions:
                 segment = read_segment(file.path)
                 if not misplaced(file, segment.header, identity):
                     self.hand_on(segment)
-                self._through = (identity.spool, file.number)
             except (DamagedError, FileNotFoundError):
                 continue  # load tells of it when its turn comes
             except ControlAway:
