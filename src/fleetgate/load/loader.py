@@ -223,6 +223,9 @@ class Loader:
         names = self._names
         rows = segment_rows(segment, self._catalogue, names)
         whole = self._report_damage(segment, path, rows.undecodable)
+        if segment.lost and not again:  # else they were told when the segment was parked
+            self._counts.damaged.inc(len(segment.lost))
+            self._log.error("a repair gave up records of a segment", segment=number, places=len(segment.lost))
         started = self._first
         apart = Apart(cuts, lambda refused: self._set_aside(path, number, refused))
 

@@ -5,7 +5,7 @@
     checkpoint  windows and states as of a segment (edge)       cursor   how far load has come (load)
     identity    which spool this is, and which it was           database the edge's small SQLite files
 
-For people's commands: `survey` lists, `verify` looks at every byte, `repair` mends. They find the files by `files`, what
+For people: `survey` lists, `verify` looks at every byte, `repair` mends. They find the files by `files`, what
 a damaged byte costs by `examine`, which segments there should be by `places`, those under a wrong name by `astray`;
 `custody` sees that nothing is ever gone. By `requests` load tries parked segments again.
 

@@ -24,6 +24,8 @@ from fleetgate.judge.verdict import Reject
 from fleetgate.spool import format as fmt
 from fleetgate.spool.reader import Message, Segment, take_record
 
+_MISSING_END = bytes(fmt.RECORD_HEAD_BYTES) + b"the end was missing"
+
 BELIEVABLE_MS = 30 * 24 * 3600 * 1000
 """From the oldest message, the `opened_at` of a damaged header; one that is further off was hit itself."""
 
@@ -103,8 +105,9 @@ def examine(data: bytes, spools: Sequence[bytes], number: int, *, live: bool) ->
     if found.segment.footer is not None:
         _restore_peers(found, found.segment.footer)
     if not live:
-        if found.segment.footer is None and not found.good and not found.damage:
-            found.damage.append(Damage(len(data), 0, f"byte {len(data)}: nothing is left of it", None))
+        if found.segment.footer is None and footer_at is None and found.exact:
+            what = "it ends without its footer" if found.good or found.damage else "nothing is left of it"
+            found.damage.append(Damage(len(data), 0, f"byte {len(data)}: {what}", None))
         _compare_footer(found, footer_at, pointed_to=footer is not None)
     _look_at_messages(found)
     return found
@@ -281,5 +284,5 @@ def _sealed(body: bytes, peers: list[fmt.PeerRecord], rows: list[int]) -> bytes:
 
 
 def _give_up(damaged: bytes) -> bytes:
-    """Fewer bytes than a record needs can only stand at the end: they are left out."""
-    return fmt.pack_lost(damaged) if len(damaged) > fmt.RECORD_HEAD_BYTES else b""
+    """Fewer bytes than a record needs can only stand at the end, where nobody knows how much is missing behind them."""
+    return fmt.pack_lost(damaged) if len(damaged) > fmt.RECORD_HEAD_BYTES else fmt.pack_lost(_MISSING_END)

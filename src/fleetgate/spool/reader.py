@@ -124,6 +124,8 @@ def read_segment(path: Path) -> Segment:
     except _Flawed:
         segment = Segment(header, sha256, len(data))
         _walk(segment, view, data, by_footer=True)
+        if segment.footer is None and not segment.damaged and fmt.footer_offset(view) is None:
+            segment.damaged.append(fmt.DamagedError(len(data), "it ends without its footer: records may be missing"))
     segment.damaged[:0] = damaged
     return segment
 

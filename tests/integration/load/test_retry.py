@@ -17,7 +17,7 @@ from fleetgate.load import inserts
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.custody import held
-from fleetgate.spool.reader import segment_paths
+from fleetgate.spool.reader import read_segment, segment_paths
 from fleetgate.spool.repair import Repair
 from fleetgate.spool.requests import ask, asked
 
@@ -297,6 +297,20 @@ def test_a_segment_of_a_stranger_is_set_aside(bench: Any) -> None:
     bench.load_all()
     retry(bench)
     assert (why(bench), bench.count("segments"), bench.count("events")) == ("misplaced", 0, 0)
+
+
+def test_a_segment_that_was_cut_off_is_set_aside_and_said(bench: Any) -> None:
+    """Between two records nothing looks damaged: what is there is loaded, and somebody learns that more was."""
+    fill(bench, "cut-off")
+    path = bench.spool.directory / "segments" / f"{1:020d}.seg"
+    segment = read_segment(path)
+    path.write_bytes(path.read_bytes()[: int(segment.messages.offset[2])])
+    bench.load_all()
+    assert (why(bench), bench.count("events")) == ("damaged", 3)
+    [[damaged]] = bench.clickhouse.rows(
+        "SELECT damaged FROM segments WHERE spool = {spool:String}", {"spool": bench.spool.identity.hex()}
+    )
+    assert damaged == 1
 
 
 def test_what_a_planted_row_kept_out_is_loaded_when_the_row_is_gone(bench: Any) -> None:

@@ -258,6 +258,22 @@ def test_a_damaged_segment_keeps_its_good_records(spool: Standing) -> None:
     assert verify(spool.directory).good
 
 
+@pytest.mark.parametrize("left", [0, 1, 2], ids=["nothing", "header and peer", "all records"])
+def test_a_segment_that_was_cut_off_is_not_taken_for_whole(spool: Standing, left: int) -> None:
+    """At the end of a record nothing looks damaged, and nobody knows how much is missing: at least one, it says."""
+    segment = read_segment(spool.path(5))
+    size = [0, int(segment.messages.offset[0]), segment.good_bytes][left]
+    spool.path(5).write_bytes(spool.path(5).read_bytes()[:size])
+    if size:
+        assert read_segment(spool.path(5)).damaged
+    [finding] = verify(spool.directory).findings
+    assert (finding.segment, finding.lost_records, finding.exact) == (5, 1, False)
+    assert repair(spool.directory) >= 1
+    after = read_segment(spool.path(5))
+    assert (len(after.messages), len(after.lost), after.damaged) == (left // 2, 1, [])
+    assert verify(spool.directory).good
+
+
 def test_one_segment_can_be_repaired_alone(spool: Standing) -> None:
     """The others stay as they are; a number that is not there is an error."""
     for number in (4, 5):
