@@ -44,6 +44,10 @@ BACKLOG = 4096
 HOUSEKEEPING_SECONDS = 0.1
 CHECKPOINT_DEVICES = 32  # at a time: 0.1 ms of copying on this thread; a look-up waits 0.3 ms, seldom 15
 CONTROL_PATIENCE_SECONDS = 60.0
+BEHIND_SEGMENTS = 30
+BEHIND_TIMES = 10
+"""While that many segments wait for load, nobody waits for the next one: it is sealed ten times later. What a segment
+costs load beside its rows (six tables, a row of the chain) is paid once for all of it when the backlog drains."""
 
 _log = log.get("accept.edge")
 
@@ -54,6 +58,7 @@ class Edge:
     def __init__(self, config: Config, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
         self._cursor_trouble = ""
+        self._seal_seconds = config.spool.segment_seconds
         self.registry_of_metrics = CollectorRegistry()
         self.files = Replacement(config)
         self._store = Store.open(config, clock)
@@ -174,7 +179,7 @@ class Edge:
         look_due = 0.0
         while True:
             await trio.sleep(HOUSEKEEPING_SECONDS)
-            if writer.live_age_ms() >= settings.segment_seconds * 1000:
+            if writer.live_age_ms() >= self._seal_seconds * 1000:
                 self.intake.commit()
                 writer.seal()
             now_s = self._clock.monotonic()
@@ -184,6 +189,8 @@ class Edge:
                 self._note_control()
                 self.intake.relax(self._clock.now_ms())
                 await self._delete_loaded()
+                behind = self.spool.waiting() > BEHIND_SEGMENTS
+                self._seal_seconds = settings.segment_seconds * (BEHIND_TIMES if behind else 1)
 
     async def _delete_loaded(self) -> None:
         """In a thread: to unlink a few segments takes the file system up to 20 ms. A cursor that cannot be believed is

@@ -128,6 +128,14 @@ class Spool:
         cursor = read_cursor(self.directory)
         return cursor.segment if cursor is not None and cursor.spool == self.identity.spool else None
 
+    def waiting(self) -> int:
+        """Sealed segments that load has not come to; 0 where its cursor cannot be believed."""
+        try:
+            loaded = self.loaded_through() or 0
+        except SpoolError:
+            return 0
+        return sum(number > loaded for number in list(self.writer.sealed_sizes))
+
     def delete_loaded(self) -> int:
         """Deletes segments behind both the cursor and the durable checkpoint; how many.
 

@@ -173,3 +173,18 @@ def test_after_an_error_of_the_disk_nothing_succeeds_any_more(
     for again in (spool.writer.commit, spool.writer.seal):
         with pytest.raises(SpoolError, match="mend the disk"):
             again()
+
+
+def test_what_waits_for_load_is_counted_by_its_cursor(spool: OpenSpool) -> None:
+    """A cursor of another spool, or one that cannot be believed, says nothing."""
+    for _ in range(3):
+        spool.write(1)
+        spool.writer.seal()
+    counts = [spool.home.waiting()]
+    write_cursor(spool.directory, Cursor(spool.home.identity.spool, 2, "00"))
+    counts.append(spool.home.waiting())
+    write_cursor(spool.directory, Cursor("ab" * 16, 2, "00"))
+    counts.append(spool.home.waiting())
+    (spool.directory / "cursor.json").write_bytes(b"{")
+    counts.append(spool.home.waiting())
+    assert counts == [3, 1, 3, 0]
