@@ -19,7 +19,8 @@ from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import Cursor, read_cursor
 from fleetgate.spool.files import ParkedFor, SegmentFile, State, parked_for, segment_files
-from fleetgate.spool.identity import read_identity
+from fleetgate.spool.identity import Identity, read_identity
+from fleetgate.spool.places import header_of, misplaced
 from fleetgate.spool.reader import read_segment
 
 _decode_footer = msgspec.msgpack.Decoder(fmt.Footer).decode
@@ -72,11 +73,11 @@ class Survey(Struct, frozen=True):
 
 def survey(directory: Path, now_ms: int) -> Survey:
     """Raises OSError."""
-    cursor, trouble = _cursor(directory)
+    identity, cursor, trouble = _positions(directory)
     files = segment_files(directory)
     reasons = {file.number: parked_for(file.path) for file in files if file.state == "parked"}
     through = cursor.segment if cursor is not None else 0
-    rows = [row for file in files if (row := _row(file, reasons, through, now_ms)) is not None]
+    rows = [row for file in files if (row := _row(file, reasons, identity, through, now_ms)) is not None]
     parked = [row for row in rows if row.state == "parked"]
     standing = [row for row in rows if row.state != "parked"]
     waiting = [row for row in standing if row.segment > through]
@@ -95,15 +96,16 @@ def survey(directory: Path, now_ms: int) -> Survey:
     return Survey(rows, summary)
 
 
-def _cursor(directory: Path) -> tuple[Cursor | None, str]:
-    """How far load is in this spool, and why that is not known."""
+def _positions(directory: Path) -> tuple[Identity | None, Cursor | None, str]:
+    """Which spool this is, how far load is in it, and why that is not known."""
+    identity: Identity | None = None
     try:
         identity, cursor = read_identity(directory), read_cursor(directory)
     except SpoolError as error:
-        return None, str(error)
+        return identity, None, str(error)
     if cursor is not None and identity is not None and cursor.spool != identity.spool:
-        return None, f"the cursor is of another spool ({cursor.spool})"
-    return cursor, ""
+        return identity, None, f"the cursor is of another spool ({cursor.spool})"
+    return identity, cursor, ""
 
 
 class _Glance(Struct):
@@ -117,13 +119,17 @@ class _Glance(Struct):
     note: str = ""
 
 
-def _row(file: SegmentFile, reasons: Mapping[int, ParkedFor], through: int, now_ms: int) -> SegmentRow | None:
+def _row(
+    file: SegmentFile, reasons: Mapping[int, ParkedFor], identity: Identity | None, through: int, now_ms: int
+) -> SegmentRow | None:
     """`reasons` are those of the parked segments, by number. None for a segment that was deleted meanwhile."""
     try:
         seen = _glance(file)
     except FileNotFoundError:
         return None
-    reason, note = reasons.get(file.number), seen.note
+    header = header_of(file.path)
+    astray = misplaced(file, header, identity) if identity is not None and header is not None else ""
+    reason, note = reasons.get(file.number), astray or seen.note
     loaded: Loaded = "yes" if file.number <= through else "no"
     if reason is not None and file.number <= through:
         loaded = "in part" if reason.why in ("damaged", "refused in part") else "no"

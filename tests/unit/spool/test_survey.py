@@ -80,3 +80,15 @@ def test_a_cursor_of_another_spool_is_told(tmp_path: Path) -> None:
     write_cursor(spool.directory, Cursor("ff" * 16, 9, "00"))
     found = survey(spool.directory, NOW)
     assert (found.segments[0].loaded, "another spool" in found.summary.trouble) == ("no", True)
+
+
+def test_a_file_under_another_name_is_told(tmp_path: Path) -> None:
+    """Its counts are those of another segment."""
+    spool = SpoolOnDisk(tmp_path / "spool")
+    paths = []
+    for _ in range(2):
+        fill(spool)
+        paths.append(spool.seal())
+    paths[1].write_bytes(paths[0].read_bytes())
+    notes = [row.note for row in survey(spool.directory, NOW).segments]
+    assert (notes[0], "it is segment 1" in notes[1]) == ("", True)
