@@ -24,8 +24,9 @@ from fleetgate.control.signlog import read_log
 from fleetgate.control.store import Store
 from fleetgate.errors import CheckFailed, ConfigError, SpoolError
 from fleetgate.spool.cursor import read_cursor
-from fleetgate.spool.files import segment_files
-from fleetgate.spool.identity import read_identity
+from fleetgate.spool.files import SegmentFile, segment_files
+from fleetgate.spool.identity import Identity, read_identity
+from fleetgate.spool.places import header_of
 
 if TYPE_CHECKING:  # at run time these come with ClickHouse's libraries, which take a second
     from fleetgate.load.clickhouse import ClickHouse
@@ -107,14 +108,14 @@ def segments(
     from fleetgate.proof.segments import Scope, twice, verify_segments
 
     session = session_of(context)
-    public_key = _public_key(session, key)
+    public_key, at = _public_key(session, key), session.config.path(session.config.spool.directory)
     if first > last:
         raise ConfigError(f"--from {first} --to {last}: there is no segment between them")
     with opened(session.config, offline) as clickhouse:
 
         def look() -> Report:
             known, bad = _known_heads(session, clickhouse, heads)
-            scope = Scope(spool, first, last, _parked(session), _in_hand(session), unsigned)
+            scope = Scope(spool, first, last, _parked(at), _in_hand(at), unsigned)
             found = verify_segments(clickhouse, known, public_key, _keeping(session), scope)
             for why in bad:
                 found.find(Kind.SIGNATURE, spool, None, why)
@@ -196,31 +197,39 @@ def _keeping(session: Session) -> Keeping:
     return Keeping(session.clock.now_ms(), session.config.load.raw_days)
 
 
-def _parked(session: Session) -> frozenset[tuple[str, int]]:
+def _parked(directory: Path) -> frozenset[tuple[str, int]]:
     """What load set aside, where the spool is at hand."""
-    directory = session.config.path(session.config.spool.directory)
     try:
         identity = read_identity(directory)
         if identity is None:
             return frozenset()
-        parked = [file.number for file in segment_files(directory) if file.state == "parked"]
+        parked = [file for file in segment_files(directory) if file.state == "parked"]
+        return frozenset((spool, file.number) for file in parked for spool in _spools_of(file, identity))
     except (SpoolError, OSError):
         return frozenset()
-    return frozenset((identity.spool, number) for number in parked)
 
 
-def _in_hand(session: Session) -> tuple[str, int] | None:
-    """The segment that load comes to next, where the spool is at hand."""
-    directory = session.config.path(session.config.spool.directory)
+def _in_hand(directory: Path) -> dict[str, int | None]:
+    """Of each identity of the spool, where it is at hand, the segment that load comes to next, if it is of that one."""
     try:
         identity, cursor = read_identity(directory), read_cursor(directory)
         if identity is None:
-            return None
+            return {}
         after = cursor.segment if cursor is not None and cursor.spool == identity.spool else 0
-        sealed = [file.number for file in segment_files(directory) if file.state == "sealed" and file.number > after]
+        sealed = [file for file in segment_files(directory) if file.state == "sealed" and file.number > after]
+        following = sealed[0].number if sealed else None
+        spools = _spools_of(sealed[0], identity) if sealed else []
     except (SpoolError, OSError):
-        return None
-    return identity.spool, min(sealed, default=0)
+        return {}
+    return {spool: following if spool in spools else None for spool in (identity.spool, *identity.former)}
+
+
+def _spools_of(file: SegmentFile, identity: Identity) -> list[str]:
+    """The identity under which the segment was written; every one that its spool ever had where it names none."""
+    header = header_of(file.path)
+    if header is not None and header.spool in identity.all():
+        return [header.spool.hex()]
+    return [identity.spool, *identity.former]
 
 
 def _certificates(session: Session, tenant: str, device_id: str) -> list[tuple[bytes, bytes]]:

@@ -25,6 +25,10 @@ class Finding(Struct, frozen=True):
     table: str | None
     what: str
 
+    @property
+    def place(self) -> tuple[str, int | None, str | None]:
+        return self.spool, self.segment, self.table
+
 
 class Report(Struct):
     """`rows` were hashed; `heads` had a good signature; `unsigned` segments are behind the newest of them."""

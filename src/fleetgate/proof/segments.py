@@ -14,8 +14,9 @@ spool is at hand.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -44,16 +45,16 @@ class Scope(NamedTuple):
     """What is verified: one spool or all (""), and of each the rows of these segments. Chain and heads are always
     verified whole.
 
-    `parked` are (spool, segment) that load set aside. `in_hand` is the spool at hand with the segment that load comes
-    to next (0: none); of other spools that is the newest and one, while its rows are fresh. `unsigned` allows what no
-    head vouches for: on a gate without a signer, or with segments from before there was a chain.
+    `parked` are (spool, segment) that load set aside. `in_hand` are spools at hand with the segment that load comes to
+    next (None: none is sealed); of other spools that is the newest and one, while its rows are fresh. `unsigned` allows
+    what no head vouches for: on a gate without a signer, or with segments from before there was a chain.
     """
 
     spool: str = ""
     first: int = 0
     last: int = 2**63 - 1
     parked: frozenset[tuple[str, int]] = frozenset()
-    in_hand: tuple[str, int] | None = None
+    in_hand: Mapping[str, int | None] = MappingProxyType({})
     unsigned: bool = False
 
 
@@ -89,12 +90,14 @@ def verify_segments(
 
 
 def twice(look: Callable[[], Report]) -> Report:
-    """What `look` finds, where it finds anything at all twice: load goes on meanwhile, and rows of a segment in hand or
-    of a retry are there before they are counted."""
+    """What the second `look` finds in places where the first one found something: load goes on meanwhile, and rows of a
+    segment in hand or of a retry are there before they are counted.
+
+    Places are compared, and neither counts nor kinds: these change under whoever goes on tampering."""
     report = look()
     if report.findings:
-        before, report = set(report.findings), look()
-        report.findings = [finding for finding in report.findings if finding in before]
+        before, report = {finding.place for finding in report.findings}, look()
+        report.findings = [finding for finding in report.findings if finding.place in before]
     return report
 
 
@@ -258,8 +261,8 @@ def _check_strangers(
 
 
 def _is_in_hand(stranger: Stranger, rows: Sequence[ChainRow], keeping: Keeping, scope: Scope) -> bool:
-    if scope.in_hand is not None and scope.in_hand[0] == stranger.spool:
-        return stranger.segment == scope.in_hand[1]
+    if stranger.spool in scope.in_hand:
+        return stranger.segment == scope.in_hand[stranger.spool]
     newest = max((row.segment for row in rows), default=0)
     return stranger.segment == newest + 1 and _is_fresh(stranger.received_at_ms, keeping)
 

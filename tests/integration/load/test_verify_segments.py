@@ -492,13 +492,20 @@ def test_rows_above_the_newest_segment_are_no_excuse(audit: Audit) -> None:
     """Only the one that load has in hand may be in part there: by its cursor, or else as long as its rows are fresh."""
     copy_events(audit, 4)
     assert audit.found() == [("added", 4, "events")]
-    assert audit.verify(in_hand=(audit.spool, 4)).findings == []
-    assert [f.segment for f in audit.verify(in_hand=(audit.spool, 5)).findings] == [4]
+    assert audit.verify(in_hand={audit.spool: 4}).findings == []
+    assert [f.segment for f in audit.verify(in_hand={audit.spool: 5}).findings] == [4]
     audit.tamper("events", "DELETE WHERE spool = {spool} AND segment = 4")
     copy_events(audit, 4, received_at="now64(3)")
     assert audit.found() == []
     copy_events(audit, 5, received_at="now64(3)")
     assert audit.found() == [("added", 5, "events")]
+
+
+def test_an_idle_gate_has_no_segment_in_hand(audit: Audit) -> None:
+    """Nothing is sealed: then rows of no number are being loaded, of segment 0 least of all."""
+    copy_events(audit, 0)
+    assert [(f.kind.value, f.segment) for f in audit.verify(in_hand={audit.spool: None}).findings] == [("added", 0)]
+    assert audit.found() == [("added", 0, "events")]
 
 
 def test_a_spool_that_nobody_signed_is_found(bench: Any, tmp_path: Path) -> None:
@@ -557,14 +564,40 @@ def test_more_strangers_than_are_named_are_told(audit: Audit, monkeypatch: pytes
 
 def test_what_is_found_once_only_is_load_at_work(audit: Audit) -> None:
     """Rows of a retry are there before their row in `segments` says so: what stays is told."""
+    copy_events(audit, 9)
+
+    def look() -> Report:
+        report = audit.verify()
+        audit.tamper("events", "DELETE WHERE spool = {spool} AND segment = 9")
+        return report
+
+    assert twice(look).findings == []
+    audit.tamper("events", f"DELETE WHERE {ONE}")
+    assert [(f.kind.value, f.segment) for f in twice(look).findings] == [("missing", 2)]
+
+
+def test_whoever_goes_on_tampering_is_told(audit: Audit) -> None:
+    """One row more between the two looks: another count, and the same place. What is told is how it is now."""
     copy_events(audit, 2)
 
     def look() -> Report:
         report = audit.verify()
-        audit.tamper("events", f"DELETE WHERE {ONE}")
+        copy_events(audit, 2)
         return report
 
-    assert twice(look).findings == []
+    [finding] = twice(look).findings
+    assert (finding.kind.value, finding.segment, "2 more than were loaded" in finding.what) == ("added", 2, True)
+
+
+def test_a_change_that_becomes_another_is_told(audit: Audit) -> None:
+    """A row altered at the first look, and one taken out at the second."""
+    audit.tamper("events", f"UPDATE software = 'x' WHERE {ONE} AND event_index = 1")
+
+    def look() -> Report:
+        report = audit.verify()
+        audit.tamper("events", f"DELETE WHERE {ONE} AND event_index = 1")
+        return report
+
     assert [(f.kind.value, f.segment) for f in twice(look).findings] == [("missing", 2)]
 
 
