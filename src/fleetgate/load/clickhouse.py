@@ -274,5 +274,9 @@ _decode_row = msgspec.json.Decoder(list[Any]).decode
 
 
 def decode_rows(lines: bytes) -> list[list[Any]]:
-    """The rows of JSONCompactEachRow."""
-    return [_decode_row(line) for line in lines.splitlines() if line]
+    """The rows of JSONCompactEachRow. A String may hold any bytes, and somebody else may have put them there: what is
+    not UTF-8 becomes U+FFFD, which is in nothing that load compares, and ends no look at the other rows."""
+    try:
+        return [_decode_row(line) for line in lines.splitlines() if line]
+    except UnicodeDecodeError:
+        return [_decode_row(line.decode(errors="replace")) for line in lines.splitlines() if line]

@@ -35,7 +35,10 @@ def compare_rows(clickhouse: ClickHouse, name: Name, raw: Raw, catalogue: Catalo
     known: dict[str, set[str]] = {name.tenant: set()}
     names = clickhouse.rows("SELECT name FROM unknown_names WHERE tenant = {tenant:String}", {"tenant": name.tenant})
     known[name.tenant].update(str(row[0]) for row in names)
-    stored = _stored(clickhouse, table, name)
+    try:
+        stored = _stored(clickhouse, table, name)
+    except UnicodeDecodeError:
+        return Step("rows", False, f"{table} has text in the rows of this message that is not UTF-8: load writes none")
     policy = str(stored[0]["policy_version"]) if stored else ""
     segment = _as_segment(name, raw, policy)
     opened = segment_rows(segment, catalogue, UnknownNames(known))

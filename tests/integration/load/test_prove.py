@@ -198,3 +198,9 @@ def test_a_bad_row_beside_the_message_is_one_step(bureau: Bureau) -> None:
     bureau.bench.clickhouse.command(f"INSERT INTO raw_messages SELECT * REPLACE ('x' AS key_digest) FROM ({row})")
     steps = {step.step: step.holds for step in bureau.prove().steps}
     assert (steps["bytes"], steps["signature"], steps["rows"]) == (False, True, True)
+
+
+def test_text_that_is_not_utf8_does_not_hold(bureau: Bureau) -> None:
+    """Bytes that load never writes are an answer, and no error of the command."""
+    bureau.tamper("events", "UPDATE software = unhex('ff') WHERE spool = {spool} AND seq = 0")
+    assert "is not UTF-8" in bureau.failing()["rows"]

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from fleetgate.errors import ClickHouseAway, ConfigError
-from fleetgate.load.clickhouse import Answered, Refused, ServerClickHouse, failure
+from fleetgate.load.clickhouse import Answered, Refused, ServerClickHouse, decode_rows, failure
 
 
 @pytest.mark.parametrize("code", [6, 27, 117, 469])
@@ -52,6 +52,12 @@ def test_a_server_that_hangs_up_is_away() -> None:
         threading.Thread(target=hang_up, daemon=True).start()
         with pytest.raises(ClickHouseAway):
             ServerClickHouse(f"http://127.0.0.1:{listener.getsockname()[1]}", "x", "default", "").command("SELECT 1")
+
+
+def test_text_that_is_not_utf8_is_other_text_and_no_error() -> None:
+    """A String of ClickHouse holds any bytes; a row with such ones is read like the others, and equals nothing."""
+    assert decode_rows(b'["\xff",1]\n["aa",2]\n') == [["\ufffd", 1], ["aa", 2]]
+    assert decode_rows('["\u00e4"]\n'.encode()) == [["\u00e4"]]
 
 
 @pytest.mark.parametrize("url", ["ftp://host:1", "http://", "localhost:8123"])
