@@ -91,30 +91,30 @@ def newest_row(clickhouse: ClickHouse, spool: str) -> ChainRow | None:
 
 
 class Chain:
-    """Appends rows to the chain of one spool at a time; `newest` may be called from another thread."""
+    """Appends rows to the chains of a spool and of those that it was; `newest` may be called from another thread."""
 
     def __init__(self, clickhouse: ClickHouse, memory: ChainMemory) -> None:
         self._clickhouse = clickhouse
         self._memory = memory
         self._lock = threading.Lock()
-        self._newest: dict[str, ChainRow | None] = {}  # the spool whose end is known, or none
+        self._newest: dict[str, ChainRow | None] = {}  # the spools whose ends are known
 
     def newest(self, spool: str) -> ChainRow | None:
         """The end of the chain; read from ClickHouse at a start, and after an insert whose answer was lost.
 
-        Raises ClickHouseAway, OSError.
+        Raises ClickHouseAway, SpoolError.
         """
         with self._lock:
             return self._read(spool)
 
     def doubt(self, spool: str, signed: Head | None) -> str:
         """Why no signature may be asked for this chain, of which `signed` is the newest signed head; empty where one
-        may. Raises OSError."""
+        may. Raises SpoolError."""
         with self._lock:
             return self._memory.doubt(spool, signed)
 
     def append(self, row: ChainRow, token: str, loaded_at: int) -> None:
-        """Inserts `row` with its place and link, once. Raises ClickHouseAway, Refused, OSError."""
+        """Inserts `row` with its place and link, once. Raises ClickHouseAway, Refused, SpoolError."""
         with self._lock:
             newest = self._read(row.spool)
             if newest is not None and msgspec.structs.replace(newest, place=0, link="") == row:
@@ -123,7 +123,7 @@ class Chain:
             placed = msgspec.structs.replace(row, place=place + 1)
             linked = msgspec.structs.replace(placed, link=next_link(link, placed.digest()))
             self._memory.appending(row.spool, linked.place, linked.link, link)
-            self._newest.clear()
+            del self._newest[row.spool]
             self._clickhouse.insert("segments", _arrow(linked, loaded_at), token)
             self._newest[row.spool] = linked
 
@@ -131,7 +131,7 @@ class Chain:
         if spool not in self._newest:
             newest = newest_row(self._clickhouse, spool)
             self._memory.meet(spool, *((newest.place, newest.link) if newest else (0, NO_LINK)))
-            self._newest = {spool: newest}
+            self._newest[spool] = newest
         return self._newest[spool]
 
 

@@ -1,4 +1,4 @@
-"""Once a minute: the end of the chain goes to the signer, and what it signed goes into `segment_heads`.
+"""Once a minute: the ends of the spool's chains go to the signer, and what it signed goes into `segment_heads`.
 
 Decides when, and what a signer that is away or refuses means: load goes on, and says so in its log and metrics. What
 may be signed is decided by `control.signer`, whose key is not here.
@@ -44,7 +44,8 @@ class Heads:
         self._chain = chain
         self._counts = counts
         self._log = log.get("load")
-        self._said = ""
+        self._said: set[str] = set()
+        self._behind: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heads", daemon=True)
 
@@ -62,38 +63,53 @@ class Heads:
         self.round()
 
     def round(self) -> None:
-        """Has signed what is new. Raises nothing: what went wrong is said, and tried again in the next round."""
+        """Has signed what is new. Raises nothing: what went wrong is said, and tried again in the next round.
+
+        Of the former identities of the spool too: segments that bear them are loaded after it got a new one.
+        """
+        errors: list[str] = []
         try:
             identity = read_identity(self._spool)
-            newest = self._chain.newest(identity.spool) if identity else None
-            if newest is not None:
-                self._sign(newest)
-                self._counts.signer_away.set(0)
-            self._said = ""
+            spools = [identity.spool, *identity.former] if identity is not None else []
+            for number, spool in enumerate(spools):
+                newest = self._chain.newest(spool)
+                if newest is not None:
+                    self._sign_one(newest, errors, former=number > 0)
         except SignerAway as error:
             self._counts.signer_away.set(1)
-            self._say(str(error))
-        except SignerRefused as error:
-            self._counts.signer_away.set(0)
-            self._counts.heads_refused.labels(error.reason).inc()
-            self._say(str(error))
-        except ChainChanged as error:
-            self._counts.heads_refused.labels("changed").inc()
-            self._say(str(error))
+            errors.append(str(error))
         except (ClickHouseAway, Refused, SpoolError, OSError) as error:
-            self._say(str(error))
+            errors.append(str(error))
+        for text in errors:
+            if text not in self._said:
+                self._log.error("the head of the chain is not signed", error=text)
+        self._said = set(errors)
 
-    def _say(self, error: str) -> None:
-        if error != self._said:
-            self._said = error
-            self._log.error("the head of the chain is not signed", error=error)
+    def _sign_one(self, newest: ChainRow, errors: list[str], *, former: bool) -> None:
+        """What is wrong with the chain of a `former` identity is said and no alarm: the new one was the remedy, and
+        `fleetgate verify segments` goes on telling it. Raises SignerAway, ClickHouseAway, Refused, SpoolError."""
+        try:
+            self._sign(newest)
+        except (SignerRefused, ChainChanged) as error:
+            if former:
+                self._note_behind(newest.spool, 0)
+                errors.append(f"of a former identity of this spool: {error}")
+            else:
+                reason = error.reason if isinstance(error, SignerRefused) else "changed"
+                self._counts.heads_refused.labels(reason).inc()
+                errors.append(str(error))
+        self._counts.signer_away.set(0)
+
+    def _note_behind(self, spool: str, rows: int) -> None:
+        self._behind[spool] = rows
+        self._counts.unsigned.set(sum(self._behind.values()))
 
     def _sign(self, newest: ChainRow) -> None:
         """A connection for each request: the signer waits 2 s for one, and ClickHouse may take longer in between."""
         with SignerClient(self._socket) as signer:
             signed = signer.newest(newest.spool)
         place, link = (signed.head.place, signed.head.link) if signed else (0, NO_LINK)
-        self._counts.unsigned.set(max(0, newest.place - place))
+        self._note_behind(newest.spool, max(0, newest.place - place))
         doubt = self._chain.doubt(newest.spool, signed.head if signed else None)
         if doubt:
             raise ChainChanged(doubt)
@@ -109,7 +125,7 @@ class Heads:
                 signed = signer.sign(some[-1].head(), [row.digest().hex() for row in some])
             self._keep(signed)
             self._counts.heads.inc()
-            self._counts.unsigned.set(newest.place - some[-1].place)
+            self._note_behind(newest.spool, newest.place - some[-1].place)
 
     def _rows_behind(self, newest: ChainRow, place: int, link: str) -> list[ChainRow]:
         """The rows from behind `place` to `newest`, as ClickHouse has them now. Raises ChainChanged where these are not

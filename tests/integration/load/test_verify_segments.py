@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ from fleetgate.proof.findings import Report
 from fleetgate.proof.heads import beside_one_another, read_export, stored_heads
 from fleetgate.proof.rows import Keeping
 from fleetgate.proof.segments import Scope, twice, verify_segments
+from fleetgate.spool.cursor import replace_durably
+from fleetgate.spool.identity import Identity
+from fleetgate.spool.writer import Writer
 
 
 @pytest.fixture
@@ -467,6 +471,47 @@ def test_a_load_that_was_killed_at_its_row_goes_on_being_signed(audit: Audit, wh
 
 
 LATER_MS = 3_600_000
+
+
+def rename(audit: Audit) -> str:
+    """Gives the spool a new identity, as a repair does; the new one."""
+    new = sha256(audit.spool.encode()).hexdigest()[:32]
+    replace_durably(audit.bench.spool.directory / "identity", msgspec.json.encode(Identity(new, 0, [audit.spool])))
+    return new
+
+
+def gauge(audit: Audit) -> float:
+    return float(audit.counts.unsigned._value.get())
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_is_loaded_of_a_former_identity_is_signed(audit: Audit, restarted: bool) -> None:
+    """Segments that were written before the spool got a new one are loaded after it."""
+    fill(audit.bench, "late")
+    rename(audit)
+    if restarted:
+        audit.bench.restart()
+    audit.bench.load_all()
+    audit.round()
+    audit.sign()
+    report = audit.verify(now_ms=SystemClock().now_ms() + LATER_MS)
+    assert (report.findings, report.heads, report.unsigned, gauge(audit)) == ([], 2, 0, 0)
+
+
+def test_a_former_chain_in_doubt_is_no_alarm_and_holds_up_nothing(audit: Audit) -> None:
+    """The new identity was the remedy: its chain is signed."""
+    append(audit, 2)
+    new = rename(audit)
+    audit.bench.restart()
+    fill(audit.bench, "of-the-former")
+    audit.bench.load_all()
+    audit.bench.spool.writer = Writer(audit.bench.spool.directory, bytes.fromhex(new), 5, SystemClock())
+    audit.bench.spool._senders.clear()
+    fill(audit.bench, "of-the-new")
+    audit.bench.load_all()
+    audit.sign()
+    assert (len(audit.heads()), refused_as_changed(audit), gauge(audit)) == (1, 0, 0)
+    assert [signed.head.segment for signed in stored_heads(audit.bench.clickhouse, new).heads] == [5]
 
 
 def test_rows_of_refused_numbers_are_compared_with_the_refusals(bench: Any, tmp_path: Path) -> None:
