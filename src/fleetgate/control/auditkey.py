@@ -1,7 +1,7 @@
 """The audit key: an Ed25519 private key that only the signer process reads, its public half for everybody.
 
-Decides when it is made: never where the signer's log says that there was one already. What is signed with it is
-decided by `control.signer`.
+Decides when it is made: never where the signer's log, or its count, says that there was one already. What is signed
+with it is decided by `control.signer`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fleetgate.control.heads import key_id, read_public_key
 from fleetgate.control.secretfile import read_secret, write_new, write_secret
-from fleetgate.control.signlog import EMPTY, count_of
+from fleetgate.control.signlog import EMPTY, count_of, has_signed
 from fleetgate.errors import ConfigError
 
 
@@ -32,9 +32,10 @@ def make_audit_key(key: Path, public_key: Path, log: Path) -> None:
     """
     if key.exists():
         return
-    if log.exists() and log.stat().st_size:
-        raise ConfigError(f"{key} is gone, and {log} says that it has signed: restore the key from its backup")
     count = count_of(key)
+    for path, signed in ((log, log.exists() and log.stat().st_size > 0), (count, has_signed(count))):
+        if signed:
+            raise ConfigError(f"{key} is gone, and {path} says that it has signed: restore the key from its backup")
     for path in (key, public_key, log):
         path.parent.mkdir(parents=True, exist_ok=True)
     private = Ed25519PrivateKey.generate()

@@ -40,7 +40,7 @@ def write_secret(path: Path, content: bytes) -> None:
 
 
 def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Writes a new file, synced; never over an old one: what is there may be the only copy of a key."""
+    """Writes a new file, durable with its name; never over an old one: what is there may be the only copy of a key."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with open(descriptor, "wb") as file:
@@ -48,6 +48,7 @@ def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
+        _sync_directory(path.parent)
     except FileExistsError:
         raise Conflict(f"{path} exists already and is left as it is: move it away first, if it is not needed") from None
     except OSError as error:
@@ -63,11 +64,15 @@ def replace_secret(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def _check(path: Path, found: os.stat_result) -> None:

@@ -105,10 +105,12 @@ class Service:
 
     def run(self) -> None:
         while not self._stopping:
-            with suppress(TimeoutError):
+            try:
                 connection, _ = self._socket.accept()
-                with connection:
-                    self._serve(connection)
+            except TimeoutError:
+                continue
+            with connection:
+                self._serve(connection)
 
     def stop(self, *_: object) -> None:
         self._stopping = True
@@ -117,7 +119,9 @@ class Service:
         self._socket.close()
 
     def _serve(self, connection: socket.socket) -> None:
-        """Answers until the peer goes, is refused, or says nothing for the length of a deadline."""
+        """Answers until the peer goes, is refused, or says nothing for the length of a deadline.
+
+        No error of the operating system is caught here: it may be that of the log's write, which ends the process."""
         try:
             self._check_peer(connection)
             while (line := self._read(connection)) and not self._stopping:
@@ -126,8 +130,6 @@ class Service:
         except Refused as refusal:
             self._log.warning("refused", reason=refusal.reason, why=str(refusal))
             self._send(connection, Answer(refused=refusal.reason, why=str(refusal)))
-        except (BrokenPipeError, ConnectionError):
-            pass
 
     def _check_peer(self, connection: socket.socket) -> None:
         """The socket's mode keeps others off already; its directory may have been opened to them."""
@@ -149,6 +151,8 @@ class Service:
                 more = connection.recv(MAX_REQUEST_BYTES)
             except TimeoutError:
                 continue
+            except ConnectionError:
+                return b""
             if not more:
                 return b""
             data += more

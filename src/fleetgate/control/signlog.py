@@ -45,6 +45,17 @@ def count_of(key: Path) -> Path:
     return key.with_suffix(".signed")
 
 
+def has_signed(count: Path) -> bool:
+    """Whether the count says that something was signed, or something that nobody can read; not so where it is absent,
+    or is a first one of which a crash left a part. Raises ConfigError where it cannot be read."""
+    try:
+        return not EMPTY.startswith(count.read_bytes())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"cannot read {count}: {error.strerror}") from None
+
+
 _decode = msgspec.json.Decoder(Line).decode
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ def test_created_keyring_is_closed_to_others(tmp_path: Path) -> None:
     finally:
         os.umask(former)
     assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
+
+
+def test_created_keyring_is_durable_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced, and then the directory that has its name."""
+    synced: list[bool] = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
+    Keyring.create(tmp_path / "k", 1, os.urandom)
+    assert synced == [False, True]
 
 
 def test_existing_keyring_is_never_overwritten(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -224,6 +225,31 @@ def test_a_lost_log_or_key_is_not_made_anew(desk: Desk) -> None:
         SignLog(desk.log, desk.count)
 
 
+def test_a_lost_key_is_not_made_anew_where_the_count_says_it_signed(desk: Desk) -> None:
+    """With an empty log too, and with a count that nobody can read."""
+    desk.sign(head(1), digests(1, 1))
+    desk.key.unlink()
+    public, counted = desk.public.read_bytes(), desk.count.read_bytes()
+    for log in (b"", None):
+        desk.log.write_bytes(b"") if log is not None else desk.log.unlink()
+        for count in (counted, counted[:-5], b"\xff"):
+            desk.count.write_bytes(count)
+            with pytest.raises(ConfigError, match="has signed"):
+                make_audit_key(desk.key, desk.public, desk.log)
+    assert desk.public.read_bytes() == public
+
+
+def test_a_first_start_that_was_cut_off_begins_again(tmp_path: Path) -> None:
+    """Of the count a crash may have left a part."""
+    key, public, log = (tmp_path / name for name in ("audit.key", "audit.pem", "signer.log"))
+    for left in (b"", EMPTY[:10], EMPTY):
+        log.write_bytes(b"")
+        count_of(key).write_bytes(left)
+        make_audit_key(key, public, log)
+        read_audit_key(key, public)
+        key.unlink()
+
+
 def test_files_of_the_signer_are_its_users_alone(desk: Desk) -> None:
     """Key and log have mode 0600; the public key is for everybody."""
     modes = [path.stat().st_mode & 0o777 for path in (desk.key, desk.log, desk.count, desk.public)]
@@ -313,6 +339,42 @@ def test_an_endless_request_is_cut_off(running: Running) -> None:
     """At its bound, whether there is a line's end in it or not."""
     answer = msgspec.json.decode(running.send(b" " * 70_000), type=Answer)
     assert answer.refused == "too_long"
+
+
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOSPC])
+def test_a_log_that_cannot_be_written_ends_the_service(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whatever the disk calls it, a network's disk too: recovery decides what was signed."""
+
+    def fails(_: SignedHead) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(desk.signlog, "append", fails)
+    service = Service(tmp_path / "signer.sock", desk.signer, SystemClock())
+    with socket.socket(socket.AF_UNIX) as client:
+        at_short_path(tmp_path / "signer.sock", client.connect)
+        client.sendall(msgspec.json.encode(AskSign(head(1), digests(1, 1))) + b"\n")
+        client.shutdown(socket.SHUT_WR)
+        ending = threading.Timer(5, service.stop)  # of one that goes on
+        ending.start()
+        try:
+            with pytest.raises(OSError) as raised:
+                service.run()
+        finally:
+            ending.cancel()
+            service.close()
+    assert raised.value.errno == number
+
+
+def test_a_peer_that_breaks_off_ends_nothing(running: Running) -> None:
+    """It goes with bytes unread, which resets the connection."""
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as client:
+            at_short_path(running.path, client.connect)
+            client.sendall(msgspec.json.encode(AskNewest(SPOOL)) + b'\n{"ask"')
+    with SignerClient(running.path) as client:
+        assert client.newest(SPOOL) is None
 
 
 def test_a_request_that_does_not_come_is_given_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
