@@ -11,6 +11,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import re
 import socket
 import threading
 import time
@@ -34,6 +35,9 @@ WAIT_FOR_TURN_SECONDS = 30
 CLOSE_SECONDS = 5.0
 MAX_RUNNING = 4
 """Statements that run at once; others wait, and are told 503 when the wait is over."""
+
+_CHUNK_BYTES = re.compile(rb"[0-9A-Fa-f]{1,16}")
+"""int() would take a sign too, and -1 bytes are all that ever come."""
 
 
 class Owner:
@@ -189,13 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
         parts: list[bytes] = []
         total = 0
         while True:
-            line = self.rfile.readline(64)
-            try:
-                size = int(line.partition(b";")[0], 16)
-            except ValueError:
-                raise Failed(
-                    33, "Code: 33. DB::Exception: a chunk has no length. (CANNOT_READ_ALL_DATA)", 400
-                ) from None
+            length = self.rfile.readline(64).partition(b";")[0].strip()
+            if not _CHUNK_BYTES.fullmatch(length):
+                raise Failed(33, "Code: 33. DB::Exception: a chunk has no length. (CANNOT_READ_ALL_DATA)", 400)
+            size = int(length, 16)
             total += size
             if total > MAX_REQUEST_BYTES:
                 raise _too_large()

@@ -168,6 +168,28 @@ def test_bodies_are_bounded_and_understood(owner: Owner, headers: dict[str, str]
     assert by_hand(owner, "POST", "/", b"SELECT 1", X_ClickHouse_Key=READER, **headers)[0] == status
 
 
+@pytest.mark.parametrize("length", ["-1", "+8", "0x8", "", "1_0", "8 8"])
+def test_a_chunk_has_a_plain_length(owner: Owner, length: str) -> None:
+    """Hex digits: with a sign it would be read without end."""
+    connection = http.client.HTTPConnection(owner.url.removeprefix("http://"), timeout=5)
+    connection.putrequest("POST", "/")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.putheader("X-ClickHouse-Key", READER)
+    connection.endheaders()
+    connection.send(f"{length}\r\nSELECT 1\r\n0\r\n\r\n".encode())
+    assert connection.getresponse().status == 400
+    connection.close()
+
+
+def test_chunks_of_a_body_are_put_together(owner: Owner) -> None:
+    """With an extension behind a length, as clients may send it."""
+    status, body, _ = by_hand(
+        owner, "POST", "/", b"7;x=y\r\nSELECT \r\n1\r\n7\r\n0\r\n\r\n", X_ClickHouse_Key=READER,
+        Transfer_Encoding="chunked",
+    )  # fmt: skip
+    assert (status, body) == (200, b"7\n")
+
+
 def test_a_small_body_cannot_unfold_into_a_large_one(owner: Owner) -> None:
     """Decompression stops at the limit."""
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
