@@ -16,6 +16,7 @@ When to try again is decided by loader.py.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -205,7 +206,8 @@ class Inserts:
             "name": pa.array([name for _, name in unsaved], type=pa.string()),
             "first_received_at": pa.array([now_ms] * len(unsaved), type=MILLISECONDS),
         }
-        self._clickhouse.insert("unknown_names", pa.table(rows), f"names-{now_ms}")
+        token = f"names-{hashlib.sha256(msgspec.json.encode(unsaved)).hexdigest()}"
+        self._clickhouse.insert("unknown_names", pa.table(rows), token)
         names.saved()
 
     def _may_be_behind_window(self, segment: Segment) -> bool:

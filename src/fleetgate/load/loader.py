@@ -277,15 +277,17 @@ class Loader:
             try:
                 result = attempt(tries)
             except (ClickHouseAway, ControlAway, SpoolError) as error:
+                # On the way to ClickHouse the end of the chain is written into the spool (chain.json).
+                cause = "spool" if isinstance(error, SpoolError) else what
                 self._waiting = str(error)
-                self._log.warning("waiting", what=what, tries=tries, error=str(error))
+                self._log.warning("waiting", what=cause, tries=tries, error=str(error))
             else:
                 self._counts.away.set(0)
                 self._waiting = ""
                 return result
-            self._counts.retries.labels(what).inc()
+            self._counts.retries.labels(cause).inc()
             if what == "ClickHouse":
-                self._counts.away.set(1)
+                self._counts.away.set(cause == what)
                 self._transitions.hand_on_waiting()
             if self._stop.wait(self._pause_seconds(tries)):
                 raise Stopped
