@@ -6,6 +6,7 @@ import http.client
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import clickhouse_connect
@@ -171,14 +172,13 @@ def test_bodies_are_bounded_and_understood(owner: Owner, headers: dict[str, str]
 @pytest.mark.parametrize("length", ["-1", "+8", "0x8", "", "1_0", "8 8"])
 def test_a_chunk_has_a_plain_length(owner: Owner, length: str) -> None:
     """Hex digits: with a sign it would be read without end."""
-    connection = http.client.HTTPConnection(owner.url.removeprefix("http://"), timeout=5)
-    connection.putrequest("POST", "/")
-    connection.putheader("Transfer-Encoding", "chunked")
-    connection.putheader("X-ClickHouse-Key", READER)
-    connection.endheaders()
-    connection.send(f"{length}\r\nSELECT 1\r\n0\r\n\r\n".encode())
-    assert connection.getresponse().status == 400
-    connection.close()
+    with closing(http.client.HTTPConnection(owner.url.removeprefix("http://"), timeout=5)) as connection:
+        connection.putrequest("POST", "/")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.putheader("X-ClickHouse-Key", READER)
+        connection.endheaders()
+        connection.send(f"{length}\r\nSELECT 1\r\n0\r\n\r\n".encode())
+        assert connection.getresponse().status == 400
 
 
 def test_chunks_of_a_body_are_put_together(owner: Owner) -> None:
