@@ -1,14 +1,16 @@
 """How commands speak: results on standard output, as a table for people or JSON for programs.
 
-Decides form only. Errors are raised and told once, in `cli.main`.
+Decides form, and that an error of standard output is one of its own kind: it must not be taken for one of the files
+that a command works on, nor the other way round. Errors are raised and told once, in `cli.main`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import msgspec
 import typer
@@ -20,6 +22,59 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 TIME_NAMES = ("at_ms", "after_ms", "before_ms", "from_ms", "to_ms")
 """How names of times end; they are shown as UTC in tables and stay numbers in JSON."""
+
+
+class OutputLost(Exception):
+    """Standard output does not take the answer. No OSError: nobody who catches those of files may catch it."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason.strerror)
+        self.reason = reason
+
+
+class _Output:
+    """A stream, text or bytes, whose write and flush raise OutputLost."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def buffer(self) -> _Output:
+        return _Output(self._stream.buffer)
+
+    def write(self, data: Any) -> Any:
+        with _losing():
+            return self._stream.write(data)
+
+    def flush(self) -> None:
+        with _losing():
+            self._stream.flush()
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputLost(error) from error
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Whoever writes to `sys.stdout` in here, be it a library, gets OutputLost; what is written is flushed at the end,
+    where an error of it can still be told."""
+    stdout = sys.stdout
+    sys.stdout = cast(TextIO, _Output(stdout))
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    finally:
+        sys.stdout = stdout
 
 
 def print_json(value: Any) -> None:

@@ -33,6 +33,7 @@ from fleetgate.cli import (
     up,
     verify,
 )
+from fleetgate.cli.console_output import OutputLost, answering
 from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 
@@ -101,15 +102,13 @@ def main() -> NoReturn:
     """Runs one command and exits; the entry point of the installed script."""
     session = Session()
     try:
-        try:
+        with answering():
             get_command(app).main(prog_name="fleetgate", obj=session)
-        finally:
-            sys.stdout.flush()  # here, where an error of it can still be told
     except FleetgateError as error:
         _fail(f"fleetgate: {error}", error.exit_code, session)
+    except OutputLost as lost:
+        _end_without_output(lost.reason, session)
     except Exception as error:  # whatever is not an error of ours is a fault of ours: said in one line all the same
-        if isinstance(error, OSError) and error.filename is None:
-            _end_without_output(error, session)
         kind = type(error).__name__
         _fail(f"fleetgate: unexpected {kind}; `fleetgate --debug ...` shows where", UNEXPECTED, session)
     sys.exit(0)

@@ -47,15 +47,15 @@ class ParkedFor(Struct, frozen=True):
 
 @contextmanager
 def reaching(directory: Path) -> Iterator[None]:
-    """Turns what the operating system says into an error for a person."""
+    """Turns what the operating system says into an error for a person. It names a file where it was opened; in the
+    middle of one it does not, and then it is the disk's trouble."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            raise  # standard output's trouble
-        raise SpoolError(
-            f"cannot work in {directory}: {error.filename}: {error.strerror}; is this the spool's user?"
-        ) from None
+        where, remedy = "", "mend the spool's disk"
+        if error.filename is not None:
+            where, remedy = f"{error.filename}: ", "is this the spool's user?"
+        raise SpoolError(f"cannot work in {directory}: {where}{error.strerror}; {remedy}") from None
 
 
 def require_spool(directory: Path) -> None:

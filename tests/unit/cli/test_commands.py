@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -236,8 +237,8 @@ def test_database_holds_no_key_material(gate: Shell) -> None:
     assert ("PRIVATE" in dump, mac_key in dump) == (False, False)
 
 
-@pytest.mark.parametrize(("reader", "code", "told"), [("closed", (1, 74), 0), ("full", (74,), 1)])
-def test_an_answer_that_nobody_takes_is_no_fault(gate: Shell, reader: str, code: tuple[int, ...], told: int) -> None:
+@pytest.mark.parametrize(("reader", "code", "told"), [("closed", 74, 0), ("full", 74, 1)])
+def test_an_answer_that_nobody_takes_is_no_fault(gate: Shell, reader: str, code: int, told: int) -> None:
     """`| head` that has seen enough needs no word; a full disk is said in one line. Never a traceback."""
     with open("/dev/full" if reader == "full" else os.devnull, "w") as full:
         read, write = os.pipe()
@@ -252,4 +253,26 @@ def test_an_answer_that_nobody_takes_is_no_fault(gate: Shell, reader: str, code:
             check=False,
         )
         os.close(write)
-    assert (done.returncode in code, len(done.stderr.splitlines())) == (True, told), done
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, told), done
+
+
+def test_an_error_of_a_file_is_none_of_the_answer(gate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OSError without a file's name comes from a write or a sync: 70, and not told of standard output."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fleetgate.cli.device.list_devices", fails)
+    assert gate.run("device", "list") == main_module.UNEXPECTED
+    assert "unexpected OSError" in gate.err
+
+
+def test_a_library_that_writes_the_answer_is_told_so_too(gate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in bytes, and with an errno that a file has as well."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sys.stdout, "write", fails)
+    assert gate.run("device", "list") == main_module.NO_OUTPUT
+    assert gate.err == "fleetgate: cannot write the answer: Input/output error\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,6 +169,42 @@ def test_a_repair_waits_for_the_edge_to_stop(shell: Shell, spool: SpoolOnDisk) -
     edge = Spool(spool.directory, SetClock(), os.urandom)
     assert (shell.run("spool", "repair", "--yes"), "stop it first" in shell.err) == (5, True)
     edge.close()
+
+
+def test_a_disk_that_fails_in_a_repair_is_the_spools_error(
+    shell: Shell, spool: SpoolOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the opening of a file an error names none: it is told of the spool all the same, and ends with 5."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    damage(spool)
+    monkeypatch.setattr(os, "fsync", fails)
+    assert shell.run("spool", "repair", "--yes") == 5
+    told = f"cannot work in {spool.directory}: Input/output error; mend the spool's disk"
+    assert (told in shell.err, "cannot write the answer" in shell.err) == (True, False), shell.err
+
+
+@pytest.mark.parametrize(("reader", "told"), [("closed", ""), ("full", "fleetgate: cannot write the answer: ")])
+def test_an_answer_that_nobody_takes_is_no_error_of_the_spool(
+    shell: Shell, spool: SpoolOnDisk, reader: str, told: str
+) -> None:
+    """Written in the middle of work on the spool, not at the end: 74, and of a full disk one line."""
+    read, write = os.pipe()
+    os.close(read)
+    with open("/dev/full" if reader == "full" else os.devnull, "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-u", "-m", "fleetgate.cli.main", "spool", "cat", "1"],
+            cwd=shell.directory,
+            stdout=full if reader == "full" else write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    os.close(write)
+    assert (done.returncode, done.stderr.startswith(told), done.stderr.count("\n")) == (74, True, bool(told)), done
 
 
 def test_retry_asks_load_for_parked_segments(shell: Shell, spool: SpoolOnDisk) -> None:
