@@ -8,9 +8,8 @@ a batch is written and not synced, or not even written: whatever was answered of
 from __future__ import annotations
 
 from fleetgate.fault import VARIABLE
-from tests.faults.points import REACHED_SECONDS
 from tests.faults.power_cuts import Disk
-from tests.faults.processes import ended_by_kill
+from tests.faults.processes import REACHED_SECONDS, ended_by_kill
 from tests.faults.registry import add
 from tests.faults.trial import Fault, Trial
 

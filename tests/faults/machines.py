@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fleetgate.control.signing import REQUEST_SECONDS
 from fleetgate.demo.figures import is_ready
 from fleetgate.load.service import LAST_SECONDS
 from tests.faults.drains import drained
@@ -22,9 +23,10 @@ CHILDREN = ("signer", "edge", "load")
 
 @contextmanager
 def _up(trial: Trial) -> Iterator[Process]:
-    """`fleetgate up` on the trial's gate, in place of its edge and load; they go on when it has drained."""
+    """`fleetgate up` on the trial's gate, in place of its three processes; they go on when it has drained."""
     drained(trial.edge, trial.home.config.edge.drain_seconds)
     drained(trial.load, LAST_SECONDS)
+    drained(trial.signer, REQUEST_SECONDS)
     listens = (trial.home.config.edge.admin_listen, trial.home.config.load.admin_listen)
     log_file = trial.directory / "up.log"
     machine = Process(["fleetgate.cli.main", "up"], trial.directory, log_file, lambda: all(map(is_ready, listens)))
@@ -34,6 +36,7 @@ def _up(trial: Trial) -> Iterator[Process]:
         drained(machine, trial.home.config.edge.drain_seconds + LAST_SECONDS)
     finally:
         machine.close()
+    restart(trial.signer)
     restart(trial.edge)
     restart(trial.load)
 

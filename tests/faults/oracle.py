@@ -1,6 +1,6 @@
 """The oracle: what the cars wrote down against what stands in ClickHouse. Nothing of the gate's own word is taken.
 
-Seven questions, asked after every fault:
+Eight questions, asked after every fault:
 
 1. Is every acknowledged event stored, and everything stored exactly once?
 2. Was every stored event sent, with exactly these values, by this very car?
@@ -11,8 +11,10 @@ Seven questions, asked after every fault:
 6. Were the answers right: honest messages never refused, hostile ones always and for their reason, an acknowledged
    message never accepted again, a quarantined car held from then on?
 7. Did enough happen that all this means something?
+8. Does the gap ledger say of each number what became of it (`ledger.py`)?
 
-Reads only.
+Whether the chain of segments is whole and signed is for the gate's own command to say, at the end of a trial
+(`chain.py`). Reads only.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
+from tests.faults import ledger
 from tests.faults.journal import HONEST, Entry, Message
 from tests.faults.stored import Stored
 from tests.faults.told import STORED, Told, events_of, expected, signed_ms
@@ -116,6 +119,8 @@ def reckon(
     _answers(told, found, excuses)
     _quarantine(stored, found, spools)
     _meaning(found)
+    there = {number: outcome for number, outcome in outcomes.items() if outcome != ASIDE}
+    ledger.compare(told, stored.ranges, there, refusals_aside, found.complain)
     return found
 
 

@@ -13,8 +13,7 @@ import os
 from pathlib import Path
 
 from fleetgate.fault import VARIABLE
-from tests.faults.points import REACHED_SECONDS
-from tests.faults.processes import ended_by_kill
+from tests.faults.processes import REACHED_SECONDS, ended_by_kill
 from tests.faults.registry import fault
 from tests.faults.trial import Trial
 

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from fleetgate.control.signing import SignerAway, SignerClient
 from fleetgate.demo.figures import is_ready
 from tests.gate import clean_environment, until
 
 START_SECONDS = 60.0
 END_SECONDS = 30.0
+REACHED_SECONDS = 40.0  # until a process under load gets to a fault point
 ROOT = Path(__file__).parents[2]
 
 
@@ -94,6 +96,19 @@ def load_process(directory: Path, admin: str) -> Process:
     """`fleetgate load` of the gate in `directory`."""
     arguments = ["fleetgate.cli.main", "load"]
     return Process(arguments, directory, directory / "load.log", lambda: is_ready(admin))
+
+
+def signer_process(directory: Path, socket: Path) -> Process:
+    """`fleetgate signer` of the gate in `directory`."""
+
+    def answers() -> bool:
+        try:
+            SignerClient(socket).__exit__(None, None, None)
+        except SignerAway:
+            return False
+        return True
+
+    return Process(["fleetgate.cli.main", "signer"], directory, directory / "signer.out", answers)
 
 
 def restart(one: Running) -> None:

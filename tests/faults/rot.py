@@ -24,8 +24,7 @@ from fleetgate.spool import format as fmt
 from fleetgate.spool.reader import Segment, read_segment, segment_paths
 from fleetgate.spool.writer import recover_live
 from tests.faults.disks import failing_disk
-from tests.faults.points import REACHED_SECONDS
-from tests.faults.processes import ended_by_kill, stopped
+from tests.faults.processes import REACHED_SECONDS, ended_by_kill, stopped
 from tests.faults.registry import fault
 from tests.faults.trial import LOADED_SECONDS, Trial
 from tests.gate import fleetgate, until
@@ -139,6 +138,15 @@ def bits_flipped(trial: Trial) -> None:
     until(lambda: trial.loaded_segment() >= last, "load gets past all of them", LOADED_SECONDS)
     for hit in hits:
         _kept(trial, hit)
+
+
+def damage_one(trial: Trial) -> None:
+    """With load down: a bit flips in a message of a segment that waits for it."""
+    until(lambda: len(waiting(trial)) > 1, "segments wait for load", HELD_UP_SECONDS)
+    for path in waiting(trial):
+        if flip(trial, path, "message") is not None:
+            return
+    raise AssertionError("there is no message to hit")
 
 
 def _verified(trial: Trial) -> list[dict[str, int]]:

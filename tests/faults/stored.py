@@ -53,6 +53,18 @@ class Raw(Struct, frozen=True):
         return (self.tenant, self.device_id, self.epoch, self.seq)
 
 
+class Range(Struct, frozen=True):
+    """A row of received_ranges; `reason` is empty where nothing was refused."""
+
+    tenant: str
+    device_id: str
+    epoch: int
+    first: int
+    last: int
+    outcome: str
+    reason: str
+
+
 _EVENTS = """
 SELECT tenant, device_id, epoch, seq, event_index, vehicle_id, toUnixTimestamp64Milli(event_time),
     toUnixTimestamp64Milli(sent_at), kind, signal_ids, signal_values, unknown_values, texts, software, config, key_id
@@ -64,7 +76,8 @@ FROM raw_messages
 """
 _REFUSED = "SELECT tenant, device_id, reason, sum(refused) FROM rejections GROUP BY ALL"
 _OWNERS = "SELECT DISTINCT tenant, device_id, vehicle_id FROM {table}"
-_TABLES = ("events", "held_events", "raw_messages", "rejections")
+_TABLES = ("events", "held_events", "raw_messages", "rejections", "received_ranges")
+_RANGES = "SELECT tenant, device_id, epoch, first_seq, last_seq, outcome, reason FROM received_ranges"
 
 _MISCOUNTED = """
 SELECT spool, segment, expected, found FROM (
@@ -128,6 +141,10 @@ class Stored:
         self.refused = Counter(
             {(tenant, device, reason): int(n) for tenant, device, reason, n in clickhouse.rows(_REFUSED)}
         )
+        self.ranges = [
+            Range(tenant, device, int(epoch), int(first), int(last), outcome, reason)
+            for tenant, device, epoch, first, last, outcome, reason in clickhouse.rows(_RANGES)
+        ]
         self.owners = {
             (str(tenant), str(device), str(vehicle))
             for table in _TABLES

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from msgspec import structs
 
+from fleetgate.load.clickhouse import ClickHouse
+from tests.faults import chain
 from tests.faults.clickhouse import Server
 from tests.faults.journal import HONEST, Answer, Entry, Message, Send, read
 from tests.faults.oracle import Excuse, Reckoning, reckon
-from tests.faults.stored import Raw, Stored
+from tests.faults.stored import Range, Raw, Stored
 from tests.faults.trial import Fault, Trial
 from tests.gate import Installation
 
@@ -32,6 +35,8 @@ class Run(NamedTuple):
     stored: Stored
     journal: list[Entry]
     cars: set[tuple[str, str, str]]
+    directory: Path
+    clickhouse: ClickHouse
 
     def reckon(self) -> Reckoning:
         return reckon(self.journal, self.stored, self.cars)
@@ -66,7 +71,8 @@ def quiet(authority: Installation, server: Server, tmp_path_factory: pytest.Temp
         trial.begin()
         nothing.strike(trial)
         assert trial.end().problems == []
-        yield Run(Stored(trial.clickhouse()), list(read(trial.fleet.journal_path)), trial.fleet.cars)
+        clickhouse, home = trial.clickhouse(), trial.directory
+        yield Run(Stored(clickhouse), list(read(trial.fleet.journal_path)), trial.fleet.cars, home, clickhouse)
     finally:
         trial.close()
 
@@ -173,6 +179,66 @@ def _hostile_accepted(run: Run) -> None:
     run.relabel(run.a_hostile_send(), "accepted")
 
 
+def _miscounted(run: Run) -> None:
+    run.stored.miscounted.append(["spool", 1, [2, 0, 1, 0], [1, 0, 1, 0]])
+
+
+def _answer_without_a_trace(run: Run) -> None:
+    message, _ = run.sent_twice()
+    run.journal.extend([Send(NEVER, message.number, "mqtt", 0), Answer(NEVER, "accepted", 0)])
+
+
+def _too_few_acknowledged(run: Run) -> None:
+    _relabel_all(run, "accepted", "http_503")
+
+
+def _too_few_repeated(run: Run) -> None:
+    _relabel_all(run, "duplicate", "http_503")
+
+
+def _relabel_all(run: Run, label: str, other: str) -> None:
+    answers = (one for one in run.journal if isinstance(one, Answer) and one.label == label)
+    for answer in list(answers):
+        run.relabel(answer.send, other)
+
+
+def _too_few_held(run: Run) -> None:
+    run.stored.raw[:] = [raw for raw in run.stored.raw if raw.outcome != "held"]
+
+
+def _too_few_refused(run: Run) -> None:
+    run.stored.refused.clear()
+
+
+def _a_range(run: Run, outcome: str) -> Range:
+    return next(one for one in run.stored.ranges if one.outcome == outcome)
+
+
+def _range_lost(run: Run) -> None:
+    run.stored.ranges.remove(_a_range(run, "accepted"))
+
+
+def _range_of_another_outcome(run: Run) -> None:
+    run.stored.ranges.remove(held := _a_range(run, "held"))
+    run.stored.ranges.append(structs.replace(held, outcome="accepted"))
+
+
+def _range_doubled(run: Run) -> None:
+    run.stored.ranges.append(_a_range(run, "accepted"))
+
+
+def _range_too_long(run: Run) -> None:
+    run.stored.ranges.append(structs.replace(_a_range(run, "accepted"), first=NEVER, last=2**63))
+
+
+def _refused_number_lost(run: Run) -> None:
+    run.stored.ranges.remove(_a_range(run, "refused"))
+
+
+def _refused_number_invented(run: Run) -> None:
+    run.stored.ranges.append(structs.replace(_a_range(run, "refused"), reason="too_old"))
+
+
 WRONGS: dict[Callable[[Run], None], str] = {
     _event_lost: "events missing of messages that are stored",
     _message_lost: "acknowledged messages lost",
@@ -193,6 +259,18 @@ WRONGS: dict[Callable[[Run], None], str] = {
     _forgotten: "acknowledged, then forgotten",
     _honest_refused: "honest messages refused",
     _hostile_accepted: "hostile messages answered otherwise than they deserve",
+    _miscounted: "segments whose counts are not those of their rows",
+    _answer_without_a_trace: "cars of whose answered sends some left no trace",
+    _too_few_acknowledged: "acknowledgements: too few",
+    _too_few_repeated: "only 0 duplicates: too few",
+    _too_few_held: "only 0 held messages: too few",
+    _too_few_refused: "only 0 refusals: too few",
+    _range_lost: "numbers of stored messages that the ledger lacks",
+    _range_of_another_outcome: "numbers in the ledger of messages that are not stored so",
+    _range_doubled: "numbers that the ledger has more than once",
+    _range_too_long: "numbers in the ledger of messages that are not stored so",
+    _refused_number_lost: "refusals of known numbers that the ledger lacks",
+    _refused_number_invented: "refused numbers in the ledger that were not refused so",
 }
 
 
@@ -200,12 +278,22 @@ WRONGS: dict[Callable[[Run], None], str] = {
 def test_the_oracle_sees_each_wrong(quiet: Run, spoil: Callable[[Run], None]) -> None:
     """One row, one answer or one number altered, and it says which kind of thing is wrong."""
     stored = copy.copy(quiet.stored)
-    for name in ("events", "held", "raw", "refused", "owners", "rollups"):
+    for name in ("events", "held", "raw", "refused", "owners", "rollups", "ranges", "miscounted"):
         setattr(stored, name, copy.deepcopy(getattr(quiet.stored, name)))
-    run = Run(stored, list(quiet.journal), quiet.cars)
+    run = quiet._replace(stored=stored, journal=list(quiet.journal))
     spoil(run)
     problems = run.reckon().problems
     assert any(WRONGS[spoil] in problem for problem in problems), problems
+
+
+def _without(one: Range, raw: Raw) -> Iterator[Range]:
+    """The range without this number, in two where it lies in the middle."""
+    if (one.tenant, one.device_id, one.epoch) != raw.key[:3] or not one.first <= raw.seq <= one.last:
+        yield one
+        return
+    for first, last in ((one.first, raw.seq - 1), (raw.seq + 1, one.last)):
+        if first <= last:
+            yield structs.replace(one, first=first, last=last)
 
 
 def test_what_was_destroyed_on_the_disk_is_counted_apart(quiet: Run) -> None:
@@ -219,6 +307,7 @@ def test_what_was_destroyed_on_the_disk_is_counted_apart(quiet: Run) -> None:
     stored.raw = [one for one in quiet.stored.raw if one is not raw]
     stored.events = {key: rows for key, rows in quiet.stored.events.items() if key[:4] != raw.key}
     stored.refused = quiet.stored.refused - Counter({refusal: 1})
+    stored.ranges = [part for one in quiet.stored.ranges for part in _without(one, raw)]
     gone = reckon(quiet.journal, stored, quiet.cars, message, {refusal: 1})
     assert (gone.set_aside, gone.lost, gone.problems) == (2, 0, [])
 
@@ -236,9 +325,47 @@ def test_what_was_destroyed_on_the_disk_is_counted_apart(quiet: Run) -> None:
 )
 def test_a_fault_excuses_one_reason_in_its_times_only(quiet: Run, send: int, excuse: Excuse, excused: bool) -> None:
     """An honest message that was refused, at its first send or after it was acknowledged (0: when it was answered)."""
-    run = Run(quiet.stored, list(quiet.journal), quiet.cars)
+    run = quiet._replace(journal=list(quiet.journal))
     _, sends = run.sent_twice()
     run.relabel(sends[send].number, "clock_ahead")
     found = reckon(run.journal, run.stored, run.cars, excuses=[excuse])
     refused = any("honest messages refused" in problem for problem in found.problems)
     assert (found.excused, refused) == (int(excused), not excused), found.problems
+
+
+def _said(report: dict[str, Any], foreseen: Sequence[str] = ()) -> list[str]:
+    found = Reckoning()
+    chain.judge({"segments": 9, "heads": 1, "findings": [], "notes": []} | report, ["gone"], foreseen, found.complain)
+    return [problem.split(":")[0] for problem in found.problems]
+
+
+ALTERED = {"kind": "altered", "spool": "here", "segment": 7, "table": "events", "what": "the rows are others"}
+
+
+@pytest.mark.parametrize(
+    ("report", "foreseen", "said"),
+    [
+        ({}, [], []),
+        ({"findings": [ALTERED]}, [], ["1 findings of the chain"]),
+        ({"findings": [ALTERED]}, ["altered: segment 7"], []),
+        ({}, ["altered: segment 7"], ["1 findings missing that this fault has"]),
+        ({"notes": ["spool here: 3 segments were loaded since the newest signed head"]}, [], ["1 ends of chains"]),
+        ({"notes": ["spool gone: 3 segments were loaded since the newest signed head"]}, [], []),
+        ({"notes": ["spool here: segment 7 is parked"]}, [], []),
+        ({"heads": 0}, [], ["1 verifications of nothing"]),
+    ],
+)
+def test_of_a_chain_only_what_was_foreseen_is_right(
+    report: dict[str, Any], foreseen: list[str], said: list[str]
+) -> None:
+    """A finding too many or too few, an end that nobody signed, or nothing looked at."""
+    assert [problem[: len(one)] for problem, one in zip(_said(report, foreseen), said, strict=True)] == said
+
+
+def test_a_row_taken_from_the_chain_is_seen(quiet: Run) -> None:
+    """The newest one, so that all that is left fits together: only the signed head says otherwise."""
+    found = Reckoning()
+    take = "ALTER TABLE segments DELETE WHERE place = (SELECT max(place) FROM segments) SETTINGS mutations_sync = 2"
+    quiet.clickhouse.command(take)
+    chain.check(quiet.directory, embedded=False, gone=[], foreseen=[], complain=found.complain)
+    assert any("cut_off" in problem for problem in found.problems), found.problems

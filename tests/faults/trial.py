@@ -25,11 +25,12 @@ from fleetgate.load.clickhouse import ClickHouse, ServerClickHouse
 from fleetgate.load.service import reader
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
+from tests.faults import chain
 from tests.faults.clickhouse import Server
 from tests.faults.fleet import Fleet
 from tests.faults.journal import read
 from tests.faults.oracle import Copy, Excuse, Reckoning, Refusals, reckon
-from tests.faults.processes import Process, load_process
+from tests.faults.processes import Process, load_process, signer_process
 from tests.faults.proxy import Proxy
 from tests.faults.stored import Stored
 from tests.gate import Gate, Installation, until
@@ -67,11 +68,13 @@ class Trial:
         self._configure()
         self.edge = Gate(self.home)
         self.load: Process = load_process(directory, self.home.config.load.admin_listen)
+        self.signer = signer_process(directory, self.home.config.path(self.home.config.signer.socket))
         self.fleet = Fleet(self.edge, f"{seed} {fault.name}")
         self.set_aside: set[Copy] = set()
         self.refusals_aside: Counter[Refusals] = Counter()
         self.excuses: list[Excuse] = []
         self.spools: list[str] = []
+        self.chain_findings: list[str] = []
         self.bystanders: set[tuple[str, str, str]] = set()
 
     @property
@@ -111,10 +114,10 @@ class Trial:
     def begin(self) -> None:
         if not self.fault.embedded:
             self.server.create(self.database)
-        self.edge.launch()
-        self.load.launch()
-        self.edge.await_ready()
-        self.load.await_ready()
+        for process in (self.signer, self.edge, self.load):
+            process.launch()
+        for process in (self.signer, self.edge, self.load):
+            process.await_ready()
         self.fleet.start()
 
     def end(self) -> Reckoning:
@@ -130,9 +133,11 @@ class Trial:
         found.complain("secrets or tracebacks in the edge's log", self.edge.leaks())
         if self.fault.embedded:
             clickhouse.close()
-        for name, process in (("edge", self.edge), ("load", self.load)):
+        # Load has the last of its segments signed when it ends, so the signer ends behind it.
+        for name, process in (("edge", self.edge), ("load", self.load), ("signer", self.signer)):
             status = process.terminate()
             found.complain(f"{name} ended on SIGTERM with a status", [status] if status else [])
+        chain.check(self.directory, self.fault.embedded, self.spools[:-1], self.chain_findings, found.complain)
         return found
 
     def reckon(self, clickhouse: ClickHouse) -> Reckoning:
@@ -144,6 +149,7 @@ class Trial:
         self.fleet.stop()
         self.edge.close()
         self.load.close()
+        self.signer.close()
         self.proxy.close()
         if not self.fault.embedded:
             self.server.drop(self.database)
