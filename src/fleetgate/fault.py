@@ -1,4 +1,9 @@
-"""Places where a test ends this process as kill -9 would: between any two steps that leave something on a disk.
+"""Places where a test ends this process as kill -9 would: between steps that leave something on a disk.
+
+Between those of edge, load and signer that acknowledged messages, the chain or a signature rest on. There are none
+inside the replacement of a file but the cursor's, which is one step by the rules of the file system (a new file, its
+sync, a rename), none between the pieces of an insert that was cut (`load.isolation`), and none in the commands of
+people.
 
 A production start has none of them. FLEETGATE_TEST_FAULT="commit.synced,3" (the third time it gets there) is refused
 unless the configuration says `testing = true`. Called once for each commit, segment or insert, never for a message: a
@@ -37,14 +42,20 @@ EDGE_POINTS: Mapping[str, str] = {
 LOAD_POINTS: Mapping[str, str] = {
     "load.read": "a segment is read, and nothing is done with it",
     "load.transitions": "its transitions are known to control",
+    "park.kept": "a damaged one is kept in `parked/`, the reason is not beside it, and nothing of it is inserted",
     "insert.events": "its rows are in `events` and the rollups, and nowhere else",
     "insert.held_events": "and in `held_events`",
     "insert.rejections": "and in `rejections`",
     "insert.raw_messages": "and in `raw_messages`",
     "insert.received_ranges": "and in `received_ranges`",
+    "chain.remembered": "its place in the chain is in chain.json, and its row is not inserted",
     "insert.segments": "its row in `segments` says that it is loaded",
     "cursor.synced": "the new cursor is on disk, under another name",
     "cursor.written": "the cursor stands on the segment",
+}
+SIGNER_POINTS: Mapping[str, str] = {
+    "sign.logged": "a signature is in its log, and not counted",
+    "sign.counted": "and counted, and nobody was told",
 }
 """By name, in the order of the road: what is so when the process ends there."""
 
@@ -61,7 +72,7 @@ def arm(testing: bool) -> None:
     if not testing:
         raise ConfigError(f"{VARIABLE} is set, but the configuration does not say `testing = true`: unset the variable")
     name, _, times = setting.partition(",")
-    if name not in EDGE_POINTS and name not in LOAD_POINTS:
+    if not any(name in points for points in (EDGE_POINTS, LOAD_POINTS, SIGNER_POINTS)):
         raise ConfigError(f"{VARIABLE}: there is no point {name!r}; see fleetgate.fault")
     if times and (not times.isdigit() or int(times) < 1):
         raise ConfigError(f'{VARIABLE} must be "<point>,<how many times it gets there, from 1>"')

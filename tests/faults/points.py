@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fleetgate.fault import EDGE_POINTS, LOAD_POINTS, VARIABLE
-from tests.faults.processes import Running, ended_by_kill, restart
+from fleetgate.control.signing import REQUEST_SECONDS
+from fleetgate.fault import EDGE_POINTS, LOAD_POINTS, SIGNER_POINTS, VARIABLE
+from fleetgate.load.service import LAST_SECONDS
+from tests.faults.drains import drained
+from tests.faults.processes import REACHED_SECONDS, Running, ended_by_kill, restart
 from tests.faults.registry import add
+from tests.faults.rot import damage_one
 from tests.faults.trial import Fault, Trial
 
-REACHED_SECONDS = 40.0
 RECOVERED_SECONDS = 10.0  # from launch; after that the edge serves, and recovers nothing any more
 STARTS = 4
 """Tries for a point of recovery: a start may find nothing left open."""
@@ -54,14 +57,53 @@ def _once(trial: Trial, victim: Running, point: str, passes: int) -> None:
     raise AssertionError(f"{point} was never reached")
 
 
+def _at_parking(point: str) -> Callable[[Trial], None]:
+    """A segment that has to be set aside, in load's way."""
+
+    def strike(trial: Trial) -> None:
+        for _ in range(2):
+            trial.load.kill()
+            damage_one(trial)
+            trial.load.launch(**{VARIABLE: point})
+            assert ended_by_kill(trial.load, REACHED_SECONDS), f"{point} was never reached"
+        restart(trial.load)
+
+    return strike
+
+
+def _at_signing(point: str) -> Callable[[Trial], None]:
+    """Load asks the signer once a minute and when it ends, so it is ended: it takes no harm from a signer that goes."""
+
+    def strike(trial: Trial) -> None:
+        for _ in range(2):
+            drained(trial.signer, REQUEST_SECONDS)
+            trial.signer.launch(**{VARIABLE: point})
+            trial.signer.await_ready()
+            trial.await_progress()
+            drained(trial.load, LAST_SECONDS)
+            assert ended_by_kill(trial.signer, REACHED_SECONDS), f"{point} was never reached"
+            restart(trial.signer)
+            restart(trial.load)
+
+    return strike
+
+
 def _add() -> None:
     number = 0
-    for who, points, victim_of in (("edge", EDGE_POINTS, _edge), ("load", LOAD_POINTS, _load)):
+    for who, points in (("edge", EDGE_POINTS), ("load", LOAD_POINTS), ("the signer", SIGNER_POINTS)):
         for point, what in points.items():
             number += 1
             name = f"point_{number:02d}_{point.replace('.', '_')}"
             told = f"Point {number}, `{point}` of {who}: {what}."
-            add(Fault(name, told, _at(point, victim_of), quick=point in QUICK))
+            add(Fault(name, told, _strike(who, point), quick=point in QUICK))
+
+
+def _strike(who: str, point: str) -> Callable[[Trial], None]:
+    if who == "the signer":
+        return _at_signing(point)
+    if point.startswith("park."):
+        return _at_parking(point)
+    return _at(point, _edge if who == "edge" else _load)
 
 
 def _edge(trial: Trial) -> Running:

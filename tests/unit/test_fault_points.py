@@ -13,12 +13,12 @@ from fleetgate import fault
 from fleetgate.errors import ConfigError
 
 SOURCE = Path(__file__).parents[2] / "src" / "fleetgate"
-NAMES = {*fault.EDGE_POINTS, *fault.LOAD_POINTS}
+NAMES = {*fault.EDGE_POINTS, *fault.LOAD_POINTS, *fault.SIGNER_POINTS}
 
 
-@pytest.mark.parametrize("command", [["edge"], ["load"], ["config", "check"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["edge"], ["load"], ["signer"], ["config", "check"]], ids=" ".join)
 def test_a_production_start_refuses_a_point(tmp_path: Path, command: list[str]) -> None:
-    """Without `testing = true` the variable ends edge, load and `config check` with 2, and is named."""
+    """Without `testing = true` the variable ends edge, load, signer and `config check` with 2, and is named."""
     (tmp_path / "fleetgate.toml").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "fleetgate.cli.main", *command],

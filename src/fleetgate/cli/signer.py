@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from fleetgate import log
+from fleetgate import fault, log
 from fleetgate.cli.session import OTHERS_NOTHING, session_of
 from fleetgate.clock import clock_from_environment
 from fleetgate.control.signer import serve
@@ -17,4 +17,5 @@ def signer(context: typer.Context) -> None:
     config = session_of(context).config
     log.configure("signer", config.log_level)
     os.umask(OTHERS_NOTHING)
+    fault.arm(config.testing)
     serve(config, clock_from_environment(config.testing))

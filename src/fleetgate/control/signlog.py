@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fleetgate import fault
 from fleetgate.control.heads import Hex32, SignedHead
 from fleetgate.control.secretfile import replace_secret
 from fleetgate.errors import ConfigError, Conflict
@@ -143,8 +144,10 @@ class SignLog:
         if os.write(self._descriptor, data) != len(data):
             raise OSError("the signer's log was written in part")
         os.fsync(self._descriptor)
+        fault.point("sign.logged")
         self._take(signed, data)
         self._note_count()
+        fault.point("sign.counted")
 
     def close(self) -> None:
         os.close(self._descriptor)

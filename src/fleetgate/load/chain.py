@@ -16,6 +16,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
+from fleetgate import fault
 from fleetgate.control.heads import NO_LINK, Head, next_link
 from fleetgate.load.absent import SPANS
 from fleetgate.load.chainmemory import ChainMemory
@@ -123,6 +124,7 @@ class Chain:
             placed = msgspec.structs.replace(row, place=place + 1)
             linked = msgspec.structs.replace(placed, link=next_link(link, placed.digest()))
             self._memory.appending(row.spool, linked.place, linked.link, link)
+            fault.point("chain.remembered")
             del self._newest[row.spool]
             self._clickhouse.insert("segments", _arrow(linked, loaded_at), token)
             self._newest[row.spool] = linked

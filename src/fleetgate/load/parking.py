@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fleetgate import fault
 from fleetgate.load.counts import Counts
 from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.requests import withdraw
@@ -50,6 +51,7 @@ class Parking:
                 os.link(path, kept)
             except OSError:  # another disk, or a file system without links
                 replace_durably(kept, path.read_bytes())
+        fault.point("park.kept")
         reason = Reason(why, error, code, now_ms)
         replace_durably(self._directory / f"{path.stem}.error.json", msgspec.json.format(msgspec.json.encode(reason)))
         self._count()
