@@ -74,7 +74,6 @@ class Trial:
         self.refusals_aside: Counter[Refusals] = Counter()
         self.excuses: list[Excuse] = []
         self.spools: list[str] = []
-        self.chain_findings: list[str] = []
         self.bystanders: set[tuple[str, str, str]] = set()
 
     @property
@@ -137,7 +136,7 @@ class Trial:
         for name, process in (("edge", self.edge), ("load", self.load), ("signer", self.signer)):
             status = process.terminate()
             found.complain(f"{name} ended on SIGTERM with a status", [status] if status else [])
-        chain.check(self.directory, self.fault.embedded, self.spools[:-1], self.chain_findings, found.complain)
+        chain.check(self.directory, self.fault.embedded, self.spools[:-1], found.complain)
         return found
 
     def reckon(self, clickhouse: ClickHouse) -> Reckoning:
