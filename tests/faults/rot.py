@@ -235,7 +235,7 @@ def spool_files_missing(trial: Trial) -> None:
         before = sorted(path.name for path in trial.spool.iterdir())
         done = fleetgate(trial.directory, "edge")
         assert (done.returncode, said in done.stderr, "restore" in done.stderr) == (5, True, True), done.stderr
-        after = {path.name for path in trial.spool.iterdir()} - {"segments"}
+        after = {path.name for path in trial.spool.iterdir()}
         assert after <= {*before, "lock"}, f"something was begun: {after}"
         for path in gone:
             (aside / path.name).rename(path)
