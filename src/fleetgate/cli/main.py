@@ -39,6 +39,7 @@ from fleetgate.errors import FleetgateError
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 NO_OUTPUT = 74  # EX_IOERR of it
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
 app = typer.Typer(
     name="fleetgate",
@@ -101,6 +102,7 @@ def _begin(
 def main() -> NoReturn:
     """Runs one command and exits; the entry point of the installed script."""
     session = Session()
+    _open_what_is_closed()
     try:
         with answering():
             get_command(app).main(prog_name="fleetgate", obj=session)
@@ -114,9 +116,22 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _open_what_is_closed() -> None:
+    """Of a process that was started without them (`>&-`) Python has None for these streams, and the next file opened
+    would get their numbers: an answer printed would stand in it."""
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+    if sys.stdout is None:
+        # Not open for writing: that is told at the first flush.
+        sys.stdout = open(STANDARD_OUTPUT, "w", closefd=False)  # noqa: SIM115  until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+
+
 def _end_without_output(error: OSError, session: Session) -> NoReturn:
     """Who read the answer has gone (`| head`), which needs no word, or the disk it goes to is full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still has to write at its end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_OUTPUT)  # for what Python still has to write at its end
     if isinstance(error, BrokenPipeError):
         sys.exit(NO_OUTPUT)
     _fail(f"fleetgate: cannot write the answer: {error.strerror}", NO_OUTPUT, session)

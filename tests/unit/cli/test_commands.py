@@ -256,6 +256,22 @@ def test_an_answer_that_nobody_takes_is_no_fault(gate: Shell, reader: str, code:
     assert (done.returncode, len(done.stderr.splitlines())) == (code, told), done
 
 
+@pytest.mark.parametrize("arguments", ["config exit-codes", "--help", "device list"])
+@pytest.mark.parametrize(("closed", "told"), [(">&-", 1), (">&- 2>&- <&-", 0)], ids=["output", "all"])
+def test_an_answer_without_standard_output_is_no_fault(gate: Shell, arguments: str, closed: str, told: int) -> None:
+    """Started with it closed: told in one line where there is somewhere to tell it, and no file takes its number."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m fleetgate.cli.main {arguments} {closed}', sys.executable],
+        cwd=gate.directory,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (74, told), done
+    assert "cannot write the answer" in done.stderr or not told
+
+
 def test_an_error_of_a_file_is_none_of_the_answer(gate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """An OSError without a file's name comes from a write or a sync: 70, and not told of standard output."""
 
