@@ -47,7 +47,8 @@ def query(
         return
     # Bytes that are no text (raw_messages.envelope) are shown as far as they are; --format gives them whole.
     lines = answer.decode(errors="replace").splitlines()
-    names, *rows = [msgspec.json.decode(line, type=list) for line in lines if line]
+    # A statement that reads has a line of names at least; a user of a server may be let do more, which has no answer.
+    names, *rows = [msgspec.json.decode(line, type=list) for line in lines if line] or [[]]
     print_table(names, [[exact(value) for value in row] for row in rows], empty="no rows")
 
 

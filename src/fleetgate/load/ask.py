@@ -1,14 +1,20 @@
-"""A person's way to ClickHouse: over HTTP, or (offline) by opening the embedded one while load is stopped."""
+"""A person's way to ClickHouse: over HTTP, or (offline) by opening the embedded one while load is stopped.
+
+Offline a person may ask what the owner of the embedded one would answer a reader over HTTP, and nothing else: asking
+changes nothing and makes nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fleetgate.catalogue import catalogue
 from fleetgate.config import Config
-from fleetgate.errors import CheckFailed, ClickHouseAway, ConfigError
-from fleetgate.load.clickhouse import Answered, ClickHouse, EmbeddedClickHouse, Parameters, Refused
+from fleetgate.errors import CheckFailed, ClickHouseAway, ConfigError, NotFound
+from fleetgate.load.answer import Failed, answer
+from fleetgate.load.clickhouse import Answered, ClickHouse, EmbeddedClickHouse, Parameters, Refused, failure
 from fleetgate.load.migrations import migrate
 from fleetgate.load.service import embedded_directory, reader
 
@@ -19,19 +25,53 @@ def bring_up_to_date(config: Config, offline: bool) -> list[str]:
         raise ConfigError(
             "load brings an embedded ClickHouse up to date when it starts; add --offline while it is stopped"
         )
-    with opened(config, offline) as clickhouse:
+    with _opened(config, offline) as clickhouse:
         return migrate(clickhouse, catalogue(), config.load.raw_days)
 
 
 def ask(config: Config, sql: str, output_format: str, offline: bool, parameters: Parameters | None = None) -> bytes:
-    """The answer to a statement that reads. Raises CheckFailed with ClickHouse's own words, ClickHouseAway."""
+    """The answer to a statement that reads. Raises CheckFailed with ClickHouse's own words, ClickHouseAway, NotFound
+    where there are no tables to ask."""
+    statement = sql.strip().rstrip(";")
     with opened(config, offline) as clickhouse:
-        return clickhouse.raw(sql.strip().rstrip(";"), output_format, parameters)
+        if isinstance(clickhouse, EmbeddedClickHouse):
+            return _answer_to_a_reader(clickhouse, statement, output_format, parameters or {})
+        return clickhouse.raw(statement, output_format, parameters)
+
+
+def _answer_to_a_reader(engine: EmbeddedClickHouse, sql: str, output_format: str, parameters: Parameters) -> bytes:
+    """Ours is the writer's handle, which would run whatever it is given: the statement takes the way of HTTP."""
+    told = {"database": engine.database, **{f"param_{name}": str(value) for name, value in parameters.items()}}
+    try:
+        return answer(engine, f"{sql}\nFORMAT {output_format}".encode(), told, writer=False).body
+    except Failed as error:
+        raise failure(str(error)) from None
 
 
 @contextmanager
 def opened(config: Config, offline: bool) -> Iterator[ClickHouse]:
-    """A client with a reader's rights. Raises CheckFailed with ClickHouse's own words, ClickHouseAway, ConfigError."""
+    """To read from. Raises NotFound, before anything is made, where an embedded one has no tables yet; else as below.
+
+    Offline it is a handle that can write: what a person typed goes through `ask`.
+    """
+    directory = embedded_directory(config)
+    if offline and directory is not None and not _has_tables(directory, config.clickhouse.database):
+        raise NotFound(
+            f"there are no tables in {directory} yet: `fleetgate up` (or load) makes and fills them, "
+            "`fleetgate db migrate --offline` makes them"
+        )
+    with _opened(config, offline) as clickhouse:
+        yield clickhouse
+
+
+def _has_tables(directory: Path, database: str) -> bool:
+    """Told from ClickHouse's files: opening it would make them. `migrations` is the first table made."""
+    return (directory / "metadata" / database / "migrations.sql").exists()
+
+
+@contextmanager
+def _opened(config: Config, offline: bool) -> Iterator[ClickHouse]:
+    """Raises CheckFailed with ClickHouse's own words, ClickHouseAway, ConfigError."""
     directory = embedded_directory(config)
     clickhouse: ClickHouse
     if offline and directory is not None:
