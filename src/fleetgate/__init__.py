@@ -16,7 +16,7 @@ The road of one message, and where to read on:
 
 Beside the road: `control` (tenants, devices, credentials, quarantine; who may do what; the signer), `proof` (what is
 stored, compared with what was signed), `cli` (what a person types), `config`, `clock`, `errors`, `log`, `admin`,
-`catalogue`, `supervise` and `leash` (the processes of one machine), `fault` (where tests end a process). The formats
-are in `schemas/`, the reasons for choices in docs/adr.
+`catalogue`, `supervise`, `leash` and `ending` (the processes of one machine), `fault` (where tests end one). The
+formats are in `schemas/`, the reasons for choices in docs/adr.
 tests/unit/test_layering.py holds which room may import which.
 """

@@ -16,13 +16,20 @@ from pathlib import Path
 import trio
 
 from fleetgate import log
-from fleetgate.errors import ConfigError
+from fleetgate.errors import ConfigError, Conflict, FleetgateError, SpoolError
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 HEALTHY_SECONDS = 10.0  # a child that lived this long starts again after the first pause
 STOP_SECONDS = 20.0
-GIVE_UP_AFTER = 3  # times that a child says its configuration (a port in use, a file that is absent) is no good
+GIVE_UP_AFTER = 3  # times in a row that a child ends at its start for what no further try would mend
+
+NEVER_MENDED: tuple[type[FleetgateError], ...] = (ConfigError,)
+"""A port in use, a file that is absent."""
+
+TAKEN: tuple[type[FleetgateError], ...] = (Conflict, SpoolError)
+"""The spool or the signer's log is another process's (a second `up`), or no good. Of a child that was healthy before it
+is a disk that fails, and may be mended: it is tried for ever."""
 
 _log = log.get("supervise")
 
@@ -40,9 +47,10 @@ class Child:
     async def run(self) -> None:
         """Keeps the child running until `stop`, with a growing pause while it keeps failing.
 
-        Raises ConfigError when it cannot start for its configuration: no number of tries would mend that.
+        Raises the error that it cannot start for, with the exit code of the child's own, when no number of tries would
+        mend that.
         """
-        pause_s, refused = FIRST_PAUSE_SECONDS, 0
+        pause_s, refused, hopeless = FIRST_PAUSE_SECONDS, 0, NEVER_MENDED + TAKEN
         while not self._stopping:
             started_s = trio.current_time()
             self.process = await trio.lowlevel.open_process(
@@ -58,9 +66,12 @@ class Child:
             if self._stopping:
                 return
             lived_s = trio.current_time() - started_s
-            refused = refused + 1 if status == ConfigError.exit_code and lived_s < HEALTHY_SECONDS else 0
-            if refused == GIVE_UP_AFTER:
-                raise ConfigError(f"{self.name} cannot start: what it says stands above")
+            if lived_s >= HEALTHY_SECONDS:
+                hopeless = NEVER_MENDED
+            why = next((error for error in hopeless if error.exit_code == status), None)
+            refused = refused + 1 if why is not None and lived_s < HEALTHY_SECONDS else 0
+            if why is not None and refused == GIVE_UP_AFTER:
+                raise why(f"{self.name} cannot start: what it says stands above")
             _log.warning("child_ended", child=self.name, status=status, lived_seconds=round(lived_s, 1))
             pause_s = FIRST_PAUSE_SECONDS if lived_s > HEALTHY_SECONDS else min(pause_s * 2, LONGEST_PAUSE_SECONDS)
             await trio.sleep(pause_s)
@@ -102,7 +113,7 @@ class Machine:
         """Without a signer the gate goes on: what it loads meanwhile is signed when there is one again."""
         try:
             await self.signer.run()
-        except ConfigError as error:
+        except FleetgateError as error:
             _log.error("no_signer", error=str(error), means="heads of segments are not signed")
 
     async def stop(self) -> None:

@@ -32,7 +32,7 @@ class Border(NamedTuple):
     closed: frozenset[str]
 
 
-SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin"})
+SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin", "ending"})
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
     "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault"}), SOCKETS | DATABASES),

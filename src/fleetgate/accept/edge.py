@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
 
 import msgspec
@@ -36,6 +35,7 @@ from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
+from fleetgate.ending import asked_to_end
 from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
 from fleetgate.judge import Flag, Policy
 from fleetgate.spool.home import Known, Spool
@@ -119,14 +119,14 @@ class Edge:
         gc.collect()
         gc.freeze()  # modules and recovered devices stay: a full collection walks through 100,000 objects less, 31 ms
         admin = AdminServer("edge.admin_listen", self._config.edge.admin_listen, self.registry_of_metrics, self._ready)
-        with admin, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        asked = asked_to_end()
+        with admin:
             async with trio.open_nursery() as nursery:
                 rooms = (self.registry.run, self.intake.run, self.files.run, loop.run, https.run)
                 for task in (*rooms, self._housekeeping, self._checkpoints):
                     nursery.start_soon(task)
                 _log.info("ready", mqtt=self._config.edge.mqtt_listen, https=self._config.edge.https_listen)
-                async for _ in signals:
-                    break
+                await asked.wait()
                 await self._drain(loop, https)
                 nursery.cancel_scope.cancel()
         await self._checkpoint(over_s=0)

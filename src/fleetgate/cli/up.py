@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import trio
@@ -11,6 +10,7 @@ import typer
 
 from fleetgate import log
 from fleetgate.cli.session import OTHERS_NOTHING, Session, session_of
+from fleetgate.ending import asked_to_end
 from fleetgate.errors import ConfigError, first_of
 from fleetgate.supervise import Machine
 
@@ -36,11 +36,9 @@ def _config_file(session: Session) -> Path:
 
 
 async def _run(config_file: Path) -> None:
-    machine = Machine(config_file)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(machine.run)
-            async for _ in signals:
-                break
-            await machine.stop()
-            nursery.cancel_scope.cancel()
+    machine, asked = Machine(config_file), asked_to_end()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(machine.run)
+        await asked.wait()
+        await machine.stop()
+        nursery.cancel_scope.cancel()
