@@ -39,7 +39,7 @@ from fleetgate.errors import FleetgateError
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 NO_OUTPUT = 74  # EX_IOERR of it
-STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = range(3)
 
 app = typer.Typer(
     name="fleetgate",
@@ -122,6 +122,8 @@ def _open_what_is_closed() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= STANDARD_ERROR:
         pass
     os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = open(STANDARD_INPUT, closefd=False)  # noqa: SIM115  until the process ends
     if sys.stdout is None:
         # Not open for writing: that is told at the first flush.
         sys.stdout = open(STANDARD_OUTPUT, "w", closefd=False)  # noqa: SIM115  until the process ends

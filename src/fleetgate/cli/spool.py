@@ -41,6 +41,13 @@ _COLUMNS = {
 """The rest of a row does not fit a terminal: notes stand below, `--json` has all."""
 
 
+def kind_of(text: str) -> Kind:
+    try:
+        return Kind(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no kind of record: say {', '.join(Kind)}") from None
+
+
 @app.command("ls")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """List the segments, how far load is behind, and why segments were set aside."""
@@ -81,7 +88,10 @@ def _in_words(summary: Summary) -> str:
 def cat(
     context: typer.Context,
     segment: Number,
-    kind: Annotated[list[Kind] | None, typer.Option(help="Only records of this kind; may be repeated.")] = None,
+    kind: Annotated[
+        list[Kind] | None,
+        typer.Option(parser=kind_of, metavar="|".join(Kind), help="Only records of this kind; may be repeated."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Only records of this device.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many records of each kind.")] = None,
     bodies: Annotated[bool, typer.Option("--bodies", help="Open the messages' bodies too.")] = False,
@@ -115,13 +125,21 @@ def repair(
             return
         for number, step in enumerate(steps, 1):
             say(f"{number}. {step.finding}\n   {step.remedy}")
-        if not yes and not typer.confirm("do this?"):
+        if not yes and not _agreed():
             say("nothing was changed")
             return
         for number, step in enumerate(steps, 1):
             step.act()
             say(f"{number}. done")
     say("look at it with `fleetgate verify spool`, then start the edge; damaged files are kept in parked/")
+
+
+def _agreed() -> bool:
+    try:
+        return typer.confirm("do this?")
+    except typer.Abort:  # nobody is there to answer, or Ctrl-C
+        say("")
+        return False
 
 
 @app.command()
@@ -150,5 +168,7 @@ def retry(context: typer.Context, segment: MaybeNumber = None) -> None:
         say(f"{file.number} is handed to load again (it was parked as {why})")
     if asked:
         say("load tries them within a second while it runs, and takes away what ClickHouse has: `fleetgate spool ls`")
-    elif not files:
+    elif files:
+        raise Conflict("nothing is handed to load: what is parked stays until that is done")
+    else:
         say("nothing is parked")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -115,6 +116,12 @@ def test_cat_shows_what_was_asked_for(shell: Shell, spool: SpoolOnDisk) -> None:
     assert len(shell.json("spool", "cat", "1", "--limit", "1")["messages"]) == 1
 
 
+def test_a_kind_that_is_none_is_said_in_plain_words(shell: Shell, spool: SpoolOnDisk) -> None:
+    """With those that there are."""
+    assert shell.run("spool", "cat", "1", "--kind", "bogus") == 2
+    assert "'bogus' is no kind of record: say peer, message, rejection, transition" in " ".join(shell.err.split())
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["table", "json"])
 def test_no_text_of_a_device_moves_the_terminal(shell: Shell, spool: SpoolOnDisk, form: tuple[str, ...]) -> None:
     """Escape sequences, C1 controls and direction marks in a body are spelled out, in JSON too."""
@@ -159,8 +166,9 @@ def test_verify_repair_verify(shell: Shell, spool: SpoolOnDisk) -> None:
 def test_a_repair_asks_first(shell: Shell, spool: SpoolOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a yes nothing is changed."""
     damage(spool)
-    monkeypatch.setattr("typer.confirm", lambda _question: False)
-    assert "nothing was changed" in shell.must("spool", "repair")
+    for answer in ("N\n", "\n", ""):  # the last: nobody is there
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        assert "nothing was changed" in shell.must("spool", "repair")
     assert shell.run("verify", "spool") == 1
 
 
@@ -215,9 +223,9 @@ def test_retry_asks_load_for_parked_segments(shell: Shell, spool: SpoolOnDisk) -
 
 
 def test_retry_says_where_it_would_change_nothing(shell: Shell, spool: SpoolOnDisk) -> None:
-    """A damaged segment is repaired first. One of many is passed over, one by name is 4."""
+    """A damaged segment is repaired first: it is passed over, which is 4 where there is no other, or by its number."""
     park(spool, "damaged")
-    assert "repair" in shell.must("spool", "retry")
+    assert (shell.run("spool", "retry"), "repair" in shell.out, "stays until" in shell.err) == (4, True, True)
     assert (shell.run("spool", "retry", "1"), "repair" in shell.err) == (4, True)
     assert asked(spool.directory / "parked") == []
 
@@ -225,7 +233,7 @@ def test_retry_says_where_it_would_change_nothing(shell: Shell, spool: SpoolOnDi
 def test_a_changed_segment_is_tried_again_only_by_its_number(shell: Shell, spool: SpoolOnDisk) -> None:
     """It is evidence, until somebody has found that what stands in ClickHouse is not this gate's."""
     park(spool, "changed")
-    assert "compare" in shell.must("spool", "retry")
+    assert (shell.run("spool", "retry"), "compare" in shell.out) == (4, True)
     assert asked(spool.directory / "parked") == []
     shell.must("spool", "retry", "1")
     assert [path.stem for path in asked(spool.directory / "parked")] == [f"{1:020d}"]
