@@ -47,6 +47,9 @@ def init(
     config = session.config
     _refuse_existing(config, session.pki)
     domain = _settle_trust_domain(session, trust_domain)
+    signer = config.signer
+    # First: it may refuse. A key that is there is of a signer that was started before, and stays.
+    make_audit_key(*map(config.path, (signer.audit_key, signer.audit_public_key, signer.log)))
     authority = Authority.create(session.pki, domain, session.clock)
     hosts = list(dict.fromkeys([*LOCAL_HOSTS, *(host or [])]))
     certificate, key = authority.issue_server(hosts)
@@ -55,8 +58,6 @@ def init(
     _write(config.path(config.edge.certificate), chain)
     _write(config.path(config.edge.trust_bundle), authority.trust_pem)
     Keyring.create(config.path(config.edge.keyring), session.clock.now_ms(), os.urandom)
-    signer = config.signer
-    make_audit_key(*map(config.path, (signer.audit_key, signer.audit_public_key, signer.log)))
     Store.open(config, session.clock, create=True).close()
     say(
         f"""made for the trust domain {domain}:
@@ -76,7 +77,7 @@ def _refuse_existing(config: Config, pki: Path) -> None:
     """Before anything is made, so that a second call leaves no half of a CA."""
     edge = config.edge
     named = [config.path(setting) for setting in (edge.private_key, edge.certificate, edge.trust_bundle, edge.keyring)]
-    for path in [pki / "root.key", *named, config.path(config.signer.audit_key)]:
+    for path in [pki / "root.key", *named]:
         if path.exists():
             raise Conflict(f"{path} exists: there is a CA already; move it away to begin another")
 

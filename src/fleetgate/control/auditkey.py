@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fleetgate.control.heads import key_id, read_public_key
 from fleetgate.control.secretfile import read_secret, write_new, write_secret
-from fleetgate.control.signlog import EMPTY, count_of, has_signed
+from fleetgate.control.signlog import EMPTY, count_of, has_signed, or_anew
 from fleetgate.errors import ConfigError
 
 
@@ -35,7 +35,8 @@ def make_audit_key(key: Path, public_key: Path, log: Path) -> None:
     count = count_of(key)
     for path, signed in ((log, log.exists() and log.stat().st_size > 0), (count, has_signed(count))):
         if signed:
-            raise ConfigError(f"{key} is gone, and {path} says that it has signed: restore the key from its backup")
+            why = f"{key} is gone, and {path} says that it has signed: restore the key from its backup"
+            raise ConfigError(f"{why}, {or_anew(log, count)}")
     for path in (key, public_key, log):
         path.parent.mkdir(parents=True, exist_ok=True)
     private = Ed25519PrivateKey.generate()

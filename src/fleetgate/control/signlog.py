@@ -88,6 +88,14 @@ def read_log(path: Path) -> Iterator[tuple[SignedHead, bytes]]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
+def or_anew(log: Path, count: Path) -> str:
+    """What to do without a backup, behind the advice to restore it."""
+    return (
+        f"or without a backup begin anew: keep {log} and {count.with_suffix('.*')}, moved away together "
+        '(docs/how-to/prove-a-message.md, "A signer that lost its log or key")'
+    )
+
+
 class SignLog:
     """Open for one signer: a lock on the file keeps a second one off. Has the newest head of each spool in memory."""
 
@@ -101,7 +109,8 @@ class SignLog:
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except OSError as error:
-            raise ConfigError(f"cannot open {path}: {error.strerror}; the signer must not forget it") from None
+            why = f"cannot open {path}: {error.strerror}; the signer must not forget it: restore it from its backup"
+            raise ConfigError(f"{why}, {or_anew(path, count)}") from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -109,7 +118,10 @@ class SignLog:
             raise Conflict(f"another signer has {path} open: only one may run") from None
         try:
             self._open(path)
-        except (ConfigError, OSError):
+        except ConfigError as error:
+            os.close(self._descriptor)
+            raise ConfigError(f"{error}, {or_anew(path, count)}") from None
+        except OSError:
             os.close(self._descriptor)
             raise
 

@@ -147,7 +147,9 @@ class Heads:
         return rows
 
     def _keep(self, signed: SignedHead) -> None:
-        self._clickhouse.insert("segment_heads", heads_table([signed]), f"head-{signed.head.spool}-{signed.head.place}")
+        # With the key: a signer that began anew signs a place again, and its head is another one.
+        token = f"head-{signed.head.spool}-{signed.head.place}-{signed.key_id}"
+        self._clickhouse.insert("segment_heads", heads_table([signed]), token)
 
 
 def heads_table(heads: list[SignedHead]) -> pa.Table:

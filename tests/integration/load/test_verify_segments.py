@@ -22,7 +22,9 @@ from tests.segments import DAY_MS, RECEIVED_AT
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.control.auditkey import make_audit_key
 from fleetgate.control.heads import NO_LINK, next_link, read_public_key
+from fleetgate.control.signlog import count_of
 from fleetgate.errors import ConfigError, NotFound
 from fleetgate.load.chain import ChainRow, chain_rows
 from fleetgate.load.clickhouse import ServerClickHouse
@@ -31,7 +33,7 @@ from fleetgate.load.migrations import migrate
 from fleetgate.load.owner import Owner
 from fleetgate.load.rowshash import hash_query
 from fleetgate.proof.findings import Report
-from fleetgate.proof.heads import beside_one_another, read_export, stored_heads
+from fleetgate.proof.heads import beside_one_another, read_export, sort_out, stored_heads
 from fleetgate.proof.rows import Keeping
 from fleetgate.proof.segments import Scope, twice, verify_segments
 from fleetgate.spool.cursor import replace_durably
@@ -727,3 +729,20 @@ def test_ranges_from_before_the_ledger_need_segments_from_before_it(own_gate: Au
         "FROM (SELECT * FROM received_ranges LIMIT 1)"
     )
     assert found() == [("added", "received_ranges")]
+
+
+def test_a_signer_that_began_anew_signs_the_whole_chain(audit: Audit) -> None:
+    """The new key vouches for every segment; heads of the old one are told, and verify with the old one."""
+    old = audit.directory / "old"
+    old.mkdir()
+    public = read_public_key(audit.public)
+    for path in (audit.key, audit.public, audit.log, count_of(audit.key)):
+        path.rename(old / path.name)
+    make_audit_key(audit.key, audit.public, audit.log)
+    assert (audit.found(), audit.verify().heads) == ([("signature", 3, None)], 0)
+    audit.sign()  # the place that the old one signed
+    assert audit.found() == [("signature", 3, None)]
+    report = audit.verify()
+    assert (report.heads, report.unsigned) == (1, 0)
+    assert "was signed with another key" in report.findings[0].what
+    assert [signed.head.place for signed in sort_out(audit.heads(), public)[0]] == [3]

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from fleetgate.cli import main as main_module
+from fleetgate.control.auditkey import make_audit_key
 from fleetgate.errors import EXIT_CODES
 
 if TYPE_CHECKING:
@@ -42,6 +43,22 @@ def test_second_ca_init_changes_no_file(gate: Shell) -> None:
     before = {path: path.read_bytes() for path in gate.directory.rglob("*.*") if path.suffix in {".key", ".pem"}}
     assert gate.run("ca", "init") == 4
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_signer_that_was_started_first_is_in_nobodys_way(shell: Shell) -> None:
+    """Its key is no CA: `ca init` makes one, and leaves the key as it is."""
+    pki = shell.directory / "pki"
+    make_audit_key(pki / "audit.key", pki / "audit.pem", shell.directory / "signer.log")
+    key = (pki / "audit.key").read_bytes()
+    shell.must("ca", "init")
+    assert (pki / "audit.key").read_bytes() == key
+    shell.must("device", "enroll", "--tenant", "acme", "--vehicle", "car")
+
+
+def test_ca_init_beside_the_log_of_a_lost_signer_leaves_no_half_of_a_ca(shell: Shell) -> None:
+    """Whoever moved pki away to begin another CA is told what else, before anything is made."""
+    (shell.directory / "signer.log").write_text("signed")
+    assert (shell.run("ca", "init"), "begin anew" in shell.err, (shell.directory / "pki").exists()) == (2, True, False)
 
 
 def test_ca_init_stops_at_a_keyring_before_making_a_ca(shell: Shell) -> None:
