@@ -61,7 +61,15 @@ class Disk:
             elif "inode" in fact:
                 self._sizes[fact["inode"]] = fact["size"]
             elif Path(fact["directory"]) == self._segments:
-                self._names = fact["names"]
+                self._take_names(fact["names"])
+
+    def _take_names(self, names: dict[str, int]) -> None:
+        """A file may have got the inode of a deleted one, of which it has no byte on the disk."""
+        before = {inode: name for name, inode in self._names.items()}
+        for name, inode in names.items():
+            if Path(before.get(inode, name)).stem != Path(name).stem:
+                self._sizes.pop(inode, None)
+        self._names = names
 
     def cut(self) -> None:
         """After the edge was killed: what was not synced goes."""
@@ -69,8 +77,8 @@ class Disk:
         before = {inode: name for name, inode in self._names.items()}
         for path in list(self._segments.iterdir()):
             inode = path.stat().st_ino
-            if inode not in before:
-                path.unlink()
+            if Path(before.get(inode, "")).stem != path.stem:
+                path.unlink()  # never under this number, or only in memory
                 continue
             self._spoil(path, self._sizes.get(inode, 0))
             self._forget(path, inode)
