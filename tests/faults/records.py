@@ -70,7 +70,7 @@ class Denied:
                 for reason, car in self.cars.items():
                     self._try(reason, car)
                 self._stop.wait(PAUSE_SECONDS)
-        except Exception:
+        except Exception:  # asserted by the fault: nothing goes wrong unseen in a thread
             self._trouble.append(traceback.format_exc())
 
     def _try(self, reason: str, car: Car) -> None:

@@ -62,6 +62,15 @@ def _shorten_fence(trial: Trial) -> None:
     file.write_text(json.dumps(identity | {"fence_ms": now_ms() + SHORT_FENCE_MS}))
 
 
+def _go_on(trial: Trial, *, with_load: bool) -> None:
+    """With the edge started; load ran all the while, or is started now."""
+    if not with_load:
+        restart(trial.load)
+    _behind_the_fence(trial)
+    trial.fleet.fresh()
+    trial.await_progress()
+
+
 def _empty(trial: Trial, *, with_load: bool, minute: bool) -> None:
     trial.fleet.be_plain()
     _note_identity(trial)
@@ -74,11 +83,7 @@ def _empty(trial: Trial, *, with_load: bool, minute: bool) -> None:
         trial.edge.kill()
         _shorten_fence(trial)
         restart(trial.edge)
-    if not with_load:
-        restart(trial.load)
-    _behind_the_fence(trial)
-    trial.fleet.fresh()
-    trial.await_progress()
+    _go_on(trial, with_load=with_load)
 
 
 @fault("The spool's disk is replaced by an empty one, with edge and load down: the edge waits a minute behind a fence.")
@@ -111,11 +116,7 @@ def _older_copy(trial: Trial, *, with_load: bool) -> None:
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     _shorten_fence(trial)
     restart(trial.edge)
-    if not with_load:
-        restart(trial.load)
-    _behind_the_fence(trial)
-    trial.fleet.fresh()
-    trial.await_progress()
+    _go_on(trial, with_load=with_load)
     # What was live in the copy is shorter than what was loaded of it: it stays aside, and nothing of it is missing.
     until(lambda: segment_paths(trial.spool / "parked"), "it is set aside", LOADED_SECONDS)
     [(parked, path)] = segment_paths(trial.spool / "parked")

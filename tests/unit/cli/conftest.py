@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,23 @@ class Shell:
     def must(self, *arguments: str) -> str:
         assert self.run(*arguments) == 0, self.err
         return self.out
+
+    def unread(self, reader: str, *arguments: str, unbuffered: bool = False) -> subprocess.CompletedProcess[str]:
+        """In a process of its own, whose standard output is a pipe that nobody reads ("closed") or a "full" disk."""
+        read, write = os.pipe()
+        os.close(read)
+        with open("/dev/full" if reader == "full" else os.devnull, "w") as full:
+            done = subprocess.run(
+                [sys.executable, *(["-u"] if unbuffered else []), "-m", "fleetgate.cli.main", *arguments],
+                cwd=self.directory,
+                stdout=full if reader == "full" else write,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        os.close(write)
+        return done
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.must(*arguments, "--json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
 import subprocess
 import sys
@@ -257,19 +256,7 @@ def test_database_holds_no_key_material(gate: Shell) -> None:
 @pytest.mark.parametrize(("reader", "code", "told"), [("closed", 74, 0), ("full", 74, 1)])
 def test_an_answer_that_nobody_takes_is_no_fault(gate: Shell, reader: str, code: int, told: int) -> None:
     """`| head` that has seen enough needs no word; a full disk is said in one line. Never a traceback."""
-    with open("/dev/full" if reader == "full" else os.devnull, "w") as full:
-        read, write = os.pipe()
-        os.close(read)
-        done = subprocess.run(
-            [sys.executable, "-m", "fleetgate.cli.main", "config", "exit-codes"],
-            cwd=gate.directory,
-            stdout=full if reader == "full" else write,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        os.close(write)
+    done = gate.unread(reader, "config", "exit-codes")
     assert (done.returncode, len(done.stderr.splitlines())) == (code, told), done
 
 

@@ -6,8 +6,6 @@ import errno
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,19 +197,7 @@ def test_an_answer_that_nobody_takes_is_no_error_of_the_spool(
     shell: Shell, spool: SpoolOnDisk, reader: str, told: str
 ) -> None:
     """Written in the middle of work on the spool, not at the end: 74, and of a full disk one line."""
-    read, write = os.pipe()
-    os.close(read)
-    with open("/dev/full" if reader == "full" else os.devnull, "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-u", "-m", "fleetgate.cli.main", "spool", "cat", "1"],
-            cwd=shell.directory,
-            stdout=full if reader == "full" else write,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    os.close(write)
+    done = shell.unread(reader, "spool", "cat", "1", unbuffered=True)
     assert (done.returncode, done.stderr.startswith(told), done.stderr.count("\n")) == (74, True, bool(told)), done
 
 

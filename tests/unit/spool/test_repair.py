@@ -162,22 +162,24 @@ def test_a_repair_killed_while_it_makes_a_checkpoint_is_begun_again(
     assert opened(spool.directory) == (6, 3, FENCE)
 
 
+def lose_all_but_the_identity(spool: Standing) -> None:
+    for path in [*(spool.directory / "segments").iterdir(), *spool.directory.glob("checkpoint.db*")]:
+        path.unlink()
+    (spool.directory / "cursor.json").unlink()
+
+
 def test_a_spool_without_anything_left_begins_above_what_is_parked(spool: Standing) -> None:
     """Names of segments in parked/ stay theirs."""
     (spool.directory / "parked").mkdir(exist_ok=True)
     spool.path(5).rename(spool.directory / "parked" / spool.path(5).name)
-    for path in [*(spool.directory / "segments").iterdir(), *spool.directory.glob("checkpoint.db*")]:
-        path.unlink()
-    (spool.directory / "cursor.json").unlink()
+    lose_all_but_the_identity(spool)
     repair(spool.directory)
     assert opened(spool.directory) == (6, 0, FENCE)
 
 
 def test_a_damaged_identity_alone_is_replaced(spool: Standing) -> None:
     """The edge sends a person here: there must be something to do."""
-    for path in [*(spool.directory / "segments").iterdir(), *spool.directory.glob("checkpoint.db*")]:
-        path.unlink()
-    (spool.directory / "cursor.json").unlink()
+    lose_all_but_the_identity(spool)
     damage_the_identity(spool)
     repair(spool.directory)
     assert opened(spool.directory) == (1, 0, FENCE)
