@@ -200,7 +200,7 @@ def memory(gate: Gate) -> dict[object, object]:
             for epoch, window in each.windows.by_epoch.items()
         }
         found[known.key] = (
-            known.device.epoch,
+            (known.device.epoch, known.device.kid, known.device.kid_at),
             known.standing.state,
             known.standing.state_at,
             known.standing.score,

@@ -90,7 +90,7 @@ class Unit:
         """Judges and, as the edge does with the append, claims what is to be kept."""
         verdict = self.judge(raw, now)
         if verdict.outcome <= 2:
-            claim(verdict, self.device)
+            claim(verdict, self.device, now)
         return verdict
 
     def windows(self) -> object:
@@ -99,7 +99,7 @@ class Unit:
             epoch: (window.highest, window.newest_sent_at, window.slots.tobytes())
             for epoch, window in self.credential.windows.by_epoch.items()
         }
-        return self.device.epoch, rings
+        return self.device.epoch, self.device.kid, self.device.kid_at, rings
 
 
 def credential(key_digest: bytes, *, ended_at_ms: int | None = None) -> Credential:

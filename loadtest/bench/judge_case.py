@@ -49,7 +49,7 @@ def rounds(count: int) -> list[dict[str, float]]:
 
         def one(raw: bytes) -> None:
             verdict = judge(raw, peer, _NOW, policy, peer.topic)
-            claim(verdict, peer.device)
+            claim(verdict, peer.device, _NOW)
 
         return _each(one, good)
 
@@ -84,7 +84,7 @@ def check(messages: Mapping[str, Sequence[bytes]], new_peer: Callable[[], Peer],
             if (verdict.outcome, verdict.reason) != _EXPECTED[kind]:
                 raise BenchError(f"a message meant as {kind} is {verdict.outcome.name}, {verdict.reason}")
             if verdict.outcome is Outcome.ACCEPTED:
-                claim(verdict, peer.device)
+                claim(verdict, peer.device, _NOW)
 
 
 _random = random.Random(1)  # noqa: S311  the same garbage at every run

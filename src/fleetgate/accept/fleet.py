@@ -172,6 +172,7 @@ class Fleet:
             standing = Standing(DeviceState(saved.state), saved.state_at, saved.score, saved.scored_at)
             known = KnownDevice(record, standing, bucket)
             known.device.epoch = saved.epoch
+            known.device.kid, known.device.kid_at = saved.kid, saved.kid_at
             for window in saved.windows:
                 credential = self.credential(known, window.key_digest)
                 credential.windows.by_epoch[window.epoch] = Window(window.highest, window.newest_sent_at, window.slots)
@@ -272,5 +273,7 @@ def _freeze(known: KnownDevice, now_ms: int) -> checkpoint.DeviceState:
         standing.state_at,
         standing.score,
         standing.scored_at,
+        known.device.kid,
+        known.device.kid_at,
         windows,
     )

@@ -92,7 +92,7 @@ class Intake:
             self._refuse(caller, verdict, reason, now)
         elif credential is not None and outcome is not _DUPLICATE:
             self._writer.message(caller.sender_of(credential), now, outcome, verdict.flags, raw, verdict.events)
-            claim(verdict, peer.device)
+            claim(verdict, peer.device, now)
             self._fleet.touch(caller.known)
             counts.events += verdict.events
             counts.bytes += len(raw)

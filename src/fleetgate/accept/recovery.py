@@ -89,6 +89,8 @@ def _replay(segment: Segment, fleet: Fleet) -> None:
         if window is None or envelope.seq > window.highest - WINDOW:  # else its slot is a newer number's by now
             credential.windows.claim(envelope.epoch, envelope.seq, envelope.tag, envelope.sent_at)
         known.device.epoch = max(known.device.epoch, envelope.epoch)
+        if envelope.kid > known.device.kid:
+            known.device.kid, known.device.kid_at = envelope.kid, message.received_at
         fleet.touch(known)
     for _, rejection in segment.rejections:
         peer = segment.peers.get(rejection.peer)

@@ -32,17 +32,20 @@ class Credential:
 class Device:
     """A telematics unit as the gate knows it, shared by all its connections.
 
-    `epoch` is the highest accepted under any credential (0: none yet); `held` while it is in quarantine; `refusal` is
-    set while the records of control keep it out.
+    `epoch` is the highest accepted under any credential (0: none yet), `kid` the highest key id, whose first message
+    came at `kid_at` (Unix ms); `held` while it is in quarantine; `refusal` is set while the records of control keep it
+    out.
     """
 
-    __slots__ = ("device_id", "epoch", "held", "refusal", "tenant", "vehicle_id")
+    __slots__ = ("device_id", "epoch", "held", "kid", "kid_at", "refusal", "tenant", "vehicle_id")
 
     def __init__(self, tenant: str, device_id: str, vehicle_id: str) -> None:
         self.tenant = tenant
         self.device_id = device_id
         self.vehicle_id = vehicle_id
         self.epoch = 0
+        self.kid = 0
+        self.kid_at = 0
         self.held = False
         self.refusal: Reason | None = None
 

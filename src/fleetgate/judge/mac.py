@@ -16,6 +16,10 @@ from fleetgate.judge.identity import Credential, Peer
 from fleetgate.judge.keys import MacKeys
 from fleetgate.judge.verdict import Flag, Reason, Reject
 
+FORMER_KID_MS = 7 * 24 * 3600 * 1000
+"""A device's former root key verifies for this long after its first message under a newer one (schemas/envelope.md):
+as long as a message may be old, so that a backlog signed before the change arrives whole."""
+
 FORMER_CREDENTIAL_MS = 30 * 24 * 3600 * 1000
 """A former credential verifies for this long after its end: longer than any honest backlog (7 days)."""
 
@@ -40,10 +44,20 @@ def authenticate(envelope: Envelope, peer: Peer, now: int) -> AuthenticEnvelope:
         _header(envelope.v, envelope.enc, envelope.kid, envelope.epoch, envelope.seq, envelope.sent_at) + envelope.body
     )
     if compare_digest(key.digest(signed)[:TAG_BYTES], envelope.tag):
-        return AuthenticEnvelope(envelope, credential, 0)
+        flags = 0
+    else:
+        credential, flags = _former(envelope, peer, signed, now), Flag.FORMER_CREDENTIAL.value
+    # Asked only of who has the key: the answer tells how far the device is.
+    if envelope.kid < peer.device.kid and now - peer.device.kid_at > FORMER_KID_MS:
+        raise Reject(Reason.UNKNOWN_KEY, False)  # time alone ended it: that scores nobody
+    return AuthenticEnvelope(envelope, credential, flags)
+
+
+def _former(envelope: Envelope, peer: Peer, signed: bytes, now: int) -> Credential:
+    """The former credential whose key made the tag. Raises Reject with bad_mac."""
     for former in peer.former:
         if _may_verify(former, now) and _verifies(former, envelope, signed):
-            return AuthenticEnvelope(envelope, former, Flag.FORMER_CREDENTIAL.value)
+            return former
     raise Reject(Reason.BAD_MAC)
 
 

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), se
 CREATE TABLE IF NOT EXISTS devices (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
     state_at INTEGER NOT NULL, score REAL NOT NULL, scored_at INTEGER NOT NULL,
+    kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, device_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS windows (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, key_digest BLOB NOT NULL, epoch INTEGER NOT NULL,
@@ -53,6 +54,8 @@ class DeviceState(Struct, frozen=True):
     state_at: int
     score: float
     scored_at: int
+    kid: int
+    kid_at: int
     windows: list[WindowState]
 
 
@@ -61,6 +64,7 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _SCHEMA)
+        self._add_key_ids()
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
 
@@ -76,7 +80,9 @@ class Checkpoint:
         key = (tenant, device_id)
         with self._database.reading() as db:
             row = db.execute(
-                "SELECT epoch, state, state_at, score, scored_at FROM devices WHERE tenant=? AND device_id=?", key
+                "SELECT epoch, state, state_at, score, scored_at, kid, kid_at FROM devices"
+                " WHERE tenant=? AND device_id=?",
+                key,
             ).fetchone()
             if row is None:
                 return None
@@ -84,9 +90,17 @@ class Checkpoint:
                 "SELECT key_digest, epoch, highest, newest_sent_at, slots FROM windows WHERE tenant=? AND device_id=?",
                 key,
             ).fetchall()
-        epoch, state, state_at, score, scored_at = row
+        epoch, state, state_at, score, scored_at, kid, kid_at = row
         kept = [WindowState(*window) for window in windows]
-        return DeviceState(tenant, device_id, epoch, state, state_at, score, scored_at, kept)
+        return DeviceState(tenant, device_id, epoch, state, state_at, score, scored_at, kid, kid_at, kept)
+
+    def _add_key_ids(self) -> None:
+        """To a file of a former fleetgate, in which no device has told its key id yet."""
+        there = {name for _, name, *_ in self._database.rows("PRAGMA table_info(devices)")}
+        if "kid" not in there:
+            with self._database.writing() as db:
+                for column in ("kid", "kid_at"):
+                    db.execute(f"ALTER TABLE devices ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
 
     def save(self, devices: Sequence[DeviceState]) -> None:
         """Replaces these devices whole; durable with the next `advance`. A few dozen are quick, whatever they hold."""
@@ -104,7 +118,16 @@ class Checkpoint:
         """
         names = [(device.tenant, device.device_id) for device in devices]
         states = [
-            (*name, device.epoch, device.state, device.state_at, device.score, device.scored_at)
+            (
+                *name,
+                device.epoch,
+                device.state,
+                device.state_at,
+                device.score,
+                device.scored_at,
+                device.kid,
+                device.kid_at,
+            )
             for name, device in zip(names, devices, strict=True)
         ]
         windows = [

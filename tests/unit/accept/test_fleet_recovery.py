@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from tests.gates import Gate, credential, memory, record
-from tests.units import KEY_DIGEST, NOW, former, hkdf, sign
+from tests.units import DEVICE_ID, KEY_DIGEST, NOW, TENANT, former, hkdf, sign
 
 from fleetgate.control.records import CredentialStatus, DeviceState
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Outcome, Reason
+from fleetgate.judge.mac import FORMER_KID_MS
 from fleetgate.spool.cursor import Cursor, write_cursor
 
 FORGED = sign(key=bytes(32))
@@ -65,6 +66,22 @@ def test_every_acknowledged_message_is_a_duplicate_after_a_kill(two: Gate) -> No
     outcomes = {two.receive(raw).outcome for raw in raws}
     two.close()
     assert outcomes == {Outcome.DUPLICATE}
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_former_root_key_ends_after_a_kill_when_it_would_have_before(two: Gate, checkpoint: bool) -> None:
+    """From the first message under the newer one, whether the spool or the checkpoint tells of it."""
+    two.receive(sign(kid=2, key=hkdf(bytes(range(32, 64)), TENANT, DEVICE_ID, KEY_DIGEST)))
+    two.intake.commit()
+    if checkpoint:
+        two.checkpoint()
+    two.kill_and_recover()
+    two.clock.ms += FORMER_KID_MS
+    in_time = two.receive(sign(seq=1, sent_at=two.clock.ms)).outcome
+    two.clock.ms += 1
+    too_late = two.receive(sign(seq=2, sent_at=two.clock.ms)).reason
+    two.close()
+    assert (in_time, too_late) == (Outcome.ACCEPTED, Reason.UNKNOWN_KEY)
 
 
 def test_what_was_not_committed_may_be_sent_again(two: Gate) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.units import BODY, NOW, POLICY, ROOTS, TOPIC, Unit, elements, former, hkdf, pack, sign, sign_json
+from tests.units import BODY, KEY_DIGEST, NOW, POLICY, ROOTS, TOPIC, Unit, elements, former, hkdf, pack, sign, sign_json
 
 from fleetgate.judge import Outcome, Policy, Reason, claim
 from fleetgate.judge.verdict import STEP_OF, Flag
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 MINUTE_MS = 60_000
+NEWER_KEY = hkdf(bytes(range(32, 64)), "acme", "tcu-0001", KEY_DIGEST)
 OTHER_KEY = hkdf(bytes(range(32)), "acme", "tcu-0002", hashlib.sha256(b"another").digest())
 
 
@@ -240,11 +241,44 @@ def test_a_key_the_gate_itself_lacks_scores_nobody(kid: int, scores: bool) -> No
 
 def test_the_second_root_key_verifies_beside_the_first() -> None:
     """While two roots are active, messages under either are accepted."""
-    unit = Unit()
-    root = ROOTS[2]
-    assert root is not None
-    key = hkdf(root, "acme", "tcu-0001", unit.credential.key_digest)
-    assert unit.judge(sign(kid=2, key=key)).outcome is Outcome.ACCEPTED
+    assert Unit().judge(sign(kid=2, key=NEWER_KEY)).outcome is Outcome.ACCEPTED
+
+
+class TestFormerKid:
+    """A device that has gone over to a newer root key may deliver what it signed before, for a week."""
+
+    @pytest.mark.parametrize(("later_ms", "reason"), [(0, None), (WEEK_MS, None), (WEEK_MS + 1, Reason.UNKNOWN_KEY)])
+    def test_it_is_accepted_for_seven_days_after_the_first_message_under_the_newer(
+        self, later_ms: int, reason: Reason | None
+    ) -> None:
+        """Counted from the first message, not from the last; a refusal for time alone scores nobody."""
+        unit = Unit()
+        unit.take(sign(kid=2, key=NEWER_KEY))
+        unit.take(sign(kid=2, key=NEWER_KEY, seq=1), NOW + 1)
+        now = NOW + later_ms
+        verdict = unit.judge(sign(seq=2, sent_at=now), now)
+        assert (verdict.reason, verdict.scores) == (reason, False)
+
+    def test_it_verifies_for_ever_while_the_device_has_no_newer(self) -> None:
+        """A device that was silent for months across a rotation comes back with the key it has."""
+        unit = Unit()
+        unit.take(sign())
+        now = NOW + 13 * WEEK_MS
+        assert unit.judge(sign(seq=1, sent_at=now), now).outcome is Outcome.ACCEPTED
+
+    def test_a_message_that_is_refused_ages_nothing(self) -> None:
+        """Only what was kept shows that the device has gone over."""
+        unit = Unit()
+        unit.take(sign(kid=2, key=NEWER_KEY, sent_at=NOW - WEEK_MS - 1))
+        now = NOW + WEEK_MS + 1
+        assert unit.judge(sign(sent_at=now), now).outcome is Outcome.ACCEPTED
+
+    def test_who_lacks_the_key_does_not_learn_that_it_is_too_old(self) -> None:
+        """A forged message under the former key id is a forged message."""
+        unit = Unit()
+        unit.take(sign(kid=2, key=NEWER_KEY))
+        now = NOW + WEEK_MS + 1
+        assert unit.judge(sign(key=OTHER_KEY, sent_at=now), now).reason is Reason.BAD_MAC
 
 
 class TestFormerCredentials:
@@ -316,7 +350,7 @@ def test_only_a_verified_message_can_be_claimed() -> None:
     """Claiming a refusal is a mistake of the caller, and is told so."""
     unit = Unit()
     with pytest.raises(ValueError, match="verified message"):
-        claim(unit.judge(b""), unit.device)
+        claim(unit.judge(b""), unit.device, NOW)
 
 
 def test_a_message_is_accepted_in_each_encoding_of_its_envelope() -> None:

@@ -49,7 +49,7 @@ def test_the_judge_says_what_the_vector_expects(path: Path) -> None:
     for message in vector["before"]:
         before = judge(bytes.fromhex(message["envelope"]), peer, message["now"], POLICY)
         assert before.outcome is Outcome.ACCEPTED
-        claim(before, peer.device)
+        claim(before, peer.device, message["now"])
     verdict = judge(bytes.fromhex(vector["envelope"]), peer, vector["now"], POLICY)
     expected = OUTCOMES.get(vector["expect"], Outcome.REJECTED)
     flags = [flag.name.lower() for flag in Flag(verdict.flags) if flag.name is not None]

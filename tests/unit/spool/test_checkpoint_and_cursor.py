@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ ONE, TWO = WindowState(b"a" * 32, 1, 9, 77, SLOTS), WindowState(b"b" * 32, 2**32
 
 
 def state(*windows: WindowState, device_id: str = "tcu-0001", epoch: int = 1) -> DeviceState:
-    return DeviceState("acme", device_id, epoch, "watched", 5, 12.5, 6, list(windows))
+    return DeviceState("acme", device_id, epoch, "watched", 5, 12.5, 6, 2, 7, list(windows))
 
 
 @pytest.fixture
@@ -34,6 +35,24 @@ def test_a_device_comes_back_as_it_was_written(checkpoint: Checkpoint) -> None:
     """All fields, at the ends of their ranges too."""
     checkpoint.save([state(ONE, TWO)])
     assert checkpoint.device("acme", "tcu-0001") == state(ONE, TWO)
+
+
+def test_a_file_of_a_former_fleetgate_is_read_and_written(tmp_path: Path) -> None:
+    """Its devices have not told a key id yet; what is saved over them has one."""
+    former = sqlite3.connect(tmp_path / "checkpoint.db", isolation_level=None)
+    former.execute(
+        "CREATE TABLE devices (tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL,"
+        " state TEXT NOT NULL, state_at INTEGER NOT NULL, score REAL NOT NULL, scored_at INTEGER NOT NULL,"
+        " PRIMARY KEY (tenant, device_id)) WITHOUT ROWID"
+    )
+    former.execute("INSERT INTO devices VALUES ('acme', 'tcu-0001', 1, 'watched', 5, 12.5, 6)")
+    former.close()
+    checkpoint = Checkpoint(tmp_path / "checkpoint.db")
+    before = checkpoint.device("acme", "tcu-0001")
+    checkpoint.save([state(ONE)])
+    after = checkpoint.device("acme", "tcu-0001")
+    checkpoint.close()
+    assert (before, after) == (msgspec.structs.replace(state(), kid=0, kid_at=0), state(ONE))
 
 
 def test_an_unknown_device_has_no_state(checkpoint: Checkpoint) -> None:
