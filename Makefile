@@ -24,9 +24,11 @@ demo: setup
 	@$(BIN)/fleetgate demo $(ARGS)
 
 # Every test that CI runs. Debian's mosquitto_pub and curl are peers in a few of them, which skip with a reason without.
+# Those of the first two lines run in several processes, a file in one: what its tests share is started once.
+SPREAD := --numprocesses 3 --dist loadfile
 test: setup tools check
-	$(BIN)/python -m pytest tests/unit tests/property --durations=5 $(ARGS)
-	$(BIN)/python -m pytest tests/integration --durations=5 $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/property $(SPREAD) --durations=5 $(ARGS)
+	$(BIN)/python -m pytest tests/integration $(SPREAD) --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/e2e --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/faults --quick --durations=5 $(ARGS)
 
