@@ -172,7 +172,7 @@ def list_(
     if as_json:
         print_json(devices)
         return
-    names = ("tenant", "device_id", "vehicle_id", "standing", "state", "credential", "not_after_ms")
+    names = ("tenant", "device_id", "vehicle_id", "standing", "state", "credential", "kid", "not_after_ms")
     print_records(devices, names, empty="no devices; `fleetgate device enroll` makes one")
 
 
