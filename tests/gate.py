@@ -156,10 +156,11 @@ class Installation:
             "edge": edge | tables.get("edge", {}),
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
-            "issuers": tables.get("issuers", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
+        if "issuers" in tables:
+            written["issuers"] = tables["issuers"]
         lines = [
             line
             for table, keys in written.items()
