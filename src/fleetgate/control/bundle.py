@@ -1,7 +1,7 @@
 """The device bundle: the directory that `fleetgate device enroll` writes and a device agent reads.
 
     device.json      0600  {"tenant", "device_id", "vehicle_id", "kid", "mac_key": base64 of 32 bytes}
-    private.pem      0600  the private key, PKCS #8
+    private.pem      0600  the private key, PKCS #8; absent where the device made its key itself
     certificate.pem        the leaf, then the issuing CA
     ca.pem                 what the gate's own certificate is verified with
 
@@ -36,7 +36,8 @@ def write_bundle(directory: Path, enrolment: Enrolment) -> None:
     device = {name: getattr(enrolment, name) for name in ("tenant", "device_id", "vehicle_id", "kid", "mac_key")}
     try:
         write_secret(directory / "device.json", msgspec.json.format(msgspec.json.encode(device)) + b"\n")
-        write_secret(directory / "private.pem", enrolment.private)
+        if enrolment.private is not None:
+            write_secret(directory / "private.pem", enrolment.private)
         write_new(directory / "certificate.pem", enrolment.certificate)
         write_new(directory / "ca.pem", enrolment.ca)
     except FleetgateError:

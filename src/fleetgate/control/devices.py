@@ -1,8 +1,7 @@
 """Devices over their life: enrolment and revocation.
 
-Decides which records change together, and which enrolments the records forbid. What a certificate looks like is
-decided by `control.pki`; how a MAC key follows from it, by `judge.keys`; when the edge learns, by `changes`; what a
-person gets to see, by `control.roster`.
+Decides which records change together, and which enrolments the records forbid. What stands on record of a credential is
+decided by `control.credentials`; when the edge learns, by `changes`; what a person gets to see, by `control.roster`.
 """
 
 from __future__ import annotations
@@ -10,28 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from msgspec import Struct
 from sqlalchemy import Row, insert, select, update
 
+from fleetgate.control.credentials import Issued, issue
+from fleetgate.control.csr import public_key_of
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import DEVICE_DAYS, Authority, private_pem
-from fleetgate.control.profile import key_digest_of
+from fleetgate.control.profile import DevicePublicKey
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus, is_id
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import bindings, credentials, devices, tenants, vehicles
-from fleetgate.control.store import Write
+from fleetgate.control.store import ENROLMENT, Write
 from fleetgate.errors import ConfigError, Conflict, NotFound
-from fleetgate.judge.keys import derive_mac_key
 
 
 class Enrolment(Struct, frozen=True):
-    """What a new device is given, once: nobody keeps its private key. Its repr holds no secret.
+    """What a device is given, once. Its repr holds no secret.
 
     `mac_key` has 32 bytes; the others are PEM: `certificate` the leaf and the issuing CA, `ca` what the gate's own
-    certificate is verified with.
+    certificate is verified with, `private` the private key, which nobody keeps (None: it never left the device).
     """
 
     tenant: str
@@ -40,7 +38,7 @@ class Enrolment(Struct, frozen=True):
     kid: int
     mac_key: bytes
     certificate: bytes
-    private: bytes
+    private: bytes | None
     ca: bytes
 
     def __repr__(self) -> str:
@@ -59,54 +57,26 @@ def enrol(
     vehicle_id: str,
     device_id: str | None = None,
     days: int = DEVICE_DAYS,
+    csr: bytes | None = None,
 ) -> Enrolment:
     """Makes a device known and gives it its keys, as part of the transaction `write`.
 
-    The device id is by default `<vehicle>-tcu`. A device whose credential was revoked can be enrolled again; a unit
-    whose credential was revoked gives its vehicle free for another. Raises ConfigError for ids outside the pattern,
-    Conflict where the records forbid it.
+    The device id is by default `<vehicle>-tcu`. With `csr`, a certificate request, the key is the device's own. A
+    device whose credential was revoked can be enrolled again; a unit whose credential was revoked gives its vehicle
+    free for another. Raises ConfigError for ids outside the pattern, CsrError, and Conflict where the records forbid
+    it.
     """
     device_id = device_id if device_id is not None else f"{vehicle_id}-tcu"
     for field, text in (("tenant", tenant), ("vehicle", vehicle_id), ("device", device_id)):
         if not is_id(text):
             raise ConfigError(f"the {field} id {text!r} must match [a-z0-9][a-z0-9._-]{{0,62}}")
-    parent = _make_device(write, tenant, device_id)
+    _make_device(write, tenant, device_id)
     _bind(write, tenant, device_id, vehicle_id)
-    key = generate_private_key(SECP256R1())
-    certificate = authority.issue_device(tenant, device_id, key.public_key(), days)
-    leaf = certificate.public_bytes(Encoding.PEM)
-    key_digest = key_digest_of(key.public_key())
-    kid = keyring.newest_kid
-    root = keyring.roots[kid]
-    assert root is not None  # the newest is an active one
-    fingerprint = certificate.fingerprint(SHA256())
-    write.execute(
-        insert(credentials),
-        {
-            "tenant": tenant,
-            "device_id": device_id,
-            "certificate": leaf.decode(),
-            "serial": f"{certificate.serial_number:x}",
-            "fingerprint": fingerprint,
-            "key_digest": key_digest,
-            "kid": kid,
-            "parent": parent,
-            "not_before_ms": int(certificate.not_valid_before_utc.timestamp()) * 1000,
-            "not_after_ms": int(certificate.not_valid_after_utc.timestamp()) * 1000,
-            "status": CredentialStatus.ACTIVE,
-        },
-    )
-    write.record("enrol", tenant, device_id, {"vehicle": vehicle_id, "fingerprint": fingerprint.hex(), "kid": kid})
-    return Enrolment(
-        tenant=tenant,
-        device_id=device_id,
-        vehicle_id=vehicle_id,
-        kid=kid,
-        mac_key=derive_mac_key(root, tenant, device_id, key_digest),
-        certificate=leaf + authority.chain_pem,
-        private=private_pem(key),
-        ca=authority.root_pem,
-    )
+    private, public_key = _key_pair(csr, tenant, device_id, authority.trust_domain)
+    issued = issue(write, authority, keyring, tenant, device_id, public_key, days, None)
+    detail = {"vehicle": vehicle_id, "fingerprint": issued.fingerprint.hex(), "kid": issued.kid}
+    write.record(ENROLMENT, tenant, device_id, detail)
+    return _given(issued, authority, vehicle_id, private)
 
 
 def revoke(write: Write, tenant: str, device_id: str, reason: str) -> None:
@@ -127,8 +97,31 @@ def revoke(write: Write, tenant: str, device_id: str, reason: str) -> None:
     write.record("revoke", tenant, device_id, {"fingerprint": current.fingerprint.hex(), "reason": reason})
 
 
-def _make_device(write: Write, tenant: str, device_id: str) -> int | None:
-    """Makes the device where it is new; returns the credential that the next one replaces, if it ever had one."""
+def _key_pair(
+    csr: bytes | None, tenant: str, device_id: str, trust_domain: str
+) -> tuple[EllipticCurvePrivateKey | None, DevicePublicKey]:
+    """A new key, or that of the request, whose private half is the device's alone."""
+    if csr is not None:
+        return None, public_key_of(csr, tenant, device_id, trust_domain)
+    key = generate_private_key(SECP256R1())
+    return key, key.public_key()
+
+
+def _given(issued: Issued, authority: Authority, vehicle_id: str, private: EllipticCurvePrivateKey | None) -> Enrolment:
+    return Enrolment(
+        tenant=issued.tenant,
+        device_id=issued.device_id,
+        vehicle_id=vehicle_id,
+        kid=issued.kid,
+        mac_key=issued.mac_key,
+        certificate=issued.certificate + authority.chain_pem,
+        private=None if private is None else private_pem(private),
+        ca=authority.root_pem,
+    )
+
+
+def _make_device(write: Write, tenant: str, device_id: str) -> None:
+    """Makes the device where it is new, and refuses one that may not have another credential."""
     device = _device(write, tenant, device_id)
     if device is None:
         if write.row(select(tenants).where(tenants.c.tenant == tenant)) is None:
@@ -136,16 +129,14 @@ def _make_device(write: Write, tenant: str, device_id: str) -> int | None:
         values = {"tenant": tenant, "device_id": device_id, "enrolled_at_ms": write.now_ms}
         standing = {"status": DeviceStatus.ACTIVE, "state": DeviceState.TRUSTED, "state_at_ms": write.now_ms}
         write.execute(insert(devices), values | standing)
-        return None
+        return
     if device.status != DeviceStatus.ACTIVE:
         raise Conflict(f"device {device_id} of tenant {tenant} is {device.status}: it cannot be enrolled")
-    former = _credentials(write, tenant, device_id)[0]
-    if former.status == CredentialStatus.ACTIVE:
+    if _credentials(write, tenant, device_id)[0].status == CredentialStatus.ACTIVE:
         raise Conflict(
             f"device {device_id} of tenant {tenant} is enrolled already: to give it new keys, revoke it first with "
             f"`fleetgate device revoke --tenant {tenant} --device {device_id} --reason ...`"
         )
-    return int(former.credential_id)
 
 
 def _bind(write: Write, tenant: str, device_id: str, vehicle_id: str) -> None:
