@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fleetgate.errors import ConfigError
 
-BACKLOG = 8
+BACKLOG = 64  # beyond it a client that waits for nothing gets EAGAIN
 
 
 def listen(setting: str, path: Path, mode: int) -> socket.socket:

@@ -7,6 +7,7 @@ high enough is decided by the edge; what happens to held messages, by load.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -115,6 +116,28 @@ def apply_transition(
         origin = {"spool": spool, "segment": segment, "offset": offset, "policy_version": policy_version}
         write.record(TRANSITION, tenant, device_id, detail | origin | {"outcome": outcome})
     return outcome
+
+
+def quarantine_for(
+    write: Write, tenant: str, device_id: str, why: str, detail: Mapping[str, Any], policy_version: str
+) -> None:
+    """Puts a device into quarantine for what the records themselves show, and opens its case; no score led there.
+
+    Where no machine may take that step (it is in quarantine, or banned), only the audit says that it was seen again.
+    """
+    device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
+    if device is None:
+        raise NotFound(unknown_device(tenant, device_id))
+    possible = DeviceState.QUARANTINED in BY_MACHINE[DeviceState(device.state)]
+    if possible:
+        # Always newer than what an edge said, as a person's decision is.
+        at_ms = max(write.now_ms, device.state_at_ms + 1)
+        values = {"state": DeviceState.QUARANTINED, "state_at_ms": at_ms}
+        write.execute(update(devices).where(device_is(devices, tenant, device_id)).values(values))
+        _note_in_case(write, tenant, device_id, DeviceState.QUARANTINED, at_ms, why, 0.0, policy_version)
+    outcome = Outcome.APPLIED if possible else Outcome.NOT_POSSIBLE
+    facts = {"before": device.state, "after": DeviceState.QUARANTINED, "why": why, "outcome": outcome}
+    write.record(TRANSITION, tenant, device_id, facts | detail)
 
 
 def decide(

@@ -1,7 +1,7 @@
 """How the signer is asked for a renewal: the messages on its second socket, and their bounds.
 
-One line of JSON asks, one line of JSON answers, then the connection ends. What is asked is the edge's: whose certificate
-TLS has verified, and the request that came with it. What is answered is decided by `control.renewal`.
+One line of JSON asks, one line of JSON answers, then the connection ends. What is asked is the edge's: whose
+certificate TLS has verified, and the request that came with it. What is answered is decided by `control.renewal`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from fleetgate.control.csr import MAX_CSR_BYTES
 from fleetgate.control.heads import Hex32
 
-MAX_CSR_BYTES = 16 * 1024  # one of P-256 has 500 bytes in PEM
 MAX_ASK_BYTES = 32 * 1024  # with the request in base64
 MAX_ANSWER_BYTES = 32 * 1024
 ASK_SECONDS = 2.0
@@ -29,6 +29,7 @@ class Refusal(StrEnum):
     UNKNOWN = "unknown_device"  # the records have no such device, or not this certificate of it
     REVOKED = "revoked"
     BANNED = "banned"
+    EXPIRED = "expired"
     SUPERSEDED = "superseded"  # the credential that this one was renewed to has been replaced itself
     LATER = "later"  # suspended, in quarantine, or a clone sign: the same request may be granted another day
     TOO_OFTEN = "too_often"  # the device's own excess

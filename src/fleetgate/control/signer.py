@@ -5,7 +5,7 @@ Decides what is signed. A head gets a signature when it is the newest signed one
 So whoever holds ClickHouse, and load, can add to a chain and never change what was signed. One connection is served at
 a time, each request within a deadline; only the signer's own user may ask.
 
-Later the issuing key lives here too.
+The issuing key is this process's too: renewals have a socket, threads and limits of their own (`renewalservice`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from fleetgate.control.allowance import Allowance
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import NO_LINK, Head, SignedHead, key_id, links, signed_bytes
 from fleetgate.control.localsocket import listen
+from fleetgate.control.renewalservice import RenewalService
 from fleetgate.control.signing import (
     MAX_REQUEST_BYTES,
     REQUEST_SECONDS,
@@ -37,7 +38,6 @@ from fleetgate.control.signing import (
     Request,
 )
 from fleetgate.control.signlog import SignLog, count_of
-from fleetgate.errors import ConfigError
 
 REQUESTS_PER_SECOND = 5.0
 BURST_REQUESTS = 50
@@ -192,7 +192,10 @@ def serve(config: Config, clock: Clock) -> None:
         opened.callback(signlog.close)
         service = Service(config.path(settings.socket), Signer(key, signlog, clock), clock)
         opened.callback(service.close)
+        renewals = RenewalService(config, clock)  # the log's lock says that no other signer runs
+        opened.callback(renewals.close)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, service.stop)
         log.get("signer").info("signing", socket=str(config.path(settings.socket)), key_id=key_id(key.public_key()))
+        renewals.start()
         service.run()
