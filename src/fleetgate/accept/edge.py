@@ -29,6 +29,7 @@ from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
+from fleetgate.accept.vetting import Vetting
 from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
@@ -61,6 +62,7 @@ class Edge:
         self._seal_seconds = config.spool.segment_seconds
         self.registry_of_metrics = CollectorRegistry()
         self.files = Replacement(config)
+        self.vetting = Vetting(config.trust_domain, self.files.now.paths, clock)
         self._store = Store.open(config, clock)
         self.spool = Spool(
             config.path(config.spool.directory), clock, entropy, config.spool.segment_bytes, self._known_spools
@@ -95,7 +97,15 @@ class Edge:
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
         door = Door(self.registry, self.fleet, self.room, self.counts, self._config, self._clock)
         loop = SocketLoop(
-            mqtt_socket, self.files.now.mqtt, self._config, self.intake, door, self.room, self.counts, self._clock
+            mqtt_socket,
+            self.files.now.mqtt,
+            self.vetting,
+            self._config,
+            self.intake,
+            door,
+            self.room,
+            self.counts,
+            self._clock,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_grace_over = loop.send_away
@@ -105,13 +115,14 @@ class Edge:
             app,
             trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
             self.files.now.https,
-            self._config.trust_domain,
+            self.vetting,
             self._config.edge,
             self.counts,
         )
 
         def replaced(material: Material, distrusts: bool) -> None:
             self.fleet.replace_roots(material.keyring.roots)
+            self.vetting.paths = material.paths
             loop.replace_tls(material.mqtt, distrusts=distrusts)
             https.replace_tls(material.https, distrusts=distrusts)
 
