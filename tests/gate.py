@@ -28,7 +28,7 @@ from cryptography import x509
 from sqlalchemy import update
 
 from fleetgate import config as settings
-from fleetgate.clock import SystemClock
+from fleetgate.clock import Clock, SystemClock
 from fleetgate.config import Config
 from fleetgate.control.bundle import write_bundle
 from fleetgate.control.devices import enrol, revoke
@@ -156,6 +156,7 @@ class Installation:
             "edge": edge | tables.get("edge", {}),
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
+            "signer": tables.get("signer", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
@@ -179,9 +180,9 @@ class Installation:
         with self.control() as store, store.write("test") as write:
             yield write
 
-    def enrol(self, vehicle: str, tenant: str = TENANT) -> Car:
-        """Enrols through control, into a bundle directory as the command writes it."""
-        authority = Authority.load(self.directory / "pki", SystemClock())
+    def enrol(self, vehicle: str, tenant: str = TENANT, clock: Clock | None = None) -> Car:
+        """Enrols through control, into a bundle directory as the command writes it; at another time by its `clock`."""
+        authority = Authority.load(self.directory / "pki", clock or SystemClock())
         keyring = Keyring.load(self.config.path(self.config.edge.keyring))
         out = self.directory / "devices" / f"{tenant}-{vehicle}-{len(self.cars)}"
         with self.write() as write:

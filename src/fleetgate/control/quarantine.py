@@ -7,7 +7,6 @@ high enough is decided by the edge; what happens to held messages, by load.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -119,7 +118,7 @@ def apply_transition(
 
 
 def quarantine_for(
-    write: Write, tenant: str, device_id: str, why: str, detail: Mapping[str, Any], policy_version: str
+    write: Write, tenant: str, device_id: str, why: str, detail: dict[str, Any], policy_version: str
 ) -> None:
     """Puts a device into quarantine for what the records themselves show, and opens its case; no score led there.
 

@@ -54,6 +54,8 @@ def renew(write: Write, authority: Authority, keyring: Keyring, policy_version: 
     key_digest = key_digest_of(public_key)
     child = _renewed_from(write, presented)
     if child is not None:
+        if child.status == CredentialStatus.REVOKED:
+            raise Refused(Refusal.REVOKED, "what this credential was renewed to is revoked")
         if child.key_digest != key_digest:
             return _clone_sign(write, policy_version, ask, presented, child, key_digest)
         if child.status != CredentialStatus.ACTIVE:

@@ -11,9 +11,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from fleetgate.control.csr import MAX_CSR_BYTES
 from fleetgate.control.heads import Hex32
 
+MAX_CSR_BYTES = 16 * 1024  # as many as `control.csr` takes; the edge reads this file, and loads nothing of a CA with it
 MAX_ASK_BYTES = 32 * 1024  # with the request in base64
 MAX_ANSWER_BYTES = 32 * 1024
 ASK_SECONDS = 2.0
