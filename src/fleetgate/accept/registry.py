@@ -23,7 +23,7 @@ from fleetgate.accept.fleet import REFUSAL_OF_STATUS, Fleet, Key, KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import Change, CredentialStatus, DeviceRecord, DeviceState
-from fleetgate.control.store import ENROLMENT, TRANSITION, Store
+from fleetgate.control.store import LIFTS_NOTHING, REFUSES_NOBODY, Store
 from fleetgate.errors import ControlAway
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
@@ -196,8 +196,8 @@ class Registry:
         """Takes one batch of changes; whether there may be more."""
         if not self._position and (self.revision or not self._fleet):
             # A new edge remembers no denial that an enrolment could lift, and has no device whose record is older than
-            # that; one that begins again lets nothing be lifted. So both pass over enrolments: of a million each
-            # device's records were read, 15 s of CPU.
+            # that; one that begins again lets nothing be lifted. So both pass over what refuses nobody: of a million
+            # enrolments each device's records were read, 15 s of CPU.
             self._history = await _ask(self._store.revision)
         position = self._position
         found = await _ask(lambda: self._read_changes(position))
@@ -214,11 +214,12 @@ class Registry:
     async def _learn(self, reached: Change, changes: list[Change], records: dict[Key, DeviceRecord]) -> None:
         self._standing, self._position = reached, reached.revision
         # A number up to the highest seen may be that of a change which this database has lost, and a machine lets
-        # nobody in: load may repeat a transition after the revocation behind it was lost. Both only refuse.
+        # nobody in: load may repeat a transition after the revocation behind it was lost, and a device renew the
+        # credential that was revoked. They only refuse.
         lifting = {
             (change.tenant, change.device_id)
             for change in changes
-            if change.revision > self._seen_through and change.kind != TRANSITION
+            if change.revision > self._seen_through and change.kind not in LIFTS_NOTHING
         }
         denials = {key: _denials_of(records.get(key)) for key in _devices_of(changes)}
         for key in denials.keys() - lifting:
@@ -256,14 +257,14 @@ class Registry:
         newest = self._store.revision()
         if position < self._history:
             through = min(self._history, newest, position + HISTORY_BATCH)
-            found = self._store.changes_but_enrolments(position, through, CHANGES_BATCH + 1)
+            found = self._store.changes_that_refuse(position, through, CHANGES_BATCH + 1)
         else:
             found = self._store.changes_from(position, CHANGES_BATCH + 1)
         standing = found[0] if found and found[0].revision == position else None
         above = [change for change in found if change.revision > position]
         reached = above[-1] if above else None
         if position < self._history:
-            above = [change for change in above if change.kind != ENROLMENT]  # the last one may be
+            above = [change for change in above if change.kind not in REFUSES_NOBODY]  # the last one may be one
         keys = _devices_of(above)
         records: dict[Key, DeviceRecord] = {}
         for start in range(0, len(keys), LOOKUP_BATCH):

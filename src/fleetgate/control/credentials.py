@@ -7,19 +7,22 @@ device that renews itself. How a certificate looks is decided by `control.pki`, 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
-from sqlalchemy import insert, update
+from sqlalchemy import Row, insert, select, update
 
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import DevicePublicKey, key_digest_of
 from fleetgate.control.records import CredentialStatus
+from fleetgate.control.roster import device_is
 from fleetgate.control.schema import credentials
 from fleetgate.control.store import Write
+from fleetgate.errors import Conflict
 from fleetgate.judge.keys import derive_mac_key
 
 
@@ -58,7 +61,8 @@ def issue(
     """Makes a certificate of this key for a device on record and puts it there, under the newest MAC root key.
 
     `parent` is the id of the active credential that this one renews, which becomes a former one; None at an enrolment.
-    Says nothing to edges or audit: the caller does, with `write.record`. Raises as `Authority.issue_device`.
+    A revocation of the parent that is still to come is the new one's too. Says nothing to edges or audit: the caller
+    does, with `write.record`. Raises Conflict for a parent that is not active, and as `Authority.issue_device`.
     """
     certificate = authority.issue_device(tenant, device_id, public_key, days)
     leaf = certificate.public_bytes(Encoding.PEM)
@@ -67,9 +71,7 @@ def issue(
     kid = keyring.newest_kid
     root = keyring.root(kid)
     assert root is not None  # the newest is an active one
-    if parent is not None:  # first: at most one is active
-        renewed = update(credentials).where(credentials.c.credential_id == parent)
-        write.execute(renewed.values(status=CredentialStatus.FORMER, ended_at_ms=write.now_ms))
+    inherited = {} if parent is None else _end_parent(write, parent)  # first: at most one is active
     write.execute(
         insert(credentials),
         {
@@ -84,7 +86,55 @@ def issue(
             "not_before_ms": int(certificate.not_valid_before_utc.timestamp()) * 1000,
             "not_after_ms": int(certificate.not_valid_after_utc.timestamp()) * 1000,
             "status": CredentialStatus.ACTIVE,
+            **inherited,
         },
     )
     mac_key = derive_mac_key(root, tenant, device_id, key_digest)
     return Issued(tenant, device_id, leaf, fingerprint, key_digest, kid, mac_key)
+
+
+def revoke_credentials(
+    write: Write, of_device: Sequence[Row[Any]], chosen: Collection[int], reason: str, effective_ms: int
+) -> list[Row[Any]]:
+    """Revokes those of a device's credentials whose ids are `chosen`, and what was renewed from them, whatever its
+    status; returns all that it was done to. `of_device` is every credential of the device.
+
+    At a time that is past they are refused from now on, and it stands on record since when they were not to be trusted;
+    at one that is still to come they are refused from then on, and until then the time may be changed.
+    """
+    renewed: dict[int | None, list[int]] = {}
+    for row in of_device:
+        renewed.setdefault(row.parent, []).append(row.credential_id)
+    reached, waiting = set[int](), list(chosen)
+    while waiting:
+        credential_id = waiting.pop()
+        if credential_id not in reached:
+            reached.add(credential_id)
+            waiting += renewed.get(credential_id, [])
+    ended = [row for row in of_device if row.credential_id in reached and row.status != CredentialStatus.REVOKED]
+    for row in ended:
+        values: dict[str, Any] = {"reason": reason, "revoked_from_ms": max(effective_ms, write.now_ms)}
+        if effective_ms <= write.now_ms:
+            ended_at_ms = write.now_ms if row.ended_at_ms is None else row.ended_at_ms
+            values |= {"status": CredentialStatus.REVOKED, "ended_at_ms": ended_at_ms}
+        if effective_ms < write.now_ms:
+            values["invalid_from_ms"] = effective_ms
+        write.execute(update(credentials).where(credentials.c.credential_id == row.credential_id).values(values))
+    return ended
+
+
+def credentials_of(write: Write, tenant: str, device_id: str) -> Sequence[Row[Any]]:
+    """All of a known device, newest first; there is at least the one it was enrolled with."""
+    query = select(credentials).where(device_is(credentials, tenant, device_id))
+    return write.rows(query.order_by(credentials.c.credential_id.desc()))
+
+
+def _end_parent(write: Write, parent: int) -> dict[str, Any]:
+    """Makes it a former one; returns what the credential that takes its place has from it."""
+    of_parent = credentials.c.credential_id == parent
+    row = write.row(select(credentials).where(of_parent))
+    if row is None or row.status != CredentialStatus.ACTIVE:
+        raise Conflict("the credential to be renewed is not the active one of its device")
+    ended = {"status": CredentialStatus.FORMER, "ended_at_ms": write.now_ms}
+    write.execute(update(credentials).where(of_parent).values(ended))
+    return {"revoked_from_ms": row.revoked_from_ms, "reason": row.reason}

@@ -6,6 +6,8 @@ Invariants
 - Writers stand in line (SQLite: BEGIN IMMEDIATE; elsewhere: the row of the revision is locked), so that revisions
   appear in their order and a reader who saw revision n has seen all before it.
 - A store opened for reading cannot write, and cannot read VINs.
+- In a transaction of writing, a credential whose revocation has taken effect has the status `revoked`.
+- A database of an older version is brought to this one by whoever opens it for writing (`control.migrations`).
 - Whatever goes wrong in the database is ControlAway. That is never a reason to let anybody in, or to say "unknown".
 
 What the rows mean is decided by `control.devices` and `control.quarantine`. Safe to use from several threads.
@@ -26,6 +28,7 @@ from sqlalchemy import (
     Executable,
     Row,
     Table,
+    Update,
     and_,
     func,
     insert,
@@ -39,6 +42,7 @@ from sqlalchemy.sql import Select
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.database import WRITING, answering, open_engine
+from fleetgate.control.migrations import OLDEST_VERSION, migrate
 from fleetgate.control.records import (
     Change,
     CredentialRecord,
@@ -46,6 +50,7 @@ from fleetgate.control.records import (
     DeviceRecord,
     DeviceState,
     DeviceStatus,
+    status_at,
 )
 from fleetgate.control.schema import (
     SCHEMA_VERSION,
@@ -61,9 +66,14 @@ from fleetgate.errors import ConfigError
 from fleetgate.judge.mac import FORMER_CREDENTIAL_MS
 
 ENROLMENT = "enrol"
-"""The kind of change that refuses nobody: a device is new, or its new credential replaces a revoked one."""
+"""The kind of change by which a device is new, or known again: it may lift a refusal."""
+RENEWAL = "renew"
+"""The kind of change by which a device gets its next credential, be it by itself: it lifts no refusal."""
 TRANSITION = "transition"
 """The kind of change that a machine makes: it may refuse a device, and never lifts a refusal."""
+REFUSES_NOBODY = frozenset({ENROLMENT, RENEWAL})
+LIFTS_NOTHING = frozenset({RENEWAL, TRANSITION})
+"""Every other kind is a person's decision, which may do both."""
 BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
 
 
@@ -91,8 +101,19 @@ class Write:
     def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> None:
         self._connection.execute(statement, values)
 
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """What is done in the block is undone alone when anything is raised in it; the transaction goes on."""
+        changes, audit = len(self._changes), len(self._audit)
+        try:
+            with self._connection.begin_nested():
+                yield
+        except BaseException:
+            del self._changes[changes:], self._audit[audit:]
+            raise
+
     def record(self, action: str, tenant: str, device_id: str, detail: Mapping[str, Any]) -> None:
-        """Makes the change known to edges and to the audit; `detail` holds no key material."""
+        """Makes a change of a device known to edges and to the audit; `detail` holds no key material."""
         revision = self._first_revision + len(self._changes)
         self._changes.append(
             {
@@ -103,23 +124,28 @@ class Write:
                 "at_ms": self.now_ms,
             }
         )
+        self.note(action, tenant, f"device/{device_id}", detail)
+
+    def note(self, action: str, tenant: str, what: str, detail: Mapping[str, Any]) -> None:
+        """Makes something known to the audit alone: no edge has to know it. The tenant may be empty: the gate's own."""
         self._audit.append(
             {
                 "at_ms": self.now_ms,
                 "actor": self._actor,
                 "action": action,
                 "tenant": tenant,
-                "object": f"device/{device_id}",
+                "object": what,
                 "detail": msgspec.json.encode(detail).decode(),
             }
         )
 
     def flush(self) -> None:
         """Writes what was recorded, at the end of the transaction."""
+        if self._audit:
+            self._connection.execute(insert(audit), self._audit)
         if not self._changes:
             return
         self._connection.execute(insert(changes), self._changes)
-        self._connection.execute(insert(audit), self._audit)
         newest = self._changes[-1]["revision"]
         self._connection.execute(update(meta).where(meta.c.name == "revision").values(value=newest))
 
@@ -142,9 +168,9 @@ class Store:
         with answering():
             if create:
                 store._create_tables()
+            elif write:
+                store._bring_up_to_date()
             store._check_version()
-            if write:
-                store._create_tables()  # those that a newer fleetgate has
         return store
 
     def close(self) -> None:
@@ -176,9 +202,9 @@ class Store:
         sees whether it is still the same change."""
         return self._changes(select(changes).where(changes.c.revision >= revision), limit)
 
-    def changes_but_enrolments(self, revision: int, through: int, limit: int) -> list[Change]:
+    def changes_that_refuse(self, revision: int, through: int, limit: int) -> list[Change]:
         """The same up to `through`; between these two, which are among them, only those that may refuse somebody."""
-        of_interest = or_(changes.c.kind != ENROLMENT, changes.c.revision.in_((revision, through)))
+        of_interest = or_(changes.c.kind.not_in(REFUSES_NOBODY), changes.c.revision.in_((revision, through)))
         between = and_(changes.c.revision >= revision, changes.c.revision <= through, of_interest)
         return self._changes(select(changes).where(between), limit)
 
@@ -192,9 +218,10 @@ class Store:
             return {}
         if len(names) > BATCH_LIMIT:
             raise ValueError(f"at most {BATCH_LIMIT} devices in one look-up")
-        rows = self.rows(_devices_query(names, self.clock.now_ms()))
+        now_ms = self.clock.now_ms()
+        rows = self.rows(_devices_query(names, now_ms))
         grouped = groupby(rows, key=lambda row: (str(row.tenant), str(row.device_id)))
-        return {name: _device_record(list(of_device)) for name, of_device in grouped}
+        return {name: _device_record(list(of_device), now_ms) for name, of_device in grouped}
 
     def _changes(self, query: Select[Any], limit: int) -> list[Change]:
         rows = self.rows(query.order_by(changes.c.revision).limit(limit))
@@ -210,28 +237,52 @@ class Store:
             with connection.begin():
                 revision = connection.execute(_REVISION.with_for_update()).scalar_one()
                 write = Write(connection, revision, actor, self.clock.now_ms())
+                write.execute(_settle_revocations(write.now_ms))
                 yield write
                 write.flush()
+
+    def _bring_up_to_date(self) -> None:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(**{WRITING: True})
+            with connection.begin():
+                migrate(connection)
 
     def _create_tables(self) -> None:
         with self._engine.connect() as connection:
             connection = connection.execution_options(**{WRITING: True})
             with connection.begin():
+                if inspect(connection).has_table(meta.name):
+                    migrate(connection)
+                    return
                 metadata.create_all(connection)
                 if connection.execute(select(func.count()).select_from(meta)).scalar_one() == 0:
                     rows = [{"name": "schema", "value": SCHEMA_VERSION}, {"name": "revision", "value": 0}]
                     connection.execute(insert(meta), rows)
 
     def _check_version(self) -> None:
-        version = self.rows(select(meta.c.value).where(meta.c.name == "schema"))
-        if [row.value for row in version] != [SCHEMA_VERSION]:
+        versions = [row.value for row in self.rows(select(meta.c.value).where(meta.c.name == "schema"))]
+        if versions == [SCHEMA_VERSION]:
+            return
+        if versions and OLDEST_VERSION <= versions[0] < SCHEMA_VERSION:
             raise ConfigError(
-                f"the control database of control.url is not of version {SCHEMA_VERSION}: "
-                "use the fleetgate that made it, or another database"
+                f"the control database of control.url is of version {versions[0]}, from an earlier fleetgate: end all "
+                "processes of that one; `fleetgate up` and `fleetgate load` of this one bring it to version "
+                f"{SCHEMA_VERSION}"
             )
+        raise ConfigError(
+            f"the control database of control.url is not of version {SCHEMA_VERSION}: "
+            "use the fleetgate that made it, or another database"
+        )
 
 
 _REVISION = select(meta.c.value).where(meta.c.name == "revision")
+
+
+def _settle_revocations(now_ms: int) -> Update:
+    """Writes down what has come to pass. The decision was told to edges and audit when it was taken."""
+    due = and_(credentials.c.revoked_from_ms <= now_ms, credentials.c.status != CredentialStatus.REVOKED)
+    ended_at_ms = func.coalesce(credentials.c.ended_at_ms, credentials.c.revoked_from_ms)
+    return update(credentials).where(due).values(status=CredentialStatus.REVOKED, ended_at_ms=ended_at_ms)
 
 
 def _devices_query(names: Sequence[tuple[str, str]], now_ms: int) -> Select[Any]:
@@ -247,7 +298,7 @@ def _devices_query(names: Sequence[tuple[str, str]], now_ms: int) -> Select[Any]
         or_(
             credentials.c.ended_at_ms.is_(None),
             credentials.c.ended_at_ms > now_ms - FORMER_CREDENTIAL_MS,
-            and_(credentials.c.status == CredentialStatus.REVOKED, credentials.c.not_after_ms > now_ms),
+            and_(credentials.c.revoked_from_ms.is_not(None), credentials.c.not_after_ms > now_ms),
         ),
     )
     return (
@@ -264,6 +315,7 @@ def _devices_query(names: Sequence[tuple[str, str]], now_ms: int) -> Select[Any]
             credentials.c.status,
             credentials.c.not_after_ms,
             credentials.c.ended_at_ms,
+            credentials.c.revoked_from_ms,
         )
         .select_from(devices)
         .outerjoin(bindings, binding)
@@ -280,7 +332,7 @@ def _of_tenant(tenant: str, names: Sequence[tuple[str, str]]) -> ColumnElement[b
     )
 
 
-def _device_record(rows: Sequence[Row[Any]]) -> DeviceRecord:
+def _device_record(rows: Sequence[Row[Any]], now_ms: int) -> DeviceRecord:
     """The rows of one device as its record."""
     first = rows[0]
     return DeviceRecord(
@@ -295,9 +347,10 @@ def _device_record(rows: Sequence[Row[Any]]) -> DeviceRecord:
                 key_digest=row.key_digest,
                 fingerprint=row.fingerprint,
                 kid=row.kid,
-                status=CredentialStatus(row.status),
+                status=status_at(row.status, row.revoked_from_ms, now_ms),
                 not_after_ms=row.not_after_ms,
                 ended_at_ms=row.ended_at_ms,
+                revoked_from_ms=row.revoked_from_ms,
             )
             for row in rows
             if row.fingerprint is not None
