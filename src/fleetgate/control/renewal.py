@@ -26,7 +26,7 @@ from fleetgate.control.renewalform import Answer, AskRenewal, NotRenewed, Refusa
 from fleetgate.control.roster import device_is
 from fleetgate.control.schema import credentials, devices
 from fleetgate.control.sealing import CannotSeal, Recipient, recipient_of, seal
-from fleetgate.control.store import Write
+from fleetgate.control.store import RENEWAL, Write
 from fleetgate.judge.keys import derive_mac_key
 
 ACTOR = "signer"
@@ -70,7 +70,7 @@ def renew(write: Write, authority: Authority, keyring: Keyring, policy_version: 
         write, authority, keyring, ask.tenant, ask.device_id, public_key, days, parent=presented.credential_id
     )
     facts = {"fingerprint": issued.fingerprint.hex(), "parent": ask.fingerprint, "kid": issued.kid}
-    write.record("renew", ask.tenant, ask.device_id, facts)
+    write.record(RENEWAL, ask.tenant, ask.device_id, facts)
     return _sealed(issued.certificate, issued.kid, issued.mac_key, authority, recipient)
 
 

@@ -22,6 +22,7 @@ from tests.renewing import new_key, request, spki
 
 from fleetgate.clock import ScaledClock
 from fleetgate.control.cases import list_cases
+from fleetgate.control.devices import revoke
 from fleetgate.control.records import CredentialStatus
 from fleetgate.control.renewalform import MAX_CSR_BYTES
 from fleetgate.control.schema import audit, credentials
@@ -178,7 +179,8 @@ def test_renewal_of_a_stranger(gate: Gate, stranger: Car) -> None:
 def test_what_a_revoked_credential_was_renewed_to_goes_with_it(gate: Gate, car: Car) -> None:
     """Neither connects or renews any more: its descendants are not worth more than it was."""
     after = renew(gate, car)
-    gate.home.revoke(car)
+    with gate.home.write() as write:
+        revoke(write, car.tenant, car.device_id, "a test", fingerprint=car.identity.fingerprint.hex())
     assert [post(gate, one, request(new_key())).status for one in (car, after)] == [403, 403]
 
 

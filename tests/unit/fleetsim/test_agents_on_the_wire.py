@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def play(
         ledger = Ledger(tmp_path / "ledger.db", clock)
         async with serving(double, pki) as (mqtt, https):
             devices = Devices(Gate(mqtt, https, server_name), tmp_path / "state", ledger, clock, seed=1)
-            bundle = read_bundle(pki / "device")
+            bundle = read_bundle(shutil.copytree(pki / "device", tmp_path / "device", dirs_exist_ok=True))
             agent: Agent = devices.https(bundle, form, linger_s=0.0) if form else devices.mqtt(bundle)
             run = Run(agent, double)
             for i in range(messages):
