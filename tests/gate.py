@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import update
 
 from fleetgate import config as settings
@@ -44,6 +46,7 @@ from fleetgate.demo.prepare import free_ports
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import Message, Segment, read_segment, segment_paths
+from tests.renewing import request
 from tests.units import BODY, elements, pack, sign_json
 
 START_SECONDS = 20.0
@@ -180,13 +183,20 @@ class Installation:
         with self.control() as store, store.write("test") as write:
             yield write
 
-    def enrol(self, vehicle: str, tenant: str = TENANT, clock: Clock | None = None) -> Car:
-        """Enrols through control, into a bundle directory as the command writes it; at another time by its `clock`."""
+    def enrol(
+        self, vehicle: str, tenant: str = TENANT, clock: Clock | None = None, private: Ed25519PrivateKey | None = None
+    ) -> Car:
+        """Enrols through control, into a bundle directory as the command writes it; at another time by its `clock`,
+        with the key that the device made itself if it is given."""
         authority = Authority.load(self.directory / "pki", clock or SystemClock())
         keyring = Keyring.load(self.config.path(self.config.edge.keyring))
         out = self.directory / "devices" / f"{tenant}-{vehicle}-{len(self.cars)}"
         with self.write() as write:
-            write_bundle(out, enrol(write, authority, keyring, tenant, vehicle))
+            csr = request(private) if private is not None else None
+            write_bundle(out, enrol(write, authority, keyring, tenant, vehicle, csr=csr))
+        if private is not None:
+            pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            (out / "private.pem").write_bytes(pem)
         car = Car(out)
         self.cars.append(car)
         return car

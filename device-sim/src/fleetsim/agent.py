@@ -89,6 +89,8 @@ class Agent(abc.ABC):
         renewing = asyncio.create_task(self._renew(self._renewer)) if self._renewer is not None else None
         try:
             while not self.done:
+                if self.core.wants_renewal and self._renewer is not None:
+                    self._renewer.want()
                 await self._until(self.core.pace.away_until_ms)
                 self._take_up()
                 if not self.done:
@@ -117,9 +119,6 @@ class Agent(abc.ABC):
 
     def sign(self) -> None:
         """Give numbers to waiting drafts, and ask for what was signed to be made durable."""
-        if self.core.wants_renewal and self._renewer is not None:
-            self.core.wants_renewal = False
-            self._renewer.want()
         while self._backlog and self.core.submit(self._backlog[0]):
             self._backlog.popleft()
             self._room.set()

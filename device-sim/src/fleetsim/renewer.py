@@ -18,7 +18,7 @@ from fleetsim.renewal import Renewal, RenewalError
 
 PATH = "/v1/renew"
 TIMEOUT_S = 15.0  # longer than the gate waits for its signer
-LOOK_S = 5.0  # how soon a clock that was set, or jumped, is noticed
+LOOK_S = 1.0  # how soon a clock that was set, or jumped, is noticed
 
 
 class Renewer:

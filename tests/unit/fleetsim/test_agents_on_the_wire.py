@@ -119,6 +119,13 @@ def test_a_refused_identity_stops_the_device(pki: Path, tmp_path: Path, reason: 
     assert (run.keys(), run.double.connects) == ([(1, 0)], 1)
 
 
+def test_a_key_that_the_gate_does_not_know_is_renewed_while_the_device_stays_away(pki: Path, tmp_path: Path) -> None:
+    """The table's "renew, then stop": one question for another credential, over HTTPS."""
+    double = GateDouble(puback=lambda _: Puback(0x87, "unknown_key"))
+    run = play(double, pki, tmp_path, lambda run: bool(run.double.renewals))
+    assert (run.stopped, len(double.renewals), double.renewals[0][:10]) == (True, 1, b"-----BEGIN")
+
+
 def test_clock_ahead_reconnects_for_the_time(pki: Path, tmp_path: Path) -> None:
     """0x83 clock_ahead: a new connection tells the time, and the events go out under a new number by it."""
     double = GateDouble(
