@@ -6,13 +6,17 @@ Decides options and output; what the records allow is decided by `control.device
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say, show
 from fleetgate.cli.issuing import Days, Out, Request, hand_over, issuers, read_request, told
+from fleetgate.cli.progress import progress
 from fleetgate.cli.session import actor, session_of
+from fleetgate.control.bulk import Bulk
+from fleetgate.control.devicelist import read_list
 from fleetgate.control.devices import enrol
 from fleetgate.control.devices import renew as renew_device
 from fleetgate.control.devices import revoke as revoke_device
@@ -23,6 +27,7 @@ from fleetgate.control.retirement import resume as resume_device
 from fleetgate.control.retirement import suspend as suspend_device
 from fleetgate.control.roster import list_devices, show_device
 from fleetgate.control.store import Store
+from fleetgate.errors import CheckFailed
 
 Tenant = Annotated[str, typer.Option(help="Tenant id.")]
 Device = Annotated[str, typer.Option(help="Device id.")]
@@ -60,6 +65,38 @@ def enroll(
         enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days, request)
         directory = hand_over(session, enrolment, out)
     say(f"enrolled {enrolment.device_id} of {tenant} in {vehicle}: {told(directory, enrolment)}")
+
+
+@app.command("enroll-many")
+def enroll_many(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="CSV with the columns tenant, vehicle and, if wanted, device and csr.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for the files, OUT/TENANT/DEVICE; by default devices.")
+    ] = None,
+    days: Days = DEVICE_DAYS,
+) -> None:
+    """Enrol the devices of a list. Ended at any moment, it goes on where it was when it is run again."""
+    session = session_of(context)
+    authority, keyring = issuers(session)
+    rows = read_list(file)
+    directory = out if out is not None else session.config.path("devices")
+    with Store.open(session.config, session.clock, write=True) as store, progress(len(rows)) as bar:
+        tally = Bulk(
+            store,
+            actor(),
+            authority,
+            keyring,
+            directory,
+            days,
+            lambda line, why: bar.say(f"line {line}: {why}"),
+            bar.go,
+        ).run(rows)
+    say(f"enrolled {tally.enrolled} devices into {directory}")
+    if tally.before:
+        say(f"{tally.before} were enrolled before; the files of {tally.elsewhere} of them are not in {directory}")
+    if tally.refused:
+        raise CheckFailed(f"{tally.refused} of {len(rows)} rows of {file} were not enrolled: the reasons stand above")
 
 
 @app.command()
@@ -172,7 +209,7 @@ def list_(
     if as_json:
         print_json(devices)
         return
-    names = ("tenant", "device_id", "vehicle_id", "standing", "state", "credential", "not_after_ms")
+    names = ("tenant", "device_id", "vehicle_id", "standing", "state", "credential", "kid", "not_after_ms")
     print_records(devices, names, empty="no devices; `fleetgate device enroll` makes one")
 
 

@@ -24,6 +24,7 @@ from fleetgate.cli import (
     device,
     edge,
     gaps,
+    keyring,
     load,
     proof,
     quarantine,
@@ -55,6 +56,7 @@ app = typer.Typer(
 app.add_typer(ca.app, name="ca")
 app.add_typer(device.app, name="device")
 app.add_typer(vehicle.app, name="vehicle")
+app.add_typer(keyring.app, name="keyring")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")

@@ -67,9 +67,7 @@ def enrol(
     it.
     """
     device_id = device_id if device_id is not None else f"{vehicle_id}-tcu"
-    for field, text in (("tenant", tenant), ("vehicle", vehicle_id), ("device", device_id)):
-        if not is_id(text):
-            raise ConfigError(f"the {field} id {text!r} must match [a-z0-9][a-z0-9._-]{{0,62}}")
+    check_names(tenant, vehicle_id, device_id)
     _make_device(write, tenant, device_id)
     _bind(write, tenant, device_id, vehicle_id)
     private, public_key = _key_pair(write, csr, tenant, device_id, authority.trust_domain)
@@ -138,6 +136,13 @@ def revoke(
     detail = {"fingerprints": fingerprints, "reason": reason, "effective_ms": effective_ms}
     write.record("revoke", tenant, device_id, detail)
     return len(revoked)
+
+
+def check_names(tenant: str, vehicle_id: str, device_id: str) -> None:
+    """Raises ConfigError for one outside the pattern."""
+    for field, text in (("tenant", tenant), ("vehicle", vehicle_id), ("device", device_id)):
+        if not is_id(text):
+            raise ConfigError(f"the {field} id {text!r} must match [a-z0-9][a-z0-9._-]{{0,62}}")
 
 
 def check_reason(reason: str) -> None:

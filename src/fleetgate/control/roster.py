@@ -34,7 +34,7 @@ class Standing(StrEnum):
 
 class DeviceSummary(Struct, frozen=True):
     """A line of `device list`. `status` is what people decided, `state` how far it is trusted, `credential` the status
-    of its newest one; `standing` is what comes of all three."""
+    of its newest one, which is under root key `kid`; `standing` is what comes of all three."""
 
     tenant: str
     device_id: str
@@ -43,6 +43,7 @@ class DeviceSummary(Struct, frozen=True):
     status: str
     state: str
     credential: str | None
+    kid: int | None
     not_after_ms: int | None
     enrolled_at_ms: int
 
@@ -96,6 +97,7 @@ def list_devices(store: Store, tenant: str | None = None) -> list[DeviceSummary]
             devices,
             bindings.c.vehicle_id,
             credentials.c.status.label("credential"),
+            credentials.c.kid,
             credentials.c.revoked_from_ms,
             credentials.c.not_after_ms,
         )
@@ -122,6 +124,7 @@ def _summary(rows: list[Row[Any]], now_ms: int) -> DeviceSummary:
         status=first.status,
         state=first.state,
         credential=status_at(held[0][0], held[0][1], now_ms) if held else None,
+        kid=first.kid,
         not_after_ms=first.not_after_ms,
         enrolled_at_ms=first.enrolled_at_ms,
     )
