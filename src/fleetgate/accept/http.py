@@ -23,8 +23,9 @@ from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import RETRY_AFTER_SECONDS, Room
+from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import Clock
-from fleetgate.control.profile import CertificateIdentity
+from fleetgate.control.profile import CertificateIdentity, ProfileError
 from fleetgate.control.renewalform import MAX_CSR_BYTES
 from fleetgate.errors import ControlAway, SpoolError
 from fleetgate.judge import Outcome, Reason, Verdict
@@ -49,15 +50,20 @@ _STATUS = {
 
 
 class Link:
-    """What one HTTPS connection carries: the certificate's identity or why it has none, and the caller once known."""
+    """What one HTTPS connection carries: the certificate's identity or why it has none, and the caller once known.
 
-    __slots__ = ("address", "caller", "identity", "profile_error")
+    `requests` counts those that are not answered yet; once `ending`, the next answer is the last one.
+    """
+
+    __slots__ = ("address", "caller", "ending", "identity", "profile_error", "requests")
 
     def __init__(self, identity: CertificateIdentity | None, profile_error: str, address: str) -> None:
         self.identity = identity
         self.profile_error = profile_error
         self.address = address
         self.caller: Caller | None = None
+        self.ending = False
+        self.requests = 0
 
     @property
     def who(self) -> str:
@@ -73,6 +79,7 @@ class VehicleApp:
         self,
         intake: Intake,
         registry: Registry,
+        vetting: Vetting,
         fleet: Fleet,
         room: Room,
         renewals: Renewals,
@@ -80,6 +87,7 @@ class VehicleApp:
         edge_id: str,
     ) -> None:
         self._intake = intake
+        self._vetting = vetting
         self._registry = registry
         self._fleet = fleet
         self._room = room
@@ -89,54 +97,80 @@ class VehicleApp:
         self._others = _quart()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = scope["path"] if scope["type"] == "http" else None
+        if scope["type"] != "http":
+            await self._others(scope, receive, send)
+            return
+        link: Link = scope["state"]["link"]
+        link.requests += 1
         try:
-            match route:
+            match scope["path"]:
                 case "/v1/telemetry":
-                    await self._telemetry_route(scope, receive, send)
+                    await self._take_telemetry(link, scope, receive, send)
                 case "/v1/renew":
-                    await self._renewal_route(scope, receive, send)
+                    await self._renew(link, scope, receive, send)
                 case _:
                     await self._others(scope, receive, send)
         except Problem as problem:
             await send_problem(receive, send, problem)
         except SpoolError as error:
             self._intake.fail(error)  # Hypercorn would keep it to itself, and the edge would go on
+        finally:
+            link.requests -= 1
 
-    async def _telemetry_route(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _take_telemetry(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Problem, SpoolError."""
         form = _form(scope, TELEMETRY_TYPES)
-        results = await self._telemetry(scope["state"]["link"], form, scope, receive)
+        results = await self._telemetry(link, form, scope, receive)
         content = msgspec.json.encode(results) if form == JSON_TYPE else msgspec.msgpack.encode(results)
-        await send(answer_start(HTTPStatus.ACCEPTED, form, content))
+        # Who is kept out is told so, and that was the last answer.
+        headers = [(b"connection", b"close")] if link.ending or self.kept_out(link) is not None else []
+        await send(answer_start(HTTPStatus.ACCEPTED, form, content, headers))
         await send(answer_body(content))
 
-    async def _renewal_route(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _renew(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Problem."""
         _form(scope, RENEWAL_TYPES)
-        identity = self._identity(scope["state"]["link"])
-        await self._renewals.admit(identity)
+        identity = _identity_of(link, self._clock.now_ms())
+        await self._renewals.admit(identity, self._refusal(identity))
         answer = await self._renewals.ask(identity, await _read_body(scope, receive, MAX_CSR_BYTES))
         content = msgspec.json.encode({"certificate": answer.certificate, "kid": answer.kid, "mac_key": answer.mac_key})
         await send(answer_start(HTTPStatus.OK, "application/json", content, [(b"cache-control", b"no-store")]))
         await send(answer_body(content))
+
+    def kept_out(self, link: Link) -> int | None:
+        """None while this connection may go on; else when somebody decided that it may not (Unix ms), 0 for nobody."""
+        identity = link.identity
+        if identity is None:
+            return None  # its first request is answered with the reason, and that ends it
+        try:
+            if self._clock.now_ms() > identity.not_after_ms or self._vetting.refusal(identity) is not None:
+                return 0
+        except (NobodyKnows, ProfileError):
+            return 0
+        known = self._fleet.get((identity.tenant, identity.device_id))
+        if known is None:
+            return None
+        credential = known.credentials.get(identity.key_digest)
+        may_send = known.device.refusal is None and credential is not None and credential.refusal is None
+        return None if may_send else known.decided_ms
 
     async def _telemetry(self, link: Link, form: str, scope: Scope, receive: Receive) -> list[dict[str, object]]:
         """Judges each item, waits for the commit, returns a result for each. Raises Problem."""
         if not self._room.open:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
-        if caller is not None:
+        if isinstance(caller, Caller):
             self._admit(caller, 0)  # an empty bucket is told before the body is read and taken apart
         try:
             items = _items(await _read_body(scope, receive, MAX_REQUEST_BYTES), form)
         except Problem as problem:
-            if caller is not None and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             raise
-        if caller is None:
-            return [_unknown_sender(item) for item in items]
+        if isinstance(caller, Reason):
+            self._intake.counts.refused_connections[caller] += 1
+            return [_refused_unjudged(item, caller) for item in items]
         self._admit(caller, len(items))
         started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()
         results = []
@@ -158,33 +192,52 @@ class VehicleApp:
             self._intake.wake()
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=wait_s)
 
-    async def _caller(self, link: Link) -> Caller | None:
-        """The device behind the certificate; None when the records do not have it. Raises Problem."""
-        identity = self._identity(link)
+    async def _caller(self, link: Link) -> Caller | Reason:
+        """The device behind the certificate, or why it is none: the records do not have it, or a revocation list has
+        its certificate. Raises Problem."""
+        identity = _identity_of(link, self._clock.now_ms())
         try:
             known = await self._registry.lookup(identity)
         except ControlAway:
             raise _unavailable("the records of devices are away") from None
         if known is None or not self._fleet.admits(known, identity, self._clock.now_ms()):
-            self._intake.counts.refused_connections[Reason.UNKNOWN_DEVICE] += 1
-            return None
+            return Reason.UNKNOWN_DEVICE
+        refusal = self._refusal(identity)
+        if refusal is not None:
+            return refusal
         caller = link.caller
         # The fleet may have forgotten an idle device and read it again: only the device it has now has true windows.
-        if caller is None or caller.known is not known or caller.sender.facts.vehicle_id != known.device.vehicle_id:
+        if (
+            caller is None
+            or caller.known is not known
+            or caller.sender.facts.vehicle_id != known.device.vehicle_id
+            or caller.policy_version != self._intake.policy.version
+        ):
             peer = self._fleet.peer(known, identity, self._clock.now_ms(), json_allowed=True)
             assert peer is not None  # it is admitted
             caller = link.caller = Caller(
                 known, peer, link.address, "https", self._edge_id, self._intake.policy.version
             )
+        caller.peer.flags = self._vetting.flags(identity)
         return caller
 
-    def _identity(self, link: Link) -> CertificateIdentity:
-        """Whom the certificate speaks for, as long as it is valid. Raises Problem."""
-        if link.identity is None:
-            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {link.profile_error}")
-        if self._clock.now_ms() > link.identity.not_after_ms:
-            raise Problem(HTTPStatus.FORBIDDEN, "certificate: it has expired since the connection began")
-        return link.identity
+    def _refusal(self, identity: CertificateIdentity) -> Reason | None:
+        """Why a revocation list keeps this certificate out, if one does. Raises Problem where none says."""
+        try:
+            return self._vetting.refusal(identity)
+        except NobodyKnows:
+            raise _unavailable("a revocation list of the certificate's issuer is out of date") from None
+        except ProfileError as error:
+            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {error}") from None
+
+
+def _identity_of(link: Link, now_ms: int) -> CertificateIdentity:
+    """Whom the certificate speaks for, as long as it is valid. Raises Problem."""
+    if link.identity is None:
+        raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {link.profile_error}")
+    if now_ms > link.identity.not_after_ms:
+        raise Problem(HTTPStatus.FORBIDDEN, "certificate: it has expired since the connection began")
+    return link.identity
 
 
 def _form(scope: Scope, types: tuple[str, ...]) -> str:
@@ -265,13 +318,13 @@ def _msgpack_items(body: bytes) -> list[bytes]:
     return [body]
 
 
-def _unknown_sender(item: bytes) -> dict[str, object]:
-    """The result for a device that control does not have: nothing is judged, but the item's numbers are told."""
+def _refused_unjudged(item: bytes, reason: Reason) -> dict[str, object]:
+    """The result where the sender is refused before the judge: nothing is judged, but the item's numbers are told."""
     epoch = seq = None
     with contextlib.suppress(Reject):
         envelope = open_envelope(item, json_allowed=True)
         epoch, seq = envelope.epoch, envelope.seq
-    return {"epoch": epoch, "seq": seq, "status": "rejected", "reason": Reason.UNKNOWN_DEVICE.value}
+    return {"epoch": epoch, "seq": seq, "status": "rejected", "reason": reason.value}
 
 
 def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:

@@ -78,7 +78,7 @@ class Registry:
         self.answers = True
         self.older_than_seen = False
         self.restores = 0
-        self.on_change: Callable[[KnownDevice], None] = lambda known: None
+        self.on_change: Callable[[KnownDevice, int], None] = lambda known, decided_ms: None
         self.on_grace_over: Callable[[], None] = lambda: None
 
     @property
@@ -182,11 +182,12 @@ class Registry:
             await trio.sleep(POLL_SECONDS)
             now_ms = self._clock.now_ms()
             while self._to_come and self._to_come[0][0] <= now_ms:
-                _, key = heapq.heappop(self._to_come)
+                from_ms, key = heapq.heappop(self._to_come)
                 known = self._fleet.get(key)
                 if known is not None:  # else it comes back with what the memory of denials says of it
                     self._fleet.deny(known, now_ms)
-                    self.on_change(known)
+                    known.decided_ms = from_ms
+                    self.on_change(known, from_ms)
 
     def load(self, keys: list[Key]) -> None:
         """Takes devices into memory before the listeners open, for the replay of the spool. Raises ControlAway."""
@@ -236,6 +237,7 @@ class Registry:
             if change.revision > self._seen_through and change.kind not in LIFTS_NOTHING
         }
         denials = {key: _denials_of(records.get(key)) for key in _devices_of(changes)}
+        decided_ms = {(change.tenant, change.device_id): change.at_ms for change in changes}
         for key in denials.keys() - lifting:
             denials[key] = strictest(denials[key], self._denials.of(*key))
         newest = reached.revision >= self._seen_through
@@ -247,7 +249,8 @@ class Registry:
             if known is not None and record is not None:
                 self._fleet.renew(known, record)
                 self._deny(known, denials[key])
-                self.on_change(known)
+                known.decided_ms = decided_ms[key]
+                self.on_change(known, known.decided_ms)
 
     def _compare(self, newest: int) -> None:
         """Notices a database older than what this edge has seen of it."""

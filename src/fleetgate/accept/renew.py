@@ -73,24 +73,24 @@ class Renewals:
         self._waiting: dict[Key, float] = {}  # until when, in monotonic seconds
         self._trouble = ""
 
-    async def admit(self, identity: CertificateIdentity) -> None:
-        """Whether the request may be read at all. Raises Problem."""
+    async def admit(self, identity: CertificateIdentity, refusal: Reason | None) -> None:
+        """Whether the request may be read at all; `refusal` is what others say of the certificate. Raises Problem."""
         try:
             known = await self._registry.lookup(identity)
         except ControlAway:
             raise self._refused(Refusal.AWAY, AWAY_SECONDS) from None
         if known is None:
             raise self._refused(Refusal.UNKNOWN)
-        self._check_standing(known, identity)
+        self._check_standing(known, identity, refusal)
         now_s = self._clock.monotonic()
         wait_s = max(known.bucket.take(1, now_s), self._waiting.get(known.key, 0.0) - now_s)
         if wait_s > 0:
             raise self._refused(Refusal.TOO_OFTEN, wait_s)
 
-    def _check_standing(self, known: KnownDevice, identity: CertificateIdentity) -> None:
+    def _check_standing(self, known: KnownDevice, identity: CertificateIdentity, refusal: Reason | None) -> None:
         """What this edge remembers holds, even against records that have forgotten it. Raises Problem."""
         credential = known.credentials.get(identity.key_digest)
-        refusal = known.device.refusal or (credential.refusal if credential is not None else None)
+        refusal = refusal or known.device.refusal or (credential.refusal if credential is not None else None)
         if refusal is Reason.SUSPENDED or (refusal is None and known.device.held):
             raise self._refused(Refusal.LATER, LATER_SECONDS)
         if refusal is not None:

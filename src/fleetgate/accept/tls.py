@@ -55,7 +55,7 @@ def trust_bundle(config: Config) -> list[x509.Certificate]:
     _readable(path, "edge.trust_bundle")
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
-    except (ValueError, OSError) as error:
+    except (ValueError, x509.InvalidVersion, OSError) as error:
         raise ConfigError(f"edge.trust_bundle {path} holds no usable CA certificate: {error}") from None
 
 
