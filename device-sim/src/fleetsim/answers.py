@@ -34,7 +34,7 @@ REACTIONS: Mapping[str, Reaction] = {
     "identity_mismatch": Reaction.STOP,
     "bad_mac": Reaction.STOP,
     "unknown_key": Reaction.RENEW,
-    "unknown_device": Reaction.STOP,
+    "unknown_device": Reaction.RENEW,  # or another has renewed this device's credential: the gate finds that out so
     "suspended": Reaction.STOP,
     "revoked": Reaction.STOP,
     "banned": Reaction.STOP,

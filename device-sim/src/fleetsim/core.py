@@ -54,7 +54,7 @@ class DeviceCore:
         self.max_packet_bytes = MAX_PACKET_BYTES
         self.batch_items = MAX_BATCH_ITEMS
         self.pace = Pace(now_ms, rng)
-        self.wants_renewal = False  # the gate does not know the key that this device signs with
+        self.wants_renewal = False  # the gate does not know this device's certificate or key
         self._store, self._book, self._now_ms = store, book, now_ms
         self._form: Form = form
         self._overhead = packet_overhead
@@ -204,6 +204,7 @@ class DeviceCore:
         """CONNACK with a refusing code."""
         if code in CONNACK_STOPS:
             self.pace.stop()
+            self.wants_renewal = True  # whatever it was refused for: who has nothing to renew is told so
         self.disconnected()
 
     def disconnected(self, code: int | None = None) -> None:
@@ -256,7 +257,7 @@ class DeviceCore:
         self._forget(entry, answer.label, "dropped")
         self.pace.stop()
 
-    def _unknown_key(self, entry: Entry, answer: Answer) -> None:
+    def _unknown(self, entry: Entry, answer: Answer) -> None:
         if encode.decode_envelope(entry.raw).kid != self.bundle.kid:
             self._number_again(entry, answer)  # signed before the renewal, under a root that is gone
             return
@@ -292,7 +293,7 @@ class DeviceCore:
         Reaction.DONE: _done,
         Reaction.DROP: _drop,
         Reaction.STOP: _refused_for_good,
-        Reaction.RENEW: _unknown_key,
+        Reaction.RENEW: _unknown,
         Reaction.SET_CLOCK: _set_clock,
         Reaction.RENUMBER: _number_again,
         Reaction.ABOVE_EPOCH: _above_epoch,

@@ -50,9 +50,13 @@ class Renewal:
     """The next credential of the device whose bundle is in `directory`."""
 
     def __init__(self, directory: Path) -> None:
+        """Raises RenewalError where the certificate cannot be read."""
         self._directory = directory
         self._agreement: x25519.X25519PrivateKey | None = None
-        self._certificate = _leaf((directory / "certificate.pem").read_bytes())
+        try:
+            self._certificate = _leaf((directory / "certificate.pem").read_bytes())
+        except (OSError, ValueError):
+            raise RenewalError(f"{directory / 'certificate.pem'} is no certificate; enrol the device again") from None
 
     @property
     def due_ms(self) -> float:

@@ -25,16 +25,20 @@ class Renewer:
     """Renews one device's credential at two thirds of its lifetime, or when it is `wanted` before."""
 
     def __init__(self, bundle: Bundle, gate: Gate, clock: Clock, rng: random.Random) -> None:
+        """Raises BundleError."""
         self.last_answer = ""
         self._bundle = bundle
         self._gate = gate
         self._clock = clock
-        self._renewal = Renewal(bundle.directory)
+        try:
+            self._renewal = Renewal(bundle.directory)
+        except RenewalError as error:
+            raise BundleError(str(error)) from None
         self._pace = Pace(clock.now_ms, rng)
         self._wanted = asyncio.Event()
 
     def want(self) -> None:
-        """The gate does not know the key of this device any more: its next one is due now."""
+        """The gate does not know this device's certificate or key any more: its next one is due now."""
         self._wanted.set()
 
     async def next(self, gate_ms: Callable[[], float | None]) -> Bundle:

@@ -32,13 +32,9 @@ DAY_MS = 24 * 3600 * 1000
 HELD = 2
 
 
-@pytest.fixture(scope="module")
-def gate(authority: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    """An edge for the tests of this file; the signer is another process of the same installation."""
-    directory = tmp_path_factory.mktemp("renewal")
-    with running(authority, directory, signer={"renewals_per_minute": 1000}) as started, signing(started.home):
-        yield started
-        assert started.process.poll() is None
+@pytest.fixture
+def gate(renewing_gate: Gate) -> Gate:
+    return renewing_gate
 
 
 @pytest.fixture
