@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,20 +28,17 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from sqlalchemy import update
 
 from fleetgate import config as settings
 from fleetgate.clock import Clock, SystemClock
 from fleetgate.config import Config
 from fleetgate.control.bundle import write_bundle
-from fleetgate.control.devices import enrol, revoke
+from fleetgate.control.devices import Enrolment, enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
 from fleetgate.control.quarantine import Classification, Decision, apply_transition, decide
-from fleetgate.control.records import DeviceStatus
-from fleetgate.control.roster import device_is
-from fleetgate.control.schema import devices
+from fleetgate.control.retirement import suspend
 from fleetgate.control.store import Store, Write
 from fleetgate.demo.prepare import free_ports
 from fleetgate.spool.format import TransitionRecord
@@ -188,15 +186,19 @@ class Installation:
     ) -> Car:
         """Enrols through control, into a bundle directory as the command writes it; at another time by its `clock`,
         with the key that the device made itself if it is given."""
+        if private is None:
+            return self.given(enrol, tenant, vehicle, clock=clock)
+        car = self.given(partial(enrol, csr=request(private)), tenant, vehicle, clock=clock)
+        car.key_file.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return car
+
+    def given(self, act: Callable[..., Enrolment], *names: str, clock: Clock | None = None) -> Car:
+        """A car with the bundle that `act` issues: `enrol`, `renew`, `replace` or `transfer`, with these names."""
         authority = Authority.load(self.directory / "pki", clock or SystemClock())
         keyring = Keyring.load(self.config.path(self.config.edge.keyring))
-        out = self.directory / "devices" / f"{tenant}-{vehicle}-{len(self.cars)}"
+        out = self.directory / "devices" / str(len(self.cars))
         with self.write() as write:
-            csr = request(private) if private is not None else None
-            write_bundle(out, enrol(write, authority, keyring, tenant, vehicle, csr=csr))
-        if private is not None:
-            pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            (out / "private.pem").write_bytes(pem)
+            write_bundle(out, act(write, authority, keyring, *names))
         car = Car(out)
         self.cars.append(car)
         return car
@@ -210,11 +212,8 @@ class Installation:
             revoke(write, car.tenant, car.device_id, "a test")
 
     def suspend(self, car: Car) -> None:
-        """What will be a command in a later part: written as the records have it."""
         with self.write() as write:
-            of_car = device_is(devices, car.tenant, car.device_id)
-            write.execute(update(devices).where(of_car).values(status=DeviceStatus.SUSPENDED))
-            write.record("suspend", car.tenant, car.device_id, {})
+            suspend(write, car.tenant, car.device_id, "a test")
 
     def quarantine(self, car: Car) -> None:
         """What load writes when another edge has put the device into quarantine."""

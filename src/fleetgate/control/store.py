@@ -22,7 +22,6 @@ from typing import Any, Self
 
 import msgspec
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     Executable,
@@ -42,28 +41,22 @@ from sqlalchemy.sql import Select
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.database import WRITING, answering, open_engine
+from fleetgate.control.lookup import device_record, devices_query
 from fleetgate.control.migrations import OLDEST_VERSION, migrate
 from fleetgate.control.records import (
     Change,
-    CredentialRecord,
     CredentialStatus,
     DeviceRecord,
-    DeviceState,
-    DeviceStatus,
-    status_at,
 )
 from fleetgate.control.schema import (
     SCHEMA_VERSION,
     audit,
-    bindings,
     changes,
     credentials,
-    devices,
     meta,
     metadata,
 )
 from fleetgate.errors import ConfigError
-from fleetgate.judge.mac import FORMER_CREDENTIAL_MS
 
 ENROLMENT = "enrol"
 """The kind of change by which a device is new, or known again: it may lift a refusal."""
@@ -219,9 +212,9 @@ class Store:
         if len(names) > BATCH_LIMIT:
             raise ValueError(f"at most {BATCH_LIMIT} devices in one look-up")
         now_ms = self.clock.now_ms()
-        rows = self.rows(_devices_query(names, now_ms))
+        rows = self.rows(devices_query(names, now_ms))
         grouped = groupby(rows, key=lambda row: (str(row.tenant), str(row.device_id)))
-        return {name: _device_record(list(of_device), now_ms) for name, of_device in grouped}
+        return {name: device_record(list(of_device), now_ms) for name, of_device in grouped}
 
     def _changes(self, query: Select[Any], limit: int) -> list[Change]:
         rows = self.rows(query.order_by(changes.c.revision).limit(limit))
@@ -283,76 +276,3 @@ def _settle_revocations(now_ms: int) -> Update:
     due = and_(credentials.c.revoked_from_ms <= now_ms, credentials.c.status != CredentialStatus.REVOKED)
     ended_at_ms = func.coalesce(credentials.c.ended_at_ms, credentials.c.revoked_from_ms)
     return update(credentials).where(due).values(status=CredentialStatus.REVOKED, ended_at_ms=ended_at_ms)
-
-
-def _devices_query(names: Sequence[tuple[str, str]], now_ms: int) -> Select[Any]:
-    """A row for each device and credential, newest first; credential columns are null where none is left."""
-    binding = and_(
-        bindings.c.tenant == devices.c.tenant,
-        bindings.c.device_id == devices.c.device_id,
-        bindings.c.to_ms.is_(None),
-    )
-    credential = and_(
-        credentials.c.tenant == devices.c.tenant,
-        credentials.c.device_id == devices.c.device_id,
-        or_(
-            credentials.c.ended_at_ms.is_(None),
-            credentials.c.ended_at_ms > now_ms - FORMER_CREDENTIAL_MS,
-            and_(credentials.c.revoked_from_ms.is_not(None), credentials.c.not_after_ms > now_ms),
-        ),
-    )
-    return (
-        select(
-            devices.c.tenant,
-            devices.c.device_id,
-            devices.c.status.label("device_status"),
-            devices.c.state,
-            devices.c.state_at_ms,
-            bindings.c.vehicle_id,
-            credentials.c.key_digest,
-            credentials.c.fingerprint,
-            credentials.c.kid,
-            credentials.c.status,
-            credentials.c.not_after_ms,
-            credentials.c.ended_at_ms,
-            credentials.c.revoked_from_ms,
-        )
-        .select_from(devices)
-        .outerjoin(bindings, binding)
-        .outerjoin(credentials, credential)
-        .where(or_(*(_of_tenant(tenant, names) for tenant in sorted({tenant for tenant, _ in names}))))
-        .order_by(devices.c.tenant, devices.c.device_id, credentials.c.credential_id.desc())
-    )
-
-
-def _of_tenant(tenant: str, names: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
-    """Apart for each tenant: for pairs in one list SQLite walks through the whole table."""
-    return and_(
-        devices.c.tenant == tenant, devices.c.device_id.in_([device_id for of, device_id in names if of == tenant])
-    )
-
-
-def _device_record(rows: Sequence[Row[Any]], now_ms: int) -> DeviceRecord:
-    """The rows of one device as its record."""
-    first = rows[0]
-    return DeviceRecord(
-        tenant=first.tenant,
-        device_id=first.device_id,
-        vehicle_id=first.vehicle_id,
-        status=DeviceStatus(first.device_status),
-        state=DeviceState(first.state),
-        state_at_ms=first.state_at_ms,
-        credentials=tuple(
-            CredentialRecord(
-                key_digest=row.key_digest,
-                fingerprint=row.fingerprint,
-                kid=row.kid,
-                status=status_at(row.status, row.revoked_from_ms, now_ms),
-                not_after_ms=row.not_after_ms,
-                ended_at_ms=row.ended_at_ms,
-                revoked_from_ms=row.revoked_from_ms,
-            )
-            for row in rows
-            if row.fingerprint is not None
-        ),
-    )
