@@ -20,14 +20,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fleetgate import config as settings
-from fleetgate.clock import SystemClock
+from fleetgate.clock import Clock, SystemClock
 from fleetgate.config import Config
 from fleetgate.control.bundle import write_bundle
 from fleetgate.control.devices import Enrolment, enrol, revoke
@@ -41,6 +44,7 @@ from fleetgate.demo.prepare import free_ports
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import Message, Segment, read_segment, segment_paths
+from tests.renewing import request
 from tests.units import BODY, elements, pack, sign_json
 
 START_SECONDS = 20.0
@@ -153,6 +157,7 @@ class Installation:
             "edge": edge | tables.get("edge", {}),
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
+            "signer": tables.get("signer", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
@@ -180,13 +185,20 @@ class Installation:
         with self.control() as store, store.write("test") as write:
             yield write
 
-    def enrol(self, vehicle: str, tenant: str = TENANT) -> Car:
-        """Enrols through control, into a bundle directory as the command writes it."""
-        return self.given(enrol, tenant, vehicle)
+    def enrol(
+        self, vehicle: str, tenant: str = TENANT, clock: Clock | None = None, private: Ed25519PrivateKey | None = None
+    ) -> Car:
+        """Enrols through control, into a bundle directory as the command writes it; at another time by its `clock`,
+        with the key that the device made itself if it is given."""
+        if private is None:
+            return self.given(enrol, tenant, vehicle, clock=clock)
+        car = self.given(partial(enrol, csr=request(private)), tenant, vehicle, clock=clock)
+        car.key_file.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return car
 
-    def given(self, act: Callable[..., Enrolment], *names: str) -> Car:
+    def given(self, act: Callable[..., Enrolment], *names: str, clock: Clock | None = None) -> Car:
         """A car with the bundle that `act` issues: `enrol`, `renew`, `replace` or `transfer`, with these names."""
-        authority = Authority.load(self.directory / "pki", SystemClock())
+        authority = Authority.load(self.directory / "pki", clock or SystemClock())
         keyring = Keyring.load(self.config.path(self.config.edge.keyring))
         out = self.directory / "devices" / str(len(self.cars))
         with self.write() as write:

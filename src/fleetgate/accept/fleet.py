@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from fleetgate.accept.mqtt import Session
 
 FORMER_CREDENTIALS = 2
+FORMER_SESSIONS_MS = MAX_AGE_MS
+"""A device whose renewal got lost goes on under its former certificate, as long as a message may be old, and asks again
+meanwhile. After that it can only ask."""
 IDLE_SECONDS = 300.0  # a device comes back within minutes or after hours; its windows wait in the checkpoint
 
 REFUSAL_OF_STATUS: Mapping[DeviceStatus, Reason | None] = {
@@ -45,8 +48,8 @@ Key = tuple[str, str]
 class KnownDevice:
     """A device in memory. `session` is its live MQTT session. `denials` is what control and this edge's memory say
     against it, now or later; `denied` is what of that is of the whole device, now. `dirty` says that it changed since
-    it was last taken for the checkpoint. `decided_ms` is when what refuses it now took effect on record (Unix ms), 0 for
-    nothing that was learnt while it was in memory.
+    it was last taken for the checkpoint. `decided_ms` is when the last change of its records took effect that was
+    learnt while it was in memory (Unix ms), 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -237,8 +240,8 @@ class Fleet:
     def peer(
         self, known: KnownDevice, identity: CertificateIdentity, now_ms: int, *, json_allowed: bool
     ) -> Peer | None:
-        """The judge's view of a connection with this certificate; None when the records do not have that credential."""
-        if not known.has_record_of(identity.key_digest):
+        """The judge's view of a connection with this certificate; None when no session may begin with it."""
+        if not self.admits(known, identity, now_ms):
             return None
         presented = known.credentials[identity.key_digest]
         presented.fingerprint = identity.fingerprint  # of the certificate that is really there
@@ -252,6 +255,19 @@ class Fleet:
         ]
         former.sort(key=lambda credential: -(credential.ended_at_ms or 0))
         return Peer(known.device, presented, tuple(former[:FORMER_CREDENTIALS]), json_allowed=json_allowed)
+
+    def admits(self, known: KnownDevice, identity: CertificateIdentity, now_ms: int) -> bool:
+        """Whether the records have this credential, and, of a former one, whether it may still be what the device has:
+        for a week after it was renewed, and until a message under a newer one was accepted (docs/adr/0009)."""
+        for entry in known.record.credentials:  # newest first
+            if entry.key_digest == identity.key_digest:
+                return entry.status is not CredentialStatus.FORMER or (
+                    entry.ended_at_ms is not None and now_ms - entry.ended_at_ms <= FORMER_SESSIONS_MS
+                )
+            newer = known.credentials.get(entry.key_digest)
+            if newer is not None and newer.windows.by_epoch:
+                return False  # its MAC key, which came with it, has signed
+        return False
 
     def touch(self, known: KnownDevice) -> None:
         """Marks a device as changed since the last checkpoint."""

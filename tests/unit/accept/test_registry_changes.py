@@ -322,16 +322,17 @@ def test_a_renewal_after_a_restore_lifts_no_revocation_that_was_lost(office: Off
 
 def test_a_revocation_takes_effect_at_its_time_on_a_device_in_memory(office: Office) -> None:
     """Nothing happens in control then: the edge waits for it by itself, and says so once."""
-    car, changed = office.enrol("car-1"), list[KnownDevice]()
+    car, changed = office.enrol("car-1"), list[tuple[KnownDevice, int]]()
 
     async def act(registry: Registry) -> None:
         known = await registry.lookup(car)
-        office.revoke(car, CLOCK.now_ms() + 1500)
+        effective_ms = CLOCK.now_ms() + 1500
+        office.revoke(car, effective_ms)
         await until(lambda: registry.revision == 2 and office.denials.revision() == 2)
         assert refusal(known, car) is None
-        registry.on_change = changed.append
+        registry.on_change = lambda *change: changed.append(change)
         await until(lambda: refusal(known, car) is Reason.REVOKED)
-        await until(lambda: changed == [known])
+        await until(lambda: changed == [(known, effective_ms)])
 
     office.run(act)
 
