@@ -156,6 +156,7 @@ class Installation:
             "edge": edge | tables.get("edge", {}),
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
+            "proxy": tables.get("proxy", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }

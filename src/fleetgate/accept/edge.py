@@ -25,6 +25,7 @@ from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
+from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
@@ -60,6 +61,7 @@ class Edge:
         self._cursor_trouble = ""
         self._seal_seconds = config.spool.segment_seconds
         self.registry_of_metrics = CollectorRegistry()
+        self._proxies = Proxies(config.proxy)
         self.files = Replacement(config)
         self._store = Store.open(config, clock)
         self.spool = Spool(
@@ -95,7 +97,15 @@ class Edge:
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
         door = Door(self.registry, self.fleet, self.room, self.counts, self._config, self._clock)
         loop = SocketLoop(
-            mqtt_socket, self.files.now.mqtt, self._config, self.intake, door, self.room, self.counts, self._clock
+            mqtt_socket,
+            self.files.now.mqtt,
+            self._config,
+            self.intake,
+            door,
+            self.room,
+            self.counts,
+            self._clock,
+            self._proxies,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_grace_over = loop.send_away

@@ -9,12 +9,14 @@ from __future__ import annotations
 import inspect
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from fleetgate import fault
+from fleetgate.accept.proxies import Proxies
 from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
 from fleetgate.clock import SystemClock, clock_from_environment
@@ -112,17 +114,26 @@ def _certificate(config: Config) -> None:
 
 
 def _trust_bundle(config: Config) -> None:
-    path = config.path(config.edge.trust_bundle)
+    _bundle(config.path(config.edge.trust_bundle), "`fleetgate ca init` makes it")
+
+
+def _bundle(path: Path, remedy: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
     except ssl.SSLError as error:
         raise ConfigError(f"{path} holds no certificates in PEM ({error.reason})") from None
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; `fleetgate ca init` makes it") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}; {remedy}") from None
 
 
 def _keyring(config: Config) -> None:
     Keyring.load(config.path(config.edge.keyring))
+
+
+def _proxy(config: Config) -> None:
+    Proxies(config.proxy)
+    if config.proxy.client_cert_from:
+        _bundle(config.path(config.proxy.client_cert_proxy_trust), "the page on proxies says what belongs there")
 
 
 def _control(config: Config) -> None:
@@ -138,6 +149,7 @@ CHECKS: dict[str, Callable[[Config], None]] = {
     "edge.certificate": _certificate,
     "edge.trust_bundle": _trust_bundle,
     "edge.keyring": _keyring,
+    "proxy": _proxy,
     "control.url": _control,
 }
 
