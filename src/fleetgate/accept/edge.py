@@ -30,6 +30,7 @@ from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
+from fleetgate.accept.vetting import Vetting
 from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
@@ -63,6 +64,7 @@ class Edge:
         self.registry_of_metrics = CollectorRegistry()
         self._proxies = Proxies(config.proxy)
         self.files = Replacement(config)
+        self.vetting = Vetting(config.trust_domain, self.files.now.paths, clock)
         self._store = Store.open(config, clock)
         self.spool = Spool(
             config.path(config.spool.directory), clock, entropy, config.spool.segment_bytes, self._known_spools
@@ -99,6 +101,7 @@ class Edge:
         loop = SocketLoop(
             mqtt_socket,
             self.files.now.mqtt,
+            self.vetting,
             self._config,
             self.intake,
             door,
@@ -115,13 +118,14 @@ class Edge:
             app,
             trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
             self.files.now.https,
-            self._config.trust_domain,
+            self.vetting,
             self._config.edge,
             self.counts,
         )
 
         def replaced(material: Material, distrusts: bool) -> None:
             self.fleet.replace_roots(material.keyring.roots)
+            self.vetting.paths = material.paths
             loop.replace_tls(material.mqtt, distrusts=distrusts)
             https.replace_tls(material.https, distrusts=distrusts)
 

@@ -21,8 +21,10 @@ from fleetgate import log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.http import Link
+from fleetgate.accept.tls import verified_chain
+from fleetgate.accept.vetting import Vetting
 from fleetgate.config import Edge as EdgeSettings
-from fleetgate.control.profile import ProfileError, identity_of
+from fleetgate.control.profile import ProfileError
 
 MAX_CONNECTIONS_OF_A_DEVICE = 8
 """A device has one batch in flight; the rest is room for connections that it has lost and we have not noticed yet."""
@@ -60,7 +62,7 @@ class HttpsServer:
         app: Callable[..., Awaitable[None]],
         listener: trio.SocketListener,
         context: ssl.SSLContext,
-        trust_domain: str,
+        vetting: Vetting,
         limits: EdgeSettings,
         counts: Counts,
     ) -> None:
@@ -68,7 +70,7 @@ class HttpsServer:
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._listener = listener
         self._context = context
-        self._trust_domain = trust_domain
+        self._vetting = vetting
         self._limits = limits
         self._counts = counts
         self._worker = WorkerContext(None)
@@ -121,12 +123,12 @@ class HttpsServer:
                 del self._handshaking[scope]
         if scope.cancelled_caught:
             return None
-        certificate = tls.getpeercert(binary_form=True)
-        if certificate is None or tls.session_reused:
+        chain = verified_chain(tls._ssl_object)
+        if not chain or tls.session_reused:
             return None
         host, port = tls.transport_stream.socket.getpeername()[:2]
         try:
-            return Link(identity_of(certificate, self._trust_domain), "", f"{host}:{port}")
+            return Link(self._vetting.identity(chain[0], chain), "", f"{host}:{port}")
         except ProfileError as error:
             self._stranger_log.warning("certificate_profile", address=f"{host}:{port}", error=str(error))
             return Link(None, str(error), f"{host}:{port}")

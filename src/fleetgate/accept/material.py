@@ -20,8 +20,9 @@ from typing import NamedTuple
 import trio
 
 from fleetgate import log
-from fleetgate.accept.tls import server_context
+from fleetgate.accept.tls import server_context, trust_bundle
 from fleetgate.config import Config
+from fleetgate.control.chain import Paths
 from fleetgate.control.keyring import Keyring
 from fleetgate.errors import ConfigError
 
@@ -31,17 +32,20 @@ _log = log.get("accept.material")
 
 
 class Material(NamedTuple):
-    """TLS of the two listeners, and the MAC root keys."""
+    """TLS of the two listeners, paths to the same trust bundle, and the MAC root keys."""
 
     mqtt: ssl.SSLContext
     https: ssl.SSLContext
+    paths: Paths
     keyring: Keyring
 
     @classmethod
     def load(cls, config: Config) -> Material:
         """Raises ConfigError naming the file."""
         keyring = Keyring.load(config.path(config.edge.keyring))
-        return cls(server_context(config, ["mqtt"]), server_context(config, ["http/1.1"]), keyring)
+        bundle = trust_bundle(config)
+        mqtt, https = (server_context(config, bundle, [name]) for name in ("mqtt", "http/1.1"))
+        return cls(mqtt, https, Paths(bundle), keyring)
 
     def trusted(self) -> set[bytes]:
         """The CA certificates, DER."""
