@@ -35,16 +35,15 @@ class HttpsHop(http.client.HTTPSConnection):
     """A kept-alive HTTPS connection from `source` to the gate. `before_tls` goes ahead of the handshake."""
 
     def __init__(self, gate: Gate, context: ssl.SSLContext, source: str, before_tls: bytes = b"") -> None:
-        super().__init__(
-            "localhost", gate.https_port, timeout=DEADLINE_SECONDS, context=context, source_address=(source, 0)
-        )
+        super().__init__("localhost", gate.https_port, timeout=DEADLINE_SECONDS, context=context)
         self._tls = context
+        self._source = source
         self._before_tls = before_tls
         self.auto_open = 0  # a request on a connection that the gate has ended is an error, not a new connection
         self.connect()
 
     def connect(self) -> None:
-        plain = socket.create_connection(("127.0.0.1", self.port), DEADLINE_SECONDS, self.source_address)
+        plain = socket.create_connection(("127.0.0.1", self.port), DEADLINE_SECONDS, (self._source, 0))
         try:
             plain.sendall(self._before_tls)
             self.sock = self._tls.wrap_socket(plain, server_hostname="localhost")
@@ -58,7 +57,9 @@ class HttpsHop(http.client.HTTPSConnection):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def post(self, content: bytes, *headers: tuple[str, str], form: str = MSGPACK) -> tuple[int, list[str | None] | str]:
+    def post(
+        self, content: bytes, *headers: tuple[str, str], form: str = MSGPACK
+    ) -> tuple[int, list[str | None] | str]:
         """Status, and the reasons of the results (None where a message was taken) or the problem's detail."""
         sent = [("Host", "gate"), ("Content-Type", form), ("Content-Length", str(len(content))), *headers]
         return self.ask("POST", "/v1/telemetry", sent, content)

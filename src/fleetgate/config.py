@@ -71,8 +71,8 @@ class Proxy(Section, frozen=True):
     client_cert_from: Annotated[
         tuple[str, ...],
         Meta(
-            description="TCP peers that end the vehicles' TLS and pass each request's certificate to the HTTPS listener "
-            "as Client-Cert (RFC 9440); nobody else may."
+            description="TCP peers that end the vehicles' TLS and name the certificate of each request to the HTTPS "
+            "listener in Client-Cert (RFC 9440); nobody else may."
         ),
     ] = ()
     client_cert_proxy_names: Annotated[

@@ -1,9 +1,9 @@
 """The header Client-Cert (RFC 9440), in which a proxy that ends TLS passes on the vehicle's certificate.
 
 Decides whether a request says it once, in the one way that is taken: the leaf and only the leaf, DER, as a byte
-sequence of RFC 8941 in canonical base64. Whether the peer may say it is decided by `proxies`; whether the certificate is
-any good, by `vetting`. A request that says it in any other way is refused and not read as if it did not: it comes through
-a proxy that does not remove what clients send, and whoever reads one spelling may be told another by the next.
+sequence of RFC 8941 in canonical base64. Whether the peer may say it is decided by `proxies`; whether the certificate
+is any good, by `vetting`. A request that says it in any other way is refused, and not read as if it said nothing: it
+came through a proxy that lets pass what clients send.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def leaf_of(headers: Headers) -> bytes:
 def refuse(headers: Headers) -> None:
     """Raises Problem (400) where somebody who is no proxy sends the header, in any spelling."""
     if _said(headers):
-        raise _problem("Client-Cert is taken from listed proxies only: a vehicle shows its certificate in the handshake")
+        raise _problem(
+            "Client-Cert is taken from listed proxies only: a vehicle shows its certificate in the handshake"
+        )
 
 
 def _said(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -113,21 +113,26 @@ class Edge:
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
-        app = VehicleApp(self.intake, self.registry, self.fleet, self.room, self._clock, self._config.edge.id)
+        app = VehicleApp(
+            self.intake, self.registry, self.fleet, self.room, self._clock, self._config.edge.id, self.vetting
+        )
         https = HttpsServer(
             app,
             trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
             self.files.now.https,
+            self.files.now.https_proxies,
+            self._proxies,
             self.vetting,
             self._config.edge,
             self.counts,
+            self._clock,
         )
 
         def replaced(material: Material, distrusts: bool) -> None:
             self.fleet.replace_roots(material.keyring.roots)
             self.vetting.paths = material.paths
             loop.replace_tls(material.mqtt, distrusts=distrusts)
-            https.replace_tls(material.https, distrusts=distrusts)
+            https.replace_tls(material.https, material.https_proxies, distrusts=distrusts)
 
         self.files.on_replaced = replaced
         gc.collect()

@@ -19,11 +19,12 @@ from werkzeug.exceptions import HTTPException
 from fleetgate import fault
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import RETRY_AFTER_SECONDS, Room
+from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
-from fleetgate.control.profile import CertificateIdentity
 from fleetgate.errors import ControlAway, SpoolError
 from fleetgate.judge import Outcome, Reason, Verdict
 from fleetgate.judge.envelope import UNDECODABLE, open_envelope
@@ -44,30 +45,20 @@ _STATUS = {
 }
 
 
-class Link:
-    """What one HTTPS connection carries: the certificate's identity or why it has none, and the caller once known."""
-
-    __slots__ = ("address", "caller", "identity", "profile_error")
-
-    def __init__(self, identity: CertificateIdentity | None, profile_error: str, address: str) -> None:
-        self.identity = identity
-        self.profile_error = profile_error
-        self.address = address
-        self.caller: Caller | None = None
-
-    @property
-    def who(self) -> str:
-        """The device, or for want of one the address: whose connections are counted together."""
-        identity = self.identity
-        return f"{identity.tenant}/{identity.device_id}" if identity is not None else self.address.rpartition(":")[0]
-
-
 class VehicleApp:
     """The ASGI application of the vehicles' HTTPS listener."""
 
     def __init__(
-        self, intake: Intake, registry: Registry, fleet: Fleet, room: Room, clock: Clock, edge_id: str
+        self,
+        intake: Intake,
+        registry: Registry,
+        fleet: Fleet,
+        room: Room,
+        clock: Clock,
+        edge_id: str,
+        vetting: Vetting,
     ) -> None:
+        self._vetting = vetting
         self._intake = intake
         self._registry = registry
         self._fleet = fleet
@@ -77,12 +68,18 @@ class VehicleApp:
         self._others = _quart()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/v1/telemetry":
+        if scope["type"] != "http":
             await self._others(scope, receive, send)
             return
         try:
+            link = link_of(scope, self._vetting)
+            if scope["path"] != "/v1/telemetry":
+                # A copy: the state that Hypercorn gives is one object for all requests of the connection.
+                own: Scope = {**scope, "state": {"link": link}}
+                await self._others(own, receive, send)
+                return
             form = _form(scope)
-            results = await self._telemetry(scope["state"]["link"], form, scope, receive)
+            results = await self._telemetry(link, form, scope, receive)
         except Problem as problem:
             await send_problem(receive, send, problem)
             return

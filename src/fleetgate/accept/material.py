@@ -18,9 +18,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
+from cryptography import x509
 
 from fleetgate import log
-from fleetgate.accept.tls import server_context, trust_bundle
+from fleetgate.accept.tls import proxy_trust, server_context, trust_bundle
 from fleetgate.config import Config
 from fleetgate.control.chain import Paths
 from fleetgate.control.keyring import Keyring
@@ -32,24 +33,25 @@ _log = log.get("accept.material")
 
 
 class Material(NamedTuple):
-    """TLS of the two listeners, paths to the same trust bundle, and the MAC root keys."""
+    """TLS of the two listeners for vehicles, of the HTTPS listener for proxies that end theirs (None where none is
+    listed), paths to the vehicles' trust bundle, the MAC root keys, and who may vouch for what."""
 
     mqtt: ssl.SSLContext
     https: ssl.SSLContext
+    https_proxies: ssl.SSLContext | None
     paths: Paths
     keyring: Keyring
+    trusted: frozenset[tuple[str, x509.Certificate]]
 
     @classmethod
     def load(cls, config: Config) -> Material:
         """Raises ConfigError naming the file."""
         keyring = Keyring.load(config.path(config.edge.keyring))
-        bundle = trust_bundle(config)
+        bundle, proxies = trust_bundle(config), proxy_trust(config)
         mqtt, https = (server_context(config, bundle, [name]) for name in ("mqtt", "http/1.1"))
-        return cls(mqtt, https, Paths(bundle), keyring)
-
-    def trusted(self) -> set[bytes]:
-        """The CA certificates, DER."""
-        return set(self.mqtt.get_ca_certs(binary_form=True))
+        https_proxies = server_context(config, proxies, ["http/1.1"]) if proxies else None
+        trusted = frozenset([*(("vehicle", one) for one in bundle), *(("proxy", one) for one in proxies)])
+        return cls(mqtt, https, https_proxies, Paths(bundle), keyring, trusted)
 
 
 class Replacement:
@@ -69,7 +71,7 @@ class Replacement:
             await trio.sleep(LOOK_SECONDS)
             later = await trio.to_thread.run_sync(self._changed)  # a file system may be slow
             if later is not None:
-                distrusts = not self.now.trusted() <= later.trusted()
+                distrusts = not self.now.trusted <= later.trusted
                 self.now = later
                 self.replaced += 1
                 _log.info("files_replaced", kids=sorted(later.keyring.roots), all_connect_again=distrusts)
@@ -94,9 +96,9 @@ class Replacement:
 
     def _look(self) -> list[tuple[int, ...]]:
         """What tells a file from the one that stood there before; nothing of one that is absent."""
-        edge = self._config.edge
+        edge, proxies = self._config.edge, self._config.proxy.client_cert_proxy_trust
         files: list[tuple[int, ...]] = []
-        for setting in (edge.certificate, edge.private_key, edge.trust_bundle, edge.keyring):
+        for setting in (edge.certificate, edge.private_key, edge.trust_bundle, edge.keyring, proxies):
             try:
                 status = self._config.path(setting).stat()
                 files.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))

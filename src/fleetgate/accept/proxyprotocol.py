@@ -16,7 +16,7 @@ SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 MAX_HEADER_BYTES: Final = 2048
 """Addresses take at most 216 bytes. The rest is for what proxies add as TLVs, seldom more than 300 bytes."""
 
-_FIXED = struct.Struct(">12sBBH")  # signature, version and command, family and transport, length of what follows
+_FIXED_BYTES = 16  # signature, version and command, family and transport, length of what follows
 _IPV4, _IPV6 = struct.Struct(">4s4sHH"), struct.Struct(">16s16sHH")
 _VERSION, _LOCAL, _PROXY = 2, 0, 1
 _UNSPECIFIED, _TCP_OVER_IPV4, _TCP_OVER_IPV6, _UNIX_STREAM = 0x00, 0x11, 0x21, 0x31
@@ -42,11 +42,11 @@ def parse(data: bytes | bytearray) -> Header | int:
     """
     if bytes(data[: len(SIGNATURE)]) != SIGNATURE[: len(data)]:
         raise HeaderError("a listed proxy sent no PROXY protocol header of version 2")
-    if len(data) < _FIXED.size:
-        return _FIXED.size - len(data)
-    _, version_command, family, length = _FIXED.unpack_from(data)
-    size = _FIXED.size + length
-    version, command = version_command >> 4, version_command & 15
+    if len(data) < _FIXED_BYTES:
+        return _FIXED_BYTES - len(data)
+    version, command, family = data[12] >> 4, data[12] & 15, data[13]
+    length = int.from_bytes(data[14:16], "big")
+    size = _FIXED_BYTES + length
     if version != _VERSION or command not in (_LOCAL, _PROXY):
         raise HeaderError(f"PROXY protocol header of version {version}, command {command}")
     if size > MAX_HEADER_BYTES:
@@ -64,9 +64,9 @@ def _address(family: int, data: bytes | bytearray, length: int) -> str:
     if length < _ADDRESS_BYTES[family]:
         raise HeaderError(f"PROXY protocol header with {length} bytes, too few for addresses of family {family:#04x}")
     if family == _TCP_OVER_IPV4:
-        source, _, port, _ = _IPV4.unpack_from(data, _FIXED.size)
+        source, _, port, _ = _IPV4.unpack_from(data, _FIXED_BYTES)
         return f"{IPv4Address(source)}:{port}"
     if family == _TCP_OVER_IPV6:
-        source, _, port, _ = _IPV6.unpack_from(data, _FIXED.size)
+        source, _, port, _ = _IPV6.unpack_from(data, _FIXED_BYTES)
         return f"{IPv6Address(source)}:{port}"
     return ""  # unspecified, or a path on the proxy's machine, which tells nobody anything

@@ -20,7 +20,7 @@ from fleetgate.errors import ConfigError
 
 
 def server_context(config: Config, bundle: list[x509.Certificate], protocols: list[str]) -> ssl.SSLContext:
-    """A context for vehicles, for whom `bundle` vouches; `protocols` are the ALPN names offered. Raises ConfigError
+    """A context for clients whom `bundle` vouches for; `protocols` are the ALPN names offered. Raises ConfigError
     naming the file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2 if config.edge.tls_1_2 else ssl.TLSVersion.TLSv1_3
@@ -51,12 +51,23 @@ def verified_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
 
 def trust_bundle(config: Config) -> list[x509.Certificate]:
     """The CA certificates that may vouch for devices. Raises ConfigError naming the file."""
-    path = config.path(config.edge.trust_bundle)
-    _readable(path, "edge.trust_bundle")
+    return _certificates(config.path(config.edge.trust_bundle), "edge.trust_bundle")
+
+
+def proxy_trust(config: Config) -> list[x509.Certificate]:
+    """What may vouch for proxies that end the vehicles' TLS; nothing where none is listed. Raises ConfigError naming
+    the file."""
+    if not config.proxy.client_cert_from:
+        return []
+    return _certificates(config.path(config.proxy.client_cert_proxy_trust), "proxy.client_cert_proxy_trust")
+
+
+def _certificates(path: Path, setting: str) -> list[x509.Certificate]:
+    _readable(path, setting)
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except (ValueError, OSError) as error:
-        raise ConfigError(f"edge.trust_bundle {path} holds no usable CA certificate: {error}") from None
+        raise ConfigError(f"{setting} {path} holds no usable certificate: {error}") from None
 
 
 def _readable(path: Path, setting: str) -> None:

@@ -1,0 +1,65 @@
+"""Whose request an HTTPS request is.
+
+A vehicle that connects itself is known by the connection's certificate. Through a proxy that ends TLS, by the one that
+the request names, verified anew for each: nothing that a request left is found by the next on the same connection.
+Decides which of the two is believed; whether the device may send is the registry's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fleetgate.accept import clientcert
+from fleetgate.accept.fleet import Caller
+from fleetgate.accept.problems import Scope
+from fleetgate.accept.vetting import Vetting
+from fleetgate.control.profile import CertificateIdentity, ProfileError
+
+
+class Link:
+    """The certificate's identity or why it has none, and the caller once known.
+
+    `through_proxy`: of one request, not of a connection, because a proxy has ended the vehicle's TLS.
+    """
+
+    __slots__ = ("address", "caller", "identity", "profile_error", "through_proxy")
+
+    def __init__(
+        self, identity: CertificateIdentity | None, profile_error: str, address: str, *, through_proxy: bool = False
+    ) -> None:
+        self.identity = identity
+        self.profile_error = profile_error
+        self.address = address
+        self.through_proxy = through_proxy
+        self.caller: Caller | None = None
+
+    @property
+    def who(self) -> str:
+        """The device, or for want of one the address: whose connections are counted together."""
+        identity = self.identity
+        return f"{identity.tenant}/{identity.device_id}" if identity is not None else self.address.rpartition(":")[0]
+
+
+class Hop(NamedTuple):
+    """The connection of a proxy that ends the vehicles' TLS, until its own certificate expires. It is no vehicle's."""
+
+    address: str
+    until_ms: int
+
+    @property
+    def who(self) -> str:
+        return f"proxy {self.address.rpartition(':')[0]}"
+
+
+def link_of(scope: Scope, vetting: Vetting) -> Link:
+    """The link of a request. Raises Problem (400) where the header Client-Cert is missing, wrong, or not for this peer
+    to send."""
+    of_connection: Link | Hop = scope["state"]["link"]
+    if isinstance(of_connection, Link):
+        clientcert.refuse(scope["headers"])
+        return of_connection
+    leaf = clientcert.leaf_of(scope["headers"])
+    try:
+        return Link(vetting.verify(leaf), "", of_connection.address, through_proxy=True)
+    except ProfileError as error:
+        return Link(None, str(error), of_connection.address, through_proxy=True)
