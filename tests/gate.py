@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from cryptography import x509
@@ -225,6 +225,16 @@ class Installation:
         done = fleetgate(self.directory, *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+class Door(Protocol):
+    """Where vehicles connect: a gate itself, or a proxy in front of it."""
+
+    @property
+    def mqtt_port(self) -> int: ...
+
+    @property
+    def https_port(self) -> int: ...
 
 
 class Gate:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import httpx
 import msgspec
 
-from tests.gate import Car, Gate
+from tests.gate import Car, Door
 
 MSGPACK = "application/vnd.fleetgate.v1+msgpack"
 JSON = "application/vnd.fleetgate.v1+json"
@@ -28,7 +28,7 @@ class HttpPeer:
     """A client with the certificate of `car`."""
 
     def __init__(
-        self, gate: Gate, car: Car, context: ssl.SSLContext | None = None, deadline_s: float = DEADLINE_SECONDS
+        self, gate: Door, car: Car, context: ssl.SSLContext | None = None, deadline_s: float = DEADLINE_SECONDS
     ) -> None:
         self.car = car
         self._client = httpx.Client(

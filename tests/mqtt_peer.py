@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import mqtt5
 
-from tests.gate import Car, Gate
+from tests.gate import Car, Door
 
 DEADLINE_SECONDS = 10.0
 
@@ -32,7 +32,7 @@ class MqttPeer:
 
     def __init__(
         self,
-        gate: Gate,
+        gate: Door,
         car: Car,
         context: ssl.SSLContext | None = None,
         buffer: int = 0,

@@ -5,6 +5,7 @@ It says what a test wants said, also what no proxy should.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import socket
 import ssl
@@ -16,11 +17,19 @@ from typing import Self
 
 import msgspec
 
-from tests.gate import Gate
+from tests.gate import Door
 from tests.http_peer import DEADLINE_SECONDS, MSGPACK
+
+REFUSED = (ssl.SSLError, ConnectionError, http.client.HTTPException)
+"""What a peer meets that the gate does not talk to: an alert, a reset, or the end where an answer was due."""
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL = SIGNATURE + b"\x20\0\0\0"
+
+
+def client_cert(certificate: bytes) -> tuple[str, str]:
+    """The header Client-Cert with a certificate in DER."""
+    return "Client-Cert", f":{base64.b64encode(certificate).decode()}:"
 
 
 def proxy_header(host: str, port: int) -> bytes:
@@ -34,7 +43,7 @@ def proxy_header(host: str, port: int) -> bytes:
 class HttpsHop(http.client.HTTPSConnection):
     """A kept-alive HTTPS connection from `source` to the gate. `before_tls` goes ahead of the handshake."""
 
-    def __init__(self, gate: Gate, context: ssl.SSLContext, source: str, before_tls: bytes = b"") -> None:
+    def __init__(self, gate: Door, context: ssl.SSLContext, source: str, before_tls: bytes = b"") -> None:
         super().__init__("localhost", gate.https_port, timeout=DEADLINE_SECONDS, context=context)
         self._tls = context
         self._source = source

@@ -9,23 +9,13 @@ import time
 
 import pytest
 from tests.gate import Car, Gate
-from tests.integration.proxy.conftest import DIRECT, PASSES
+from tests.integration.proxy.stage import DIRECT, PASSES, addresses
 from tests.mqtt_peer import MqttPeer, told
 from tests.proxy_peer import LOCAL, HttpsHop, proxy_header
 
 CLIENT = "203.0.113.7:40000"
 NAMED = proxy_header("203.0.113.7", 40_000)
 V1 = b"PROXY TCP4 203.0.113.7 127.0.0.1 40000 8883\r\n"
-
-
-def addresses(gate: Gate, car: Car) -> set[str]:
-    """The peer addresses of the device's messages in the spool."""
-    return {
-        peer.address
-        for segment in gate.segments()
-        for peer in segment.peers.values()
-        if peer.device_id == car.device_id
-    }
 
 
 def client_hello(car: Car) -> bytes:
