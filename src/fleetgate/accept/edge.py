@@ -120,7 +120,7 @@ class Edge:
             app,
             trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
             self.files.now.https,
-            self.files.now.https_proxies,
+            self.files.now.proxies,
             self._proxies,
             self.vetting,
             self._config.edge,
@@ -132,7 +132,7 @@ class Edge:
             self.fleet.replace_roots(material.keyring.roots)
             self.vetting.paths = material.paths
             loop.replace_tls(material.mqtt, distrusts=distrusts)
-            https.replace_tls(material.https, material.https_proxies, distrusts=distrusts)
+            https.replace_tls(material.https, material.proxies, distrusts=distrusts)
 
         self.files.on_replaced = replaced
         gc.collect()

@@ -24,7 +24,7 @@ from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.link import Hop, Link
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.proxyprotocol import HeaderError, parse
-from fleetgate.accept.tls import verified_chain
+from fleetgate.accept.tls import ProxyTls, verified_chain
 from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
 from fleetgate.config import Edge as EdgeSettings
@@ -59,7 +59,7 @@ class HttpsServer:
 
     At most `limits.max_handshakes` connections are between accept and the end of the handshake (beyond it the oldest
     is closed, so that silent ones cannot keep vehicles out) and `limits.max_http_connections` behind it. `context` is
-    for vehicles, `proxy_context` for peers that end their TLS: no certificate is good for both.
+    for vehicles, `proxy_tls` for peers that end their TLS: no certificate is good for both.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class HttpsServer:
         app: Callable[..., Awaitable[None]],
         listener: trio.SocketListener,
         context: ssl.SSLContext,
-        proxy_context: ssl.SSLContext | None,
+        proxy_tls: ProxyTls,
         proxies: Proxies,
         vetting: Vetting,
         limits: EdgeSettings,
@@ -78,15 +78,15 @@ class HttpsServer:
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._listener = listener
         self._context = context
-        self._proxy_context = proxy_context
+        self._proxy_tls = proxy_tls
         self._proxies = proxies
         self._vetting = vetting
         self._limits = limits
         self._counts = counts
         self._clock = clock
         self._worker = WorkerContext(None)
-        self._handshaking: dict[trio.CancelScope, None] = {}
-        self._conversing: set[trio.CancelScope] = set()
+        self._handshaking: dict[trio.CancelScope, bool] = {}  # whether it is with a proxy that ends TLS
+        self._conversing: dict[trio.CancelScope, Link | Hop] = {}
         self._of_device: dict[str, int] = {}
         self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, time.monotonic)
 
@@ -109,8 +109,9 @@ class HttpsServer:
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
             host, port = stream.socket.getpeername()[:2]
-            context = self._proxy_context if self._proxies.ends_tls(host) else self._context
-            assert context is not None
+            context = self._proxy_tls.context if self._proxies.ends_tls(host) else self._context
+            if context is None:
+                raise ValueError("a proxy that ends TLS, and nothing that vouches for it")
             tls = trio.SSLStream(_Impatient(stream), context, server_side=True, https_compatible=True)
             address = await self._handshake(stream, tls, host, port)
             link = self._link(tls, address, host) if address else None
@@ -129,7 +130,7 @@ class HttpsServer:
         """The client's address, as a listed proxy's header names it; empty when the connection ends here."""
         address = f"{host}:{port}"
         with trio.move_on_after(self._limits.handshake_seconds) as scope:
-            self._handshaking[scope] = None
+            self._handshaking[scope] = self._proxies.ends_tls(host)
             try:
                 if self._proxies.sends_header(host):
                     address = await _named_address(stream) or address
@@ -166,25 +167,30 @@ class HttpsServer:
         scope = trio.CancelScope()
         if isinstance(link, Hop):  # for as long as the proxy's own certificate is good
             scope.deadline = trio.current_time() + (link.until_ms - self._clock.now_ms()) / 1000
-        self._conversing.add(scope)
+        self._conversing[scope] = link
         try:
             # The type asks for trio's own socket stream; of what lies below TLS only the attribute `socket` is used.
             server = _Server(self._app, self._config, self._worker, ConnectionState({"link": link}), tls)  # type: ignore[arg-type]
             with scope:
                 await server.run()
         finally:
-            self._conversing.discard(scope)
+            del self._conversing[scope]
             self._counts.connections["https"] -= 1
             self._of_device[link.who] -= 1
             if not self._of_device[link.who]:
                 del self._of_device[link.who]
 
-    def replace_tls(self, context: ssl.SSLContext, proxy_context: ssl.SSLContext | None, *, distrusts: bool) -> None:
+    def replace_tls(self, context: ssl.SSLContext, proxy_tls: ProxyTls, *, distrusts: bool) -> None:
         """For handshakes from now on. `distrusts`: a CA is trusted no more, so everybody is verified again; who waits
-        for an answer sends the same bytes on the next connection."""
-        self._context, self._proxy_context = context, proxy_context
-        if distrusts:
-            for scope in (*self._handshaking, *self._conversing):
+        for an answer sends the same bytes on the next connection. So are the proxies, when what vouched for one is
+        trusted no more."""
+        distrusts_proxies = not self._proxy_tls.trusted <= proxy_tls.trusted
+        self._context, self._proxy_tls = context, proxy_tls
+        for scope, with_proxy in self._handshaking.items():
+            if distrusts_proxies if with_proxy else distrusts:
+                scope.cancel()
+        for scope, link in self._conversing.items():
+            if distrusts_proxies if isinstance(link, Hop) else distrusts:
                 scope.cancel()
 
     async def drain(self) -> None:

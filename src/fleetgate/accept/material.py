@@ -18,10 +18,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
-from cryptography import x509
 
 from fleetgate import log
-from fleetgate.accept.tls import proxy_trust, server_context, trust_bundle
+from fleetgate.accept.tls import ProxyTls, server_context, trust_bundle
 from fleetgate.config import Config
 from fleetgate.control.chain import Paths
 from fleetgate.control.keyring import Keyring
@@ -33,25 +32,26 @@ _log = log.get("accept.material")
 
 
 class Material(NamedTuple):
-    """TLS of the two listeners for vehicles, of the HTTPS listener for proxies that end theirs (None where none is
-    listed), paths to the vehicles' trust bundle, the MAC root keys, and who may vouch for what."""
+    """TLS of the two listeners, paths to the same trust bundle, and the MAC root keys. `proxies` is the TLS of HTTPS
+    for proxies that end that of the vehicles."""
 
     mqtt: ssl.SSLContext
     https: ssl.SSLContext
-    https_proxies: ssl.SSLContext | None
+    proxies: ProxyTls
     paths: Paths
     keyring: Keyring
-    trusted: frozenset[tuple[str, x509.Certificate]]
 
     @classmethod
     def load(cls, config: Config) -> Material:
         """Raises ConfigError naming the file."""
         keyring = Keyring.load(config.path(config.edge.keyring))
-        bundle, proxies = trust_bundle(config), proxy_trust(config)
+        bundle = trust_bundle(config)
         mqtt, https = (server_context(config, bundle, [name]) for name in ("mqtt", "http/1.1"))
-        https_proxies = server_context(config, proxies, ["http/1.1"]) if proxies else None
-        trusted = frozenset([*(("vehicle", one) for one in bundle), *(("proxy", one) for one in proxies)])
-        return cls(mqtt, https, https_proxies, Paths(bundle), keyring, trusted)
+        return cls(mqtt, https, ProxyTls.load(config), Paths(bundle), keyring)
+
+    def trusted(self) -> set[bytes]:
+        """The CA certificates, DER."""
+        return set(self.mqtt.get_ca_certs(binary_form=True))
 
 
 class Replacement:
@@ -71,7 +71,7 @@ class Replacement:
             await trio.sleep(LOOK_SECONDS)
             later = await trio.to_thread.run_sync(self._changed)  # a file system may be slow
             if later is not None:
-                distrusts = not self.now.trusted <= later.trusted
+                distrusts = not self.now.trusted() <= later.trusted()
                 self.now = later
                 self.replaced += 1
                 _log.info("files_replaced", kids=sorted(later.keyring.roots), all_connect_again=distrusts)

@@ -11,12 +11,16 @@ import _ssl
 import ssl
 import sys
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetgate.config import Config
 from fleetgate.errors import ConfigError
+
+_CA_INIT: Final = "`fleetgate ca init` makes one"
+_SEE_PAGE: Final = "docs/how-to/run-behind-a-proxy.md says what belongs there"
 
 
 def server_context(config: Config, bundle: list[x509.Certificate], protocols: list[str]) -> ssl.SSLContext:
@@ -30,8 +34,8 @@ def server_context(config: Config, bundle: list[x509.Certificate], protocols: li
     # Each CA of the bundle may vouch, also one whose root is not in it (as for `control.chain`).
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     certificate, key = config.path(config.edge.certificate), config.path(config.edge.private_key)
-    _readable(certificate, "edge.certificate")
-    _readable(key, "edge.private_key")
+    _readable(certificate, "edge.certificate", _CA_INIT)
+    _readable(key, "edge.private_key", _CA_INIT)
     try:
         context.load_cert_chain(certificate, key)
     except (ssl.SSLError, OSError) as error:
@@ -51,30 +55,39 @@ def verified_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
 
 def trust_bundle(config: Config) -> list[x509.Certificate]:
     """The CA certificates that may vouch for devices. Raises ConfigError naming the file."""
-    return _certificates(config.path(config.edge.trust_bundle), "edge.trust_bundle")
+    return _certificates(config.path(config.edge.trust_bundle), "edge.trust_bundle", _CA_INIT)
 
 
-def proxy_trust(config: Config) -> list[x509.Certificate]:
-    """What may vouch for proxies that end the vehicles' TLS; nothing where none is listed. Raises ConfigError naming
-    the file."""
-    if not config.proxy.client_cert_from:
-        return []
-    return _certificates(config.path(config.proxy.client_cert_proxy_trust), "proxy.client_cert_proxy_trust")
+class ProxyTls(NamedTuple):
+    """For proxies that end the vehicles' TLS: a context that takes their own certificates only, and what vouches for
+    them. Without a context there are no such proxies."""
+
+    context: ssl.SSLContext | None
+    trusted: frozenset[x509.Certificate]
+
+    @classmethod
+    def load(cls, config: Config) -> ProxyTls:
+        """Raises ConfigError naming the file."""
+        if not config.proxy.client_cert_from:
+            return cls(None, frozenset())
+        path = config.path(config.proxy.client_cert_proxy_trust)
+        trusted = _certificates(path, "proxy.client_cert_proxy_trust", _SEE_PAGE)
+        return cls(server_context(config, trusted, ["http/1.1"]), frozenset(trusted))
 
 
-def _certificates(path: Path, setting: str) -> list[x509.Certificate]:
-    _readable(path, setting)
+def _certificates(path: Path, setting: str, remedy: str) -> list[x509.Certificate]:
+    _readable(path, setting, remedy)
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{setting} {path} holds no usable certificate: {error}") from None
+        raise ConfigError(f"{setting} {path} holds no usable CA certificate: {error}") from None
 
 
-def _readable(path: Path, setting: str) -> None:
+def _readable(path: Path, setting: str, remedy: str) -> None:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise ConfigError(f"{setting}: cannot read {path} ({error.strerror}); `fleetgate ca init` makes one") from None
+        raise ConfigError(f"{setting}: cannot read {path} ({error.strerror}); {remedy}") from None
 
 
 def resumed(connection: ssl.SSLSocket | ssl.SSLObject) -> bool:

@@ -133,7 +133,10 @@ def _keyring(config: Config) -> None:
 def _proxy(config: Config) -> None:
     Proxies(config.proxy)
     if config.proxy.client_cert_from:
-        _bundle(config.path(config.proxy.client_cert_proxy_trust), "the page on proxies says what belongs there")
+        _bundle(
+            config.path(config.proxy.client_cert_proxy_trust),
+            "docs/how-to/run-behind-a-proxy.md says what belongs there",
+        )
 
 
 def _control(config: Config) -> None:

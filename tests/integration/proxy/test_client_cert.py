@@ -223,12 +223,16 @@ def test_an_open_connection_ends_when_the_proxys_certificate_expires(
 def test_a_proxy_that_is_taken_out_of_the_trust_loses_its_connection(
     edge: Gate, proxies: ProxyAuthority, hop: HttpsHop, proxy_context: ssl.SSLContext, car: Car
 ) -> None:
-    """The file is replaced under a running edge; the pinned certificate is not in it any more, and then it is again."""
+    """The file is replaced under a running edge; the pinned certificate is not in it any more, and then it is again.
+    Vehicles that come directly notice nothing."""
     trust = edge.home.directory / "pki" / "proxies.pem"
     before = trust.read_bytes()
-    assert hop.post(car.sign(1, 0), header_of(car)) == ACCEPTED
-    replace(edge, trust, proxies.pem)
-    assert hop.sock.recv(1) == b""
+    with HttpsHop(edge, car.context(), DIRECT) as bystander:
+        assert bystander.post(car.sign(1, 2)) == ACCEPTED
+        assert hop.post(car.sign(1, 0), header_of(car)) == ACCEPTED
+        replace(edge, trust, proxies.pem)
+        assert hop.sock.recv(1) == b""
+        assert bystander.post(car.sign(1, 3)) == ACCEPTED
     with pytest.raises(REFUSED), HttpsHop(edge, proxy_context, ENDS) as refused:
         refused.post(car.sign(1, 1), header_of(car))
     replace(edge, trust, before)
