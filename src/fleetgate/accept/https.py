@@ -2,14 +2,15 @@
 
 Decides how a connection's certificate reaches the request: in a connection state made for that connection alone (the
 one that Hypercorn's own server hands out is shared by all of them, and would give one vehicle another's identity). The
-connection of a proxy that ends TLS has no vehicle's: it is told as a `Hop`, and each request must bring its own.
+connection of a proxy that ends TLS has no vehicle's: it is told as a `Hop`, and each request must bring its own. And
+when a connection ends whose device may not send any more: at once where it is idle, with its answer where it waits for
+one.
 """
 
 from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 
 import trio
 from hypercorn.config import Config as HypercornConfig
@@ -21,6 +22,7 @@ from hypercorn.utils import wrap_app
 from fleetgate import log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
+from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.link import Hop, Link
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.proxyprotocol import HeaderError, parse
@@ -32,6 +34,11 @@ from fleetgate.control.profile import ProfileError
 
 MAX_CONNECTIONS_OF_A_DEVICE = 8
 """A device has one batch in flight; the rest is room for connections that it has lost and we have not noticed yet."""
+
+LOOK_SECONDS = 0.25  # half a microsecond for each connection
+LAST_ANSWER_SECONDS = 1.0
+"""For the answer of a request that was on its way when its device was refused. With the poll of control and one look it
+stays within the 2 s that a revocation may take."""
 
 SEND_SECONDS = 5.0  # the kernel takes an answer at once, unless many wait that the client did not read
 
@@ -64,7 +71,7 @@ class HttpsServer:
 
     def __init__(
         self,
-        app: Callable[..., Awaitable[None]],
+        app: VehicleApp,
         listener: trio.SocketListener,
         context: ssl.SSLContext,
         proxy_tls: ProxyTls,
@@ -76,6 +83,7 @@ class HttpsServer:
     ) -> None:
         self._config = hypercorn_config(limits.handshake_seconds)
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
+        self._kept_out = app.kept_out
         self._listener = listener
         self._context = context
         self._proxy_tls = proxy_tls
@@ -93,6 +101,7 @@ class HttpsServer:
     async def run(self) -> None:
         """Serves until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look)
             while True:
                 try:
                     stream = await self._listener.accept()
@@ -175,10 +184,23 @@ class HttpsServer:
                 await server.run()
         finally:
             del self._conversing[scope]
+            if isinstance(link, Link) and link.ending and (decided_ms := self._kept_out(link)):
+                self._counts.took_effect(self._clock.now_ms() - decided_ms)
             self._counts.connections["https"] -= 1
             self._of_device[link.who] -= 1
             if not self._of_device[link.who]:
                 del self._of_device[link.who]
+
+    async def _look(self) -> None:
+        """Ends the connections of devices that may not send any more, and those whose certificate has expired."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            for scope, link in self._conversing.items():
+                if isinstance(link, Hop) or link.caller is None:
+                    continue  # nobody's; or of one who is told with its first answer, which is the last one too
+                if not link.ending and self._kept_out(link) is not None:
+                    link.ending = True
+                    scope.deadline = trio.current_time() + (LAST_ANSWER_SECONDS if link.requests else 0)
 
     def replace_tls(self, context: ssl.SSLContext, proxy_tls: ProxyTls, *, distrusts: bool) -> None:
         """For handshakes from now on. `distrusts`: a CA is trusted no more, so everybody is verified again; who waits

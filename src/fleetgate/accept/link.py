@@ -19,10 +19,11 @@ from fleetgate.control.profile import CertificateIdentity, ProfileError
 class Link:
     """The certificate's identity or why it has none, and the caller once known.
 
-    `through_proxy`: of one request, not of a connection, because a proxy has ended the vehicle's TLS.
+    `through_proxy`: of one request, not of a connection, because a proxy has ended the vehicle's TLS. `requests` counts
+    those that are not answered yet; once `ending`, the next answer is the last one.
     """
 
-    __slots__ = ("address", "caller", "identity", "profile_error", "through_proxy")
+    __slots__ = ("address", "caller", "ending", "identity", "profile_error", "requests", "through_proxy")
 
     def __init__(
         self, identity: CertificateIdentity | None, profile_error: str, address: str, *, through_proxy: bool = False
@@ -32,6 +33,8 @@ class Link:
         self.address = address
         self.through_proxy = through_proxy
         self.caller: Caller | None = None
+        self.ending = False
+        self.requests = 0
 
     @property
     def who(self) -> str:

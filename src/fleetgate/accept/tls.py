@@ -79,7 +79,7 @@ def _certificates(path: Path, setting: str, remedy: str) -> list[x509.Certificat
     _readable(path, setting, remedy)
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
-    except (ValueError, OSError) as error:
+    except (ValueError, x509.InvalidVersion, OSError) as error:
         raise ConfigError(f"{setting} {path} holds no usable CA certificate: {error}") from None
 
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 import inspect
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from fleetgate import fault
+from fleetgate.accept.lists import Source
 from fleetgate.accept.proxies import Proxies
+from fleetgate.accept.standing import check_scores, check_weights
+from fleetgate.accept.tls import ProxyTls, trust_bundle
 from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
 from fleetgate.clock import SystemClock, clock_from_environment
 from fleetgate.config import ENVIRONMENT_PREFIX, Config, host_and_port, settings
+from fleetgate.control.issuers import Issuers
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.secretfile import read_secret
 from fleetgate.control.store import Store
 from fleetgate.errors import EXIT_CODES, ConfigError, FleetgateError
-from fleetgate.judge.verdict import Reason
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -91,17 +93,6 @@ def _clickhouse(config: Config) -> None:
         raise ConfigError(f"{url} is neither chdb://DIRECTORY nor http(s)://HOST:PORT")
 
 
-def _weights(config: Config) -> None:
-    unknown = sorted(set(config.policy.weights) - set(Reason))
-    if unknown:
-        raise ConfigError(f"names no reason: {', '.join(unknown)}; the reasons are {', '.join(Reason)}")
-
-
-def _scores(config: Config) -> None:
-    if config.policy.watched_score > config.policy.quarantined_score:
-        raise ConfigError("is above policy.quarantined_score: a device would be quarantined before it is watched")
-
-
 def _certificate(config: Config) -> None:
     certificate, key = config.path(config.edge.certificate), config.path(config.edge.private_key)
     read_secret(key)
@@ -114,16 +105,13 @@ def _certificate(config: Config) -> None:
 
 
 def _trust_bundle(config: Config) -> None:
-    _bundle(config.path(config.edge.trust_bundle), "`fleetgate ca init` makes it")
-
-
-def _bundle(path: Path, remedy: str) -> None:
+    path = config.path(config.edge.trust_bundle)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
     except ssl.SSLError as error:
         raise ConfigError(f"{path} holds no certificates in PEM ({error.reason})") from None
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; {remedy}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}; `fleetgate ca init` makes it") from None
 
 
 def _keyring(config: Config) -> None:
@@ -132,11 +120,18 @@ def _keyring(config: Config) -> None:
 
 def _proxy(config: Config) -> None:
     Proxies(config.proxy)
-    if config.proxy.client_cert_from:
-        _bundle(
-            config.path(config.proxy.client_cert_proxy_trust),
-            "docs/how-to/run-behind-a-proxy.md says what belongs there",
-        )
+    ProxyTls.load(config)
+
+
+def _issuers(config: Config) -> None:
+    Issuers.load(config)
+
+
+def _crls(config: Config) -> None:
+    """As the edge does when it starts, but for the copies on its disk."""
+    bundle = trust_bundle(config)
+    for entry in config.crls:
+        Source(entry, config, None).begin(bundle, SystemClock().now_ms())
 
 
 def _control(config: Config) -> None:
@@ -147,12 +142,14 @@ CHECKS: dict[str, Callable[[Config], None]] = {
     "testing": _testing,
     "addresses": _addresses,
     "clickhouse.url": _clickhouse,
-    "policy.weights": _weights,
-    "policy.watched_score": _scores,
+    "policy.weights": lambda config: check_weights(config.policy),
+    "policy.watched_score": lambda config: check_scores(config.policy),
     "edge.certificate": _certificate,
     "edge.trust_bundle": _trust_bundle,
     "edge.keyring": _keyring,
     "proxy": _proxy,
+    "issuers": _issuers,
+    "crls": _crls,
     "control.url": _control,
 }
 
@@ -199,7 +196,7 @@ def exit_codes_page() -> str:
 
 def toml(value: Any) -> str:
     """A value as it stands in the file."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return "{ " + ", ".join(f"{name} = {toml(inner)}" for name, inner in value.items()) + " }"
     return msgspec.json.encode(value).decode()
 

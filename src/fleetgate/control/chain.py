@@ -53,7 +53,7 @@ class Paths:
             found = self._policy.time(now).build_client_verifier().verify(leaf, list(intermediates))
         except VerificationError as error:
             raise PathError(_in_words(str(error))) from None
-        except ValueError:  # a certificate that is only parsed when it is looked at
+        except Exception:  # the parser's set of errors is open, and it reads much of a certificate only when asked
             raise PathError("a certificate of the chain cannot be parsed") from None
         return self._up(found.chain)
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import SystemClock
 from fleetgate.control.chain import Paths
+from fleetgate.control.issuers import Issuers
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import ProfileError
 
@@ -24,7 +25,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def vetting(*bundle: x509.Certificate) -> Vetting:
-    return Vetting("fleet.example", Paths(bundle), CLOCK)
+    return Vetting("fleet.example", Paths(bundle), Issuers({}), CLOCK)
 
 
 def device(authority: Authority) -> bytes:
