@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.gate import Car, Gate
-from tests.http_peer import HttpPeer
+from tests.http_peer import MSGPACK, HttpPeer
 from tests.integration.proxy.daemons import Front, haproxy, lay_out, needs_haproxy, needs_nginx, nginx
 from tests.integration.proxy.page import blocks
 from tests.integration.proxy.stage import DIRECT, ENDS, ProxyAuthority, addresses, certificate_of
@@ -143,6 +143,32 @@ def test_what_a_vehicle_sends_itself_is_removed(
         assert hop.post(other_car.sign(1, 0), attack, attack) == (202, ["bad_mac"])
     assert (len(edge.stored(car)), edge.stored(other_car)) == (1, [])
     assert (edge.refused(car, "bad_mac"), edge.refused(other_car, "bad_mac")) == (1, 0)
+
+
+@pytest.mark.parametrize("lengths", [
+    "Content-Length: 5\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nContent-Length: 5",
+    "Transfer-Encoding: chunked",
+    "Transfer-Encoding:\tchunked\r\nContent-Length: 5",
+    "Content-Length: 5\r\nContent-Length: 0",
+    "Content-Length: 5",
+])  # fmt: skip
+def test_a_request_hidden_in_another_is_not_the_victims(
+    edge: Gate, ending: Front, car: Car, other_car: Car, lengths: str
+) -> None:
+    """Lengths that contradict each other, and behind them a request in another's name: if proxy and edge disagreed
+    about where a request ends, it would come with the proxy's word."""
+    name, value = client_cert(certificate_of(other_car))
+    raw = other_car.sign(1, 0, key=bytes(32))
+    hidden = f"POST /v1/telemetry HTTP/1.1\r\nHost: gate\r\nContent-Type: {MSGPACK}\r\n{name}: {value}\r\n"
+    outer = f"POST /v1/telemetry HTTP/1.1\r\nHost: gate\r\nContent-Type: {MSGPACK}\r\n{lengths}\r\n\r\n0\r\n\r\n"
+    with HttpsHop(ending, car.context(), DIRECT) as hop:
+        hop.sock.sendall(f"{outer}{hidden}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+        hop.sock.settimeout(5)
+        assert hop.sock.recv(12).startswith(b"HTTP/1.1 ")
+    with HttpPeer(ending, other_car) as client:
+        assert client.ask(other_car.sign(1, 1))["status"] == "accepted"
+    assert edge.refused(other_car, "bad_mac") == 0
 
 
 # Without what the page says.
