@@ -118,12 +118,12 @@ class HttpsServer:
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
             host, port = stream.socket.getpeername()[:2]
-            context = self._proxy_tls.context if self._proxies.ends_tls(host) else self._context
-            if context is None:
-                raise ValueError("a proxy that ends TLS, and nothing that vouches for it")
+            ends_tls = self._proxies.ends_tls(host)
+            context = self._proxy_tls.context if ends_tls else self._context
+            assert context is not None, "where such a proxy is listed, something vouches for it"
             tls = trio.SSLStream(_Impatient(stream), context, server_side=True, https_compatible=True)
             address = await self._handshake(stream, tls, host, port)
-            link = self._link(tls, address, host) if address else None
+            link = self._link(tls, address, ends_tls=ends_tls) if address else None
             if link is None:
                 self._counts.failed_handshakes += 1
             elif self._counts.connections["https"] < self._limits.max_http_connections and self._takes_one_more(link):
@@ -151,18 +151,18 @@ class HttpsServer:
                 del self._handshaking[scope]
         return ""
 
-    def _link(self, tls: trio.SSLStream[_Impatient], address: str, host: str) -> Link | Hop | None:
+    def _link(self, tls: trio.SSLStream[_Impatient], address: str, *, ends_tls: bool) -> Link | Hop | None:
         """What the verified certificate stands for; None when it may not stand for anybody here."""
         chain = verified_chain(tls._ssl_object)
         if not chain:
             return None
         try:
-            if self._proxies.ends_tls(host):
+            if ends_tls:
                 return Hop(address, self._proxies.expiry_ms(chain[0]))
             return Link(self._vetting.identity(chain[0], chain), "", address)
         except ProfileError as error:
             self._stranger_log.warning("certificate_profile", address=address, error=str(error))
-            return None if self._proxies.ends_tls(host) else Link(None, str(error), address)
+            return None if ends_tls else Link(None, str(error), address)
 
     def _takes_one_more(self, link: Link | Hop) -> bool:
         """Whether this device has fewer connections than it may: one alone must not take everybody's places. The
