@@ -75,7 +75,7 @@ class VehicleApp:
         try:
             link = link_of(scope, self._vetting)
         except Problem as problem:
-            await send_problem(receive, send, problem)
+            await send_problem(receive, send, problem, shared=True)
             return
         link.requests += 1
         try:

@@ -2,18 +2,25 @@
 
 A vehicle that connects itself is known by the connection's certificate. Through a proxy that ends TLS, by the one that
 the request names, verified anew for each: nothing that a request left is found by the next on the same connection.
-Decides which of the two is believed; whether the device may send is the registry's.
+Decides which of the two is believed, and for what: not for a new key. Whether the device may send is the registry's.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from http import HTTPStatus
+from typing import Final, NamedTuple
 
 from fleetgate.accept import clientcert
 from fleetgate.accept.fleet import Caller
-from fleetgate.accept.problems import Scope
+from fleetgate.accept.problems import Problem, Scope
 from fleetgate.accept.vetting import Vetting
 from fleetgate.control.profile import CertificateIdentity, ProfileError
+
+NOT_THROUGH_A_PROXY: Final = {
+    "/v1/renew": "a certificate is not renewed through a proxy that ends TLS, which could ask for one in any vehicle's "
+    "name: renew over a connection whose TLS the edge ends"
+}
+"""Routes, and why no proxy's word is enough there (docs/adr/0010)."""
 
 
 class Link:
@@ -55,13 +62,15 @@ class Hop(NamedTuple):
 
 
 def link_of(scope: Scope, vetting: Vetting) -> Link:
-    """The link of a request. Raises Problem (400) where the header Client-Cert is missing, wrong, or not for this peer
-    to send."""
+    """The link of a request. Raises Problem: 400 where the header Client-Cert is missing, wrong, or not for this peer
+    to send, 403 where its word is not enough."""
     of_connection: Link | Hop = scope["state"]["link"]
     if isinstance(of_connection, Link):
         clientcert.refuse(scope["headers"])
         return of_connection
     leaf = clientcert.leaf_of(scope["headers"])
+    if (why := NOT_THROUGH_A_PROXY.get(scope["path"])) is not None:
+        raise Problem(HTTPStatus.FORBIDDEN, why)
     try:
         return Link(vetting.verify(leaf), "", of_connection.address, through_proxy=True)
     except ProfileError as error:

@@ -162,6 +162,14 @@ def test_a_revocation_holds_on_an_open_connection(edge: Gate, hop: HttpsHop, car
     assert hop.post(other_car.sign(1, 0), header_of(other_car)) == ACCEPTED
 
 
+def test_a_certificate_is_not_renewed_through_the_proxy(hop: HttpsHop, car: Car) -> None:
+    """403 says why; telemetry goes on over the same connection."""
+    headers = [("Host", "gate"), ("Content-Length", "3"), ("Content-Type", "application/pkcs10"), header_of(car)]
+    status, why = hop.ask("POST", "/v1/renew", headers, b"csr")
+    assert (status, "renew over a connection whose TLS the edge ends" in why) == (403, True)
+    assert hop.post(car.sign(1, 0), header_of(car)) == ACCEPTED
+
+
 # Who is the proxy.
 
 
