@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from tests.authorities import CA
 from tests.gate import Car, Gate, Installation, until
 from tests.integration.proxy.page import PROXY_NAME
 from tests.integration.proxy.stage import (
@@ -159,6 +161,21 @@ def test_a_revocation_holds_on_an_open_connection(edge: Gate, hop: HttpsHop, car
     assert hop.post(car.sign(1, 0), header_of(car)) == ACCEPTED
     edge.home.revoke(car)
     until(lambda: hop.post(car.sign(1, 1), header_of(car)) == (202, ["revoked"]), "the revocation holds", 2)
+    assert hop.post(other_car.sign(1, 0), header_of(other_car)) == ACCEPTED
+
+
+def test_a_revocation_list_holds_on_an_open_connection(edge: Gate, hop: HttpsHop, car: Car, other_car: Car) -> None:
+    """The list comes while the connection is open: the edge asks it for each request, whatever the proxy checks."""
+    assert hop.post(car.sign(1, 0), header_of(car)) == ACCEPTED
+    home = edge.home.directory
+    issuer = x509.load_pem_x509_certificate((home / "pki" / "issuing.pem").read_bytes())
+    key = load_pem_private_key((home / "pki" / "issuing.key").read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    revoked = x509.load_der_x509_certificate(certificate_of(car))
+    (home / "cars.crl").write_bytes(CA(issuer, key).crl(revoked))
+    settings = home / "fleetgate.toml"
+    replace(edge, settings, settings.read_bytes() + b'[[crls]]\nfile = "cars.crl"\n')
+    until(lambda: hop.post(car.sign(1, 1), header_of(car)) == (202, ["revoked"]), "the list holds", 2)
     assert hop.post(other_car.sign(1, 0), header_of(other_car)) == ACCEPTED
 
 
