@@ -16,7 +16,8 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from fleetgate import fault
+from fleetgate import fault, log
+from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.link import Link, link_of
@@ -46,6 +47,9 @@ _STATUS = {
 }
 
 
+_log = log.get("accept.http")
+
+
 class VehicleApp:
     """The ASGI application of the vehicles' HTTPS listener."""
 
@@ -67,6 +71,7 @@ class VehicleApp:
         self._clock = clock
         self._edge_id = edge_id
         self._others = _quart()
+        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,6 +80,8 @@ class VehicleApp:
         try:
             link = link_of(scope, self._vetting)
         except Problem as problem:
+            address = scope["state"]["link"].address
+            self._stranger_log.warning("request_refused", address=address, error=problem.detail)
             await send_problem(receive, send, problem, shared=True)
             return
         link.requests += 1

@@ -104,6 +104,7 @@ def test_a_second_header_is_refused(edge: Gate, hop: HttpsHop, car: Car, other_c
     status, why = hop.post(car.sign(1, 0), (more, header_of(other_car)[1]), header_of(car))
     assert (status, "exactly one Client-Cert" in why) == (400, True)
     assert edge.stored(car) == []
+    assert f'"address": "{ENDS}:' in next(line for line in edge.log().splitlines() if "request_refused" in line)
 
 
 @pytest.mark.parametrize("spelling", ["Client-Cert", "Client_Cert", "CLIENT_CERT", "Client-Cert-Chain"])
