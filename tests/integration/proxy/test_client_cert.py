@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from tests.authorities import CA
-from tests.gate import Car, Gate, Installation, until
+from tests.gate import Car, Gate, Installation, replace, until
 from tests.integration.proxy.page import PROXY_NAME
 from tests.integration.proxy.stage import (
     BOTH,
@@ -175,7 +175,7 @@ def test_a_revocation_list_holds_on_an_open_connection(edge: Gate, hop: HttpsHop
     revoked = x509.load_der_x509_certificate(certificate_of(car))
     (home / "cars.crl").write_bytes(CA(issuer, key).crl(revoked))
     settings = home / "fleetgate.toml"
-    replace(edge, settings, settings.read_bytes() + b'[[crls]]\nfile = "cars.crl"\n')
+    put(edge, settings, settings.read_bytes() + b'[[crls]]\nfile = "cars.crl"\n')
     until(lambda: hop.post(car.sign(1, 1), header_of(car)) == (202, ["revoked"]), "the list holds", 2)
     assert hop.post(other_car.sign(1, 0), header_of(other_car)) == ACCEPTED
 
@@ -256,20 +256,18 @@ def test_a_proxy_that_is_taken_out_of_the_trust_loses_its_connection(
     with HttpsHop(edge, car.context(), DIRECT) as bystander:
         assert bystander.post(car.sign(1, 2)) == ACCEPTED
         assert hop.post(car.sign(1, 0), header_of(car)) == ACCEPTED
-        replace(edge, trust, proxies.pem)
+        put(edge, trust, proxies.pem)
         assert hop.sock.recv(1) == b""
         assert bystander.post(car.sign(1, 3)) == ACCEPTED
     with pytest.raises(REFUSED), HttpsHop(edge, proxy_context, ENDS) as refused:
         refused.post(car.sign(1, 1), header_of(car))
-    replace(edge, trust, before)
+    put(edge, trust, before)
     with HttpsHop(edge, proxy_context, ENDS) as again:
         assert again.post(car.sign(1, 1), header_of(car)) == ACCEPTED
 
 
-def replace(edge: Gate, file: Path, content: bytes) -> None:
-    """Puts another file in its place and waits until the edge has taken it."""
+def put(edge: Gate, file: Path, content: bytes) -> None:
+    """Replaces a file and waits until the edge has taken it."""
     count = edge.metric("fleetgate_files_replaced_total")
-    new = file.with_suffix(".new")
-    new.write_bytes(content)
-    new.rename(file)
+    replace(file, content)
     until(lambda: edge.metric("fleetgate_files_replaced_total") > count, "the files are replaced")
