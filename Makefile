@@ -23,8 +23,9 @@ $(STAMP): requirements.lock pyproject.toml device-sim/pyproject.toml
 demo: setup
 	@$(BIN)/fleetgate demo $(ARGS)
 
-# Every test that CI runs. Debian's mosquitto_pub and curl are peers in a few of them, which skip with a reason without.
-# Those of the first two lines run in several processes, a file in one: what its tests share is started once.
+# Every test that CI runs. Debian's mosquitto_pub, curl, HAProxy and nginx are peers in a few of them, which skip with a
+# reason without. Those of the first two lines run in several processes, a file in one: what its tests share is started
+# once.
 SPREAD := --numprocesses 3 --dist loadfile
 test: setup tools check
 	$(BIN)/python -m pytest tests/unit tests/property $(SPREAD) --durations=5 $(ARGS)
@@ -34,10 +35,7 @@ test: setup tools check
 
 .PHONY: tools
 tools:
-	@command -v mosquitto_pub >/dev/null && command -v curl >/dev/null || \
-		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		  apt-get update -qq && apt-get install -y -qq mosquitto-clients curl >/dev/null; } || \
-		echo "mosquitto_pub or curl is missing and cannot be installed here: their tests will skip"
+	@.ci/tools
 
 # Formatter, linter, types, layering.
 check: setup

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from cryptography import x509
@@ -158,6 +158,7 @@ class Installation:
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
             "signer": tables.get("signer", {}),
+            "proxy": tables.get("proxy", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
@@ -238,6 +239,16 @@ class Installation:
         done = fleetgate(self.directory, *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+class Door(Protocol):
+    """Where vehicles connect: a gate itself, or a proxy in front of it."""
+
+    @property
+    def mqtt_port(self) -> int: ...
+
+    @property
+    def https_port(self) -> int: ...
 
 
 class Gate:

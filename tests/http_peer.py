@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import httpx
 import msgspec
 
-from tests.gate import Car, Gate
+from tests.gate import Car, Door
 
 MSGPACK = "application/vnd.fleetgate.v1+msgpack"
 JSON = "application/vnd.fleetgate.v1+json"
@@ -29,7 +29,7 @@ class HttpPeer:
     """A client with the certificate of `car`."""
 
     def __init__(
-        self, gate: Gate, car: Car, context: ssl.SSLContext | None = None, deadline_s: float = DEADLINE_SECONDS
+        self, gate: Door, car: Car, context: ssl.SSLContext | None = None, deadline_s: float = DEADLINE_SECONDS
     ) -> None:
         self.car = car
         self._client = httpx.Client(
@@ -73,7 +73,7 @@ class HttpPeer:
 class HttpsWire:
     """The same without a client library: what is sent is bytes, and when the gate closes it is seen."""
 
-    def __init__(self, gate: Gate, car: Car, context: ssl.SSLContext | None = None, deadline_s: float = 10.0) -> None:
+    def __init__(self, gate: Door, car: Car, context: ssl.SSLContext | None = None, deadline_s: float = 10.0) -> None:
         plain = socket.create_connection(("127.0.0.1", gate.https_port), deadline_s)
         self.sock = (context or car.context()).wrap_socket(plain, server_hostname="localhost")
 

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import mqtt5
 
-from tests.gate import Car, Gate
+from tests.gate import Car, Door
 
 DEADLINE_SECONDS = 10.0
 
@@ -25,15 +25,20 @@ class Ended(Exception):
 
 
 class MqttPeer:
-    """One connection of a car to the gate's MQTT listener, TLS done; `hello` makes it a session."""
+    """One connection of a car to the gate's MQTT listener, TLS done; `hello` makes it a session.
+
+    `before_tls` is what a proxy would send first, and `source` the proxy's address.
+    """
 
     def __init__(
         self,
-        gate: Gate,
+        gate: Door,
         car: Car,
         context: ssl.SSLContext | None = None,
         buffer: int = 0,
         deadline_s: float = DEADLINE_SECONDS,
+        source: str = "127.0.0.1",
+        before_tls: bytes = b"",
     ) -> None:
         self.car = car
         plain = socket.socket()
@@ -41,7 +46,9 @@ class MqttPeer:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         plain.settimeout(deadline_s)
         try:
+            plain.bind((source, 0))
             plain.connect(("127.0.0.1", gate.mqtt_port))
+            plain.sendall(before_tls)
             self.sock = (context or car.context()).wrap_socket(plain, server_hostname="localhost")
         except BaseException:
             plain.close()

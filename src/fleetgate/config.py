@@ -68,6 +68,30 @@ class Edge(Section, frozen=True):
     drain_seconds: Annotated[Count, Meta(description="Deadline of the drain on SIGTERM.")] = 10
 
 
+class Proxy(Section, frozen=True):
+    protocol_v2_from: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="TCP peers (addresses, networks) that begin each connection to either listener with a PROXY "
+            "protocol v2 header; nobody else may."
+        ),
+    ] = ()
+    client_cert_from: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="TCP peers that end the vehicles' TLS and name the certificate of each request to the HTTPS "
+            "listener in Client-Cert (RFC 9440); nobody else may."
+        ),
+    ] = ()
+    client_cert_proxy_names: Annotated[
+        tuple[str, ...],
+        Meta(description="DNS names of those proxies: each shows a certificate of its own that bears one of them."),
+    ] = ()
+    client_cert_proxy_trust: Annotated[
+        str, Meta(description="What those certificates are verified with, PEM: their CA, or they themselves.")
+    ] = "pki/proxies.pem"
+
+
 class Spool(Section, frozen=True):
     directory: Annotated[str, Meta(description="The spool; a disk of its own in production.")] = "spool"
     segment_bytes: Annotated[int, Meta(ge=4096, description="A segment is sealed at this size.")] = 16 * 1024 * 1024
@@ -179,6 +203,7 @@ class Config(Section, frozen=True):
     ] = False
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
     edge: Edge = msgspec.field(default_factory=Edge)
+    proxy: Proxy = msgspec.field(default_factory=Proxy)
     spool: Spool = msgspec.field(default_factory=Spool)
     control: Control = msgspec.field(default_factory=Control)
     clickhouse: ClickHouse = msgspec.field(default_factory=ClickHouse)

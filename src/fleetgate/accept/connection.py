@@ -1,4 +1,5 @@
-"""One TLS socket that never waits: handshake, read, write, goodbye, and the one way in which each can fail.
+"""One TLS socket that never waits: a proxy's header, handshake, read, write, goodbye, and the one way in which each can
+fail.
 
 What OpenSSL and the kernel say of a socket is many things; the loop needs to know: nothing now, or gone.
 """
@@ -12,6 +13,7 @@ import ssl
 from typing import Final
 
 from fleetgate.accept.mqtt import Session
+from fleetgate.accept.proxyprotocol import HeaderError, parse
 from fleetgate.accept.tls import resumed, verified_chain
 
 READ_BYTES: Final = 16_384  # the most that a TLS record holds: nothing stays behind inside OpenSSL
@@ -25,11 +27,15 @@ class GoneError(Exception):
 
 
 class Connection:
-    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage began."""
+    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage began.
 
-    __slots__ = ("address", "fd", "lingering", "mask", "session", "since_s", "sock")
+    `proxied`: the peer is one whose connections begin with a PROXY protocol header.
+    """
 
-    def __init__(self, sock: ssl.SSLSocket, address: str, now_s: float) -> None:
+    __slots__ = ("_header", "address", "fd", "lingering", "mask", "session", "since_s", "sock")
+
+    def __init__(self, sock: ssl.SSLSocket, address: str, now_s: float, *, proxied: bool = False) -> None:
+        self._header = bytearray() if proxied else None  # what is there of it; None when it is not, or no more, due
         self.sock = sock
         self.fd = sock.fileno()
         self.address = address
@@ -43,6 +49,8 @@ class Connection:
 
         Raises GoneError when it failed, or when it was an abbreviated one that checked no certificate.
         """
+        if self._header is not None and not self._read_header(self._header):
+            return select.EPOLLIN
         try:
             self.sock.do_handshake()
         except ssl.SSLWantReadError:
@@ -56,6 +64,25 @@ class Connection:
         if not chain or resumed(self.sock):
             raise GoneError("no certificate was checked")
         return chain
+
+    def _read_header(self, header: bytearray) -> bool:
+        """Reads the proxy's header, below TLS and not one byte of what is TLS'; whether all of it is there.
+
+        Raises GoneError when it is none.
+        """
+        try:
+            while isinstance(found := parse(header), int):
+                data = socket.socket.recv(self.sock, found)  # not SSLSocket's, which would begin with a handshake
+                if not data:
+                    raise GoneError("the proxy closed")
+                header += data
+        except BlockingIOError:
+            return False
+        except (HeaderError, OSError) as error:
+            raise GoneError(str(error)) from None
+        self._header = None
+        self.address = found.address or self.address
+        return True
 
     def receive(self) -> bytes:
         """At most one TLS record; empty for nothing now. Raises GoneError."""

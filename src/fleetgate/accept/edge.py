@@ -27,6 +27,7 @@ from fleetgate.accept.intake import Intake
 from fleetgate.accept.lists import Lists, Source
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
+from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
@@ -65,6 +66,7 @@ class Edge:
         self._cursor_trouble = ""
         self._seal_seconds = config.spool.segment_seconds
         self.registry_of_metrics = CollectorRegistry()
+        self._proxies = Proxies(config.proxy)
         self.files = Replacement(config, file)
         self.vetting = Vetting(config.trust_domain, self.files.now.paths, self.files.now.issuers, clock)
         self._store = Store.open(config, clock)
@@ -112,6 +114,7 @@ class Edge:
             self.room,
             self.counts,
             self._clock,
+            self._proxies,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_grace_over = loop.send_away
@@ -133,6 +136,8 @@ class Edge:
             app,
             trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
             self.files.now.https,
+            self.files.now.proxies,
+            self._proxies,
             self.vetting,
             self._config.edge,
             self.counts,
@@ -149,7 +154,7 @@ class Edge:
             self.vetting.paths, self.vetting.issuers = material.paths, material.issuers
             self.lists.replace(material.config, material.bundle, sources)
             loop.replace_tls(material.mqtt, distrusts=distrusts)
-            https.replace_tls(material.https, distrusts=distrusts)
+            https.replace_tls(material.https, material.proxies, distrusts=distrusts)
 
         self.lists.on_change = lists_changed
         lists_changed()

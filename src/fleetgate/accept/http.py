@@ -16,9 +16,11 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from fleetgate import fault
+from fleetgate import fault, log
+from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
@@ -49,27 +51,7 @@ _STATUS = {
 }
 
 
-class Link:
-    """What one HTTPS connection carries: the certificate's identity or why it has none, and the caller once known.
-
-    `requests` counts those that are not answered yet; once `ending`, the next answer is the last one.
-    """
-
-    __slots__ = ("address", "caller", "ending", "identity", "profile_error", "requests")
-
-    def __init__(self, identity: CertificateIdentity | None, profile_error: str, address: str) -> None:
-        self.identity = identity
-        self.profile_error = profile_error
-        self.address = address
-        self.caller: Caller | None = None
-        self.ending = False
-        self.requests = 0
-
-    @property
-    def who(self) -> str:
-        """The device, or for want of one the address: whose connections are counted together."""
-        identity = self.identity
-        return f"{identity.tenant}/{identity.device_id}" if identity is not None else self.address.rpartition(":")[0]
+_log = log.get("accept.http")
 
 
 class VehicleApp:
@@ -95,12 +77,19 @@ class VehicleApp:
         self._clock = clock
         self._edge_id = edge_id
         self._others = _quart()
+        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._others(scope, receive, send)
             return
-        link: Link = scope["state"]["link"]
+        try:
+            link = link_of(scope, self._vetting)
+        except Problem as problem:
+            address = scope["state"]["link"].address
+            self._stranger_log.warning("request_refused", address=address, error=problem.detail)
+            await send_problem(receive, send, problem, shared=True)
+            return
         link.requests += 1
         try:
             match scope["path"]:
@@ -109,9 +98,11 @@ class VehicleApp:
                 case "/v1/renew":
                     await self._renew(link, scope, receive, send)
                 case _:
-                    await self._others(scope, receive, send)
+                    # A copy: the state that Hypercorn gives is one object for all requests of the connection.
+                    own: Scope = {**scope, "state": {"link": link}}
+                    await self._others(own, receive, send)
         except Problem as problem:
-            await send_problem(receive, send, problem)
+            await send_problem(receive, send, problem, shared=link.through_proxy)
         except SpoolError as error:
             self._intake.fail(error)  # Hypercorn would keep it to itself, and the edge would go on
         finally:
@@ -142,6 +133,8 @@ class VehicleApp:
         identity = link.identity
         if identity is None:
             return None  # its first request is answered with the reason, and that ends it
+        if link.through_proxy:
+            return None  # the connection is not this vehicle's alone
         try:
             if self._clock.now_ms() > identity.not_after_ms or self._vetting.refusal(identity) is not None:
                 return 0

@@ -1,7 +1,8 @@
 """Serves the vehicles' HTTPS with Hypercorn, which by itself would not tell the application the client certificate.
 
 Decides how a connection's certificate reaches the request: in a connection state made for that connection alone (the
-one that Hypercorn's own server hands out is shared by all of them, and would give one vehicle another's identity). And
+one that Hypercorn's own server hands out is shared by all of them, and would give one vehicle another's identity). The
+connection of a proxy that ends TLS has no vehicle's: it is told as a `Hop`, and each request must bring its own. And
 when a connection ends whose device may not send any more: at once where it is idle, with its answer where it waits for
 one.
 """
@@ -21,8 +22,11 @@ from hypercorn.utils import wrap_app
 from fleetgate import log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
-from fleetgate.accept.http import Link, VehicleApp
-from fleetgate.accept.tls import verified_chain
+from fleetgate.accept.http import VehicleApp
+from fleetgate.accept.link import Hop, Link
+from fleetgate.accept.proxies import Proxies
+from fleetgate.accept.proxyprotocol import HeaderError, parse
+from fleetgate.accept.tls import ProxyTls, verified_chain
 from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
 from fleetgate.config import Edge as EdgeSettings
@@ -61,7 +65,8 @@ class HttpsServer:
     """Serves `app` on `listener`.
 
     At most `limits.max_handshakes` connections are between accept and the end of the handshake (beyond it the oldest
-    is closed, so that silent ones cannot keep vehicles out) and `limits.max_http_connections` behind it.
+    is closed, so that silent ones cannot keep vehicles out) and `limits.max_http_connections` behind it. `context` is
+    for vehicles, `proxy_tls` for peers that end their TLS: no certificate is good for both.
     """
 
     def __init__(
@@ -69,6 +74,8 @@ class HttpsServer:
         app: VehicleApp,
         listener: trio.SocketListener,
         context: ssl.SSLContext,
+        proxy_tls: ProxyTls,
+        proxies: Proxies,
         vetting: Vetting,
         limits: EdgeSettings,
         counts: Counts,
@@ -79,13 +86,15 @@ class HttpsServer:
         self._kept_out = app.kept_out
         self._listener = listener
         self._context = context
+        self._proxy_tls = proxy_tls
+        self._proxies = proxies
         self._vetting = vetting
         self._limits = limits
         self._counts = counts
         self._clock = clock
         self._worker = WorkerContext(None)
-        self._handshaking: dict[trio.CancelScope, None] = {}
-        self._conversing: dict[trio.CancelScope, Link] = {}
+        self._handshaking: dict[trio.CancelScope, bool] = {}  # whether it is with a proxy that ends TLS
+        self._conversing: dict[trio.CancelScope, Link | Hop] = {}
         self._of_device: dict[str, int] = {}
         self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, time.monotonic)
 
@@ -107,9 +116,14 @@ class HttpsServer:
                 nursery.start_soon(self._serve, stream)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        tls = trio.SSLStream(_Impatient(stream), self._context, server_side=True, https_compatible=True)
         try:
-            link = await self._handshake(tls)
+            host, port = stream.socket.getpeername()[:2]
+            ends_tls = self._proxies.ends_tls(host)
+            context = self._proxy_tls.context if ends_tls else self._context
+            assert context is not None, "where such a proxy is listed, something vouches for it"
+            tls = trio.SSLStream(_Impatient(stream), context, server_side=True, https_compatible=True)
+            address = await self._handshake(stream, tls, host, port)
+            link = self._link(tls, address, ends_tls=ends_tls) if address else None
             if link is None:
                 self._counts.failed_handshakes += 1
             elif self._counts.connections["https"] < self._limits.max_http_connections and self._takes_one_more(link):
@@ -119,40 +133,49 @@ class HttpsServer:
         except Exception as error:  # one connection's failure is not the others'
             _log.error("connection_failed", error=type(error).__name__)
         finally:
-            await trio.aclose_forcefully(tls)
+            await trio.aclose_forcefully(stream)
 
-    async def _handshake(self, tls: trio.SSLStream[_Impatient]) -> Link | None:
-        """The verified certificate's identity; None when the handshake failed, took too long or verified nothing."""
+    async def _handshake(self, stream: trio.SocketStream, tls: trio.SSLStream[_Impatient], host: str, port: int) -> str:
+        """The client's address, as a listed proxy's header names it; empty when the connection ends here."""
+        address = f"{host}:{port}"
         with trio.move_on_after(self._limits.handshake_seconds) as scope:
-            self._handshaking[scope] = None
+            self._handshaking[scope] = self._proxies.ends_tls(host)
             try:
+                if self._proxies.sends_header(host):
+                    address = await _named_address(stream) or address
                 await tls.do_handshake()
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._stranger_log.warning("handshake_failed", error=str(error.__cause__ or error))
-                return None
+                return "" if tls.session_reused else address
+            except (trio.BrokenResourceError, trio.ClosedResourceError, HeaderError) as error:
+                self._stranger_log.warning("handshake_failed", address=address, error=str(error.__cause__ or error))
             finally:
                 del self._handshaking[scope]
-        if scope.cancelled_caught:
-            return None
+        return ""
+
+    def _link(self, tls: trio.SSLStream[_Impatient], address: str, *, ends_tls: bool) -> Link | Hop | None:
+        """What the verified certificate stands for; None when it may not stand for anybody here."""
         chain = verified_chain(tls._ssl_object)
-        if not chain or tls.session_reused:
+        if not chain:
             return None
-        host, port = tls.transport_stream.socket.getpeername()[:2]
         try:
-            return Link(self._vetting.identity(chain[0], chain), "", f"{host}:{port}")
+            if ends_tls:
+                return Hop(address, self._proxies.expiry_ms(chain[0]))
+            return Link(self._vetting.identity(chain[0], chain), "", address)
         except ProfileError as error:
-            self._stranger_log.warning("certificate_profile", address=f"{host}:{port}", error=str(error))
-            return Link(None, str(error), f"{host}:{port}")
+            self._stranger_log.warning("certificate_profile", address=address, error=str(error))
+            return None if ends_tls else Link(None, str(error), address)
 
-    def _takes_one_more(self, link: Link) -> bool:
-        """Whether this device has fewer connections than it may: one alone must not take everybody's places."""
-        return self._of_device.get(link.who, 0) < MAX_CONNECTIONS_OF_A_DEVICE
+    def _takes_one_more(self, link: Link | Hop) -> bool:
+        """Whether this device has fewer connections than it may: one alone must not take everybody's places. The
+        connections of a proxy that ends TLS are those of all its vehicles."""
+        return isinstance(link, Hop) or self._of_device.get(link.who, 0) < MAX_CONNECTIONS_OF_A_DEVICE
 
-    async def _converse(self, tls: trio.SSLStream[_Impatient], link: Link) -> None:
+    async def _converse(self, tls: trio.SSLStream[_Impatient], link: Link | Hop) -> None:
         """Hands the connection to Hypercorn; its requests carry `link` in `scope["state"]`, a dict of their own."""
         self._counts.connections["https"] += 1
         self._of_device[link.who] = self._of_device.get(link.who, 0) + 1
         scope = trio.CancelScope()
+        if isinstance(link, Hop):  # for as long as the proxy's own certificate is good
+            scope.deadline = trio.current_time() + (link.until_ms - self._clock.now_ms()) / 1000
         self._conversing[scope] = link
         try:
             # The type asks for trio's own socket stream; of what lies below TLS only the attribute `socket` is used.
@@ -161,7 +184,7 @@ class HttpsServer:
                 await server.run()
         finally:
             del self._conversing[scope]
-            if link.ending and (decided_ms := self._kept_out(link)):
+            if isinstance(link, Link) and link.ending and (decided_ms := self._kept_out(link)):
                 self._counts.took_effect(self._clock.now_ms() - decided_ms)
             self._counts.connections["https"] -= 1
             self._of_device[link.who] -= 1
@@ -173,24 +196,40 @@ class HttpsServer:
         while True:
             await trio.sleep(LOOK_SECONDS)
             for scope, link in self._conversing.items():
-                if link.caller is None:
-                    continue  # it is told with its first answer, which is the last one too
+                if isinstance(link, Hop) or link.caller is None:
+                    continue  # nobody's; or of one who is told with its first answer, which is the last one too
                 if not link.ending and self._kept_out(link) is not None:
                     link.ending = True
                     scope.deadline = trio.current_time() + (LAST_ANSWER_SECONDS if link.requests else 0)
 
-    def replace_tls(self, context: ssl.SSLContext, *, distrusts: bool) -> None:
+    def replace_tls(self, context: ssl.SSLContext, proxy_tls: ProxyTls, *, distrusts: bool) -> None:
         """For handshakes from now on. `distrusts`: a CA is trusted no more, so everybody is verified again; who waits
-        for an answer sends the same bytes on the next connection."""
-        self._context = context
-        if distrusts:
-            for scope in (*self._handshaking, *self._conversing):
+        for an answer sends the same bytes on the next connection. So are the proxies, when what vouched for one is
+        trusted no more."""
+        distrusts_proxies = not self._proxy_tls.trusted <= proxy_tls.trusted
+        self._context, self._proxy_tls = context, proxy_tls
+        for scope, with_proxy in self._handshaking.items():
+            if distrusts_proxies if with_proxy else distrusts:
+                scope.cancel()
+        for scope, link in self._conversing.items():
+            if distrusts_proxies if isinstance(link, Hop) else distrusts:
                 scope.cancel()
 
     async def drain(self) -> None:
         """Takes no new connections; idle ones end, requests in flight are answered."""
         await self._listener.aclose()
         await self._worker.terminated.set()
+
+
+async def _named_address(stream: trio.SocketStream) -> str:
+    """What the PROXY header ahead of TLS names; empty where it names nobody. Raises HeaderError."""
+    header = bytearray()
+    while isinstance(found := parse(header), int):
+        data = await stream.receive_some(found)
+        if not data:
+            raise HeaderError("the proxy closed")
+        header += data
+    return found.address
 
 
 class _Server(TCPServer):

@@ -23,6 +23,7 @@ from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.mqtt import Phase, Session
+from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.room import Room
 from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
@@ -54,6 +55,7 @@ class SocketLoop:
         room: Room,
         counts: Counts,
         clock: Clock,
+        proxies: Proxies,
     ) -> None:
         self._listener = listener
         self._context = context
@@ -64,6 +66,7 @@ class SocketLoop:
         self._room = room
         self._counts = counts
         self._clock = clock
+        self._proxies = proxies
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._connections: dict[int, Connection] = {}
@@ -129,7 +132,8 @@ class SocketLoop:
             except OSError:  # gone already
                 plain.close()
                 continue
-            connection = Connection(sock, f"{address[0]}:{address[1]}", now_s)
+            proxied = self._proxies.sends_header(address[0])
+            connection = Connection(sock, f"{address[0]}:{address[1]}", now_s, proxied=proxied)
             self._connections[connection.fd] = self._unready[connection.fd] = connection
             self._epoll.register(connection.fd, connection.mask)
 

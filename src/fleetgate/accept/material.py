@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetgate import log
 from fleetgate.accept.lists import Source
 from fleetgate.accept.standing import check_scores, check_weights
-from fleetgate.accept.tls import server_context, trust_bundle
+from fleetgate.accept.tls import ProxyTls, server_context, trust_bundle
 from fleetgate.config import Config, load, settings
 from fleetgate.control.chain import Paths
 from fleetgate.control.issuers import Issuers
@@ -41,12 +41,13 @@ _log = log.get("accept.material")
 
 
 class Material(NamedTuple):
-    """TLS of the two listeners and the trust bundle behind it, who speaks for whom, the MAC root keys; and the
-    configuration that named the files."""
+    """TLS of the two listeners and the trust bundle behind it, TLS of HTTPS for proxies that end the vehicles', who
+    speaks for whom, the MAC root keys; and the configuration that named the files."""
 
     config: Config
     mqtt: ssl.SSLContext
     https: ssl.SSLContext
+    proxies: ProxyTls
     bundle: list[x509.Certificate]
     paths: Paths
     issuers: Issuers
@@ -60,7 +61,8 @@ class Material(NamedTuple):
         keyring = Keyring.load(config.path(config.edge.keyring))
         bundle = trust_bundle(config)
         mqtt, https = (server_context(config, bundle, [name]) for name in ("mqtt", "http/1.1"))
-        return cls(config, mqtt, https, bundle, Paths(bundle), Issuers.load(config), keyring)
+        proxies = ProxyTls.load(config)
+        return cls(config, mqtt, https, proxies, bundle, Paths(bundle), Issuers.load(config), keyring)
 
     def trusted(self) -> set[bytes]:
         """The CA certificates, DER."""
@@ -142,8 +144,9 @@ class Replacement:
 
     def _look(self, config: Config) -> dict[Path, tuple[int, ...]]:
         """What tells each file from the one that stood there before; nothing of one that is absent."""
-        edge = config.edge
-        paths = [config.path(name) for name in (edge.certificate, edge.private_key, edge.trust_bundle, edge.keyring)]
+        edge, proxies = config.edge, config.proxy.client_cert_proxy_trust
+        names = (edge.certificate, edge.private_key, edge.trust_bundle, edge.keyring, proxies)
+        paths = [config.path(name) for name in names]
         paths += Issuers.files(config) + ([self._file] if self._file is not None else [])
         files: dict[Path, tuple[int, ...]] = {}
         for path in paths:

@@ -23,7 +23,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 _ENDS_THE_CONNECTION = frozenset(
-    {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.FORBIDDEN}
+    {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT}
 )
 
 
@@ -51,8 +51,11 @@ def answer_body(content: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 
-async def send_problem(receive: Receive, send: Send, problem: Problem) -> None:
-    """Sends the whole answer, discards what still comes of the request for at most 2 s, then ends the request."""
+async def send_problem(receive: Receive, send: Send, problem: Problem, *, shared: bool = False) -> None:
+    """Sends the whole answer, discards what still comes of the request for at most 2 s, then ends the request.
+
+    Whoever is forbidden loses the connection, unless it is `shared` with others.
+    """
     status = problem.status
     content = msgspec.json.encode(
         {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": problem.detail}
@@ -62,7 +65,7 @@ async def send_problem(receive: Receive, send: Send, problem: Problem) -> None:
         headers.append((b"allow", b"POST"))
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", str(math.ceil(problem.retry_after_s)).encode()))
-    if status in _ENDS_THE_CONNECTION:
+    if status in _ENDS_THE_CONNECTION or (status is HTTPStatus.FORBIDDEN and not shared):
         headers.append((b"connection", b"close"))
     async with trio.open_nursery() as nursery:
         whole = trio.Event()

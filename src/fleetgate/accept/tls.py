@@ -11,6 +11,7 @@ import _ssl
 import ssl
 import sys
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,9 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetgate.config import Config
 from fleetgate.errors import ConfigError
 
+_CA_INIT: Final = "`fleetgate ca init` makes one"
+_SEE_PAGE: Final = "docs/how-to/run-behind-a-proxy.md says what belongs there"
+
 
 def server_context(config: Config, bundle: list[x509.Certificate], protocols: list[str]) -> ssl.SSLContext:
-    """A context for vehicles, for whom `bundle` vouches; `protocols` are the ALPN names offered. Raises ConfigError
+    """A context for clients whom `bundle` vouches for; `protocols` are the ALPN names offered. Raises ConfigError
     naming the file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2 if config.edge.tls_1_2 else ssl.TLSVersion.TLSv1_3
@@ -30,8 +34,8 @@ def server_context(config: Config, bundle: list[x509.Certificate], protocols: li
     # Each CA of the bundle may vouch, also one whose root is not in it (as for `control.chain`).
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     certificate, key = config.path(config.edge.certificate), config.path(config.edge.private_key)
-    _readable(certificate, "edge.certificate")
-    _readable(key, "edge.private_key")
+    _readable(certificate, "edge.certificate", _CA_INIT)
+    _readable(key, "edge.private_key", _CA_INIT)
     try:
         context.load_cert_chain(certificate, key)
     except (ssl.SSLError, OSError) as error:
@@ -51,19 +55,39 @@ def verified_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
 
 def trust_bundle(config: Config) -> list[x509.Certificate]:
     """The CA certificates that may vouch for devices. Raises ConfigError naming the file."""
-    path = config.path(config.edge.trust_bundle)
-    _readable(path, "edge.trust_bundle")
+    return _certificates(config.path(config.edge.trust_bundle), "edge.trust_bundle", _CA_INIT)
+
+
+class ProxyTls(NamedTuple):
+    """For proxies that end the vehicles' TLS: a context that takes their own certificates only, and what vouches for
+    them. Without a context there are no such proxies."""
+
+    context: ssl.SSLContext | None
+    trusted: frozenset[x509.Certificate]
+
+    @classmethod
+    def load(cls, config: Config) -> ProxyTls:
+        """Raises ConfigError naming the file."""
+        if not config.proxy.client_cert_from:
+            return cls(None, frozenset())
+        path = config.path(config.proxy.client_cert_proxy_trust)
+        trusted = _certificates(path, "proxy.client_cert_proxy_trust", _SEE_PAGE)
+        return cls(server_context(config, trusted, ["http/1.1"]), frozenset(trusted))
+
+
+def _certificates(path: Path, setting: str, remedy: str) -> list[x509.Certificate]:
+    _readable(path, setting, remedy)
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except (ValueError, x509.InvalidVersion, OSError) as error:
-        raise ConfigError(f"edge.trust_bundle {path} holds no usable CA certificate: {error}") from None
+        raise ConfigError(f"{setting} {path} holds no usable CA certificate: {error}") from None
 
 
-def _readable(path: Path, setting: str) -> None:
+def _readable(path: Path, setting: str, remedy: str) -> None:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise ConfigError(f"{setting}: cannot read {path} ({error.strerror}); `fleetgate ca init` makes one") from None
+        raise ConfigError(f"{setting}: cannot read {path} ({error.strerror}); {remedy}") from None
 
 
 def resumed(connection: ssl.SSLSocket | ssl.SSLObject) -> bool:

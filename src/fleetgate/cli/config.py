@@ -16,8 +16,9 @@ import typer
 
 from fleetgate import fault
 from fleetgate.accept.lists import Source
+from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.standing import check_scores, check_weights
-from fleetgate.accept.tls import trust_bundle
+from fleetgate.accept.tls import ProxyTls, trust_bundle
 from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
 from fleetgate.clock import SystemClock, clock_from_environment
@@ -117,6 +118,11 @@ def _keyring(config: Config) -> None:
     Keyring.load(config.path(config.edge.keyring))
 
 
+def _proxy(config: Config) -> None:
+    Proxies(config.proxy)
+    ProxyTls.load(config)
+
+
 def _issuers(config: Config) -> None:
     Issuers.load(config)
 
@@ -141,6 +147,7 @@ CHECKS: dict[str, Callable[[Config], None]] = {
     "edge.certificate": _certificate,
     "edge.trust_bundle": _trust_bundle,
     "edge.keyring": _keyring,
+    "proxy": _proxy,
     "issuers": _issuers,
     "crls": _crls,
     "control.url": _control,

@@ -25,6 +25,8 @@ from tests.gate import Car, Gate, Installation, replace, started, until
 from tests.http_peer import HttpPeer
 from tests.mqtt_peer import Ended, MqttPeer, told
 
+from fleetgate.cli.config import CHECKS
+
 GRACE_SECONDS = 2
 STALE_REVOCATION = 16
 _numbers = itertools.count(1)
@@ -400,7 +402,7 @@ def car_of_gate(gate: Gate) -> Car:
 
 def test_config_check_looks_at_issuers_and_lists(gate: Gate, vendor: Vendor) -> None:
     """Both well; then a list that is forged."""
-    assert gate.home.command("config", "check").count("ok") == 11
+    assert gate.home.command("config", "check").count("ok") == len(CHECKS)
     good = (gate.home.directory / "acme.crl").read_bytes()
     publish(gate, vendor.acme.crl(key=vendor.globex.key))
     with pytest.raises(AssertionError):

@@ -211,6 +211,18 @@ def test_config_check_refuses_a_policy_that_cannot_work(gate: Shell, policy: str
     assert gate.run("config", "check") == 2
 
 
+@pytest.mark.parametrize(("proxy", "says"), [
+    ('protocol_v2_from = ["proxy.example.org"]', "proxy.protocol_v2_from"),
+    ('client_cert_from = ["10.0.0.10"]', "proxy.client_cert_proxy_names"),
+    ('client_cert_from = ["10.0.0.10"]\nclient_cert_proxy_names = ["proxy.example.org"]', "run-behind-a-proxy.md"),
+], ids=["no address", "no name", "no trust"])  # fmt: skip
+def test_config_check_refuses_a_proxy_that_could_be_anybody(gate: Shell, proxy: str, says: str) -> None:
+    """The setting that is missing or wrong is named, before an edge starts with it."""
+    (gate.directory / "fleetgate.toml").write_text(f"[proxy]\n{proxy}\n")
+    assert gate.run("config", "check") == 2
+    assert says in gate.out
+
+
 def test_fault_of_the_program_is_one_line_too(gate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected exception ends with 70 and its type; its text, which may quote anything, is not printed."""
 
