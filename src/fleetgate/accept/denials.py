@@ -33,8 +33,8 @@ Denials = dict[bytes, Reason]
 class DenialMemory:
     """The file `denials.db` of a spool. Durable after each call; safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA)
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        self._database = Database(path, _SCHEMA, write=write)
 
     def revision(self) -> int:
         """The highest revision of control that this edge has seen; 0 at the beginning."""

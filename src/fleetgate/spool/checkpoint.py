@@ -59,8 +59,8 @@ class DeviceState(Struct, frozen=True):
 class Checkpoint:
     """The file `checkpoint.db` of a spool. Safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA)
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        self._database = Database(path, _SCHEMA, write=write)
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
 

@@ -1,0 +1,131 @@
+"""What the gate's own machine knows of a device: its records, its root keys, its trust bundle and certificate.
+
+Decides which of these are at hand; each is looked at by itself, so that one that is away hides nothing of the others.
+Reads only. What a status means for a connection is decided by the edge (`accept.fleet`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hmac import compare_digest
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from fleetgate.clock import Clock
+from fleetgate.config import Config
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.profile import key_digest_of
+from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
+from fleetgate.control.roster import CredentialDetail, DeviceDetail, show_device
+from fleetgate.control.store import Store
+from fleetgate.doctor.certificate import Chain, at, day, find_gap
+from fleetgate.doctor.files import DeviceFile, Unusable, read_certificates
+from fleetgate.doctor.findings import Check, Finding, Who, cannot_tell, good, wrong
+from fleetgate.errors import FleetgateError, NotFound
+from fleetgate.judge.keys import derive_mac_key
+
+RECORDS, MAC_KEY, GATE_CERTIFICATE = "records", "MAC key", "gate's certificate"
+AS_EDGE = "run this on the gate's machine, as the user of its edge"
+
+_STATUS = {
+    DeviceStatus.SUSPENDED: Finding.SUSPENDED,
+    DeviceStatus.BANNED: Finding.BANNED,
+    DeviceStatus.DECOMMISSIONED: Finding.DECOMMISSIONED,
+}
+
+
+class GateMachine:
+    """What is at hand of a gate: everything on its own machine, perhaps a keyring elsewhere, nothing on a vehicle."""
+
+    def __init__(self, config: Config, clock: Clock, *, configured: bool, keyring: Path | None = None) -> None:
+        """`configured`: a configuration file was found; `keyring` is a file that was asked for by name."""
+        self._config = config
+        self._clock = clock
+        self._named_keyring = keyring
+        self.trust_bundle = config.path(config.edge.trust_bundle)
+        self.here = configured or self.trust_bundle.exists()
+        self.trust_domain = config.trust_domain if self.here else None
+
+    @property
+    def has_keyring(self) -> bool:
+        return self.here or self._named_keyring is not None
+
+    def check_records(self, who: Who, leaf: x509.Certificate | None) -> tuple[list[Check], DeviceDetail | None]:
+        """What the records say of the device, and of the certificate it shows."""
+        try:
+            with Store.open(self._config, self._clock) as store:
+                detail = show_device(store, who.tenant, who.device_id)
+        except NotFound:
+            what = f"there is no device {who.device_id} of tenant {who.tenant}"
+            return [wrong(RECORDS, Finding.UNKNOWN_DEVICE, what, who)], None
+        except FleetgateError as error:
+            return [cannot_tell(RECORDS, str(error), AS_EDGE)], None
+        found = [*_of_device(detail, who), *(_of_credential(detail, leaf, who) if leaf is not None else [])]
+        vehicle = f"sits in {detail.vehicle_id}" if detail.vehicle_id else "sits in no vehicle"
+        return found or [good(RECORDS, f"the device is {detail.status} and {detail.state}, and {vehicle}")], detail
+
+    def check_mac_key(self, who: Who, leaf: x509.Certificate, device: DeviceFile, detail: DeviceDetail | None) -> Check:
+        """Whether device.json has the MAC key that the gate derives for this certificate, and under which root."""
+        try:
+            keyring = Keyring.load(self._named_keyring or self._config.path(self._config.edge.keyring))
+        except FleetgateError as error:
+            return cannot_tell(MAC_KEY, str(error), AS_EDGE)
+        kid, root, entry = device.kid, keyring.root(device.kid), _entry_of(detail, leaf)
+        if kid not in keyring.roots:
+            known = ", ".join(map(str, sorted(keyring.roots)))
+            return wrong(MAC_KEY, Finding.WRONG_KID, f"device.json says key id {kid}, the keyring has {known}", who)
+        if root is None:
+            return wrong(MAC_KEY, Finding.WRONG_KID, f"root key {kid} is retired: nothing is accepted under it", who)
+        derived = derive_mac_key(root, who.tenant, who.device_id, key_digest_of(leaf.public_key()))
+        if compare_digest(derived, device.mac_key):
+            return good(MAC_KEY, f"it is the one that the gate derives under root key {kid}")
+        if entry is not None and entry.kid != kid:
+            what = f"device.json says key id {kid}, the records {entry.kid}, and the key is not that of {kid}"
+            return wrong(MAC_KEY, Finding.WRONG_KID, what, who)
+        what = f"the gate derives another one for this certificate under root key {kid}"
+        return wrong(MAC_KEY, Finding.WRONG_MAC_KEY, what, who)
+
+    def check_server(self, cas: Sequence[x509.Certificate], now_ms: int) -> Check:
+        """Whether the device's CA file verifies the certificate that this gate shows."""
+        try:
+            leaf, *sent = read_certificates(self._config.path(self._config.edge.certificate))
+        except Unusable as error:
+            return cannot_tell(GATE_CERTIFICATE, f"edge.certificate: {error}")
+        gap = find_gap(Chain(leaf, sent), cas, now_ms)
+        if gap is not None:
+            return wrong(GATE_CERTIFICATE, Finding.SERVER_UNVERIFIED, f"the CA file does not verify it: {gap[1]}")
+        if not leaf.not_valid_before_utc <= at(now_ms) <= leaf.not_valid_after_utc:
+            return wrong(GATE_CERTIFICATE, Finding.SERVER_EXPIRED, f"it ended on {day(leaf.not_valid_after_utc)}")
+        return good(GATE_CERTIFICATE, "the CA file verifies it")
+
+
+def _entry_of(detail: DeviceDetail | None, leaf: x509.Certificate) -> CredentialDetail | None:
+    """The records' entry of exactly this certificate."""
+    fingerprint = leaf.fingerprint(SHA256()).hex()
+    return next((entry for entry in detail.credentials if entry.fingerprint == fingerprint), None) if detail else None
+
+
+def _of_device(detail: DeviceDetail, who: Who) -> list[Check]:
+    if (finding := _STATUS.get(DeviceStatus(detail.status))) is not None:
+        return [wrong(RECORDS, finding, f"{who.device_id} of {who.tenant} is {detail.status}", who)]
+    if detail.state == DeviceState.BANNED:
+        return [wrong(RECORDS, Finding.BANNED, f"{who.device_id} of {who.tenant} is banned", who)]
+    if detail.state == DeviceState.QUARANTINED:
+        return [wrong(RECORDS, Finding.QUARANTINED, f"{who.device_id} of {who.tenant} is in quarantine", who)]
+    return []
+
+
+def _of_credential(detail: DeviceDetail, leaf: x509.Certificate, who: Who) -> list[Check]:
+    entry, shown = _entry_of(detail, leaf), f"certificate {leaf.fingerprint(SHA256()).hex()[:12]}..."
+    if entry is None:
+        what = f"{who.device_id} of {who.tenant} is known, but not with {shown}"
+        return [wrong(RECORDS, Finding.UNKNOWN_CERTIFICATE, what, who)]
+    since = f" since {day(at(entry.ended_at_ms))}" if entry.ended_at_ms is not None else ""
+    if entry.status == CredentialStatus.REVOKED:
+        reason = f": {entry.reason}" if entry.reason else ""
+        return [wrong(RECORDS, Finding.REVOKED, f"{shown} is revoked{since}{reason}", who)]
+    if entry.status == CredentialStatus.FORMER:
+        return [wrong(RECORDS, Finding.FORMER_CERTIFICATE, f"{shown} was replaced by a newer one{since}", who)]
+    return []
