@@ -43,7 +43,8 @@ Key = tuple[str, str]
 
 class KnownDevice:
     """A device in memory. `session` is its live MQTT session; `denied` a refusal that this edge remembers.
-    `dirty` says that it changed since it was last taken for the checkpoint.
+    `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is the time (Unix ms) of the
+    last change of its records that was learnt while it was in memory, 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -53,6 +54,7 @@ class KnownDevice:
         "ahead_at",
         "bucket",
         "credentials",
+        "decided_ms",
         "denied",
         "device",
         "dirty",
@@ -71,6 +73,7 @@ class KnownDevice:
         self.credentials: dict[bytes, Credential] = {}
         self.standing = standing
         self.bucket = bucket
+        self.decided_ms = 0
         self.denied: Reason | None = None
         self.dirty = False
         self.session: Session | None = None
@@ -148,6 +151,12 @@ class Fleet:
         for known in self._known.values():
             for credential in known.credentials.values():
                 credential.macs = MacKeys(roots, known.device.tenant, known.device.device_id, credential.key_digest)
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Other limits of a device, from the next message on."""
+        self._policy = policy
+        for known in self._known.values():
+            known.bucket.limit(policy.messages_per_second, policy.burst_messages)
 
     def get(self, key: Key) -> KnownDevice | None:
         return self._known.get(key)
