@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,14 @@ from fleetgate.doctor.examine import Ports, examine
 from fleetgate.doctor.files import Paths
 from fleetgate.doctor.findings import Check
 from fleetgate.doctor.records import GateMachine
+from tests.authorities import CA, now, pem, usage
 
 TENANT, DEVICE_ID = "acme", "car-7-tcu"
 NAME = f"spiffe://fleet.example/tenant/{TENANT}/device/{DEVICE_ID}"
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 def new_key() -> EllipticCurvePrivateKey:
     return generate_private_key(SECP256R1())
-
-
-def pem(*certificates: x509.Certificate) -> bytes:
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
 def private_pem(key: Any) -> bytes:
@@ -54,7 +47,8 @@ def named(common_name: str) -> x509.Name:
 
 
 class Workshop:
-    """An authority in `directory`; `issuing` and `root` are its certificates."""
+    """An authority in `directory`, made where there is none; `issuing` and `root` are its certificates, `above` is its
+    root as a CA that makes others."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -63,7 +57,7 @@ class Workshop:
         authority = Authority.load(directory, SystemClock())
         self.root, self.issuing = authority.root, authority.issuing
         self.key: Any = load_pem_private_key((directory / "issuing.key").read_bytes(), None)
-        self.root_key: Any = load_pem_private_key((directory / "root.key").read_bytes(), None)
+        self.above = CA(self.root, load_pem_private_key((directory / "root.key").read_bytes(), None))  # type: ignore[arg-type]
 
     def leaf(
         self,
@@ -88,7 +82,7 @@ class Workshop:
             .not_valid_before(begin)
             .not_valid_after(begin + timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.KeyUsage(signs, *[False] * 4, ca, False, False, False), critical=True)
+            .add_extension(usage(*["digital_signature"] * signs, *["key_cert_sign"] * ca), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         )
         if names:
@@ -96,27 +90,6 @@ class Workshop:
         if purposes:
             builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         return builder.sign(issuer_key, SHA256())
-
-    def ca(self, common_name: str, *, begin: datetime, days: int) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
-        """Another issuing CA under this root, and its key."""
-        key = new_key()
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(named(common_name))
-            .issuer_name(self.root.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(begin)
-            .not_valid_after(begin + timedelta(days=days))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(x509.KeyUsage(*[False] * 5, True, True, False, False), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.root_key.public_key()), critical=False
-            )
-            .sign(self.root_key, SHA256())
-        )
-        return certificate, key
 
     def bundle(self, directory: Path, **mistake: Any) -> Paths:
         """A device's files; `mistake` as `leaf` takes it, or `key` for a private key of another kind."""

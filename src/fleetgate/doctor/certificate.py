@@ -1,7 +1,7 @@
 """The device's certificate: its time, its profile, whom it names, and the way from it to a trusted root.
 
-Explains; it lets nobody in. The profile's own word is `control.profile`, the chain's that of `verify_chain`: where they
-refuse and nothing here says why, their sentence is told. Time is an argument (Unix ms).
+Explains; it lets nobody in. The profile's own word is that of `control.profile`, the chain's that of `control.chain`:
+where they refuse and nothing here says why, their sentence is told. Time is an argument (Unix ms).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from fleetgate.control.chain import PathError, Paths
 from fleetgate.control.profile import (
     MAX_VALIDITY,
     CertificateIdentity,
@@ -83,6 +84,10 @@ def check_validity(leaf: x509.Certificate, others: Sequence[x509.Certificate], n
         return wrong(VALIDITY, Finding.EXPIRED, f"it ended on {day(ends)}, {_span(now - ends)} ago", who)
     soon = "; renew it soon" if now > ends - (ends - begins) / 3 else ""
     return good(VALIDITY, f"until {day(ends)}, {_span(ends - now)} from now{soon}")
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
 
 
 def at(now_ms: int) -> datetime:
@@ -189,10 +194,12 @@ def check_chain(chain: Chain, anchors: Sequence[x509.Certificate], now_ms: int, 
     gap = find_gap(chain, anchors, now_ms)
     if gap is not None:
         return wrong(CHAIN, *gap, who)
-    refused = verify_chain(chain, anchors, now_ms) if sound else ""
-    if refused:
-        return wrong(CHAIN, Finding.CHAIN_REFUSED, clip(refused), who)
-    return good(CHAIN, f"issued by {clip(name_of(chain.leaf.issuer))}, and that leads to a trusted root")
+    if sound:
+        try:
+            Paths(anchors).verified(chain.leaf, chain.sent, now_ms)
+        except PathError as error:
+            return wrong(CHAIN, Finding.CHAIN_REFUSED, clip(str(error)), who)
+    return good(CHAIN, f"issued by {clip(name_of(chain.leaf.issuer))}, and that leads to a trusted CA")
 
 
 def check_chain_by_ca_file(
@@ -251,16 +258,6 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     except Exception:  # another key, another algorithm, or one that the library does not know
         return False
     return True
-
-
-def verify_chain(chain: Chain, anchors: Sequence[x509.Certificate], now_ms: int) -> str:
-    """Why the verifier refuses; empty when it does not."""
-    try:
-        verifier = PolicyBuilder().store(Store(list(anchors))).time(at(now_ms)).build_client_verifier()
-        verifier.verify(chain.leaf, list(chain.sent))
-    except (VerificationError, ValueError, x509.UnsupportedGeneralNameType) as error:
-        return str(error)
-    return ""
 
 
 def _extension(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None:

@@ -172,6 +172,8 @@ def of_mac(case: Case, verdict: Verdict) -> str:
     if verdict.reason is Reason.UNKNOWN_KEY:
         active = ", ".join(map(str, case.active_kids))
         state = "is retired: the live gate refuses it" if kid in case.roots else "is unknown"
+        if kid in case.active_kids:
+            state = "is a former one of the device, which has sent under a newer one for more than 7 days"
         return f"root key {kid} {state}; those that verify are {active}{_who_signed(case, envelope)}"
     tried = 1 + len(case.peer.former)
     nobody = f"no certificate that may verify made the tag under root key {kid} (tried: {tried})"

@@ -87,6 +87,8 @@ def _of_certificate(papers: Papers, gate: GateMachine, now_ms: int, who: Who) ->
     sound = all(check.says is Says.OK for check in found)
     if anchors:
         found.append(check_chain(chain, anchors, now_ms, who, sound=sound))
+        if sound and found[-1].says is Says.OK:
+            found += gate.check_vetting(chain, anchors, now_ms, who)
     elif papers.cas:
         found.append(check_chain_by_ca_file(chain, papers.cas, now_ms, who, sound=sound))
     return found

@@ -44,6 +44,8 @@ class Finding(StrEnum):
     UNKNOWN_ISSUER = "unknown_issuer"
     ISSUER_EXPIRED = "issuer_expired"
     CHAIN_REFUSED = "chain_refused"
+    ISSUER_NOT_ALLOWED = "issuer_not_allowed"
+    LIST_EXPIRED = "list_expired"
     UNKNOWN_DEVICE = "unknown_device"
     UNKNOWN_CERTIFICATE = "unknown_certificate"
     FORMER_CERTIFICATE = "former_certificate"
@@ -178,6 +180,14 @@ REMEDIES: dict[Finding, Remedy] = {
     Finding.CHAIN_REFUSED: Remedy(
         "the verifier refuses the way from the certificate to a root",
         "have the certificate issued again by a CA that keeps to RFC 5280",
+    ),
+    Finding.ISSUER_NOT_ALLOWED: Remedy(
+        "the certificate's CA may not speak for the tenant",
+        "use a certificate of the tenant's own CA; or, on the gate, change the table [issuers]",
+    ),
+    Finding.LIST_EXPIRED: Remedy(
+        "a revocation list is too old to say anything of the certificates of its CA",
+        "publish the CA's next list where the entry of [[crls]] names it; until then devices are told to come back",
     ),
     Finding.UNKNOWN_DEVICE: Remedy(
         "the records have no such device", "`fleetgate device list` shows all; `fleetgate device enroll` makes one"

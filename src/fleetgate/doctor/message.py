@@ -86,7 +86,7 @@ def hear(case: Case, config: Config) -> Hearing:
         refused_at,
         [flag.name.lower() for flag in Flag if flag & verdict.flags and flag.name],
         steps,
-        [*case.recalled.notes, *_notes(case)],
+        [*case.recalled.notes, *_notes(case, crls=bool(config.crls))],
     )
 
 
@@ -102,12 +102,14 @@ def _judged(case: Case, policy: Policy) -> Verdict:
     return Verdict(Outcome.REJECTED, Reason.UNKNOWN_DEVICE, 0, envelope, None, 0, False)
 
 
-def _notes(case: Case) -> list[str]:
+def _notes(case: Case, *, crls: bool) -> list[str]:
     notes = []
     if case.at_another_time:
         notes.append("records, keys and replay windows are those of now, not of that time")
     if case.topic is not None and len(case.capture.raw) > MAX_MQTT_BYTES:
         notes.append(f"over MQTT it is refused before the judge: oversized, more than {MAX_MQTT_BYTES} bytes")
+    if crls:
+        notes.append("revocation lists are not looked at here: `fleetgate doctor` does")
     known = case.recalled.known
     if known is not None and known.record.credentials and known.record.credentials[0].not_after_ms < case.now_ms:
         notes.append("the device's certificate has expired by then: TLS refuses it before any message")

@@ -30,6 +30,7 @@ from fleetgate.doctor.tls import (
 )
 
 _CONNECT_3_1_1 = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"  # clean session, 60 s, no client id
+_UNACCEPTABLE_VERSION = 1
 _REFUSALS = {
     "revoked": Finding.REVOKED,
     "suspended": Finding.SUSPENDED,
@@ -64,18 +65,23 @@ async def _ask(target: Target, means: Means, checks: Checks) -> Connack:
                 return answer
             what = f"{target}: it answers MQTT 5 in the form of 3.1.1 (code {answer.code})"
             raise Trouble(SESSION, Finding.MQTT_3, what)
-    with suppress(Silent, Trouble):
-        if (await _talk(target, means, _CONNECT_3_1_1, 0, Checks("MQTT"))).version == 3:
-            raise Trouble(SESSION, Finding.MQTT_3, f"{target}: it closes on MQTT 5, and answers MQTT 3.1.1")
+    if await _answers_3_1_1(target, means) is not None:
+        raise Trouble(SESSION, Finding.MQTT_3, f"{target}: it closes on MQTT 5, and answers MQTT 3.1.1")
     raise refused(None, means)
+
+
+async def _answers_3_1_1(target: Target, means: Means) -> int | None:
+    """The return code for a client of MQTT 3.1.1; None where there is no answer of that version."""
+    with suppress(Silent, Trouble):
+        answer = await _talk(target, means, _CONNECT_3_1_1, 0, Checks("MQTT"))
+        return answer.code if answer.version == 3 else None
+    return None
 
 
 async def _on_3_1_1(target: Target, means: Means) -> Check:
     """What a client is told that is not set to version 5: the usual first mistake."""
-    with suppress(Silent, Trouble):
-        answer = await _talk(target, means, _CONNECT_3_1_1, 0, Checks("MQTT"))
-        if answer.version == 3 and answer.code == 1:
-            return good("MQTT 3.1.1", "refused (code 1): set clients to version 5, as in `mosquitto_pub -V mqttv5`")
+    if await _answers_3_1_1(target, means) == _UNACCEPTABLE_VERSION:
+        return good("MQTT 3.1.1", "refused (code 1): set clients to version 5, as in `mosquitto_pub -V mqttv5`")
     return cannot_tell("MQTT 3.1.1", "there is no answer to it; the gate takes version 5 alone")
 
 
@@ -133,5 +139,5 @@ def _session(answer: Connack, who: Who) -> Check:
             return wrong(f"MQTT {SESSION}", Finding.NOT_A_GATE, f"CONNACK 0x84: it does not speak MQTT 5 ({reason})")
     finding = _REFUSALS.get(answer.reason, Finding.CERTIFICATE_REFUSED)
     if answer.reason.startswith("certificate: "):
-        finding = Finding.PROFILE
+        finding = Finding.ISSUER_NOT_ALLOWED if "speaks for" in answer.reason else Finding.PROFILE
     return wrong(f"MQTT {SESSION}", finding, f"the gate refuses the device: CONNACK {answer.code:#04x} {reason}", who)

@@ -1,4 +1,4 @@
-"""What the gate's own machine knows of a device: its records, its root keys, its trust bundle and certificate.
+"""What the gate's own machine knows of a device: its records, its root keys, its rules about CAs, its own certificate.
 
 Decides which of these are at hand; each is looked at by itself, so that one that is away hides nothing of the others.
 Reads only. What a status means for a connection is decided by the edge (`accept.fleet`).
@@ -13,20 +13,25 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import Clock
 from fleetgate.config import Config
+from fleetgate.control.chain import Paths
+from fleetgate.control.issuers import Issuers
 from fleetgate.control.keyring import Keyring
-from fleetgate.control.profile import key_digest_of
+from fleetgate.control.profile import ProfileError, key_digest_of
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
+from fleetgate.control.revocation import MAX_LIST_BYTES, ListError, RevocationLists, read_list
 from fleetgate.control.roster import CredentialDetail, DeviceDetail, show_device
 from fleetgate.control.store import Store
-from fleetgate.doctor.certificate import Chain, at, day, find_gap
+from fleetgate.doctor.certificate import Chain, at, day, der, find_gap
 from fleetgate.doctor.files import DeviceFile, Unusable, read_certificates
 from fleetgate.doctor.findings import Check, Finding, Who, cannot_tell, good, wrong
-from fleetgate.errors import FleetgateError, NotFound
+from fleetgate.errors import ConfigError, FleetgateError, NotFound
 from fleetgate.judge.keys import derive_mac_key
 
 RECORDS, MAC_KEY, GATE_CERTIFICATE = "records", "MAC key", "gate's certificate"
+ISSUER, LISTS = "issuer", "revocation lists"
 AS_EDGE = "run this on the gate's machine, as the user of its edge"
 
 _STATUS = {
@@ -86,6 +91,44 @@ class GateMachine:
             return wrong(MAC_KEY, Finding.WRONG_KID, what, who)
         what = f"the gate derives another one for this certificate under root key {kid}"
         return wrong(MAC_KEY, Finding.WRONG_MAC_KEY, what, who)
+
+    def check_vetting(self, chain: Chain, anchors: Sequence[x509.Certificate], now_ms: int, who: Who) -> list[Check]:
+        """What the edge asks of a good chain besides: may its CA speak for the tenant, do revocation lists name it."""
+        paths = Paths(anchors)
+        path = [der(one) for one in paths.verified(chain.leaf, chain.sent, now_ms)]
+        try:
+            vetting = Vetting(self.trust_domain or "", paths, Issuers.load(self._config), self._clock)
+            vetting.lists, found = self._lists(anchors, now_ms)
+        except ConfigError as error:
+            return [cannot_tell(ISSUER, str(error), AS_EDGE)]
+        try:
+            refusal = vetting.refusal(vetting.identity(path[0], path))
+        except NobodyKnows:
+            what = (
+                "a revocation list of its CA is past nextUpdate and edge.crl_grace_seconds: nobody is let in under it"
+            )
+            return [*found, wrong(LISTS, Finding.LIST_EXPIRED, what, who)]
+        except ProfileError as error:
+            return [*found, wrong(ISSUER, Finding.ISSUER_NOT_ALLOWED, str(error), who)]
+        if refusal is not None:
+            return [*found, wrong(LISTS, Finding.REVOKED, "a revocation list names it, or a CA above it", who)]
+        return found
+
+    def _lists(self, anchors: Sequence[x509.Certificate], now_ms: int) -> tuple[RevocationLists, list[Check]]:
+        """Those that are files here; what stands at a URL is known to the edge."""
+        lists, found = [], []
+        for entry in self._config.crls:
+            if entry.url:
+                why = f"{entry.url} is fetched by the edge, and not looked at here"
+                found.append(cannot_tell(LISTS, why, "connect with --mqtt: the gate refuses whom the list names"))
+                continue
+            path = self._config.path(entry.file)
+            try:
+                with path.open("rb") as file:
+                    lists.append(read_list(file.read(MAX_LIST_BYTES + 1), anchors, now_ms))
+            except (OSError, ListError) as error:
+                found.append(cannot_tell(LISTS, f"{path}: {getattr(error, 'strerror', None) or error}", AS_EDGE))
+        return RevocationLists(lists, self._config.edge.crl_grace_seconds * 1000), found
 
     def check_server(self, cas: Sequence[x509.Certificate], now_ms: int) -> Check:
         """Whether the device's CA file verifies the certificate that this gate shows."""

@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from tests.papers import NAME, Workshop, look, named, new_key, now, private_pem, write_bundle
+from tests.authorities import CA, now, pem
+from tests.papers import NAME, Workshop, look, named, new_key, private_pem, write_bundle
 
 from fleetgate.clock import SystemClock
 from fleetgate.doctor.files import Paths
@@ -103,8 +103,8 @@ def test_a_certificate_of_another_authority(workshop: Workshop, tmp_path: Path, 
 
 def test_an_expired_intermediate(workshop: Workshop, tmp_path: Path, says: Found) -> None:
     """The device's own certificate is good."""
-    issuing, issuing_key = workshop.ca("old issuing CA", begin=now() - 90 * DAY, days=30)
-    mistake = {"issuer": (issuing.subject, issuing_key), "sent": (issuing,)}
+    old = workshop.above.below("old issuing CA", start_s=-90 * DAY.total_seconds(), end_s=-60 * DAY.total_seconds())
+    mistake = {"issuer": (old.certificate.subject, old.key), "sent": (old.certificate,)}
     assert says(workshop.bundle(tmp_path / "device", **mistake)) == [Finding.ISSUER_EXPIRED]
 
 
@@ -115,11 +115,9 @@ def test_of_two_intermediates_the_valid_one_counts(workshop: Workshop, tmp_path:
 
 def test_a_ca_file_for_the_server_alone_proves_nothing(workshop: Workshop, tmp_path: Path) -> None:
     """A public CA verifies the gate's certificate; whether the gate trusts the device's CA cannot be seen from here."""
-    public, public_key = workshop.ca("public CA", begin=now() - DAY, days=30)
     paths = workshop.bundle(tmp_path / "device")
     assert paths.ca is not None
-    own = workshop.leaf(public_key.public_key(), ca=True, names=[], issuer=(public.subject, public_key))
-    paths.ca.write_bytes(own.public_bytes(Encoding.PEM))
+    paths.ca.write_bytes(pem(CA.root("a public CA").certificate))
     [chain] = [check for check in look(paths, elsewhere=tmp_path) if check.check == "chain"]
     assert (chain.says, "--mqtt" in chain.mend) == ("cannot tell", True)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from tests.papers import DEVICE_ID, TENANT, Workshop, look, new_key, pem, private_pem, write_device, write_private
+from tests.authorities import pem
+from tests.papers import DEVICE_ID, TENANT, Workshop, look, new_key, private_pem, write_device, write_private
 
 from fleetgate.doctor.files import Paths, read_papers
 from fleetgate.doctor.findings import Finding, Says

@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import trio
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from sqlalchemy import update
+from tests.authorities import CA, DAY, pem
 from tests.gate import Car, Installation
-from tests.papers import Workshop, new_key, pem, private_pem
+from tests.papers import Workshop, new_key, private_pem
 
 from fleetgate.clock import SystemClock
+from fleetgate.config import Crl
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.records import CredentialStatus, DeviceStatus
 from fleetgate.control.roster import device_is
@@ -193,7 +197,7 @@ def test_a_bundle_with_the_issuing_ca_needs_no_intermediate(home: Installation, 
 
 def test_the_wrong_trust_domain(home: Installation, car: Car) -> None:
     """The setting of the gate counts."""
-    home.config = msgspec.structs.replace(home.config, trust_domain="other.example")
+    configure(home, trust_domain="other.example")
     assert findings(home, car) == [Finding.OTHER_TRUST_DOMAIN]
 
 
@@ -212,3 +216,45 @@ def test_what_is_not_at_hand_is_no_fault_of_the_device(home: Installation, car: 
     assert [check.finding for check in checks if check.says is Says.WRONG] == []
     if name != "pki/trust.pem":  # then the CA file stands in for it
         assert Says.CANNOT_TELL in {check.says for check in checks}
+
+
+def ca_of(home: Installation) -> Workshop:
+    return Workshop(home.directory / "pki")
+
+
+def configure(home: Installation, **changed: Any) -> None:
+    home.config = msgspec.structs.replace(home.config, **changed)
+
+
+def test_an_issuer_of_another_tenant(home: Installation, car: Car) -> None:
+    """The table [issuers] gives this CA to globex."""
+    configure(home, issuers={"globex": (ca_of(home).issuing.fingerprint(SHA256()).hex(),)})
+    assert findings(home, car) == [Finding.ISSUER_NOT_ALLOWED]
+
+
+def publish(home: Installation, *revoked: x509.Certificate, days: int = 1) -> None:
+    """A list of the issuing CA, which ends in `days`."""
+    issuing = CA(ca_of(home).issuing, ca_of(home).key)
+    file = home.directory / "issuing.crl"
+    file.write_bytes(issuing.crl(*revoked, this_s=-30 * DAY, next_s=days * DAY))
+    configure(home, crls=(Crl(file=str(file)),))
+
+
+def test_a_certificate_that_a_list_names(home: Installation, car: Car) -> None:
+    """Revoked by an external PKI; the records know nothing of it."""
+    publish(home, x509.load_pem_x509_certificates((car.directory / "certificate.pem").read_bytes())[0])
+    assert findings(home, car) == [Finding.REVOKED]
+
+
+def test_a_list_that_is_past_its_grace(home: Installation, car: Car) -> None:
+    """Nobody is let in under its CA until the next one comes."""
+    publish(home, days=-20)
+    assert findings(home, car) == [Finding.LIST_EXPIRED]
+
+
+def test_a_list_that_cannot_be_read_is_no_fault_of_the_device(home: Installation, car: Car) -> None:
+    """A file that is none, and one at a URL, which the edge alone fetches."""
+    (home.directory / "bad.crl").write_bytes(b"not a list")
+    configure(home, crls=(Crl(file="bad.crl"), Crl(url="http://127.0.0.1:9/list.crl")))
+    checks = [check for check in look(home, car) if check.check == "revocation lists"]
+    assert [check.says for check in checks] == [Says.CANNOT_TELL, Says.CANNOT_TELL]
