@@ -6,21 +6,16 @@ Decides options and output: one line for each check, the remedies below. What is
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Annotated
 
-import trio
 import typer
 
 from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, say, say_wrapped
 from fleetgate.cli.session import session_of
 from fleetgate.config import host_and_port
-from fleetgate.doctor.examine import Ports, examine
 from fleetgate.doctor.files import Paths
 from fleetgate.doctor.findings import Check, Says
-from fleetgate.doctor.reach import Target
-from fleetgate.doctor.records import GateMachine
 from fleetgate.errors import CheckFailed, ConfigError
 
 
@@ -46,13 +41,22 @@ def doctor(
 
     Sends no message, uses up no number. On the gate's machine it looks into records, keyring and trust bundle too.
     """
+    import trio  # with what stands on it, half a second: other commands do without
+
+    from fleetgate.doctor.examine import Ports, examine
+    from fleetgate.doctor.reach import Target
+    from fleetgate.doctor.records import GateMachine
+
     session = session_of(context)
     paths = _paths(directory, Paths(certificate, key, ca, device_json))
-    ports = Ports(_target("--mqtt", mqtt), _target("--https", https))
+    ports = Ports(
+        Target(*host_and_port("--mqtt", mqtt)) if mqtt is not None else None,
+        Target(*host_and_port("--https", https)) if https is not None else None,
+    )
     if paths == Paths() and ports == Ports():
         raise ConfigError("nothing to look at: name the directory of a device's files, or --mqtt or --https HOST:PORT")
     gate = GateMachine(session.config, session.clock, configured=session.file is not None, keyring=keyring)
-    checks = trio.run(functools.partial(examine, paths, ports, gate, session.clock.now_ms))
+    checks = trio.run(examine, paths, ports, gate, session.clock.now_ms)
     if as_json:
         print_json(checks)
     else:
@@ -70,10 +74,6 @@ def _paths(directory: Path | None, named: Paths) -> Paths:
     if not directory.is_dir():
         raise ConfigError(f"{directory} is no directory: name the one that `fleetgate device enroll` wrote")
     return Paths(*(mine or its for mine, its in zip(named, Paths.of_bundle(directory), strict=True)))
-
-
-def _target(option: str, address: str | None) -> Target | None:
-    return Target(*host_and_port(option, address)) if address is not None else None
 
 
 def _tell(checks: list[Check]) -> None:

@@ -6,30 +6,27 @@ disks; nothing is claimed, and a running edge is not disturbed.
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, say, say_wrapped, show
 from fleetgate.cli.session import session_of
-from fleetgate.control.keyring import Keyring
 from fleetgate.control.records import is_id
-from fleetgate.control.roster import certificates_of, list_devices, show_device
+from fleetgate.control.roster import list_devices
 from fleetgate.control.store import Store
-from fleetgate.doctor.capture import read_capture
-from fleetgate.doctor.evidence import Case
-from fleetgate.doctor.message import Hearing, Result, hear
-from fleetgate.doctor.recall import recall
+from fleetgate.doctor.capture import Capture, read_capture
 from fleetgate.errors import CheckFailed, ConfigError, NotFound
+
+if TYPE_CHECKING:  # at run time it comes with the edge's own parts, which take half a second
+    from fleetgate.doctor.message import Hearing
 
 
 def judge(
     context: typer.Context,
-    file: Annotated[
-        typer.FileBinaryRead,
-        typer.Argument(help="The envelope as received, or in hex or base64; - reads standard input."),
-    ],
+    file: Annotated[str, typer.Argument(help="The envelope as received, or in hex or base64; - is standard input.")],
     device: Annotated[str, typer.Option(metavar="[TENANT/]DEVICE", help="Who sent it.")],
     tenant: Annotated[str | None, typer.Option(help="Tenant id, where two tenants have such a device.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="When it came: ISO 8601 or Unix ms; else now.")] = None,
@@ -42,39 +39,32 @@ def judge(
 
     Uses the records, the keyring and the replay windows of this machine. Claims nothing, stores nothing, scores nobody.
     """
+    from fleetgate.doctor.message import hear
+
     session = session_of(context)
     config, clock = session.config, session.clock
-    capture = read_capture(file, file.name)
-    now_ms = _time(at) if at is not None else clock.now_ms()
-    path = config.path(config.edge.keyring)
-    keyring, roots = Keyring.load(path), Keyring.proving_roots(path)
+    capture = _capture(file)
+    at_ms = _time(at) if at is not None else None
     with Store.open(config, clock) as store:
         key = _key(store, device, tenant)
-        recalled = recall(config, clock, keyring, store, key)
-        try:
-            detail = show_device(store, *key)
-        except NotFound:
-            detail = None
-        case = Case(
-            key,
-            capture,
-            topic.encode() if topic is not None else None,
-            now_ms,
-            at is not None,
-            recalled,
-            recalled.peer(now_ms, json_allowed=topic is None),
-            detail,
-            roots,
-            [kid for kid, root in sorted(keyring.roots.items()) if root is not None],
-            certificates_of(store, *key),
-        )
-    hearing = hear(case, config)
+    hearing = hear(config, clock, key, capture, topic.encode() if topic is not None else None, at_ms)
     if as_json:
         print_json(hearing)
     else:
         _tell(hearing)
     if hearing.reason is not None:
         raise CheckFailed(f"the gate refuses it at step {hearing.step}: {hearing.reason}")
+
+
+def _capture(file: str) -> Capture:
+    """Raises ConfigError."""
+    if file == "-":
+        return read_capture(sys.stdin.buffer, "standard input")
+    try:
+        with open(file, "rb") as content:
+            return read_capture(content, file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
 
 
 def _key(store: Store, device: str, tenant: str | None) -> tuple[str, str]:
@@ -107,10 +97,11 @@ def _time(text: str) -> int:
 
 def _tell(hearing: Hearing) -> None:
     at = show("at_ms", hearing.judged_at_ms)
-    say(cell(f"{hearing.bytes} bytes from {hearing.device_id} of {hearing.tenant} ({hearing.form}), judged as of {at}"))
+    who = f"{hearing.device_id} of {hearing.tenant}"
+    say_wrapped(f"{hearing.bytes} bytes from {who} ({hearing.form}), judged as of {at}", indent="")
     say("")
     rows = [
-        (step.number, step.step, step.result.upper() if step.result is Result.REFUSED else step.result, step.what)
+        (step.number, step.step, step.result.upper() if step.number == hearing.step else step.result, step.what)
         for step in hearing.steps
     ]
     print_table(("", "step", "says", "what was found"), rows, empty="")

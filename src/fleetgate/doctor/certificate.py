@@ -26,7 +26,7 @@ from fleetgate.control.profile import (
 )
 from fleetgate.control.records import ID_PATTERN
 from fleetgate.doctor.files import DeviceFile, is_ca, name_of
-from fleetgate.doctor.findings import NOBODY, Check, Finding, Who, cannot_tell, good, wrong
+from fleetgate.doctor.findings import Check, Finding, Who, cannot_tell, good, wrong
 
 VALIDITY, PROFILE, NAMES, CHAIN = "validity", "profile", "names", "chain"
 MAX_DEPTH = 8
@@ -72,16 +72,16 @@ def trust_domain_of(cas: Iterable[x509.Certificate]) -> str | None:
 # Time.
 
 
-def check_validity(leaf: x509.Certificate, others: Sequence[x509.Certificate], now_ms: int, who: Who = NOBODY) -> Check:
+def check_validity(leaf: x509.Certificate, others: Sequence[x509.Certificate], now_ms: int) -> Check:
     """Whether the leaf is valid now. Where every other certificate at hand begins later too, it is the clock."""
     now, begins, ends = at(now_ms), leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if now < begins:
         if others and all(now < other.not_valid_before_utc for other in others):
             what = f"it is {day(now)} here, and all certificates, the CAs' too, begin later (from {day(begins)})"
-            return wrong(VALIDITY, Finding.CLOCK_OFF, what, who)
-        return wrong(VALIDITY, Finding.NOT_YET_VALID, f"valid from {day(begins)} on, and here it is {day(now)}", who)
+            return wrong(VALIDITY, Finding.CLOCK_OFF, what)
+        return wrong(VALIDITY, Finding.NOT_YET_VALID, f"valid from {day(begins)} on, and here it is {day(now)}")
     if now > ends:
-        return wrong(VALIDITY, Finding.EXPIRED, f"it ended on {day(ends)}, {_span(now - ends)} ago", who)
+        return wrong(VALIDITY, Finding.EXPIRED, f"it ended on {day(ends)}, {_span(now - ends)} ago")
     soon = "; renew it soon" if now > ends - (ends - begins) / 3 else ""
     return good(VALIDITY, f"until {day(ends)}, {_span(ends - now)} from now{soon}")
 
@@ -108,15 +108,15 @@ def _span(time: timedelta) -> str:
 # Profile.
 
 
-def check_profile(leaf: x509.Certificate, trust_domain: str | None, who: Who = NOBODY) -> list[Check]:
+def check_profile(leaf: x509.Certificate, trust_domain: str | None) -> list[Check]:
     """Everything about the leaf that does not fit; `trust_domain` is the gate's, None where it is not known."""
-    found = [wrong(PROFILE, finding, what, who) for finding, what in _misfits(leaf, trust_domain)]
+    found = [wrong(PROFILE, finding, what) for finding, what in _misfits(leaf, trust_domain)]
     try:
         named = named_by(leaf)
         domain = trust_domain or (named.trust_domain if named is not None else "")
         identity: CertificateIdentity = identity_of(leaf, domain)
     except ProfileError as error:
-        return found or [wrong(PROFILE, Finding.PROFILE, str(error), who)]
+        return found or [wrong(PROFILE, Finding.PROFILE, str(error))]
     if found:
         return found
     return [good(PROFILE, f"it speaks for {identity.device_id} of {identity.tenant} in {domain}, and for nobody else")]
@@ -171,10 +171,10 @@ def check_names(named: Named, device: DeviceFile) -> list[Check]:
     who, found = named.who, []
     if device.tenant != who.tenant:
         what = f"device.json says tenant {device.tenant}, the certificate {who.tenant}"
-        found.append(wrong(NAMES, Finding.TENANT_MISMATCH, what, who))
+        found.append(wrong(NAMES, Finding.TENANT_MISMATCH, what))
     if device.device_id != who.device_id:
         what = f"device.json says device {device.device_id}, the certificate {who.device_id}"
-        found.append(wrong(NAMES, Finding.DEVICE_MISMATCH, what, who))
+        found.append(wrong(NAMES, Finding.DEVICE_MISMATCH, what))
     return found or [good(NAMES, f"certificate and device.json say {who.device_id} of {who.tenant}")]
 
 
@@ -188,26 +188,24 @@ class Chain(NamedTuple):
     sent: Sequence[x509.Certificate] = ()
 
 
-def check_chain(chain: Chain, anchors: Sequence[x509.Certificate], now_ms: int, who: Who, *, sound: bool) -> Check:
+def check_chain(chain: Chain, anchors: Sequence[x509.Certificate], now_ms: int, *, sound: bool) -> Check:
     """Whether `anchors`, the gate's trust bundle, verify the chain. The verifier is asked only where nothing is wrong
     with the leaf by itself (`sound`): what it says is then about the chain."""
     gap = find_gap(chain, anchors, now_ms)
     if gap is not None:
-        return wrong(CHAIN, *gap, who)
+        return wrong(CHAIN, *gap)
     if sound:
         try:
             Paths(anchors).verified(chain.leaf, chain.sent, now_ms)
         except PathError as error:
-            return wrong(CHAIN, Finding.CHAIN_REFUSED, clip(str(error)), who)
+            return wrong(CHAIN, Finding.CHAIN_REFUSED, clip(str(error)))
     return good(CHAIN, f"issued by {clip(name_of(chain.leaf.issuer))}, and that leads to a trusted CA")
 
 
-def check_chain_by_ca_file(
-    chain: Chain, cas: Sequence[x509.Certificate], now_ms: int, who: Who, *, sound: bool
-) -> Check:
+def check_chain_by_ca_file(chain: Chain, cas: Sequence[x509.Certificate], now_ms: int, *, sound: bool) -> Check:
     """The same on a vehicle, where the gate's trust bundle is not known. A CA file that names a trust domain is that of
     a gate with a CA of its own, and speaks for devices too; of any other one only a good answer counts."""
-    found = check_chain(chain, cas, now_ms, who, sound=sound)
+    found = check_chain(chain, cas, now_ms, sound=sound)
     whole = any(_signed(chain.leaf, other) for other in chain.sent)  # so that it may lead to a CA of the gate's bundle
     if found.finding is not Finding.UNKNOWN_ISSUER or trust_domain_of(cas) is not None or not whole:
         return found
@@ -245,7 +243,9 @@ def _no_issuer(chain: Chain, current: x509.Certificate, namesakes: bool) -> tupl
         what = "it is self-signed" if own else f"its root, {issuer}, is not one that the gate trusts"
         return Finding.UNKNOWN_ISSUER, what
     if namesakes:
-        return Finding.UNKNOWN_ISSUER, f"the CA {issuer} that is known did not sign it: another CA has the same name"
+        whose = "it" if current is chain.leaf else clip(name_of(current.subject))
+        what = f"{whose} was not signed by the {issuer} that is known here: another CA has the same name"
+        return Finding.UNKNOWN_ISSUER, what
     if current is chain.leaf:
         where = "none of the certificates behind it is" if chain.sent else "it stands alone in its file, without"
         return Finding.MISSING_INTERMEDIATE, f"{where} its issuer, {issuer}"

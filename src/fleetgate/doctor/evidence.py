@@ -49,7 +49,6 @@ class Case(NamedTuple):
     capture: Capture
     topic: bytes | None
     now_ms: int
-    at_another_time: bool
     recalled: Recalled
     peer: Peer | None
     detail: DeviceDetail | None

@@ -23,7 +23,7 @@ from fleetgate.doctor.certificate import (
     trust_domain_of,
 )
 from fleetgate.doctor.files import Papers, Paths, Unusable, read_certificates, read_papers
-from fleetgate.doctor.findings import NOBODY, Check, Says, Who, cannot_tell, good
+from fleetgate.doctor.findings import NOBODY, Check, Says, Who, cannot_tell, for_whom, good
 from fleetgate.doctor.https import examine_https
 from fleetgate.doctor.mqtt import examine_mqtt
 from fleetgate.doctor.reach import SESSION, Target
@@ -42,15 +42,15 @@ async def examine(paths: Paths, ports: Ports, gate: GateMachine, now_ms: Callabl
     """Every check that can be made, in the order in which a person would mend them."""
     papers = read_papers(paths)
     who = _who(papers)
-    checks = [*papers.checks, *_of_certificate(papers, gate, now_ms(), who), *_of_gate(papers, gate, now_ms(), who)]
+    checks = [*papers.checks, *_of_certificate(papers, gate, now_ms()), *_of_gate(papers, gate, now_ms(), who)]
     means = Means(papers.cas)
     if papers.key_fits:
         means = Means(papers.cas, paths.certificate, paths.key, alone=not papers.sent)
     if ports.mqtt is not None:
-        checks += await examine_mqtt(ports.mqtt, means, who, now_ms)
+        checks += await examine_mqtt(ports.mqtt, means, now_ms)
     if ports.https is not None:
-        checks += await examine_https(ports.https, means, who, now_ms)
-    return checks if gate.here else _by_the_gates_word(checks)
+        checks += await examine_https(ports.https, means, now_ms)
+    return [for_whom(check, who) for check in (checks if gate.here else _by_the_gates_word(checks))]
 
 
 def _by_the_gates_word(checks: list[Check]) -> list[Check]:
@@ -73,24 +73,24 @@ def _who(papers: Papers) -> Who:
     return Who(papers.device.tenant, papers.device.device_id) if papers.device is not None else NOBODY
 
 
-def _of_certificate(papers: Papers, gate: GateMachine, now_ms: int, who: Who) -> list[Check]:
+def _of_certificate(papers: Papers, gate: GateMachine, now_ms: int) -> list[Check]:
     """What the certificate says by itself, and beside device.json and the CAs."""
     if papers.leaf is None:
         return []
     anchors = _anchors(gate)
     trust_domain = gate.trust_domain or trust_domain_of(papers.cas)
-    found = [check_validity(papers.leaf, [*papers.sent, *papers.cas, *anchors], now_ms, who)]
-    found += check_profile(papers.leaf, trust_domain, who)
+    found = [check_validity(papers.leaf, [*papers.sent, *papers.cas, *anchors], now_ms)]
+    found += check_profile(papers.leaf, trust_domain)
     named, chain = named_by(papers.leaf), Chain(papers.leaf, papers.sent)
     if named is not None and papers.device is not None:
         found += check_names(named, papers.device)
     sound = all(check.says is Says.OK for check in found)
     if anchors:
-        found.append(check_chain(chain, anchors, now_ms, who, sound=sound))
+        found.append(check_chain(chain, anchors, now_ms, sound=sound))
         if sound and found[-1].says is Says.OK:
-            found += gate.check_vetting(chain, anchors, now_ms, who)
+            found += gate.check_vetting(chain, anchors, now_ms)
     elif papers.cas:
-        found.append(check_chain_by_ca_file(chain, papers.cas, now_ms, who, sound=sound))
+        found.append(check_chain_by_ca_file(chain, papers.cas, now_ms, sound=sound))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 
@@ -305,12 +306,17 @@ def good(check: str, what: str) -> Check:
     return Check(check, Says.OK, what)
 
 
-def wrong(check: str, finding: Finding, what: str, who: Who = NOBODY) -> Check:
-    mend = REMEDIES[finding].mend
-    if who.tenant and who.device_id:
-        mend = mend.replace("TENANT", who.tenant).replace("DEVICE", who.device_id)
-    return Check(check, Says.WRONG, what, finding, mend)
+def wrong(check: str, finding: Finding, what: str) -> Check:
+    return Check(check, Says.WRONG, what, finding, REMEDIES[finding].mend)
 
 
 def cannot_tell(check: str, why: str, find_out: str = "") -> Check:
     return Check(check, Says.CANNOT_TELL, why, None, find_out)
+
+
+def for_whom(check: Check, who: Who) -> Check:
+    """With the names of the device in its remedy, so that a command can be typed as it stands."""
+    if not (who.tenant and who.device_id):
+        return check
+    mend = check.mend.replace("TENANT", who.tenant).replace("DEVICE", who.device_id)
+    return msgspec.structs.replace(check, mend=mend)

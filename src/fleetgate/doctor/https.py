@@ -18,7 +18,7 @@ import trio
 
 from fleetgate.doctor.certificate import clip
 from fleetgate.doctor.clocks import check_clock
-from fleetgate.doctor.findings import Check, Finding, Who, good, wrong
+from fleetgate.doctor.findings import Check, Finding, good, wrong
 from fleetgate.doctor.reach import ANSWER_SECONDS, MAX_ANSWER_BYTES, PORT, SESSION, Checks, Target, Trouble, connect
 from fleetgate.doctor.tls import (
     SETTLE_SECONDS,
@@ -35,13 +35,13 @@ _EMPTY_BATCH = b"\x90"
 _TYPE = "application/vnd.fleetgate.v1+msgpack"
 
 
-async def examine_https(target: Target, means: Means, who: Who, now_ms: Callable[[], int]) -> list[Check]:
+async def examine_https(target: Target, means: Means, now_ms: Callable[[], int]) -> list[Check]:
     """The checks of `target`, up to the first that ends the way."""
-    checks = Checks("HTTPS", who)
+    checks = Checks("HTTPS")
     with checks.to_the_end():
         answer = await _ask(target, means, checks)
         here_ms = now_ms()
-        checks.add(_session(answer, target, who))
+        checks.add(_session(answer, target))
         if answer.gate_ms is not None and answer.status != HTTPStatus.NOT_FOUND:
             checks.add(check_clock(here_ms, answer.gate_ms))
     return checks.done
@@ -117,15 +117,15 @@ def _detail(content: bytes) -> str:
         return ""
 
 
-def _session(answer: _Answer, target: Target, who: Who) -> Check:
+def _session(answer: _Answer, target: Target) -> Check:
     name, refusal = f"HTTPS {SESSION}", f"the gate refuses the device: {answer.status} {answer.detail}"
     match answer.status:
         case HTTPStatus.ACCEPTED | HTTPStatus.TOO_MANY_REQUESTS:
             return good(name, "the gate takes the certificate; whether it lets the device in, --mqtt tells")
         case HTTPStatus.FORBIDDEN if answer.detail.startswith("certificate: "):
-            return wrong(name, Finding.PROFILE, refusal, who)
+            return wrong(name, Finding.PROFILE, refusal)
         case HTTPStatus.FORBIDDEN:
-            return wrong(name, Finding.CERTIFICATE_REFUSED, refusal, who)
+            return wrong(name, Finding.CERTIFICATE_REFUSED, refusal)
         case HTTPStatus.SERVICE_UNAVAILABLE:
             return wrong(name, Finding.GATE_NOT_READY, f"503 {answer.detail}")
         case _:

@@ -11,10 +11,18 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from fleetgate.accept.fleet import Key
 from fleetgate.catalogue import catalogue
+from fleetgate.clock import Clock
 from fleetgate.config import Config
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.roster import certificates_of, show_device
+from fleetgate.control.store import Store
 from fleetgate.doctor import evidence
+from fleetgate.doctor.capture import Capture
 from fleetgate.doctor.evidence import Case
+from fleetgate.doctor.recall import recall
+from fleetgate.errors import NotFound
 from fleetgate.judge import Flag, Outcome, Policy, Reason, Verdict, judge
 from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.verdict import STEP_OF, Reject
@@ -63,9 +71,33 @@ _STEPS: dict[int, tuple[str, Callable[[Case, Verdict], str]]] = {
 }
 
 
-def hear(case: Case, config: Config) -> Hearing:
-    """Has the message judged. Never raises for anything in it."""
-    policy = Policy(config.policy.version, catalogue().bodies, fence_ms=case.recalled.fence_ms)
+def hear(
+    config: Config, clock: Clock, key: Key, capture: Capture, topic: bytes | None = None, at_ms: int | None = None
+) -> Hearing:
+    """Has the message of this device (tenant, device id) judged as of `at_ms`, by default now; `topic` is None for one
+    that came over HTTPS. Never raises for anything in the message.
+
+    Raises ConfigError without a keyring, ControlAway without records, SpoolError for a spool that cannot be read.
+    """
+    now_ms = at_ms if at_ms is not None else clock.now_ms()
+    path = config.path(config.edge.keyring)
+    keyring, roots = Keyring.load(path), Keyring.proving_roots(path)
+    with Store.open(config, clock) as store:
+        recalled = recall(config, clock, keyring, store, key)
+        try:
+            detail = show_device(store, *key)
+        except NotFound:
+            detail = None
+        certificates = certificates_of(store, *key)
+    peer = recalled.peer(now_ms, json_allowed=topic is None)
+    active = [kid for kid, root in sorted(keyring.roots.items()) if root is not None]
+    case = Case(key, capture, topic, now_ms, recalled, peer, detail, roots, active, certificates)
+    notes = _notes(case, at_another_time=at_ms is not None, crls=bool(config.crls))
+    return _told(case, config.policy.version, notes)
+
+
+def _told(case: Case, policy_version: str, notes: list[str]) -> Hearing:
+    policy = Policy(policy_version, catalogue().bodies, fence_ms=case.recalled.fence_ms)
     verdict = _judged(case, policy)
     refused_at = STEP_OF[verdict.reason] if verdict.reason is not None else None
     last = refused_at or (5 if verdict.outcome is Outcome.DUPLICATE else 6)
@@ -86,7 +118,7 @@ def hear(case: Case, config: Config) -> Hearing:
         refused_at,
         [flag.name.lower() for flag in Flag if flag & verdict.flags and flag.name],
         steps,
-        [*case.recalled.notes, *_notes(case, crls=bool(config.crls))],
+        [*case.recalled.notes, *notes],
     )
 
 
@@ -102,9 +134,9 @@ def _judged(case: Case, policy: Policy) -> Verdict:
     return Verdict(Outcome.REJECTED, Reason.UNKNOWN_DEVICE, 0, envelope, None, 0, False)
 
 
-def _notes(case: Case, *, crls: bool) -> list[str]:
+def _notes(case: Case, *, at_another_time: bool, crls: bool) -> list[str]:
     notes = []
-    if case.at_another_time:
+    if at_another_time:
         notes.append("records, keys and replay windows are those of now, not of that time")
     if case.topic is not None and len(case.capture.raw) > MAX_MQTT_BYTES:
         notes.append(f"over MQTT it is refused before the judge: oversized, more than {MAX_MQTT_BYTES} bytes")

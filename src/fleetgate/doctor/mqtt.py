@@ -16,7 +16,7 @@ import trio
 from fleetgate.doctor.certificate import clip
 from fleetgate.doctor.clocks import check_clock
 from fleetgate.doctor.connack import Connack, NotConnackError, read_connack
-from fleetgate.doctor.findings import Check, Finding, Who, cannot_tell, good, wrong
+from fleetgate.doctor.findings import Check, Finding, cannot_tell, good, wrong
 from fleetgate.doctor.reach import ANSWER_SECONDS, MAX_ANSWER_BYTES, PORT, SESSION, Checks, Target, Trouble, connect
 from fleetgate.doctor.tls import (
     SETTLE_SECONDS,
@@ -39,15 +39,15 @@ _REFUSALS = {
 }
 
 
-async def examine_mqtt(target: Target, means: Means, who: Who, now_ms: Callable[[], int]) -> list[Check]:
+async def examine_mqtt(target: Target, means: Means, now_ms: Callable[[], int]) -> list[Check]:
     """The checks of `target`, up to the first that ends the way."""
-    checks = Checks("MQTT", who)
+    checks = Checks("MQTT")
     with checks.to_the_end():
         answer = await _ask(target, means, checks)
         here_ms = now_ms()
         if answer.code == 0 and "now" not in answer.told:
             raise Trouble(SESSION, Finding.NOT_A_GATE, f"{target}: a broker, but no fleetgate (it tells no time)")
-        checks.add(_session(answer, who))
+        checks.add(_session(answer))
         if answer.told.get("now", "").isdecimal():
             checks.add(check_clock(here_ms, int(answer.told["now"][:15])))
         checks.add(await _on_3_1_1(target, means))
@@ -127,7 +127,7 @@ async def _soon(tls: TlsStream) -> bytes:
     return data
 
 
-def _session(answer: Connack, who: Who) -> Check:
+def _session(answer: Connack) -> Check:
     reason = clip(answer.reason)
     match answer.code:
         case 0:
@@ -140,4 +140,4 @@ def _session(answer: Connack, who: Who) -> Check:
     finding = _REFUSALS.get(answer.reason, Finding.CERTIFICATE_REFUSED)
     if answer.reason.startswith("certificate: "):
         finding = Finding.ISSUER_NOT_ALLOWED if "speaks for" in answer.reason else Finding.PROFILE
-    return wrong(f"MQTT {SESSION}", finding, f"the gate refuses the device: CONNACK {answer.code:#04x} {reason}", who)
+    return wrong(f"MQTT {SESSION}", finding, f"the gate refuses the device: CONNACK {answer.code:#04x} {reason}")

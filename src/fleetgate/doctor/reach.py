@@ -16,7 +16,7 @@ import mqtt5
 import trio
 
 from fleetgate.doctor.certificate import clip
-from fleetgate.doctor.findings import NOBODY, Check, Finding, Who, cannot_tell, good, wrong
+from fleetgate.doctor.findings import Check, Finding, cannot_tell, good, wrong
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
@@ -46,9 +46,8 @@ class Trouble(Exception):
 class Checks:
     """The lines about one port, up to where the way ends."""
 
-    def __init__(self, protocol: str, who: Who = NOBODY) -> None:
+    def __init__(self, protocol: str) -> None:
         self._protocol = protocol
-        self._who = who
         self.done: list[Check] = []
 
     def begin(self) -> None:
@@ -79,7 +78,7 @@ class Checks:
             if trouble.finding is None:
                 self.add(cannot_tell(part, str(trouble), "name the device's files too"))
             else:
-                self.add(wrong(part, trouble.finding, str(trouble), self._who))
+                self.add(wrong(part, trouble.finding, str(trouble)))
 
 
 async def connect(target: Target) -> trio.SocketStream:

@@ -64,10 +64,10 @@ class GateMachine:
                 detail = show_device(store, who.tenant, who.device_id)
         except NotFound:
             what = f"there is no device {who.device_id} of tenant {who.tenant}"
-            return [wrong(RECORDS, Finding.UNKNOWN_DEVICE, what, who)], None
+            return [wrong(RECORDS, Finding.UNKNOWN_DEVICE, what)], None
         except FleetgateError as error:
             return [cannot_tell(RECORDS, str(error), AS_EDGE)], None
-        found = [*_of_device(detail, who), *(_of_credential(detail, leaf, who) if leaf is not None else [])]
+        found = [*_of_device(detail), *(_of_credential(detail, leaf) if leaf is not None else [])]
         vehicle = f"sits in {detail.vehicle_id}" if detail.vehicle_id else "sits in no vehicle"
         return found or [good(RECORDS, f"the device is {detail.status} and {detail.state}, and {vehicle}")], detail
 
@@ -80,19 +80,19 @@ class GateMachine:
         kid, root, entry = device.kid, keyring.root(device.kid), _entry_of(detail, leaf)
         if kid not in keyring.roots:
             known = ", ".join(map(str, sorted(keyring.roots)))
-            return wrong(MAC_KEY, Finding.WRONG_KID, f"device.json says key id {kid}, the keyring has {known}", who)
+            return wrong(MAC_KEY, Finding.WRONG_KID, f"device.json says key id {kid}, the keyring has {known}")
         if root is None:
-            return wrong(MAC_KEY, Finding.WRONG_KID, f"root key {kid} is retired: nothing is accepted under it", who)
+            return wrong(MAC_KEY, Finding.WRONG_KID, f"root key {kid} is retired: nothing is accepted under it")
         derived = derive_mac_key(root, who.tenant, who.device_id, key_digest_of(leaf.public_key()))
         if compare_digest(derived, device.mac_key):
             return good(MAC_KEY, f"it is the one that the gate derives under root key {kid}")
         if entry is not None and entry.kid != kid:
             what = f"device.json says key id {kid}, the records {entry.kid}, and the key is not that of {kid}"
-            return wrong(MAC_KEY, Finding.WRONG_KID, what, who)
+            return wrong(MAC_KEY, Finding.WRONG_KID, what)
         what = f"the gate derives another one for this certificate under root key {kid}"
-        return wrong(MAC_KEY, Finding.WRONG_MAC_KEY, what, who)
+        return wrong(MAC_KEY, Finding.WRONG_MAC_KEY, what)
 
-    def check_vetting(self, chain: Chain, anchors: Sequence[x509.Certificate], now_ms: int, who: Who) -> list[Check]:
+    def check_vetting(self, chain: Chain, anchors: Sequence[x509.Certificate], now_ms: int) -> list[Check]:
         """What the edge asks of a good chain besides: may its CA speak for the tenant, do revocation lists name it."""
         paths = Paths(anchors)
         path = [der(one) for one in paths.verified(chain.leaf, chain.sent, now_ms)]
@@ -107,11 +107,11 @@ class GateMachine:
             what = (
                 "a revocation list of its CA is past nextUpdate and edge.crl_grace_seconds: nobody is let in under it"
             )
-            return [*found, wrong(LISTS, Finding.LIST_EXPIRED, what, who)]
+            return [*found, wrong(LISTS, Finding.LIST_EXPIRED, what)]
         except ProfileError as error:
-            return [*found, wrong(ISSUER, Finding.ISSUER_NOT_ALLOWED, str(error), who)]
+            return [*found, wrong(ISSUER, Finding.ISSUER_NOT_ALLOWED, str(error))]
         if refusal is not None:
-            return [*found, wrong(LISTS, Finding.REVOKED, "a revocation list names it, or a CA above it", who)]
+            return [*found, wrong(LISTS, Finding.REVOKED, "a revocation list names it, or a CA above it")]
         return found
 
     def _lists(self, anchors: Sequence[x509.Certificate], now_ms: int) -> tuple[RevocationLists, list[Check]]:
@@ -150,25 +150,25 @@ def _entry_of(detail: DeviceDetail | None, leaf: x509.Certificate) -> Credential
     return next((entry for entry in detail.credentials if entry.fingerprint == fingerprint), None) if detail else None
 
 
-def _of_device(detail: DeviceDetail, who: Who) -> list[Check]:
+def _of_device(detail: DeviceDetail) -> list[Check]:
     if (finding := _STATUS.get(DeviceStatus(detail.status))) is not None:
-        return [wrong(RECORDS, finding, f"{who.device_id} of {who.tenant} is {detail.status}", who)]
+        return [wrong(RECORDS, finding, f"{detail.device_id} of {detail.tenant} is {detail.status}")]
     if detail.state == DeviceState.BANNED:
-        return [wrong(RECORDS, Finding.BANNED, f"{who.device_id} of {who.tenant} is banned", who)]
+        return [wrong(RECORDS, Finding.BANNED, f"{detail.device_id} of {detail.tenant} is banned")]
     if detail.state == DeviceState.QUARANTINED:
-        return [wrong(RECORDS, Finding.QUARANTINED, f"{who.device_id} of {who.tenant} is in quarantine", who)]
+        return [wrong(RECORDS, Finding.QUARANTINED, f"{detail.device_id} of {detail.tenant} is in quarantine")]
     return []
 
 
-def _of_credential(detail: DeviceDetail, leaf: x509.Certificate, who: Who) -> list[Check]:
+def _of_credential(detail: DeviceDetail, leaf: x509.Certificate) -> list[Check]:
     entry, shown = _entry_of(detail, leaf), f"certificate {leaf.fingerprint(SHA256()).hex()[:12]}..."
     if entry is None:
-        what = f"{who.device_id} of {who.tenant} is known, but not with {shown}"
-        return [wrong(RECORDS, Finding.UNKNOWN_CERTIFICATE, what, who)]
+        what = f"{detail.device_id} of {detail.tenant} is known, but not with {shown}"
+        return [wrong(RECORDS, Finding.UNKNOWN_CERTIFICATE, what)]
     since = f" since {day(at(entry.ended_at_ms))}" if entry.ended_at_ms is not None else ""
     if entry.status == CredentialStatus.REVOKED:
         reason = f": {entry.reason}" if entry.reason else ""
-        return [wrong(RECORDS, Finding.REVOKED, f"{shown} is revoked{since}{reason}", who)]
+        return [wrong(RECORDS, Finding.REVOKED, f"{shown} is revoked{since}{reason}")]
     if entry.status == CredentialStatus.FORMER:
-        return [wrong(RECORDS, Finding.FORMER_CERTIFICATE, f"{shown} was replaced by a newer one{since}", who)]
+        return [wrong(RECORDS, Finding.FORMER_CERTIFICATE, f"{shown} was replaced by a newer one{since}")]
     return []

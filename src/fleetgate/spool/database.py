@@ -20,14 +20,13 @@ class Database:
     """Safe to use from several threads: one lock, so that no read sees half a write on the shared connection."""
 
     def __init__(self, path: Path, schema: str, *, write: bool = True) -> None:
-        """Without `write` it changes nothing, beside an edge that does; the file must be there."""
+        """Without `write` it changes nothing in the file, which must be there, beside an edge that does."""
         self._path = path
         self._lock = threading.Lock()
         with self._told("open"):
             if not write:
-                uri = f"{path.absolute().as_uri()}?mode=rw"  # "ro" fails beside a log that nobody has open
+                uri = f"{path.absolute().as_uri()}?mode=ro"
                 self._db = sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None, check_same_thread=False)
-                self._db.execute("PRAGMA query_only=ON")
                 return
             self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
