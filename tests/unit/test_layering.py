@@ -40,6 +40,7 @@ BORDERS = {
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),
     "proof": Border(SHARED | {"judge", "spool", "control", "load"}, frozenset()),
+    "doctor": Border(SHARED | {"judge", "spool", "control", "accept"}, DATABASES),
 }
 JUDGE_PACKAGES = frozenset({"msgspec", "numpy", "cryptography", "fleetgate"})
 
@@ -124,7 +125,7 @@ def test_the_edge_cannot_reach_a_telemetry_database() -> None:
         assert "clickhouse" not in path.read_text().lower(), path
 
 
-@pytest.mark.parametrize("room", ["accept", "judge", "spool", "load", "proof"])
+@pytest.mark.parametrize("room", ["accept", "judge", "spool", "load", "proof", "doctor"])
 def test_only_the_signer_reaches_the_audit_key(room: str) -> None:
     """No module of another process imports what reads the audit key, or names its file's setting."""
     for path in modules(room):

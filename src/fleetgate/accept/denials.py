@@ -52,11 +52,9 @@ def strictest(one: Denials, other: Denials) -> Denials:
 class DenialMemory:
     """The file `denials.db` of a spool. Durable after each call; safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA)
-        if "from_ms" not in {column[1] for column in self._database.rows("PRAGMA table_info(denials)")}:
-            with self._database.writing() as db:  # the file of an earlier fleetgate
-                db.execute("ALTER TABLE denials ADD COLUMN from_ms INTEGER NOT NULL DEFAULT 0")
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        self._database = Database(path, _SCHEMA, write=write)
+        self._database.add_columns("denials", "from_ms")
 
     def revision(self) -> int:
         """The highest revision of control that this edge has seen; 0 at the beginning."""

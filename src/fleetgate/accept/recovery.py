@@ -39,7 +39,7 @@ class Recovery:
             if segment.damaged:
                 self._refuse_forgetting(segment)
             self._load_devices(segment)
-            _replay(segment, self._fleet)
+            replay(segment, self._fleet)
             self._applied = segment.header.segment
             self.messages += len(segment.messages)
         if self.messages:
@@ -73,7 +73,8 @@ def _unrecorded(tenant: str, device_id: str) -> DeviceRecord:
     return DeviceRecord(tenant, device_id, None, DeviceStatus.DECOMMISSIONED, DeviceState.TRUSTED, 0, ())
 
 
-def _replay(segment: Segment, fleet: Fleet) -> None:
+def replay(segment: Segment, fleet: Fleet) -> None:
+    """Applies what the segment holds of the devices that are in `fleet`."""
     for message in segment.messages:
         peer = segment.peers.get(message.peer)
         known = fleet.get((peer.tenant, peer.device_id)) if peer is not None else None

@@ -7,6 +7,7 @@ that a command works on, nor the other way round. Errors are raised and told onc
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -125,6 +126,16 @@ def print_records(records: Sequence[msgspec.Struct], names: Sequence[str], *, em
 def say(text: str) -> None:
     """Lines for a person, as they are."""
     sys.stdout.write(text + "\n")
+
+
+def say_wrapped(text: str, *, indent: str) -> None:
+    """A sentence or two for a person, wrapped where there is a terminal."""
+    if sys.stdout.isatty():
+        width = _console().width
+        text = textwrap.fill(
+            text, width - len(indent), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        ).replace("\n", "\n" + indent)
+    say(indent + text)
 
 
 def label(name: str) -> str:

@@ -22,8 +22,10 @@ from fleetgate.cli import (
     db,
     demo,
     device,
+    doctor,
     edge,
     gaps,
+    judge,
     keyring,
     load,
     proof,
@@ -71,6 +73,8 @@ app.command()(proof.prove)
 app.command()(demo.demo)
 app.command()(gaps.gaps)
 app.command()(schema.schema)
+app.command()(doctor.doctor)
+app.command()(judge.judge)
 
 
 def _print_version(wanted: bool) -> None:

@@ -128,8 +128,8 @@ class Bodies:
                 body = _open_columns(data)
             else:
                 body = self._json(data)
-        except UNDECODABLE:
-            raise Reject(Reason.MALFORMED_BODY) from None
+        except UNDECODABLE as error:
+            raise _malformed(str(error)) from None
         if not (body.software.isascii() and body.config.isascii()):
             _check_labels(body)
         return body
@@ -162,6 +162,15 @@ class Bodies:
         return body
 
 
+def _malformed(where: str) -> Reject:
+    return Reject(Reason.MALFORMED_BODY, True, where)
+
+
+def _place(events: list[Any], event: AnyEvent) -> int:
+    """Only looked for in a body that is refused: the first like it, which is refused as well."""
+    return events.index(event)
+
+
 def _named_decoder(paths: Collection[str]) -> Callable[[bytes], Rows]:
     """For rows whose signals are all named by paths of the catalogue. msgspec finds such a name without making a string
     of it, and no name is left to be looked at: 0.6 us an event of 8 signals, where any name takes 1.1."""
@@ -179,17 +188,17 @@ def _check_events(events: list[NumberedEvent] | list[Event] | list[JsonEvent]) -
     """A sample has a signal, and texts are short in bytes; msgspec counts characters."""
     for event in events:
         if not event.signals and event.kind == "sample":
-            raise Reject(Reason.MALFORMED_BODY)
+            raise _malformed(f"event {_place(events, event)}: a sample without a signal")
         if event.texts:
             for text in event.texts.values():
                 if not text.isascii() and len(text.encode()) > MAX_TEXT_BYTES:
-                    raise Reject(Reason.MALFORMED_BODY)
+                    raise _malformed(f"event {_place(events, event)}: a text of more than {MAX_TEXT_BYTES} bytes")
 
 
 def _check_labels(body: Body) -> None:
     """As for texts: bytes, not characters."""
     if max(len(body.software.encode()), len(body.config.encode())) > MAX_LABEL_BYTES:
-        raise Reject(Reason.MALFORMED_BODY)
+        raise _malformed(f"software or config has more than {MAX_LABEL_BYTES} bytes")
 
 
 def _check_names(events: list[Event] | list[JsonEvent], numbers: Mapping[str, int]) -> None:
@@ -206,23 +215,28 @@ def _check_keys(keys: Mapping[int | str, object] | Mapping[str, object], numbers
     seen: set[int | str] = set()
     for key in keys:
         if isinstance(key, str) and not (key.isascii() and key.isprintable()):
-            raise Reject(Reason.MALFORMED_BODY)
+            raise _malformed(f"the signal {key!a} is not printable ASCII")
         seen.add(numbers.get(key, key) if isinstance(key, str) else key)
     if len(seen) != len(keys):
-        raise Reject(Reason.MALFORMED_BODY)
+        raise _malformed("a signal stands in one event by its path and by its number")
 
 
 def _open_columns(data: bytes) -> Columns:
     body = _decode_columns(data)
-    if len(body.at) != 4 * body.n or (not body.columns and body.kind == "sample"):
-        raise Reject(Reason.MALFORMED_BODY)
+    if len(body.at) != 4 * body.n:
+        raise _malformed(f"`at` has {len(body.at)} bytes; n = {body.n} rows are {4 * body.n}")
+    if not body.columns and body.kind == "sample":
+        raise _malformed("a sample without a column")
     # The lower bound needs no look: an i32 of milliseconds reaches back 24.8 days, less than the 30 allowed.
     if np.frombuffer(body.at, dtype="<i4").max() > 0:
-        raise Reject(Reason.MALFORMED_BODY)
-    for column in body.columns.values():
+        raise _malformed("a row lies behind sent_at: `at` is above 0")
+    for number, column in body.columns.items():
         dtype = DTYPE_OF[column.type]
-        if len(column.data) != dtype.itemsize * body.n or np.isinf(np.frombuffer(column.data, dtype=dtype)).any():
-            raise Reject(Reason.MALFORMED_BODY)
+        if len(column.data) != dtype.itemsize * body.n:
+            due = dtype.itemsize * body.n
+            raise _malformed(f"column {number} has {len(column.data)} bytes; n = {body.n} rows of its type are {due}")
+        if np.isinf(np.frombuffer(column.data, dtype=dtype)).any():
+            raise _malformed(f"column {number} has an infinite value")
     if _encode(body) != data:
         _check_no_repeated_column(data)
     return body
@@ -256,16 +270,16 @@ _decode_keys = msgspec.msgpack.Decoder(dict[Number | Name, msgspec.Raw]).decode
 
 
 def _check_no_repeated_key(data: bytes) -> None:
-    for event in _decode_raw_rows(data).events:
+    for place, event in enumerate(_decode_raw_rows(data).events):
         for keys in (bytes(event.signals), bytes(event.texts)):
             if _entries(keys) != len(_decode_keys(keys)):
-                raise Reject(Reason.MALFORMED_BODY)
+                raise _malformed(f"event {place}: a signal stands in it twice")
 
 
 def _check_no_repeated_column(data: bytes) -> None:
     columns = bytes(_decode_raw_columns(data).columns)
     if _entries(columns) != len(_decode_keys(columns)):
-        raise Reject(Reason.MALFORMED_BODY)
+        raise _malformed("a column stands there twice")
 
 
 def _entries(encoded_map: bytes) -> int:

@@ -81,10 +81,12 @@ class Flag(IntFlag):
 
 
 class Reject(Exception):
-    """Raised by a step of the judge; caught once, at the judge's edge. `Reject(reason)` or `Reject(reason, scores)`.
+    """Raised by a step of the judge; caught once, at the judge's edge. `Reject(reason)`, `Reject(reason, scores)` or
+    `Reject(reason, True, detail)`.
 
-    `scores` is False where the refusal says nothing about the sender (a key that the gate itself lacks). There is no
-    constructor of its own: one in Python costs 0.25 us, a fifth of what a flood of garbage costs the judge.
+    `scores` is False where the refusal says nothing about the sender (a key that the gate itself lacks); `detail` says
+    to a person where in the message it lies. There is no constructor of its own: one in Python costs 0.25 us, a fifth
+    of what a flood of garbage costs the judge.
     """
 
     @property
@@ -95,6 +97,10 @@ class Reject(Exception):
     @property
     def scores(self) -> bool:
         return self.args[-1] is not False
+
+    @property
+    def detail(self) -> str:
+        return self.args[2] if len(self.args) > 2 else ""
 
 
 class Verdict(Struct, frozen=True, gc=False):

@@ -62,9 +62,9 @@ class DeviceState(Struct, frozen=True):
 class Checkpoint:
     """The file `checkpoint.db` of a spool. Safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA)
-        self._add_key_ids()
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        self._database = Database(path, _SCHEMA, write=write)
+        self._database.add_columns("devices", "kid", "kid_at")  # no device has told its key id there yet
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
 
@@ -93,14 +93,6 @@ class Checkpoint:
         epoch, state, state_at, score, scored_at, kid, kid_at = row
         kept = [WindowState(*window) for window in windows]
         return DeviceState(tenant, device_id, epoch, state, state_at, score, scored_at, kid, kid_at, kept)
-
-    def _add_key_ids(self) -> None:
-        """To a file of a former fleetgate, in which no device has told its key id yet."""
-        there = {name for _, name, *_ in self._database.rows("PRAGMA table_info(devices)")}
-        if "kid" not in there:
-            with self._database.writing() as db:
-                for column in ("kid", "kid_at"):
-                    db.execute(f"ALTER TABLE devices ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
 
     def save(self, devices: Sequence[DeviceState]) -> None:
         """Replaces these devices whole; durable with the next `advance`. A few dozen are quick, whatever they hold."""

@@ -19,14 +19,33 @@ from fleetgate.errors import SpoolError
 class Database:
     """Safe to use from several threads: one lock, so that no read sees half a write on the shared connection."""
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, *, write: bool = True) -> None:
+        """Without `write` it changes nothing in the file, which must be there, beside an edge that does."""
         self._path = path
+        self._may_write = write
         self._lock = threading.Lock()
         with self._told("open"):
+            if not write:
+                uri = f"{path.absolute().as_uri()}?mode=ro"
+                self._db = sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None, check_same_thread=False)
+                return
             self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(schema)
+
+    def add_columns(self, table: str, *names: str) -> None:
+        """Integers, 0 at first, that the file of a former fleetgate lacks. Raises SpoolError where that may not be
+        changed."""
+        there = {name for _, name, *_ in self.rows(f"PRAGMA table_info({table})")}
+        missing = [name for name in names if name not in there]
+        if not missing:
+            return
+        if not self._may_write:
+            raise SpoolError(f"{self._path} is of a former fleetgate: start the edge on it first")
+        with self.writing() as db:
+            for name in missing:
+                db.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
