@@ -9,14 +9,14 @@ credential is made is `credentials`'; how the MAC key is sealed, `sealing`'s.
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Row, select
 
 from fleetgate.control.credentials import issue
-from fleetgate.control.csr import CsrError, public_key_of
+from fleetgate.control.csr import MAX_CSR_BYTES, CsrError, public_key_of
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import DevicePublicKey, key_digest_of
@@ -102,25 +102,30 @@ def _presented(write: Write, ask: AskRenewal) -> Row[Any]:
 def _requested(ask: AskRenewal, trust_domain: str) -> tuple[DevicePublicKey, Recipient]:
     try:
         request = _pkcs10(ask.csr)
-        public_key = public_key_of(request, ask.tenant, ask.device_id, trust_domain)
-        parsed = x509.load_pem_x509_csr(request) if request.startswith(_PEM) else x509.load_der_x509_csr(request)
-        return public_key, recipient_of(parsed)
+        # Read once: bytes that are one request in DER and hold another in PEM would otherwise be two, and whoever has a
+        # copy of a device's request would have its MAC key sealed for himself.
+        pem = request.public_bytes(Encoding.PEM)
+        return public_key_of(pem, ask.tenant, ask.device_id, trust_domain), recipient_of(request)
     except (CsrError, CannotSeal) as error:
         raise Refused(Refusal.CSR, str(error)) from None
 
 
-def _pkcs10(csr: bytes) -> bytes:
+def _pkcs10(csr: bytes) -> x509.CertificateSigningRequest:
     """PEM or DER: what EST sends is base64 of DER, in lines or not (RFC 8951)."""
-    if csr.startswith((_PEM, _DER)):
-        return csr
+    if len(csr) > MAX_CSR_BYTES:
+        raise CsrError(f"the certificate request is larger than {MAX_CSR_BYTES} bytes")
     try:
-        return base64.b64decode(b"".join(csr.split()), validate=True)
-    except binascii.Error:
-        raise CsrError("the certificate request is neither PEM nor base64 of DER") from None
+        if csr.startswith(_PEM):
+            return x509.load_pem_x509_csr(csr)
+        der = csr if csr.startswith(_DER) else base64.b64decode(b"".join(csr.split()), validate=True)
+        return x509.load_der_x509_csr(der)
+    except ValueError:
+        raise CsrError("the certificate request is neither PEM nor base64 of DER, or it is no PKCS #10") from None
 
 
 def _renewed_from(write: Write, parent: Row[Any]) -> Row[Any] | None:
-    return write.row(select(credentials).where(credentials.c.parent == parent.credential_id))
+    of_device = device_is(credentials, parent.tenant, parent.device_id)
+    return write.row(select(credentials).where(of_device, credentials.c.parent == parent.credential_id))
 
 
 def _had_before(write: Write, ask: AskRenewal, key_digest: bytes) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from joserfc import jwe
 from joserfc.jwk import ECKey, OKPKey
@@ -45,11 +45,12 @@ def recipient_of(request: x509.CertificateSigningRequest) -> Recipient:
     try:
         assert isinstance(named, x509.UnrecognizedExtension)  # no library knows it
         key = load_der_public_key(named.value)
+        if isinstance(key, X25519PublicKey):
+            X25519PrivateKey.generate().exchange(key)  # fails for a point of low order, as sealing would
+            return key
     except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, X25519PublicKey):
-        raise CannotSeal(f"the extension {AGREEMENT_KEY.dotted_string} must hold an X25519 public key in DER")
-    return key
+        pass
+    raise CannotSeal(f"the extension {AGREEMENT_KEY.dotted_string} must hold an X25519 public key in DER")
 
 
 def seal(mac_key: bytes, recipient: Recipient) -> str:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select, update
-from tests.renewing import new_key, opened, request, spki
+from tests.renewing import AGREEMENT_KEY, new_key, opened, request, spki
 from tests.unit.control.conftest import Gate
 
 from fleetgate.control.cases import list_cases
@@ -242,6 +242,12 @@ def _twice_the_agreement_key() -> bytes:
     return request(ed25519.Ed25519PrivateKey.generate(), agreement=spki(new_key()))
 
 
+def low_order_key() -> bytes:
+    """An X25519 point with which everybody agrees on zero."""
+    prefix = spki(x25519.X25519PrivateKey.generate())[:-32]
+    return prefix + bytes(32)
+
+
 BAD_REQUESTS = {
     "CSR for another device": request(new_key(), "other-tcu"),
     "other SAN": request(new_key(), uri=URI.replace("acme", "rival")),
@@ -252,6 +258,7 @@ BAD_REQUESTS = {
     "Ed25519 without a key to seal for": request(ed25519.Ed25519PrivateKey.generate()),
     "a key to seal for that is no X25519 key": _twice_the_agreement_key(),
     "a key to seal for that is none": request(new_key(), agreement=b"\x30\x03\x02\x01\x01"),
+    "a key to seal for that agrees on nothing": request(new_key(), agreement=low_order_key()),
     "no request": b"hello, gate",
     "half a request": request(new_key())[:200],
     "empty": b"",
@@ -273,6 +280,24 @@ def test_a_key_that_the_device_had_before_is_refused(gate: Gate, enrolled: Enrol
     key = new_key()
     first = renewed(gate, enrolled.certificate, request(key))
     assert refusal(gate, first.certificate, request(key)) is Refusal.CSR
+
+
+def test_a_copy_of_a_request_inside_another_gets_no_mac_key(gate: Gate, enrolled: Enrolment) -> None:
+    """A thief of the former key wraps the device's own request, in PEM, in one that names a key of his to seal for."""
+    key, thief = new_key(), x25519.X25519PrivateKey.generate()
+    copied = request(key)
+    renewed(gate, enrolled.certificate, copied)
+    ignored = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), copied)
+    wrapped = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(ignored, critical=False)
+        .add_extension(x509.UnrecognizedExtension(AGREEMENT_KEY, spki(thief)), critical=False)
+        .sign(new_key(), SHA256())
+        .public_bytes(Encoding.DER)
+    )
+    assert x509.load_pem_x509_csr(wrapped) == x509.load_pem_x509_csr(copied), "a reader of PEM finds it in there"
+    assert refusal(gate, enrolled.certificate, wrapped) is Refusal.LATER, "it is another key: a clone sign"
 
 
 def test_what_est_sends_is_a_request(gate: Gate, enrolled: Enrolment) -> None:
