@@ -156,11 +156,10 @@ class Installation:
             "edge": edge | tables.get("edge", {}),
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
-            "proxy": tables.get("proxy", {}),
-            "issuers": tables.get("issuers", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
+        written |= {table: tables[table] for table in ("issuers", "proxy") if table in tables}
         lines = [
             line
             for table, keys in written.items()
