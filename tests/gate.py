@@ -157,13 +157,10 @@ class Installation:
             "edge": edge | tables.get("edge", {}),
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
-            "signer": tables.get("signer", {}),
-            "proxy": tables.get("proxy", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
-        if "issuers" in tables:
-            written["issuers"] = tables["issuers"]
+        written |= {table: tables[table] for table in ("issuers", "proxy", "signer") if table in tables}
         lines = [
             line
             for table, keys in written.items()
