@@ -90,19 +90,20 @@ class CA:
         *,
         key: EllipticCurvePrivateKey | None = None,
         names: Sequence[x509.GeneralName] | None = None,
+        raw: x509.UnrecognizedExtension | None = None,
         ca: bool = False,
         start_s: float = -300,
         end_s: float = 30 * DAY,
         extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
     ) -> Leaf:
-        """A leaf that fits the profile, but for what is named."""
+        """A leaf that fits the profile, but for what is named; `raw` stands in place of the alternative names."""
         key = key or generate_private_key(SECP256R1())
         builder = _builder(_name(device[:64]), key, self.certificate.subject, self.key, start_s, end_s)
         builder = (
             builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names or [spiffe(tenant, device)]), critical=False)
+            .add_extension(raw or x509.SubjectAlternativeName(names or [spiffe(tenant, device)]), critical=False)
         )
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)

@@ -36,10 +36,12 @@ class Sizes(NamedTuple):
     herd: int
     registry_known: int
     registry_active: int
+    revoke_sessions: int
+    revocations: int
 
 
-FULL = Sizes(3, 8, 4, 30, 60, 10_000, 1_000_000, 5_000)
-QUICK = Sizes(1, 3, 0.5, 3, 8, 1_000, 20_000, 200)
+FULL = Sizes(3, 8, 4, 30, 60, 10_000, 1_000_000, 5_000, 2_000, 100)
+QUICK = Sizes(1, 3, 0.5, 3, 8, 1_000, 20_000, 200, 200, 5)
 
 
 class Context:

@@ -36,8 +36,8 @@ class Gate:
     """Edge and load of one configuration in `directory`; a context that ends what was started in it,
     and removes it.
 
-    `control` is the database of devices, by default that of the installation. With `server` load owns no ClickHouse but
-    expects one at the address that `config.clickhouse.listen` names.
+    `file` is the configuration. `control` is the database of devices, by default that of the installation. With
+    `server` load owns no ClickHouse but expects one at the address that `config.clickhouse.listen` names.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Gate:
     ) -> None:
         directory.mkdir(parents=True)
         self.directory = directory
-        self._file = directory / "fleetgate.toml"
-        self._file.write_text(_configuration(installation, control or installation.control, server=server))
-        self.config: Config = load(self._file)
+        self.file = directory / "fleetgate.toml"
+        self.file.write_text(_configuration(installation, control or installation.control, server=server))
+        self.config: Config = load(self.file)
         with Store.open(self.config, SystemClock(), write=True) as store, store.write("bench") as write:
             write.execute(delete(spools))  # those of other gates: this one's disk is not a replaced one
         self.spool = self.config.path(self.config.spool.directory)
@@ -85,7 +85,7 @@ class Gate:
         self._processes.append(process)
 
     def _start(self, command: str, admin: str) -> Process:
-        arguments = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(self._file), command]
+        arguments = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(self.file), command]
         process = Process(arguments, self.directory / f"{command}.log")
         self.ends(process)
         until(lambda: is_ready(admin), f"{command} is ready", START_SECONDS, process)

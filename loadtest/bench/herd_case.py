@@ -27,8 +27,8 @@ def run(context: Context) -> Figures:
     herd = context.sizes.herd
     with context.gate(herd + FEELERS) as gate, ExitStack() as ending:
         everybody = sorted(gate.devices.iterdir())
-        herd_devices = _choose(gate.directory / "herd", everybody[:herd])
-        feelers_devices = _choose(gate.directory / "feelers", everybody[herd : herd + FEELERS])
+        herd_devices = choose(gate.directory / "herd", everybody[:herd])
+        feelers_devices = choose(gate.directory / "feelers", everybody[herd : herd + FEELERS])
         served = gate.serve()
         edge = served.process
         empty_mb = edge.memory_mb()
@@ -84,7 +84,7 @@ def handshakes_failed(seen: dict[str, Any]) -> int:
     return failed
 
 
-def _choose(directory: Path, bundles: list[Path]) -> Path:
+def choose(directory: Path, bundles: list[Path]) -> Path:
     """A directory that holds these bundles and no others."""
     directory.mkdir()
     for bundle in bundles:

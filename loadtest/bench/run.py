@@ -26,6 +26,7 @@ from loadtest.bench import (
     load_case,
     registry_case,
     results,
+    revoke_case,
     sustained_case,
     table,
 )
@@ -77,6 +78,7 @@ CASES: Mapping[str, Callable[[Context], Found]] = {
     "sustained": _once("sustained", sustained_case.run),
     "herd": _once("herd", herd_case.run),
     "registry": _once("registry", registry_case.run),
+    "revoke": _once("revoke", revoke_case.run),
 }
 
 

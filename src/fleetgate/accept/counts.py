@@ -131,9 +131,8 @@ class EdgeCollector(Collector):
         crls = GaugeMetricFamily(
             "fleetgate_crls", "Revocation lists: stale past nextUpdate, expired past the grace too.", labels=["age"]
         )
-        ages = edge.lists.ages()
         for age in ("fresh", "stale", "expired"):
-            crls.add_metric([age], ages.count(age))
+            crls.add_metric([age], edge.lists.ages.count(age))
         yield crls
         yield GaugeMetricFamily(
             "fleetgate_crls_refused",

@@ -128,14 +128,15 @@ class Source:
 
 
 class Lists:
-    """All sources of an edge. `on_change` is called when what the lists say may be other than before."""
+    """All sources of an edge. `on_change` is called when what the lists say may be other than before; `ages` has the
+    age of each list in force (as `RevocationLists.ages`) at the last look."""
 
     def __init__(self, config: Config, bundle: Sequence[x509.Certificate], copies: Path, clock: Clock) -> None:
         """Raises ConfigError naming the source."""
         self._copies = copies
         self._clock = clock
         self._sources: list[Source] = []
-        self._ages: list[str] = []
+        self.ages: list[str] = []
         self.in_force = RevocationLists()
         self.on_change: Callable[[], None] = lambda: None
         self.replace(config, bundle, self.prepare(config, bundle))
@@ -175,7 +176,7 @@ class Lists:
                 source.refused = _NO_ISSUER
                 _log.warning("crl_without_issuer", source=source.name, error=source.refused)
         self.in_force = RevocationLists(lists, self._grace_ms)
-        self._ages = self.ages()
+        self.ages = self.in_force.ages(self._clock.now_ms())
         self.on_change()
 
     async def run(self) -> None:
@@ -210,19 +211,15 @@ class Lists:
         source.due_s = self._clock.monotonic() + source.wait_s(now_ms, failed=failed)
 
     def _note_ages(self) -> None:
-        ages = self.ages()
-        if ages != self._ages:
-            self._ages = ages
+        ages = self.in_force.ages(self._clock.now_ms())
+        if ages != self.ages:
+            self.ages = ages
             for one, age in zip(self.in_force.lists, ages, strict=True):
                 if age == "stale":
                     _log.error("crl_is_stale", issuer=one.issuer, means="rows carry stale_revocation")
                 elif age == "expired":
                     _log.error("crl_grace_is_over", issuer=one.issuer, means="its devices are told to come back later")
             self.on_change()
-
-    def ages(self) -> list[str]:
-        """Of each list in force, as `RevocationLists.ages`."""
-        return self.in_force.ages(self._clock.now_ms())
 
     @property
     def refused(self) -> int:

@@ -179,7 +179,7 @@ CUSTOM = sorted(
 def ca_of(name: x509.Name, public_key: CertificatePublicKeyTypes) -> x509.Certificate:
     """A CA certificate that says it has this name and key."""
     made = (
-        x509.CertificateBuilder(name, name, public_key, 1)  # type: ignore[arg-type]  # whatever key the vector has
+        x509.CertificateBuilder(name, name, public_key, 1)
         .not_valid_before(datetime(2010, 1, 1, tzinfo=UTC))
         .not_valid_after(datetime(2030, 1, 1, tzinfo=UTC))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
