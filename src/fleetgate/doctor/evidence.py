@@ -170,7 +170,7 @@ def of_mac(case: Case, verdict: Verdict) -> str:
         return f"the tag is that of root key {kid} for the former certificate {former}"
     if verdict.reason is Reason.UNKNOWN_KEY:
         active = ", ".join(map(str, case.active_kids))
-        state = "is retired: the live gate refuses it" if kid in case.roots else "is unknown"
+        state = "has ended: the live gate refuses it" if kid in case.roots else "is unknown"
         if kid in case.active_kids:
             state = "is a former one of the device, which has sent under a newer one for more than 7 days"
         return f"root key {kid} {state}; those that verify are {active}{_who_signed(case, envelope)}"

@@ -2,7 +2,7 @@
 
 Decides what the gate's CONNACK says of the device, and tells its time. A session begins, so that a session of the same
 device that is live then ends, as by any second connection with its certificate; nothing else of the device is touched:
-no number is used, no epoch begins, nothing is scored. The gate's word on MQTT 3.1.1 is asked before that.
+no number is used, no epoch begins, nothing is scored. Then it asks as a client of MQTT 3.1.1 would, which ends nothing.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from tests.gate import Car, Gate, Installation, replace, started, until
 from tests.http_peer import HttpPeer
 from tests.mqtt_peer import Ended, MqttPeer, told
 
-
 GRACE_SECONDS = 2
 STALE_REVOCATION = 16
 _numbers = itertools.count(1)

@@ -178,7 +178,7 @@ def test_a_retired_root_key_is_refused_by_the_live_gate(shared_gate: Gate, car: 
     path.write_text(json.dumps(ring))
     number, reason, what = Court(home, car).step(car.sign(1, 0))
     assert (number, reason) == (3, "unknown_key")
-    assert "root key 1 is retired: the live gate refuses it" in what
+    assert "root key 1 has ended: the live gate refuses it" in what
     assert "The device did sign it" in what
 
 
