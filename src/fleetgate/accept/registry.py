@@ -245,8 +245,6 @@ class Registry:
         for key in denials.keys() - lifting:
             denials[key] = strictest(denials[key], self._denials.of(*key))
         newest = reached.revision >= self._seen_through
-        if newest:
-            self.revision = self._seen_through = reached.revision
         await trio.to_thread.run_sync(lambda: self._denials.learn(reached, denials, newest=newest))
         for key in denials:
             known, record = self._fleet.get(key), records.get(key)
@@ -255,6 +253,8 @@ class Registry:
                 self._deny(known, denials[key])
                 known.decided_ms = decided_ms[key]
                 self.on_change(known, known.decided_ms)
+        if newest:
+            self.revision = self._seen_through = reached.revision
 
     def _compare(self, newest: int) -> None:
         """Notices a database older than what this edge has seen of it."""
