@@ -151,6 +151,8 @@ class VehicleApp:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             raise
+        if isinstance(caller, Caller):
+            caller = self._listed(link) or caller  # a list may have come while the body did
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
@@ -189,12 +191,7 @@ class VehicleApp:
             raise _unavailable("the records of devices are away") from None
         if known is None:
             return Reason.UNKNOWN_DEVICE
-        try:
-            refusal = self._vetting.refusal(identity)
-        except NobodyKnows:
-            raise _unavailable("a revocation list of the certificate's issuer is out of date") from None
-        except ProfileError as error:
-            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {error}") from None
+        refusal = self._listed(link)
         if refusal is not None:
             return refusal
         caller = link.caller
@@ -213,6 +210,17 @@ class VehicleApp:
             )
         caller.peer.flags = self._vetting.flags(identity)
         return caller
+
+    def _listed(self, link: Link) -> Reason | None:
+        """What issuers and revocation lists say of the certificate now. Raises Problem."""
+        if link.identity is None:
+            return None
+        try:
+            return self._vetting.refusal(link.identity)
+        except NobodyKnows:
+            raise _unavailable("a revocation list of the certificate's issuer is out of date") from None
+        except ProfileError as error:
+            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {error}") from None
 
 
 def _form(scope: Scope) -> str:
