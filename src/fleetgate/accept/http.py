@@ -122,7 +122,7 @@ class VehicleApp:
         """Raises Problem."""
         _form(scope, RENEWAL_TYPES)
         identity = _identity_of(link, self._clock.now_ms())
-        await self._renewals.admit(identity, self._refusal(identity))
+        await self._renewals.admit(identity, self._listed(identity))
         answer = await self._renewals.ask(identity, await _read_body(scope, receive, MAX_CSR_BYTES))
         content = msgspec.json.encode({"certificate": answer.certificate, "kid": answer.kid, "mac_key": answer.mac_key})
         await send(answer_start(HTTPStatus.OK, "application/json", content, [(b"cache-control", b"no-store")]))
@@ -161,6 +161,8 @@ class VehicleApp:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             raise
+        if isinstance(caller, Caller):
+            caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
@@ -195,7 +197,7 @@ class VehicleApp:
             raise _unavailable("the records of devices are away") from None
         if known is None or not self._fleet.admits(known, identity, self._clock.now_ms()):
             return Reason.UNKNOWN_DEVICE
-        refusal = self._refusal(identity)
+        refusal = self._listed(identity)
         if refusal is not None:
             return refusal
         caller = link.caller
@@ -214,8 +216,8 @@ class VehicleApp:
         caller.peer.flags = self._vetting.flags(identity)
         return caller
 
-    def _refusal(self, identity: CertificateIdentity) -> Reason | None:
-        """Why a revocation list keeps this certificate out, if one does. Raises Problem where none says."""
+    def _listed(self, identity: CertificateIdentity) -> Reason | None:
+        """What issuers and revocation lists say of the certificate now. Raises Problem."""
         try:
             return self._vetting.refusal(identity)
         except NobodyKnows:
