@@ -200,7 +200,7 @@ class Installation:
         """A car with the bundle that `act` issues: `enrol`, `renew`, `replace` or `transfer`, with these names."""
         authority = Authority.load(self.directory / "pki", clock or SystemClock())
         keyring = Keyring.load(self.config.path(self.config.edge.keyring))
-        out = self.directory / "devices" / str(len(self.cars))
+        out = self.directory / "devices" / f"{names[0]}-{names[1]}-{len(self.cars)}"
         with self.write() as write:
             write_bundle(out, act(write, authority, keyring, *names))
         car = Car(out)

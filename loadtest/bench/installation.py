@@ -131,7 +131,7 @@ _PARKED_ROWS = {
     "vehicles": ":tenant, vehicle, :now",
     "devices": ":tenant, device, 'active', 'trusted', :now, :now",
     "credentials": "NULL, :tenant, device, :pem, lower(hex(randomblob(20))), randomblob(32), randomblob(32), :kid, "
-    "NULL, :now - 1000, :now + :year, 'active', NULL, NULL",
+    "NULL, :now - 1000, :now + :year, 'active', NULL, NULL, NULL, NULL",
     "bindings": "NULL, :tenant, device, vehicle, :now, NULL",
     "changes": "value + n, 'enrol', :tenant, device, :now",
     "audit": "NULL, :now, 'bench', 'enrol', :tenant, 'device/' || device, '{}'",
@@ -159,7 +159,7 @@ def _rows(chunk: list[Record], kid: int, now_ms: int, revision: int) -> dict[str
         "vehicles": [(TENANT, _vehicle(name), now_ms) for name in ids],
         "devices": [(TENANT, name, "active", "trusted", now_ms, now_ms) for name in ids],
         "credentials": [
-            (None, TENANT, name, pem, serial, fingerprint, digest, kid, None, *valid, "active", None, None)
+            (None, TENANT, name, pem, serial, fingerprint, digest, kid, None, *valid, "active", None, None, None, None)
             for name, pem, serial, fingerprint, digest in chunk
         ],
         "bindings": [(None, TENANT, name, _vehicle(name), now_ms, None) for name in ids],

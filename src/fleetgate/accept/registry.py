@@ -69,6 +69,7 @@ class Registry:
         self._clock = clock
         self._grace_s = grace_s
         self._to_come: list[tuple[int, Key]] = []  # a heap: when a revocation of a device in memory takes effect
+        self._awaited: set[tuple[int, Key]] = set()  # the same: a device is looked up again and again until then
         self._wanted: dict[Key, list[tuple[Found, Callable[[], None]]]] = {}
         self._wake = trio.Event()
         self._answered_at = clock.monotonic()
@@ -173,8 +174,10 @@ class Registry:
         """Holds what this edge was told before against a database that no longer says it."""
         known.denials = denials
         for denial in denials.values():
-            if denial.from_ms > self._clock.now_ms():
-                heapq.heappush(self._to_come, (denial.from_ms, known.key))
+            moment = (denial.from_ms, known.key)
+            if denial.from_ms > self._clock.now_ms() and moment not in self._awaited:
+                self._awaited.add(moment)
+                heapq.heappush(self._to_come, moment)
         self._fleet.deny(known, self._clock.now_ms())
 
     async def _await_revocations(self) -> None:
@@ -182,7 +185,9 @@ class Registry:
             await trio.sleep(POLL_SECONDS)
             now_ms = self._clock.now_ms()
             while self._to_come and self._to_come[0][0] <= now_ms:
-                from_ms, key = heapq.heappop(self._to_come)
+                moment = heapq.heappop(self._to_come)
+                self._awaited.remove(moment)
+                from_ms, key = moment
                 known = self._fleet.get(key)
                 if known is not None:  # else it comes back with what the memory of denials says of it
                     self._fleet.deny(known, now_ms)

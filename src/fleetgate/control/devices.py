@@ -122,7 +122,8 @@ def revoke(
     check_reason(reason)
     device_on_record(write, tenant, device_id)
     all_ = credentials_of(write, tenant, device_id)
-    chosen = [row for row in all_ if fingerprint is None or row.fingerprint.hex().startswith(fingerprint.lower())]
+    begins = None if fingerprint is None else fingerprint.replace(":", "").lower()  # as openssl prints it, too
+    chosen = [row for row in all_ if begins is None or row.fingerprint.hex().startswith(begins)]
     if fingerprint is not None and len(chosen) != 1:
         raise NotFound(
             f"{len(chosen) or 'no'} credentials of device {device_id} of tenant {tenant} have fingerprints that begin "

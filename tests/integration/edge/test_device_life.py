@@ -78,6 +78,7 @@ def test_re_enrolment(shared_gate: Gate, car: Car) -> None:
     with shared_gate.home.write() as write:
         decommission(write, car.tenant, car.device_id, "taken out")
     again = shared_gate.home.given(enrol, car.tenant, f"{car.vehicle_id}-b", car.device_id)
+    until(lambda: greeted(shared_gate, again) == ACCEPTED, "it is known again", 2)
     with live(shared_gate, again):
         assert greeted(shared_gate, car) == (NOT_AUTHORIZED, "revoked")
     assert over_https(shared_gate, car, car.sign(9, 0)) == ("rejected", "revoked")

@@ -386,3 +386,17 @@ def test_what_is_renewed_from_a_credential_goes_with_its_revocation_to_come(offi
         assert refusal(known, first) is Reason.REVOKED
 
     office.run(act)
+
+
+def test_a_device_that_is_looked_up_often_is_awaited_once(office: Office) -> None:
+    """A revocation may be a year away, and its device come and go every few minutes."""
+    car = office.enrol("car-1")
+    office.revoke(car, CLOCK.now_ms() + 3_600_000)
+
+    async def act(registry: Registry) -> None:
+        for _ in range(3):
+            await registry.lookup(car)
+            office.fleet._known.clear()
+        assert len(registry._to_come) == 1
+
+    office.run(act)
