@@ -45,6 +45,10 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def now_ms() -> int:
+    return int(now().timestamp()) * 1000
+
+
 @dataclass
 class Leaf:
     """A device's certificate with its key; `above` is what stands behind it when it is presented."""

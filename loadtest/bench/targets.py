@@ -51,7 +51,7 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         Target("ack_ms_p99", "<=", 1_000),
     ),
     "registry": (Target("start_s", "<=", 3), Target("rss_mb", "<=", 300)),
-    "revoke": (Target("effect_ms_p99", "<=", 2_000),),
+    "revoke": (Target("effect_ms_p99", "<=", 2_000), Target("decision_ms_p99", "<=", 2_000)),
 }
 
 

@@ -160,6 +160,8 @@ class Door:
 
     def replace_policy(self, version: str) -> None:
         """From the next message on the spool says that it was judged under this one."""
+        if version == self._policy_version:
+            return
         self._policy_version = version
         for known in self._fleet.all():
             if known.session is not None and known.session.caller is not None:

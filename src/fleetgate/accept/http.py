@@ -131,8 +131,10 @@ class VehicleApp:
         """Raises Problem."""
         _form(scope, RENEWAL_TYPES)
         identity = _identity_of(link, self._clock.now_ms())
-        await self._renewals.admit(identity, self._refusal(identity))
-        answer = await self._renewals.ask(identity, await _read_body(scope, receive, MAX_CSR_BYTES))
+        await self._renewals.admit(identity, self._listed(link))
+        csr = await _read_body(scope, receive, MAX_CSR_BYTES)
+        await self._renewals.admit(identity, self._listed(link))  # a revocation may have come while the body did
+        answer = await self._renewals.ask(identity, csr)
         content = msgspec.json.encode({"certificate": answer.certificate, "kid": answer.kid, "mac_key": answer.mac_key})
         await send(answer_start(HTTPStatus.OK, "application/json", content, [(b"cache-control", b"no-store")]))
         await send(answer_body(content))
@@ -168,6 +170,8 @@ class VehicleApp:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             raise
+        if isinstance(caller, Caller):
+            caller = self._listed(link) or caller  # a list may have come while the body did
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
@@ -202,7 +206,7 @@ class VehicleApp:
             raise _unavailable("the records of devices are away") from None
         if known is None or not self._fleet.admits(known, identity, self._clock.now_ms()):
             return Reason.UNKNOWN_DEVICE
-        refusal = self._refusal(identity)
+        refusal = self._listed(link)
         if refusal is not None:
             return refusal
         caller = link.caller
@@ -221,10 +225,12 @@ class VehicleApp:
         caller.peer.flags = self._vetting.flags(identity)
         return caller
 
-    def _refusal(self, identity: CertificateIdentity) -> Reason | None:
-        """Why a revocation list keeps this certificate out, if one does. Raises Problem where none says."""
+    def _listed(self, link: Link) -> Reason | None:
+        """What issuers and revocation lists say of the certificate now. Raises Problem."""
+        if link.identity is None:
+            return None
         try:
-            return self._vetting.refusal(identity)
+            return self._vetting.refusal(link.identity)
         except NobodyKnows:
             raise _unavailable("a revocation list of the certificate's issuer is out of date") from None
         except ProfileError as error:

@@ -6,18 +6,17 @@ from collections.abc import Callable
 
 import pytest
 from cryptography import x509
-from tests.authorities import CA, DAY, Leaf, now
+from tests.authorities import CA, DAY, Leaf, now_ms
 
 from fleetgate.control.chain import MAX_INTERMEDIATES, PathError, Paths
 
 ROOT = CA.root()
 ISSUING = ROOT.below("issuing", path_length=0)
-NOW_MS = int(now().timestamp()) * 1000
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
 
 
 def path(leaf: Leaf, *bundle: CA) -> list[str]:
-    found = Paths([ca.certificate for ca in bundle]).verified(leaf.certificate, leaf.above, NOW_MS)
+    found = Paths([ca.certificate for ca in bundle]).verified(leaf.certificate, leaf.above, now_ms())
     return [one.subject.rfc4514_string() for one in found]
 
 
@@ -59,12 +58,12 @@ def test_intermediates_are_bounded() -> None:
     """Whoever may bring certificates along brings few."""
     leaf = ISSUING.leaf()
     with pytest.raises(PathError, match="more than"):
-        Paths([ROOT.certificate]).verified(leaf.certificate, [ISSUING.certificate] * (MAX_INTERMEDIATES + 1), NOW_MS)
+        Paths([ROOT.certificate]).verified(leaf.certificate, [ISSUING.certificate] * (MAX_INTERMEDIATES + 1), now_ms())
 
 
 def test_many_cas_of_one_name_do_not_hold_it_up() -> None:
     """Each of them could be the issuer of each; only one is."""
     twins = [ROOT.below("issuing").certificate for _ in range(MAX_INTERMEDIATES - 1)]
     leaf = ISSUING.leaf()
-    found = Paths([ROOT.certificate]).verified(leaf.certificate, [*twins, ISSUING.certificate], NOW_MS)
+    found = Paths([ROOT.certificate]).verified(leaf.certificate, [*twins, ISSUING.certificate], now_ms())
     assert found[1] == ISSUING.certificate

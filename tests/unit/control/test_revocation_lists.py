@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.authorities import CA, DAY, Leaf, now, usage
+from tests.authorities import CA, DAY, Leaf, now_ms, usage
 
 from fleetgate.control.profile import Issuance, issuance_of
 from fleetgate.control.revocation import (
@@ -27,11 +27,10 @@ OTHER = CA.root("another root")
 BUNDLE = [ROOT.certificate, ISSUING.certificate]
 LEAF = ISSUING.leaf()
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
-NOW_MS = int(now().timestamp()) * 1000
 
 
-def read(content: bytes, now_ms: int = NOW_MS) -> RevocationList:
-    return read_list(content, BUNDLE, now_ms)
+def read(content: bytes) -> RevocationList:
+    return read_list(content, BUNDLE, now_ms())
 
 
 def chain(leaf: Leaf) -> list[Issuance]:
@@ -112,7 +111,7 @@ def test_a_ca_that_may_not_sign_lists_signs_none() -> None:
     """Its key usage has keyCertSign, but not cRLSign."""
     mute = ROOT.below("mute", bits=("key_cert_sign",))
     with pytest.raises(ListError, match="may not sign revocation lists"):
-        read_list(mute.crl(), [*BUNDLE, mute.certificate], NOW_MS)
+        read_list(mute.crl(), [*BUNDLE, mute.certificate], now_ms())
 
 
 def test_a_leaf_signs_no_lists() -> None:
@@ -120,14 +119,14 @@ def test_a_leaf_signs_no_lists() -> None:
     leaf = ISSUING.leaf()
     forger = CA(leaf.certificate, leaf.key)
     with pytest.raises(ListError, match="may not sign revocation lists"):
-        read_list(forger.crl(), [*BUNDLE, leaf.certificate], NOW_MS)
+        read_list(forger.crl(), [*BUNDLE, leaf.certificate], now_ms())
 
 
 def test_of_two_cas_of_one_name_the_one_that_signed_is_meant() -> None:
     """The list of one says nothing of the other's certificates, though serial numbers may be alike."""
     twin = CA.root("issuing")
-    found = read_list(twin.crl(LEAF.certificate), [*BUNDLE, twin.certificate], NOW_MS)
-    assert RevocationLists([found]).status(chain(LEAF), NOW_MS) is CertStatus.GOOD
+    found = read_list(twin.crl(LEAF.certificate), [*BUNDLE, twin.certificate], now_ms())
+    assert RevocationLists([found]).status(chain(LEAF), now_ms()) is CertStatus.GOOD
 
 
 @pytest.mark.parametrize(
@@ -165,16 +164,16 @@ class TestStatus:
     def test_a_listed_leaf_is_revoked_and_another_is_not(self) -> None:
         """By serial number, under the issuer that listed it."""
         lists = self.lists(ISSUING.crl(LEAF.certificate), ROOT.crl())
-        assert lists.status(chain(LEAF), NOW_MS) is CertStatus.REVOKED
-        assert lists.status(chain(ISSUING.leaf()), NOW_MS) is CertStatus.GOOD
+        assert lists.status(chain(LEAF), now_ms()) is CertStatus.REVOKED
+        assert lists.status(chain(ISSUING.leaf()), now_ms()) is CertStatus.GOOD
 
     def test_a_listed_ca_takes_all_its_leaves_along(self) -> None:
         """The list of the root names the issuing CA."""
-        assert self.lists(ROOT.crl(ISSUING.certificate)).status(chain(LEAF), NOW_MS) is CertStatus.REVOKED
+        assert self.lists(ROOT.crl(ISSUING.certificate)).status(chain(LEAF), now_ms()) is CertStatus.REVOKED
 
     def test_an_issuer_without_a_list_is_not_asked_about(self) -> None:
         """Revocation by record goes on without lists."""
-        assert RevocationLists().status(chain(LEAF), NOW_MS) is CertStatus.GOOD
+        assert RevocationLists().status(chain(LEAF), now_ms()) is CertStatus.GOOD
 
     @pytest.mark.parametrize(
         ("after_s", "status", "stale"),
@@ -183,19 +182,19 @@ class TestStatus:
     def test_a_stale_list_is_used_for_the_grace(self, after_s: int, status: CertStatus, stale: bool) -> None:
         """And beyond it says nothing any more, of anybody: neither good nor revoked."""
         lists = self.lists(ISSUING.crl(LEAF.certificate, next_s=10))
-        then_ms = NOW_MS + after_s * 1000
+        then_ms = now_ms() + after_s * 1000
         assert (lists.status(chain(LEAF), then_ms), lists.stale(chain(LEAF), then_ms)) == (status, stale)
 
     def test_one_expired_list_does_not_hide_what_another_says(self) -> None:
         """The issuing CA's list is fresh and has the leaf; the root's is beyond its grace."""
         lists = self.lists(ROOT.crl(next_s=-2 * DAY, this_s=-3 * DAY), ISSUING.crl(LEAF.certificate))
-        assert lists.status(chain(LEAF), NOW_MS) is CertStatus.REVOKED
-        assert lists.status(chain(ISSUING.leaf()), NOW_MS) is CertStatus.UNKNOWN
+        assert lists.status(chain(LEAF), now_ms()) is CertStatus.REVOKED
+        assert lists.status(chain(ISSUING.leaf()), now_ms()) is CertStatus.UNKNOWN
 
     def test_the_parts_of_a_divided_list_are_all_asked(self) -> None:
         """A CA that publishes two lists, each for some of its certificates."""
         lists = self.lists(ISSUING.crl(), ISSUING.crl(LEAF.certificate))
-        assert lists.status(chain(LEAF), NOW_MS) is CertStatus.REVOKED
+        assert lists.status(chain(LEAF), now_ms()) is CertStatus.REVOKED
 
 
 GOOD = x509.load_pem_x509_crl(ISSUING.crl(LEAF.certificate)).public_bytes(Encoding.DER)
