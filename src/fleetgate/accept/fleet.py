@@ -259,14 +259,15 @@ class Fleet:
     def admits(self, known: KnownDevice, identity: CertificateIdentity, now_ms: int) -> bool:
         """Whether the records have this credential, and, of a former one, whether it may still be what the device has:
         for a week after it was renewed, and until a message under a newer one was accepted (docs/adr/0009)."""
+        newer_has_signed = False
         for entry in known.record.credentials:  # newest first
             if entry.key_digest == identity.key_digest:
-                return entry.status is not CredentialStatus.FORMER or (
-                    entry.ended_at_ms is not None and now_ms - entry.ended_at_ms <= FORMER_SESSIONS_MS
-                )
+                if entry.status is not CredentialStatus.FORMER:
+                    return True  # a revoked one is told that it is
+                ended_ms = entry.ended_at_ms
+                return not newer_has_signed and ended_ms is not None and now_ms - ended_ms <= FORMER_SESSIONS_MS
             newer = known.credentials.get(entry.key_digest)
-            if newer is not None and newer.windows.by_epoch:
-                return False  # its MAC key, which came with it, has signed
+            newer_has_signed = newer_has_signed or (newer is not None and bool(newer.windows.by_epoch))
         return False
 
     def touch(self, known: KnownDevice) -> None:

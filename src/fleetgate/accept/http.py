@@ -123,7 +123,9 @@ class VehicleApp:
         _form(scope, RENEWAL_TYPES)
         identity = _identity_of(link, self._clock.now_ms())
         await self._renewals.admit(identity, self._listed(identity))
-        answer = await self._renewals.ask(identity, await _read_body(scope, receive, MAX_CSR_BYTES))
+        csr = await _read_body(scope, receive, MAX_CSR_BYTES)
+        await self._renewals.admit(identity, self._listed(identity))  # a revocation may have come while the body did
+        answer = await self._renewals.ask(identity, csr)
         content = msgspec.json.encode({"certificate": answer.certificate, "kid": answer.kid, "mac_key": answer.mac_key})
         await send(answer_start(HTTPStatus.OK, "application/json", content, [(b"cache-control", b"no-store")]))
         await send(answer_body(content))
