@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
-import urllib.error
-import urllib.request
+import socket
+import ssl
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from threading import Timer
 from typing import Final
+from urllib.parse import urlsplit
 
 import trio
 from cryptography import x509
@@ -228,39 +230,35 @@ class Lists:
 
 
 def _fetch(url: str) -> bytes:
-    """Raises ListError. The list is signed, so the way it comes is not: but it is bounded in size and time."""
-    deadline = time.monotonic() + FETCH_SECONDS
-    parts: list[bytes] = []
-    size = 0
+    """Straight from the server that is named: through no proxy of the environment, and without following it elsewhere.
+    The list is signed, so its way need not be; but it is bounded in size and time. Raises ListError."""
     try:
-        with _opener.open(url, timeout=SILENT_SECONDS) as answer:
-            while part := answer.read1(65_536):
-                parts.append(part)
-                size += len(part)
-                if size > MAX_LIST_BYTES:
-                    raise ListError(f"it is larger than {MAX_LIST_BYTES} bytes")
-                if time.monotonic() > deadline:
-                    raise ListError(f"it did not arrive within {FETCH_SECONDS:.0f} s")
-    except urllib.error.HTTPError as error:
-        with error:
-            raise ListError(f"it cannot be fetched: the server says {error.code}") from None
+        where = urlsplit(url)
+        tls = where.scheme == "https"
+        connection = HTTPConnection(where.hostname or "", where.port or (443 if tls else 80))
+        plain = socket.create_connection((connection.host, connection.port), SILENT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise ListError(f"it cannot be fetched: {error}") from None
+    context = ssl.create_default_context()
+    sock = context.wrap_socket(plain, server_hostname=where.hostname, do_handshake_on_connect=False) if tls else plain
+    connection.sock = sock
+    # A server that sends a byte now and then is never silent: after all that time its socket is shut from here.
+    watchdog = Timer(FETCH_SECONDS, socket.socket.shutdown, (sock, socket.SHUT_RDWR))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        if isinstance(sock, ssl.SSLSocket):
+            sock.do_handshake()
+        connection.request("GET", f"{where.path or '/'}{'?' if where.query else ''}{where.query}")
+        answer = connection.getresponse()
+        if answer.status != HTTPStatus.OK:
+            raise ListError(f"it cannot be fetched: the server says {answer.status}; redirections are not followed")
+        content = answer.read(MAX_LIST_BYTES + 1)
+        if watchdog.finished.is_set():  # what was read so far looks like all of it
+            raise ListError(f"it cannot be fetched: it did not arrive within {FETCH_SECONDS:.0f} s")
+        return content
     except (OSError, HTTPException, ValueError) as error:
-        raise ListError(f"it cannot be fetched: {getattr(error, 'reason', error)}") from None
-    return b"".join(parts)
-
-
-def _plain_opener() -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS straight to the server: no file:, no ftp:, no proxy that the environment names."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-_opener = _plain_opener()
+        raise ListError(f"it cannot be fetched: {error}") from None
+    finally:
+        watchdog.cancel()
+        connection.close()

@@ -25,8 +25,6 @@ from tests.gate import Car, Gate, Installation, replace, started, until
 from tests.http_peer import HttpPeer
 from tests.mqtt_peer import Ended, MqttPeer, told
 
-from fleetgate.cli.config import CHECKS
-
 GRACE_SECONDS = 2
 STALE_REVOCATION = 16
 _numbers = itertools.count(1)
@@ -402,9 +400,13 @@ def car_of_gate(gate: Gate) -> Car:
 
 def test_config_check_looks_at_issuers_and_lists(gate: Gate, vendor: Vendor) -> None:
     """Both well; then a list that is forged."""
-    assert gate.home.command("config", "check").count("ok") == len(CHECKS)
+    assert {"issuers ok", "crls ok"} <= {" ".join(line.split()) for line in check(gate).splitlines()}
     good = (gate.home.directory / "acme.crl").read_bytes()
     publish(gate, vendor.acme.crl(key=vendor.globex.key))
-    with pytest.raises(AssertionError):
-        gate.home.command("config", "check")
+    with pytest.raises(AssertionError, match="1 of"):
+        check(gate)
     publish(gate, good)
+
+
+def check(gate: Gate) -> str:
+    return gate.home.command("config", "check")

@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.hashes import SHA256
+from tests.authorities import CA, DAY, der, now_ms
 
-from fleetgate.accept.vetting import Vetting
+from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import SystemClock
 from fleetgate.control.chain import Paths
 from fleetgate.control.issuers import Issuers
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import ProfileError
+from fleetgate.control.revocation import RevocationLists, read_list
+from fleetgate.judge import Flag, Reason
 
 CLOCK = SystemClock()
 
@@ -30,10 +33,6 @@ def vetting(*bundle: x509.Certificate) -> Vetting:
 
 def device(authority: Authority) -> bytes:
     return der(authority.issue_device("acme", "car-1-tcu", generate_private_key(SECP256R1()).public_key()))
-
-
-def der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.DER)
 
 
 def test_a_verified_chain_names_its_device(authority: Authority) -> None:
@@ -64,3 +63,51 @@ def test_bytes_that_are_no_certificate_have_no_path(authority: Authority, leaf: 
     """A sentence, not a traceback."""
     with pytest.raises(ProfileError, match="cannot be parsed"):
         vetting(authority.root).verify(leaf)
+
+
+ROOT = CA.root()
+ISSUING = ROOT.below("issuing")
+
+
+def external(of_tenant: dict[str, CA] | None = None, *lists: bytes) -> Vetting:
+    """Rules of an edge that trusts an external PKI."""
+    named = {tenant: frozenset({ca.certificate.fingerprint(SHA256())}) for tenant, ca in (of_tenant or {}).items()}
+    rules = Vetting("fleet.example", Paths([ROOT.certificate, ISSUING.certificate]), Issuers(named), CLOCK)
+    bundle = [ROOT.certificate, ISSUING.certificate]
+    rules.lists = RevocationLists([read_list(content, bundle, now_ms()) for content in lists], 3_600_000)
+    return rules
+
+
+def test_a_leaf_has_its_path_whoever_verified_it() -> None:
+    """By handshake or by the gate: issuers and lists are asked about the same steps."""
+    leaf = der(ISSUING.leaf().certificate)
+    rules = external()
+    chain = [leaf, der(ISSUING.certificate), der(ROOT.certificate)]
+    assert rules.verify(leaf).issuances == rules.identity(leaf, chain).issuances
+    assert len(rules.verify(leaf).issuances) == 2
+
+
+def test_what_the_lists_say_is_asked_anew() -> None:
+    """An identity stays what it is; good, revoked and unknown are said of it as the lists are now."""
+    leaf = ISSUING.leaf().certificate
+    rules = external()
+    identity = rules.verify(der(leaf))
+    assert rules.refusal(identity) is None
+    rules.lists = external(None, ISSUING.crl(leaf)).lists
+    assert rules.refusal(identity) is Reason.REVOKED
+    rules.lists = external(None, ISSUING.crl(leaf, this_s=-DAY, next_s=-10)).lists
+    assert (rules.refusal(identity), rules.flags(identity)) == (Reason.REVOKED, Flag.STALE_REVOCATION)
+    rules.lists = external(None, ISSUING.crl(leaf, this_s=-2 * DAY, next_s=-DAY)).lists
+    with pytest.raises(NobodyKnows):
+        rules.refusal(identity)
+
+
+def test_an_issuer_that_is_named_for_another_tenant_speaks_no_more() -> None:
+    """For whoever comes, and for who is there."""
+    leaf = der(ISSUING.leaf("acme").certificate)
+    rules = external({"acme": ISSUING})
+    identity = rules.verify(leaf)
+    rules.issuers = external({"globex": ISSUING}).issuers
+    for ask in (lambda: rules.verify(leaf), lambda: rules.refusal(identity)):
+        with pytest.raises(ProfileError, match="another tenant"):
+            ask()
