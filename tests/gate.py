@@ -20,30 +20,31 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from cryptography import x509
-from sqlalchemy import update
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fleetgate import config as settings
-from fleetgate.clock import SystemClock
+from fleetgate.clock import Clock, SystemClock
 from fleetgate.config import Config
 from fleetgate.control.bundle import write_bundle
-from fleetgate.control.devices import enrol, revoke
+from fleetgate.control.devices import Enrolment, enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
 from fleetgate.control.quarantine import Classification, Decision, apply_transition, decide
-from fleetgate.control.records import DeviceStatus
-from fleetgate.control.roster import device_is
-from fleetgate.control.schema import devices
+from fleetgate.control.retirement import suspend
 from fleetgate.control.store import Store, Write
 from fleetgate.demo.prepare import free_ports
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import Message, Segment, read_segment, segment_paths
+from tests.renewing import request
 from tests.units import BODY, elements, pack, sign_json
 
 START_SECONDS = 20.0
@@ -156,6 +157,7 @@ class Installation:
             "edge": edge | tables.get("edge", {}),
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
+            "signer": tables.get("signer", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
@@ -182,13 +184,24 @@ class Installation:
         with self.control() as store, store.write("test") as write:
             yield write
 
-    def enrol(self, vehicle: str, tenant: str = TENANT) -> Car:
-        """Enrols through control, into a bundle directory as the command writes it."""
-        authority = Authority.load(self.directory / "pki", SystemClock())
+    def enrol(
+        self, vehicle: str, tenant: str = TENANT, clock: Clock | None = None, private: Ed25519PrivateKey | None = None
+    ) -> Car:
+        """Enrols through control, into a bundle directory as the command writes it; at another time by its `clock`,
+        with the key that the device made itself if it is given."""
+        if private is None:
+            return self.given(enrol, tenant, vehicle, clock=clock)
+        car = self.given(partial(enrol, csr=request(private)), tenant, vehicle, clock=clock)
+        car.key_file.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return car
+
+    def given(self, act: Callable[..., Enrolment], *names: str, clock: Clock | None = None) -> Car:
+        """A car with the bundle that `act` issues: `enrol`, `renew`, `replace` or `transfer`, with these names."""
+        authority = Authority.load(self.directory / "pki", clock or SystemClock())
         keyring = Keyring.load(self.config.path(self.config.edge.keyring))
-        out = self.directory / "devices" / f"{tenant}-{vehicle}-{len(self.cars)}"
+        out = self.directory / "devices" / str(len(self.cars))
         with self.write() as write:
-            write_bundle(out, enrol(write, authority, keyring, tenant, vehicle))
+            write_bundle(out, act(write, authority, keyring, *names))
         car = Car(out)
         self.cars.append(car)
         return car
@@ -202,11 +215,8 @@ class Installation:
             revoke(write, car.tenant, car.device_id, "a test")
 
     def suspend(self, car: Car) -> None:
-        """What will be a command in a later part: written as the records have it."""
         with self.write() as write:
-            of_car = device_is(devices, car.tenant, car.device_id)
-            write.execute(update(devices).where(of_car).values(status=DeviceStatus.SUSPENDED))
-            write.record("suspend", car.tenant, car.device_id, {})
+            suspend(write, car.tenant, car.device_id, "a test")
 
     def quarantine(self, car: Car) -> None:
         """What load writes when another edge has put the device into quarantine."""

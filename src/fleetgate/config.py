@@ -148,6 +148,16 @@ class Signer(Section, frozen=True):
     log: Annotated[str, Meta(description="What the signer has signed; append-only, back it up with the key.")] = (
         "signer.log"
     )
+    renewal_socket: Annotated[
+        str, Meta(description="Where the edge asks for renewals; mode 0660, the edge may be another user of the group.")
+    ] = "renewal.sock"
+    authority: Annotated[
+        str, Meta(description="Directory of the CA that certifies devices; of the processes only the signer reads it.")
+    ] = "pki"
+    renewals_per_minute: Annotated[
+        Count, Meta(description="Renewals of all devices together, as many at once; beyond it they are told to wait.")
+    ] = 60
+    device_renewals_per_day: Annotated[Count, Meta(description="Renewals that one device may ask for in a day.")] = 20
 
 
 class Policy(Section, frozen=True):

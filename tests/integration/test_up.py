@@ -9,13 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-from tests.gate import Installation, fleetgate, until
+from tests.gate import Gate, Installation, fleetgate, until
+from tests.renewal_peer import post
+from tests.renewing import new_key, request
 
 from fleetgate.demo.figures import is_ready
 
 
 def test_up_starts_a_killed_edge_again_and_a_second_up_gives_up(authority: Installation, tmp_path: Path) -> None:
-    """The edge comes back on the same ports; another `up` on the same gate ends and says why."""
+    """The edge comes back on the same ports, devices renew themselves; another `up` on the gate ends and says why."""
     home = authority.copy(tmp_path / "gate")
     home.configure()
     edge, load = home.config.edge.admin_listen, home.config.load.admin_listen
@@ -32,6 +34,9 @@ def test_up_starts_a_killed_edge_again_and_a_second_up_gives_up(authority: Insta
             assert time.monotonic() < deadline, log_file.read_text()
             time.sleep(0.05)
         ready(edge, load)
+        car = home.enrol("car")
+        csr = request(new_key())
+        until(lambda: post(Gate(home), car, csr).status == 200, "the signer of `up` renews")
         answer = fleetgate(home.directory, "db", "query", "SELECT 52.520008 AS latitude")
         assert (answer.returncode, answer.stdout.split()) == (0, ["latitude", "52.520008"])
         second = subprocess.run(command, cwd=home.directory, capture_output=True, text=True, timeout=60, check=False)

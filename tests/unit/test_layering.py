@@ -131,3 +131,27 @@ def test_only_the_signer_reaches_the_audit_key(room: str) -> None:
         found = {entry.module for entry in imports_of(path)}
         assert found.isdisjoint({"fleetgate.control.auditkey", "fleetgate.control.signer"}), path
         assert re.search(r"\.audit_key\b", path.read_text()) is None, path
+
+
+def reached_from(room: str) -> set[str]:
+    """Every module of fleetgate that the modules of a room load, whoever imports it for them."""
+    waiting = [f"fleetgate.{room}.{path.stem}" for path in modules(room)]
+    reached = set[str]()
+    while waiting:
+        name = waiting.pop()
+        path = (SOURCE.parent / name.replace(".", "/")).with_suffix(".py")
+        if name not in reached and path.is_file():
+            reached.add(name)
+            for found in imports_of(path):
+                waiting.append(found.module)
+                if found.module.startswith("fleetgate."):
+                    waiting += [f"{found.module}.{other.stem}" for other in modules(found.module.partition(".")[2])]
+    return reached
+
+
+def test_the_edge_loads_nothing_that_makes_a_credential() -> None:
+    """The process that faces vehicles carries a request for a renewal to the signer, and could not grant it."""
+    makers = {"pki", "credentials", "devices", "csr", "sealing", "renewal", "renewalservice", "signer", "auditkey"}
+    for path in modules("accept"):
+        assert re.search(r"signer\.authority\b|issuing\.key", path.read_text()) is None, path
+    assert reached_from("accept").isdisjoint({f"fleetgate.control.{name}" for name in makers})

@@ -1,18 +1,23 @@
 """Decides how a device lives in one process: drafts in, sessions one after another, and when it is done.
 
 What to send and when to be silent is `core`'s; how bytes travel is the two subclasses' (`mqtt_agent`, `https_agent`).
+A renewed credential comes from `renewer`, which works beside the sessions; it is taken up between two of them, so that
+nothing is ever signed with one key and sent under another's certificate by this device.
 """
 
 import abc
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections import deque
 
+from fleetsim.bundle import Bundle, tls_context
 from fleetsim.clock import Clock
 from fleetsim.commits import Committer
 from fleetsim.core import DeviceCore
 from fleetsim.outbox import Draft
+from fleetsim.renewer import Renewer
 
 log = logging.getLogger("fleetsim")
 
@@ -26,9 +31,16 @@ IDLE_S = 5.0
 class Agent(abc.ABC):
     """A device's driver. `run()` goes on until `finish()` was called and everything has its answer."""
 
-    def __init__(self, core: DeviceCore, journal: Committer, clock: Clock) -> None:
+    def __init__(
+        self, core: DeviceCore, journal: Committer, clock: Clock, server_name: str, renewer: Renewer | None = None
+    ) -> None:
+        """Raises BundleError."""
         self.core = core
         self.clock = clock
+        self.context: ssl.SSLContext = tls_context(core.bundle, server_name)
+        self._server_name = server_name
+        self._renewer = renewer
+        self._renewed: Bundle | None = None
         self.lost_drafts = 0
         self.wake = asyncio.Event()
         self._journal = journal
@@ -67,12 +79,39 @@ class Agent(abc.ABC):
         """True after `finish()`, when everything has its answer."""
         return self._finishing and not self.open_messages
 
+    @property
+    def over(self) -> bool:
+        """True when a session has to end: everything has its answer, or a new credential waits for the next one."""
+        return self.done or self._renewed is not None
+
     async def run(self) -> None:
         """Connect, serve, come back, until done. Raises nothing for what a gate or a network does."""
-        while not self.done:
-            await self._until(self.core.pace.away_until_ms)
-            if not self.done:
-                await self.session()
+        renewing = asyncio.create_task(self._renew(self._renewer)) if self._renewer is not None else None
+        try:
+            while not self.done:
+                if self.core.wants_renewal and self._renewer is not None:
+                    self._renewer.want()
+                await self._until(self.core.pace.away_until_ms)
+                self._take_up()
+                if not self.done:
+                    await self.session()
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await renewing
+
+    async def _renew(self, renewer: Renewer) -> None:
+        while True:
+            self._renewed = await renewer.next(self.core.gate_ms)
+            self.wake.set()
+
+    def _take_up(self) -> None:
+        """Between two sessions: signs and connects with the new credential from now on."""
+        if self._renewed is not None:
+            self.context = tls_context(self._renewed, self._server_name)
+            self.core.renewed(self._renewed)
+            self._renewed = None
 
     @abc.abstractmethod
     async def session(self) -> None:
@@ -98,6 +137,6 @@ class Agent(abc.ABC):
         return min(left, IDLE_S) if left > 0 else IDLE_S
 
     async def _until(self, at_ms: float) -> None:
-        while not self.done and (left := (at_ms - self.clock.now_ms()) / 1000) > 0:
+        while not self.over and (left := (at_ms - self.clock.now_ms()) / 1000) > 0:
             self.wake.clear()
             await self.until_woken(min(left, IDLE_S))

@@ -14,6 +14,7 @@ class Reaction(Enum):
     DONE = auto()  # stored by the gate: forget it
     DROP = auto()  # forget it, log it
     STOP = auto()  # forget it, send nothing, come back after ten minutes, doubling to a day
+    RENEW = auto()  # as STOP, and ask for another credential meanwhile
     SET_CLOCK = auto()  # set the clock, the events again under a new number
     RENUMBER = auto()  # the events again under a new number, unless an earlier send stayed unanswered
     ABOVE_EPOCH = auto()  # go on above the gate's epoch, and as RENUMBER
@@ -32,9 +33,8 @@ REACTIONS: Mapping[str, Reaction] = {
     "oversized": Reaction.DROP,
     "identity_mismatch": Reaction.STOP,
     "bad_mac": Reaction.STOP,
-    # A renewal would come before the stop; this device has no way to renew, so it stops at once.
-    "unknown_key": Reaction.STOP,
-    "unknown_device": Reaction.STOP,
+    "unknown_key": Reaction.RENEW,
+    "unknown_device": Reaction.RENEW,  # or another has renewed this device's credential: the gate finds that out so
     "suspended": Reaction.STOP,
     "revoked": Reaction.STOP,
     "banned": Reaction.STOP,

@@ -1,6 +1,7 @@
 """Decides what a device is given at enrolment and how it is read: the bundle directory.
 
-It leaves verification to others: TLS checks the gate's certificate, the gate checks the device's.
+It leaves verification to others: TLS checks the gate's certificate, the gate checks the device's. How a bundle is
+renewed is `renewal`'s; a renewal that a crash interrupted is finished before the bundle is read.
 """
 
 import base64
@@ -13,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from fleetsim import mac
+from fleetsim import mac, renewal
 
 
 class BundleError(Exception):
@@ -54,6 +55,7 @@ def read_bundle(directory: Path) -> Bundle:
     """Read `device.json` and check that the files beside it exist. Raises BundleError."""
     path = directory / "device.json"
     try:
+        renewal.finish(directory)
         device = msgspec.json.decode(path.read_bytes(), type=_DeviceFile)
         key = base64.b64decode(device.mac_key, validate=True)
     except OSError as error:

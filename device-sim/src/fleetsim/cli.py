@@ -100,15 +100,16 @@ def replay(
     time: Annotated[str, typer.Option(help="Column of the time, in Unix seconds.")],
     speed: Annotated[float, typer.Option(help="How many times faster than recorded.", min=0.01)] = 1.0,
     mqtt: Mqtt = "127.0.0.1:8883",
+    https: Https = "127.0.0.1:8443",
     server_name: ServerName = "localhost",
     ledger: Annotated[Path | None, typer.Option(help="Ledger; by default ledger.db in --state.")] = None,
     seed: Seed = 1,
 ) -> None:
     """Send a recorded drive, moved in time so that it ends now, with a message for each recorded second."""
     rows = recording.read_rows(file, time, [recording.parse_mapping(text) for text in map_])
-    at = address(mqtt, "--mqtt")
+    gate = Gate(address(mqtt, "--mqtt"), address(https, "--https"), server_name)
     with _ledger(ledger or state / "ledger.db", seed, (rows[-1].at_ms - rows[0].at_ms) / 1000 / speed) as book:
-        devices = fleet.Devices(Gate(at, at, server_name), state, book, _clock, seed)
+        devices = fleet.Devices(gate, state, book, _clock, seed)
         count = asyncio.run(recording.replay(devices, read_bundle(device), rows, speed))
     typer.echo(f"{len(rows)} rows in {count} messages, every one acknowledged")
 

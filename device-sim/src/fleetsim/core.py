@@ -54,6 +54,7 @@ class DeviceCore:
         self.max_packet_bytes = MAX_PACKET_BYTES
         self.batch_items = MAX_BATCH_ITEMS
         self.pace = Pace(now_ms, rng)
+        self.wants_renewal = False  # the gate does not know this device's certificate or key
         self._store, self._book, self._now_ms = store, book, now_ms
         self._form: Form = form
         self._overhead = packet_overhead
@@ -80,6 +81,10 @@ class DeviceCore:
     def needs_clock(self) -> bool:
         """True until the gate has told the time (and again after a message was refused as from the future)."""
         return self._offset_ms is None
+
+    def gate_ms(self) -> float | None:
+        """What time it is for the gate; None while the clock is not set."""
+        return None if self._offset_ms is None else self._now_ms() + self._offset_ms
 
     @property
     def in_flight(self) -> int:
@@ -180,6 +185,12 @@ class DeviceCore:
         if self._offset_ms is None or abs(offset - self._offset_ms) > tolerance_ms:
             self._offset_ms = offset
 
+    def renewed(self, bundle: Bundle) -> None:
+        """Between two connections: signs with another key from now on. What is signed already goes out as it is."""
+        self.bundle = bundle
+        self.wants_renewal = False
+        self.pace.resume()
+
     def answered(self, key: Key, answer: Answer) -> None:
         """One message has its answer. An answer to nothing in flight is ignored."""
         if key not in self._in_flight:
@@ -193,6 +204,7 @@ class DeviceCore:
         """CONNACK with a refusing code."""
         if code in CONNACK_STOPS:
             self.pace.stop()
+            self.wants_renewal = True  # whatever it was refused for: who has nothing to renew is told so
         self.disconnected()
 
     def disconnected(self, code: int | None = None) -> None:
@@ -245,6 +257,13 @@ class DeviceCore:
         self._forget(entry, answer.label, "dropped")
         self.pace.stop()
 
+    def _unknown(self, entry: Entry, answer: Answer) -> None:
+        if encode.decode_envelope(entry.raw).kid != self.bundle.kid:
+            self._number_again(entry, answer)  # signed before the renewal, under a root that is gone
+            return
+        self.wants_renewal = True
+        self._refused_for_good(entry, answer)
+
     def _set_clock(self, entry: Entry, answer: Answer) -> None:
         # A message signed under an earlier setting says nothing about the present one.
         if entry.offset_ms == self._offset_ms:
@@ -274,6 +293,7 @@ class DeviceCore:
         Reaction.DONE: _done,
         Reaction.DROP: _drop,
         Reaction.STOP: _refused_for_good,
+        Reaction.RENEW: _unknown,
         Reaction.SET_CLOCK: _set_clock,
         Reaction.RENUMBER: _number_again,
         Reaction.ABOVE_EPOCH: _above_epoch,

@@ -12,7 +12,7 @@ from pathlib import Path
 from fleetsim import attackers, vehicles
 from fleetsim import clock as clocks
 from fleetsim.agent import Agent
-from fleetsim.bundle import Bundle, tls_context
+from fleetsim.bundle import Bundle
 from fleetsim.clock import Clock
 from fleetsim.commits import Committer, commit_every
 from fleetsim.core import DeviceCore
@@ -22,6 +22,7 @@ from fleetsim.https_agent import HttpsAgent
 from fleetsim.journal import Journal
 from fleetsim.ledger import HonestBook, Ledger
 from fleetsim.mqtt_agent import MqttAgent, packet_overhead
+from fleetsim.renewer import Renewer
 from fleetsim.traffic import STEPS, Fleet
 
 # How long answers may take after the last message was made.
@@ -42,14 +43,19 @@ class Devices:
     def mqtt(self, bundle: Bundle) -> MqttAgent:
         """A device that speaks MQTT."""
         core = self._core(bundle, "mqtt", "msgpack", packet_overhead(bundle.topic))
-        context = tls_context(bundle, self.gate.server_name)
-        return MqttAgent(core, self.committer, self.clock, self.gate.mqtt, context)
+        name = self.gate.server_name
+        return MqttAgent(core, self.committer, self.clock, self.gate.mqtt, name, self._renewer(bundle))
 
     def https(self, bundle: Bundle, form: Form, linger_s: float) -> HttpsAgent:
         """A device that speaks HTTPS, its envelopes in `form`."""
         core = self._core(bundle, "https", form, 0)
-        context = tls_context(bundle, self.gate.server_name)
-        return HttpsAgent(core, self.committer, self.clock, self.gate.https, context, form=form, linger_s=linger_s)
+        name, renewer = self.gate.server_name, self._renewer(bundle)
+        return HttpsAgent(
+            core, self.committer, self.clock, self.gate.https, name, renewer, form=form, linger_s=linger_s
+        )
+
+    def _renewer(self, bundle: Bundle) -> Renewer:
+        return Renewer(bundle, self.gate, self.clock, clocks.stream(self.seed, f"{bundle.name} renewal"))
 
     def _core(self, bundle: Bundle, transport: str, form: Form, overhead: int) -> DeviceCore:
         return DeviceCore(

@@ -3,7 +3,6 @@
 What each answer means is `answers`' and `core`'s; this only reads status, headers and items.
 """
 
-import ssl
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -18,6 +17,7 @@ from fleetsim.commits import Committer
 from fleetsim.core import DeviceCore
 from fleetsim.encode import Form
 from fleetsim.outbox import Entry
+from fleetsim.renewer import Renewer
 
 PATH = "/v1/telemetry"
 CONTENT_TYPES: dict[Form, str] = {
@@ -41,22 +41,22 @@ class HttpsAgent(Agent):
         journal: Committer,
         clock: Clock,
         address: tuple[str, int],
-        context: ssl.SSLContext,
+        server_name: str,
+        renewer: Renewer | None = None,
         *,
         form: Form = "msgpack",
         linger_s: float = 1.0,
     ) -> None:
-        super().__init__(core, journal, clock)
+        super().__init__(core, journal, clock, server_name, renewer)
         self._url = f"https://{address[0]}:{address[1]}{PATH}"
-        self._context = context
         self._form: Form = form
         self._linger_s = linger_s
 
     async def session(self) -> None:
         """Post batches until the connection ends or should end."""
         try:
-            async with httpx.AsyncClient(verify=self._context, timeout=TIMEOUT_S, trust_env=False) as client:
-                while not self.done and self.core.pace.away_until_ms <= self.clock.now_ms():
+            async with httpx.AsyncClient(verify=self.context, timeout=TIMEOUT_S, trust_env=False) as client:
+                while not self.over and self.core.pace.away_until_ms <= self.clock.now_ms():
                     await self._turn(client)
         except (httpx.HTTPError, OSError, msgspec.MsgspecError, _NotAnAnswerError) as error:
             log.debug("%s: request failed: %s", self.core.bundle.name, error)

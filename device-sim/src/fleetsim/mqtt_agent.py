@@ -7,7 +7,6 @@ anything again by itself: what is sent again is `core`'s to say.
 
 import asyncio
 import logging
-import ssl
 from typing import Any
 
 import aiomqtt
@@ -21,6 +20,7 @@ from fleetsim.clock import Clock
 from fleetsim.commits import Committer
 from fleetsim.core import DeviceCore
 from fleetsim.outbox import Key
+from fleetsim.renewer import Renewer
 
 KEEP_ALIVE_S = 20
 CONNECT_TIMEOUT_S = 10.0
@@ -46,11 +46,11 @@ class MqttAgent(Agent):
         journal: Committer,
         clock: Clock,
         address: tuple[str, int],
-        context: ssl.SSLContext,
+        server_name: str,
+        renewer: Renewer | None = None,
     ) -> None:
-        super().__init__(core, journal, clock)
+        super().__init__(core, journal, clock, server_name, renewer)
         self._address = address
-        self._context = context
         self._keys: dict[int, Key] = {}  # packet id -> message
         self._lost = False
         self._disconnect_code: int | None = None
@@ -77,7 +77,7 @@ class MqttAgent(Agent):
             self.core.disconnected(self._disconnect_code)
 
     async def _serve(self, client: aiomqtt.Client) -> None:
-        while not self._lost and not self.done:
+        while not self._lost and not self.over:
             self.wake.clear()
             self.sign()
             while entry := self.core.take():
@@ -98,7 +98,7 @@ class MqttAgent(Agent):
             keepalive=KEEP_ALIVE_S,
             timeout=CONNECT_TIMEOUT_S,
             max_inflight_messages=_NO_LIMIT,
-            tls_context=self._context,
+            tls_context=self.context,
             logger=_PAHO_LOG,
         )
         paho = client._client

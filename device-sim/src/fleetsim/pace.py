@@ -25,6 +25,11 @@ class Pace:
         """A message was stored: all delays start from the bottom again."""
         self._stops = self._losses = self._delays = 0
 
+    def resume(self) -> None:
+        """What it was refused for is over: it has another credential."""
+        self.away_until_ms = self.quiet_until_ms = self._now_ms()
+        self._stops = 0
+
     def lost(self) -> None:
         """The connection ended or never came up."""
         delay = self._jittered(RETRY_MS, RETRY_MAX_MS, self._losses)

@@ -5,6 +5,7 @@ door, registry     who is that, may it come in       fleet, denials        what 
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
 answers            what it is told                   edge, recovery        the process
+renew              its next credential: carried to the signer, which decides
 material           certificates and keys, replaced while it runs
 descriptors        how many may connect at all       counts                the figures for Prometheus
 """

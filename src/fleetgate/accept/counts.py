@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from fleetgate.control.records import DeviceState
+from fleetgate.control.renewalform import Refusal
 from fleetgate.judge import Outcome, Reason
 from fleetgate.judge.verdict import STEP_OF
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fleetgate.accept.edge import Edge
 
 TRANSPORTS = ("mqtt", "https")
+RENEWAL_OUTCOMES = ("renewed", *(refusal.value for refusal in Refusal))
 EFFECT_BUCKETS = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 30.0, 300.0)  # the promise is 2 s; minutes where control was away
 ACK_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -37,6 +39,7 @@ class Counts:
         self.commits = 0
         self.connections = dict.fromkeys(TRANSPORTS, 0)
         self.refused_connections = dict.fromkeys(Reason, 0)
+        self.renewals = dict.fromkeys(RENEWAL_OUTCOMES, 0)
         self.protocol_errors = 0
         self.failed_handshakes = 0
         self.commit_seconds = Histogram(
@@ -109,6 +112,12 @@ class EdgeCollector(Collector):
         for reason, count in counts.refused_connections.items():
             refused.add_metric([reason.value], count)
         yield refused
+        renewals = CounterMetricFamily(
+            "fleetgate_renewals", "Certificates that devices asked to renew.", labels=["outcome"]
+        )
+        for outcome, count in counts.renewals.items():
+            renewals.add_metric([outcome], count)
+        yield renewals
         yield CounterMetricFamily(
             "fleetgate_protocol_errors", "Connections ended for breaking MQTT.", value=counts.protocol_errors
         )

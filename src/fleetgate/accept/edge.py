@@ -30,6 +30,7 @@ from fleetgate.accept.material import Material, Replacement
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
 from fleetgate.accept.vetting import Vetting
@@ -118,8 +119,18 @@ class Edge:
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
+        renewals = Renewals(
+            self._config.path(self._config.signer.renewal_socket), self.registry, self.counts, self._clock
+        )
         app = VehicleApp(
-            self.intake, self.registry, self.vetting, self.fleet, self.room, self._clock, self._config.edge.id
+            self.intake,
+            self.registry,
+            self.vetting,
+            self.fleet,
+            self.room,
+            renewals,
+            self._clock,
+            self._config.edge.id,
         )
         https = HttpsServer(
             app,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fleetgate.accept.admission import Bucket
+from fleetgate.accept.denials import WHOLE_DEVICE, Denials
 from fleetgate.accept.standing import Standing
 from fleetgate.config import Policy
 from fleetgate.control.profile import CertificateIdentity
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from fleetgate.accept.mqtt import Session
 
 FORMER_CREDENTIALS = 2
+FORMER_SESSIONS_MS = MAX_AGE_MS
+"""A device whose renewal got lost goes on under its former certificate, as long as a message may be old, and asks again
+meanwhile. After that it can only ask."""
 IDLE_SECONDS = 300.0  # a device comes back within minutes or after hours; its windows wait in the checkpoint
 
 REFUSAL_OF_STATUS: Mapping[DeviceStatus, Reason | None] = {
@@ -42,9 +46,10 @@ Key = tuple[str, str]
 
 
 class KnownDevice:
-    """A device in memory. `session` is its live MQTT session; `denied` a refusal that this edge remembers.
-    `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is the time (Unix ms) of the
-    last change of its records that was learnt while it was in memory, 0 for none.
+    """A device in memory. `session` is its live MQTT session. `denials` is what control and this edge's memory say
+    against it, now or later; `denied` is what of that is of the whole device, now. `dirty` says that it changed since
+    it was last taken for the checkpoint. `decided_ms` is the time (Unix ms) of the last change of its records that was
+    learnt while it was in memory, 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -55,6 +60,7 @@ class KnownDevice:
         "bucket",
         "credentials",
         "decided_ms",
+        "denials",
         "denied",
         "device",
         "dirty",
@@ -74,6 +80,7 @@ class KnownDevice:
         self.standing = standing
         self.bucket = bucket
         self.decided_ms = 0
+        self.denials: Denials = {}
         self.denied: Reason | None = None
         self.dirty = False
         self.session: Session | None = None
@@ -209,6 +216,18 @@ class Fleet:
             self.touch(known)
         self.settle(known)
 
+    def deny(self, known: KnownDevice, now_ms: int) -> None:
+        """Lets those of its denials take effect whose time has come."""
+        known.denied = None
+        for name, denial in known.denials.items():
+            if denial.from_ms > now_ms:
+                continue
+            if name == WHOLE_DEVICE:
+                known.denied = denial.reason
+            elif (credential := known.credentials.get(name)) is not None:
+                credential.refusal = denial.reason
+        self.settle(known)
+
     def settle(self, known: KnownDevice) -> None:
         """Derives what the judge reads from record and standing."""
         known.device.held = known.standing.state is DeviceState.QUARANTINED
@@ -220,8 +239,8 @@ class Fleet:
     def peer(
         self, known: KnownDevice, identity: CertificateIdentity, now_ms: int, *, json_allowed: bool
     ) -> Peer | None:
-        """The judge's view of a connection with this certificate; None when the records do not have that credential."""
-        if not known.has_record_of(identity.key_digest):
+        """The judge's view of a connection with this certificate; None when no session may begin with it."""
+        if not self.admits(known, identity, now_ms):
             return None
         presented = known.credentials[identity.key_digest]
         presented.fingerprint = identity.fingerprint  # of the certificate that is really there
@@ -235,6 +254,19 @@ class Fleet:
         ]
         former.sort(key=lambda credential: -(credential.ended_at_ms or 0))
         return Peer(known.device, presented, tuple(former[:FORMER_CREDENTIALS]), json_allowed=json_allowed)
+
+    def admits(self, known: KnownDevice, identity: CertificateIdentity, now_ms: int) -> bool:
+        """Whether the records have this credential, and, of a former one, whether it may still be what the device has:
+        for a week after it was renewed, and until a message under a newer one was accepted (docs/adr/0009)."""
+        for entry in known.record.credentials:  # newest first
+            if entry.key_digest == identity.key_digest:
+                return entry.status is not CredentialStatus.FORMER or (
+                    entry.ended_at_ms is not None and now_ms - entry.ended_at_ms <= FORMER_SESSIONS_MS
+                )
+            newer = known.credentials.get(entry.key_digest)
+            if newer is not None and newer.windows.by_epoch:
+                return False  # its MAC key, which came with it, has signed
+        return False
 
     def touch(self, known: KnownDevice) -> None:
         """Marks a device as changed since the last checkpoint."""

@@ -1,8 +1,8 @@
-"""HTTPS for vehicles: `POST /v1/telemetry`, one envelope or a batch, a result for each item.
+"""HTTPS for vehicles: `POST /v1/telemetry`, one envelope or a batch, a result for each item; `POST /v1/renew`.
 
-The route is a bare ASGI callable (Quart costs half as much again for each request); everything else is Quart's, with
-RFC 9457 problems. Decides sizes and forms of a request; an item's fate is the intake's, how a whole request
-is refused that of `problems`. 413, 429 and 503 answer the whole request and claim nothing.
+The routes are a bare ASGI callable (Quart costs half as much again for each request); everything else is Quart's, with
+RFC 9457 problems. Decides sizes and forms of a request; an item's fate is decided by the intake, a renewal by `renew`,
+and how a whole request is refused by `problems`. 413, 429 and 503 answer the whole request and claim nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from fleetgate.accept.intake import Intake
 from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import RETRY_AFTER_SECONDS, Room
 from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import Clock
-from fleetgate.control.profile import ProfileError
+from fleetgate.control.profile import CertificateIdentity, ProfileError
+from fleetgate.control.renewalform import MAX_CSR_BYTES
 from fleetgate.errors import ControlAway, SpoolError
 from fleetgate.judge import Outcome, Reason, Verdict
 from fleetgate.judge.envelope import UNDECODABLE, open_envelope
@@ -37,6 +39,8 @@ MAX_ITEMS = 500
 BODY_SECONDS = 30.0
 MSGPACK_TYPE = "application/vnd.fleetgate.v1+msgpack"
 JSON_TYPE = "application/vnd.fleetgate.v1+json"
+TELEMETRY_TYPES = (MSGPACK_TYPE, JSON_TYPE)
+RENEWAL_TYPES = ("application/pkcs10",)  # RFC 7030, 4.2.1
 _BIN_HEADS = (0xC4, 0xC5, 0xC6)
 
 _STATUS = {
@@ -60,6 +64,7 @@ class VehicleApp:
         vetting: Vetting,
         fleet: Fleet,
         room: Room,
+        renewals: Renewals,
         clock: Clock,
         edge_id: str,
     ) -> None:
@@ -68,6 +73,7 @@ class VehicleApp:
         self._registry = registry
         self._fleet = fleet
         self._room = room
+        self._renewals = renewals
         self._clock = clock
         self._edge_id = edge_id
         self._others = _quart()
@@ -86,29 +92,40 @@ class VehicleApp:
             return
         link.requests += 1
         try:
-            if scope["path"] == "/v1/telemetry":
-                await self._answer(link, scope, receive, send)
-            else:
-                # A copy: the state that Hypercorn gives is one object for all requests of the connection.
-                own: Scope = {**scope, "state": {"link": link}}
-                await self._others(own, receive, send)
+            match scope["path"]:
+                case "/v1/telemetry":
+                    await self._take_telemetry(link, scope, receive, send)
+                case "/v1/renew":  # never through a proxy that ends TLS: `link_of` has refused it
+                    await self._renew(link, scope, receive, send)
+                case _:
+                    # A copy: the state that Hypercorn gives is one object for all requests of the connection.
+                    own: Scope = {**scope, "state": {"link": link}}
+                    await self._others(own, receive, send)
+        except Problem as problem:
+            await send_problem(receive, send, problem, shared=link.through_proxy)
+        except SpoolError as error:
+            self._intake.fail(error)  # Hypercorn would keep it to itself, and the edge would go on
         finally:
             link.requests -= 1
 
-    async def _answer(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            form = _form(scope)
-            results = await self._telemetry(link, form, scope, receive)
-        except Problem as problem:
-            await send_problem(receive, send, problem, shared=link.through_proxy)
-            return
-        except SpoolError as error:
-            self._intake.fail(error)  # Hypercorn would keep it to itself, and the edge would go on
-            return
+    async def _take_telemetry(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises Problem, SpoolError."""
+        form = _form(scope, TELEMETRY_TYPES)
+        results = await self._telemetry(link, form, scope, receive)
         content = msgspec.json.encode(results) if form == JSON_TYPE else msgspec.msgpack.encode(results)
         # Who is kept out is told so, and that was the last answer.
         headers = [(b"connection", b"close")] if link.ending or self.kept_out(link) is not None else []
         await send(answer_start(HTTPStatus.ACCEPTED, form, content, headers))
+        await send(answer_body(content))
+
+    async def _renew(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises Problem."""
+        _form(scope, RENEWAL_TYPES)
+        identity = _identity_of(link, self._clock.now_ms())
+        await self._renewals.admit(identity, self._refusal(identity))
+        answer = await self._renewals.ask(identity, await _read_body(scope, receive, MAX_CSR_BYTES))
+        content = msgspec.json.encode({"certificate": answer.certificate, "kid": answer.kid, "mac_key": answer.mac_key})
+        await send(answer_start(HTTPStatus.OK, "application/json", content, [(b"cache-control", b"no-store")]))
         await send(answer_body(content))
 
     def kept_out(self, link: Link) -> int | None:
@@ -138,7 +155,7 @@ class VehicleApp:
         if isinstance(caller, Caller):
             self._admit(caller, 0)  # an empty bucket is told before the body is read and taken apart
         try:
-            items = _items(await _read_body(scope, receive), form)
+            items = _items(await _read_body(scope, receive, MAX_REQUEST_BYTES), form)
         except Problem as problem:
             if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
@@ -171,23 +188,14 @@ class VehicleApp:
     async def _caller(self, link: Link) -> Caller | Reason:
         """The device behind the certificate, or why it is none: the records do not have it, or a revocation list has
         its certificate. Raises Problem."""
-        identity = link.identity
-        if identity is None:
-            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {link.profile_error}")
-        if self._clock.now_ms() > identity.not_after_ms:
-            raise Problem(HTTPStatus.FORBIDDEN, "certificate: it has expired since the connection began")
+        identity = _identity_of(link, self._clock.now_ms())
         try:
             known = await self._registry.lookup(identity)
         except ControlAway:
             raise _unavailable("the records of devices are away") from None
-        if known is None:
+        if known is None or not self._fleet.admits(known, identity, self._clock.now_ms()):
             return Reason.UNKNOWN_DEVICE
-        try:
-            refusal = self._vetting.refusal(identity)
-        except NobodyKnows:
-            raise _unavailable("a revocation list of the certificate's issuer is out of date") from None
-        except ProfileError as error:
-            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {error}") from None
+        refusal = self._refusal(identity)
         if refusal is not None:
             return refusal
         caller = link.caller
@@ -199,17 +207,34 @@ class VehicleApp:
             or caller.policy_version != self._intake.policy.version
         ):
             peer = self._fleet.peer(known, identity, self._clock.now_ms(), json_allowed=True)
-            if peer is None:
-                return Reason.UNKNOWN_DEVICE
+            assert peer is not None  # it is admitted
             caller = link.caller = Caller(
                 known, peer, link.address, "https", self._edge_id, self._intake.policy.version
             )
         caller.peer.flags = self._vetting.flags(identity)
         return caller
 
+    def _refusal(self, identity: CertificateIdentity) -> Reason | None:
+        """Why a revocation list keeps this certificate out, if one does. Raises Problem where none says."""
+        try:
+            return self._vetting.refusal(identity)
+        except NobodyKnows:
+            raise _unavailable("a revocation list of the certificate's issuer is out of date") from None
+        except ProfileError as error:
+            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {error}") from None
 
-def _form(scope: Scope) -> str:
-    """The content type, one of two. Raises Problem; Transfer-Encoding is refused because h11 lets a few pairs pass."""
+
+def _identity_of(link: Link, now_ms: int) -> CertificateIdentity:
+    """Whom the certificate speaks for, as long as it is valid. Raises Problem."""
+    if link.identity is None:
+        raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {link.profile_error}")
+    if now_ms > link.identity.not_after_ms:
+        raise Problem(HTTPStatus.FORBIDDEN, "certificate: it has expired since the connection began")
+    return link.identity
+
+
+def _form(scope: Scope, types: tuple[str, ...]) -> str:
+    """The content type, one of `types`. Raises Problem; Transfer-Encoding is refused: h11 lets a few pairs pass."""
     if scope["method"] != "POST":
         raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, _HELP)
     headers: dict[bytes, bytes] = {}
@@ -224,18 +249,18 @@ def _form(scope: Scope) -> str:
     if b"content-length" not in headers:
         raise Problem(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
     form = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-    if form not in (MSGPACK_TYPE, JSON_TYPE):
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type is {MSGPACK_TYPE} or {JSON_TYPE}")
+    if form not in types:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type is {' or '.join(types)}")
     return form
 
 
-async def _read_body(scope: Scope, receive: Receive) -> bytes:
+async def _read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     """The body, if it is announced and small enough. Raises Problem."""
     announced = next(value for name, value in scope["headers"] if name == b"content-length")
     if not announced.isdigit():
         raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
-    if len(announced) > 10 or int(announced) > MAX_REQUEST_BYTES:
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_REQUEST_BYTES} bytes: split the batch")
+    if len(announced) > 10 or int(announced) > most_bytes:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most_bytes} bytes")
     parts: list[bytes] = []
     size = 0
     with trio.move_on_after(BODY_SECONDS):
@@ -245,8 +270,8 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
                 raise Problem(HTTPStatus.BAD_REQUEST, "the client left")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > MAX_REQUEST_BYTES:
-                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_REQUEST_BYTES} bytes")
+            if size > most_bytes:
+                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most_bytes} bytes")
             if not message.get("more_body", False):
                 return b"".join(parts)
     raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_SECONDS:.0f} s")
@@ -313,7 +338,7 @@ def _unavailable(why: str) -> Problem:
 
 
 def _quart() -> QuartTrio:
-    """Everything that is not telemetry; later parts add routes here."""
+    """Everything that no vehicle needs; later parts add routes here."""
     app = QuartTrio("fleetgate")
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 
@@ -326,4 +351,4 @@ def _quart() -> QuartTrio:
     return app
 
 
-_HELP = "vehicles POST to /v1/telemetry"
+_HELP = "vehicles POST to /v1/telemetry and /v1/renew"

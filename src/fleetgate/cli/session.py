@@ -15,7 +15,6 @@ from fleetgate.clock import Clock, clock_from_environment
 from fleetgate.config import Config, load
 
 DEFAULT_FILE = Path("fleetgate.toml")
-PKI_DIRECTORY = "pki"
 OTHERS_NOTHING = 0o027
 """The umask of the processes: spool and ClickHouse are for their user and group, telemetry is nobody else's."""
 
@@ -45,7 +44,7 @@ class Session:
 
     @property
     def pki(self) -> Path:
-        return self.config.path(PKI_DIRECTORY)
+        return self.config.path(self.config.signer.authority)
 
 
 def session_of(context: typer.Context) -> Session:

@@ -1,4 +1,4 @@
-"""`fleetgate signer`: signs the heads of the chains of segments in this process until SIGTERM."""
+"""`fleetgate signer`: signs heads of chains, and certificates that devices renew, in this process until SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleetgate.control.signer import serve
 
 
 def signer(context: typer.Context) -> None:
-    """Sign the heads of the chains of segments; the only process that reads the audit key."""
+    """Sign heads of the chains of segments, and renewed certificates; alone reads the audit key and the issuing key."""
     config = session_of(context).config
     log.configure("signer", config.log_level)
     os.umask(OTHERS_NOTHING)

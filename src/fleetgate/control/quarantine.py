@@ -117,6 +117,28 @@ def apply_transition(
     return outcome
 
 
+def quarantine_for(
+    write: Write, tenant: str, device_id: str, why: str, detail: dict[str, Any], policy_version: str
+) -> None:
+    """Puts a device into quarantine for what the records themselves show, and opens its case; no score led there.
+
+    Where no machine may take that step (it is in quarantine, or banned), only the audit says that it was seen again.
+    """
+    device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
+    if device is None:
+        raise NotFound(unknown_device(tenant, device_id))
+    possible = DeviceState.QUARANTINED in BY_MACHINE[DeviceState(device.state)]
+    if possible:
+        # Always newer than what an edge said, as a person's decision is.
+        at_ms = max(write.now_ms, device.state_at_ms + 1)
+        values = {"state": DeviceState.QUARANTINED, "state_at_ms": at_ms}
+        write.execute(update(devices).where(device_is(devices, tenant, device_id)).values(values))
+        _note_in_case(write, tenant, device_id, DeviceState.QUARANTINED, at_ms, why, 0.0, policy_version)
+    outcome = Outcome.APPLIED if possible else Outcome.NOT_POSSIBLE
+    facts = {"before": device.state, "after": DeviceState.QUARANTINED, "why": why, "outcome": outcome}
+    write.record(TRANSITION, tenant, device_id, facts | detail)
+
+
 def decide(
     store: Store,
     tenant: str,

@@ -5,7 +5,7 @@ Decides what is signed. A head gets a signature when it is the newest signed one
 So whoever holds ClickHouse, and load, can add to a chain and never change what was signed. One connection is served at
 a time, each request within a deadline; only the signer's own user may ask.
 
-Later the issuing key lives here too.
+The issuing key is this process's too: renewals have a socket, threads and limits of their own (`renewalservice`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import stat
 import struct
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -24,8 +23,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleetgate import log
 from fleetgate.clock import Clock
 from fleetgate.config import Config
+from fleetgate.control.allowance import Allowance
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import NO_LINK, Head, SignedHead, key_id, links, signed_bytes
+from fleetgate.control.localsocket import listen
+from fleetgate.control.renewalservice import RenewalService
 from fleetgate.control.signing import (
     MAX_REQUEST_BYTES,
     REQUEST_SECONDS,
@@ -34,16 +36,13 @@ from fleetgate.control.signing import (
     AskSign,
     Refusal,
     Request,
-    at_short_path,
 )
 from fleetgate.control.signlog import SignLog, count_of
-from fleetgate.errors import ConfigError
 
 REQUESTS_PER_SECOND = 5.0
 BURST_REQUESTS = 50
 """A loader asks twice a minute; 50 requests of 500 rows make up for 7 hours of absence at once."""
 
-BACKLOG = 8
 _PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of unix(7)
 _LOOK_SECONDS = 0.2  # how soon a SIGTERM is noticed while nobody asks
 
@@ -99,9 +98,10 @@ class Service:
         self._signer = signer
         self._clock = clock
         self._log = log.get("signer")
-        self._allowance, self._filled_s = float(BURST_REQUESTS), clock.monotonic()
+        self._allowance = Allowance(REQUESTS_PER_SECOND, BURST_REQUESTS, clock.monotonic())
         self._stopping = False
-        self._socket = _listen(path)
+        self._socket = listen("signer.socket", path, 0o600)
+        self._socket.settimeout(_LOOK_SECONDS)
 
     def run(self) -> None:
         while not self._stopping:
@@ -161,12 +161,8 @@ class Service:
         return bytes(data)
 
     def _spend(self) -> None:
-        now_s = self._clock.monotonic()
-        gained = (now_s - self._filled_s) * REQUESTS_PER_SECOND
-        self._allowance, self._filled_s = min(BURST_REQUESTS, self._allowance + gained), now_s
-        if self._allowance < 1:
+        if self._allowance.spend(self._clock.monotonic()):
             raise Refused("too_often", f"more than {REQUESTS_PER_SECOND:.0f} requests a second")
-        self._allowance -= 1
 
     def _send(self, connection: socket.socket, answer: Answer) -> None:
         connection.settimeout(REQUEST_SECONDS)
@@ -185,24 +181,6 @@ def _parsed(line: bytes) -> Request:
     return request
 
 
-def _listen(path: Path) -> socket.socket:
-    if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
-        raise ConfigError(f"signer.socket: {path} exists and is no socket")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    before = os.umask(0o177)
-    try:
-        path.unlink(missing_ok=True)  # of a signer that was killed: the lock on the log says that none runs
-        at_short_path(path, listener.bind)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"signer.socket: cannot listen at {path}: {error.strerror or error}") from None
-    finally:
-        os.umask(before)
-    listener.settimeout(_LOOK_SECONDS)
-    return listener
-
-
 def serve(config: Config, clock: Clock) -> None:
     """Signs until SIGTERM or SIGINT. Raises ConfigError, Conflict; OSError when the log cannot be written."""
     settings = config.signer
@@ -214,7 +192,10 @@ def serve(config: Config, clock: Clock) -> None:
         opened.callback(signlog.close)
         service = Service(config.path(settings.socket), Signer(key, signlog, clock), clock)
         opened.callback(service.close)
+        renewals = RenewalService(config, clock)  # the log's lock says that no other signer runs
+        opened.callback(renewals.close)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, service.stop)
         log.get("signer").info("signing", socket=str(config.path(settings.socket)), key_id=key_id(key.public_key()))
+        renewals.start()
         service.run()

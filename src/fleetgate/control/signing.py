@@ -6,9 +6,7 @@ times. What is signed is decided by `control.signer`.
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal
@@ -17,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fleetgate.control.heads import Head, Hex16, Hex32, SignedHead
+from fleetgate.control.localsocket import short_name
 from fleetgate.errors import FleetgateError
 
 MAX_STEPS = 500
@@ -76,7 +75,8 @@ class SignerClient:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(REQUEST_SECONDS)
         try:
-            at_short_path(path, self._socket.connect)
+            with short_name(path) as name:
+                self._socket.connect(name)
         except OSError as error:
             self._socket.close()
             raise SignerAway(f"the signer does not answer at {path}: {error.strerror or error}") from None
@@ -113,12 +113,3 @@ class SignerClient:
         if answer.refused is not None:
             raise SignerRefused(answer.refused, answer.why)
         return answer
-
-
-def at_short_path(path: Path, use: Callable[[str], object]) -> None:
-    """Calls `use` (bind or connect) with a name for `path` that fits into a socket's address, which has 107 bytes."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        use(f"/proc/self/fd/{directory}/{path.name}")
-    finally:
-        os.close(directory)

@@ -12,6 +12,7 @@ from fleetgate.accept.fleet import IDLE_SECONDS, REFUSAL_OF_STATUS
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
 from fleetgate.judge import Outcome, Reason
+from fleetgate.judge.sequence import Window
 
 KEY = (TENANT, DEVICE_ID)
 DAY_MS = 24 * 3_600_000
@@ -98,6 +99,40 @@ class TestCredentials:
         )
         peer = gate.caller(digest=digest("old")).peer
         assert (peer.credential.key_digest, peer.former) == (digest("old"), ())
+
+
+class TestSessionsOfAFormerCredential:
+    """Who may begin one after a renewal: the device whose answer got lost, for a while."""
+
+    def admitted(self, gate: Gate, name: str, now_ms: int = NOW) -> bool:
+        identity = CertificateIdentity(TENANT, DEVICE_ID, digest("f"), digest(name), NOW)
+        return gate.fleet.peer(gate.known(), identity, now_ms, json_allowed=False) is not None
+
+    @pytest.fixture
+    def renewed(self, gate: Gate) -> Gate:
+        """`old` was renewed now, to the credential that `sign` and `caller` use."""
+        gate.records[0] = record(credentials=(credential(), credential(digest("old"), CredentialStatus.FORMER, NOW)))
+        return gate
+
+    def test_a_week_after_the_renewal_it_is_over(self, renewed: Gate) -> None:
+        """As long as a message may be old; then the certificate is good for asking again, and for nothing else."""
+        admitted = [self.admitted(renewed, "old", NOW + after) for after in (0, 7 * DAY_MS, 7 * DAY_MS + 1)]
+        assert admitted == [True, True, False]
+
+    def test_the_first_message_under_the_new_credential_ends_it(self, renewed: Gate) -> None:
+        """Whoever still has the former one is not the device any more; after a restart of the edge neither."""
+        assert renewed.receive(sign()).outcome is Outcome.ACCEPTED
+        assert not self.admitted(renewed, "old")
+        renewed.intake.commit()
+        renewed.kill_and_recover()
+        assert not self.admitted(renewed, "old")
+
+    def test_a_message_under_the_former_one_does_not_end_the_new_one(self, renewed: Gate) -> None:
+        """A thief who is first keeps nobody out."""
+        identity = CertificateIdentity(TENANT, DEVICE_ID, digest("f"), KEY_DIGEST, NOW)
+        old = renewed.caller(digest=digest("old"))
+        old.peer.credential.windows.by_epoch[1] = Window()
+        assert renewed.fleet.peer(renewed.known(), identity, NOW, json_allowed=False) is not None
 
 
 class TestRecords:

@@ -20,8 +20,9 @@ from fleetgate.clock import SystemClock
 from fleetgate.control import signer as signer_module
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import NO_LINK, Head, SignedHead, check_signature, links, read_public_key
+from fleetgate.control.localsocket import short_name
 from fleetgate.control.signer import Refused, Service, Signer
-from fleetgate.control.signing import Answer, AskNewest, AskSign, SignerAway, SignerClient, SignerRefused, at_short_path
+from fleetgate.control.signing import Answer, AskNewest, AskSign, SignerAway, SignerClient, SignerRefused
 from fleetgate.control.signlog import EMPTY, SignLog, count_of, read_log
 from fleetgate.errors import CheckFailed, ConfigError, Conflict
 
@@ -280,7 +281,8 @@ class Running:
         """What is answered to these bytes."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
-            at_short_path(self.path, client.connect)
+            with short_name(self.path) as name:
+                client.connect(name)
             with suppress(BrokenPipeError):  # who is refused for what he is has his answer already
                 client.sendall(data)
             if end:
@@ -353,7 +355,8 @@ def test_a_log_that_cannot_be_written_ends_the_service(
     monkeypatch.setattr(desk.signlog, "append", fails)
     service = Service(tmp_path / "signer.sock", desk.signer, SystemClock())
     with socket.socket(socket.AF_UNIX) as client:
-        at_short_path(tmp_path / "signer.sock", client.connect)
+        with short_name(tmp_path / "signer.sock") as name:
+            client.connect(name)
         client.sendall(msgspec.json.encode(AskSign(head(1), digests(1, 1))) + b"\n")
         client.shutdown(socket.SHUT_WR)
         ending = threading.Timer(5, service.stop)  # of one that goes on
@@ -371,7 +374,8 @@ def test_a_peer_that_breaks_off_ends_nothing(running: Running) -> None:
     """It goes with bytes unread, which resets the connection."""
     for _ in range(3):
         with socket.socket(socket.AF_UNIX) as client:
-            at_short_path(running.path, client.connect)
+            with short_name(running.path) as name:
+                client.connect(name)
             client.sendall(msgspec.json.encode(AskNewest(SPOOL)) + b'\n{"ask"')
     with SignerClient(running.path) as client:
         assert client.newest(SPOOL) is None
@@ -384,14 +388,15 @@ def test_a_request_that_does_not_come_is_given_up(running: Running, monkeypatch:
     assert answer.refused == "too_slow"
 
 
-def test_too_many_requests_are_refused(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_requests_are_refused(running: Running) -> None:
     """Each signature is an fsync: the rate is bounded."""
-    monkeypatch.setattr(signer_module, "REQUESTS_PER_SECOND", 0.0)
-    with SignerClient(running.path) as client:
-        for _ in range(signer_module.BURST_REQUESTS):
+
+    def ask_for_ever(client: SignerClient) -> None:
+        while True:
             client.newest(SPOOL)
-        with pytest.raises(SignerRefused, match="too_often"):
-            client.newest(SPOOL)
+
+    with SignerClient(running.path) as client, pytest.raises(SignerRefused, match="too_often"):
+        ask_for_ever(client)
 
 
 def test_another_user_is_refused(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +411,8 @@ def test_without_a_signer_the_client_says_so(tmp_path: Path) -> None:
     with pytest.raises(SignerAway, match="does not answer"):
         SignerClient(tmp_path / "signer.sock")
     with socket.socket(socket.AF_UNIX) as listener:
-        at_short_path(tmp_path / "signer.sock", listener.bind)
+        with short_name(tmp_path / "signer.sock") as name:
+            listener.bind(name)
         listener.close()
         with pytest.raises(SignerAway, match="does not answer"):
             SignerClient(tmp_path / "signer.sock")
@@ -415,8 +421,8 @@ def test_without_a_signer_the_client_says_so(tmp_path: Path) -> None:
 def test_the_socket_of_a_killed_signer_is_taken_over(desk: Desk, tmp_path: Path) -> None:
     """Crash-only: a start after a kill is the normal start. A file that is no socket is left alone."""
     path = tmp_path / "signer.sock"
-    with socket.socket(socket.AF_UNIX) as left:
-        at_short_path(path, left.bind)
+    with socket.socket(socket.AF_UNIX) as left, short_name(path) as name:
+        left.bind(name)
     Service(path, desk.signer, SystemClock()).close()
     path.unlink()
     path.write_text("mine")

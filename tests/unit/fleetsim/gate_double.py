@@ -46,10 +46,11 @@ class Http(NamedTuple):
 
 @dataclass
 class GateDouble:
-    """Answers by `puback` and `http`, given how many messages or requests came before; None hangs up instead."""
+    """Answers by `puback`, `http` and `renewal`, given how many of them came before; None hangs up instead."""
 
     puback: Callable[[int], Puback | None] = lambda _: Puback()
     http: Callable[[int, bytes], Http | None] = lambda *_: Http()
+    renewal: Callable[[int, bytes], Http | None] = lambda *_: Http(503, headers=("Retry-After: 3600",))
     connack: Callable[[int], int] = lambda _: 0
     goodbye: int | None = None  # DISCONNECT instead of the first PUBACK
     ahead_ms: Callable[[int], int] = lambda _: 0
@@ -57,6 +58,7 @@ class GateDouble:
     connects: int = 0
     received: list[bytes] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
+    renewals: list[bytes] = field(default_factory=list)
 
     async def mqtt(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One MQTT connection."""
@@ -85,7 +87,10 @@ class GateDouble:
                 size = next((int(h[15:]) for h in head.split("\r\n") if h.lower().startswith("content-length:")), 0)
                 body = await reader.readexactly(size)
                 answer: Http | None = Http(405)
-                if head.startswith("POST"):
+                if head.startswith("POST /v1/renew "):
+                    self.renewals.append(body)
+                    answer = self.renewal(len(self.renewals) - 1, body)
+                elif head.startswith("POST"):
                     self.requests.append(body)
                     answer = self.http(len(self.requests) - 1, body)
                 if answer is None:

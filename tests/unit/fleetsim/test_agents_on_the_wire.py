@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def play(
         ledger = Ledger(tmp_path / "ledger.db", clock)
         async with serving(double, pki) as (mqtt, https):
             devices = Devices(Gate(mqtt, https, server_name), tmp_path / "state", ledger, clock, seed=1)
-            bundle = read_bundle(pki / "device")
+            bundle = read_bundle(shutil.copytree(pki / "device", tmp_path / "device", dirs_exist_ok=True))
             agent: Agent = devices.https(bundle, form, linger_s=0.0) if form else devices.mqtt(bundle)
             run = Run(agent, double)
             for i in range(messages):
@@ -116,6 +117,13 @@ def test_a_refused_identity_stops_the_device(pki: Path, tmp_path: Path, reason: 
     """0x87: the device leaves and stays away."""
     run = play(GateDouble(puback=lambda _: Puback(0x87, reason)), pki, tmp_path, lambda run: run.stopped)
     assert (run.keys(), run.double.connects) == ([(1, 0)], 1)
+
+
+def test_a_key_that_the_gate_does_not_know_is_renewed_while_the_device_stays_away(pki: Path, tmp_path: Path) -> None:
+    """The table's "renew, then stop": one question for another credential, over HTTPS."""
+    double = GateDouble(puback=lambda _: Puback(0x87, "unknown_key"))
+    run = play(double, pki, tmp_path, lambda run: bool(run.double.renewals))
+    assert (run.stopped, len(double.renewals), double.renewals[0][:10]) == (True, 1, b"-----BEGIN")
 
 
 def test_clock_ahead_reconnects_for_the_time(pki: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from tests.unit.fleetsim.bench import START_MS, Bench
@@ -193,3 +195,29 @@ def _event_ms(raw: bytes) -> int:
     body = msgspec.msgpack.decode(envelope.body)
     at: int = body[2][0][0]
     return envelope.sent_at + at
+
+
+def test_an_unknown_key_asks_for_another_credential_once(bench: Bench) -> None:
+    """What was signed under the root that is gone is no reason to ask again."""
+    bench.connect()
+    bench.submit(2)
+    first, second = bench.take()
+    bench.answer(first, "unknown_key", Reaction.RENEW)
+    assert bench.core.wants_renewal
+    bench.core.disconnected()
+    bench.core.renewed(replace(bench.core.bundle, kid=2, mac_key=bytes(32)))
+    assert (bench.core.wants_renewal, bench.core.pace.away_until_ms) == (False, START_MS)
+    bench.connect()
+    [again] = bench.take()
+    assert again is second
+    bench.answer(again, "unknown_key", Reaction.RENEW)
+    assert (bench.core.wants_renewal, bench.notes.fates[-1][2]) == (False, "unknown")
+
+
+def test_a_renewed_device_signs_with_its_new_key_and_sends_what_it_signed_before(bench: Bench) -> None:
+    """The bytes in the outbox stay as they are."""
+    bench.connect()
+    bench.submit()
+    bench.core.renewed(replace(bench.core.bundle, kid=2, mac_key=bytes(32)))
+    bench.submit()
+    assert [encode.decode_envelope(entry.raw).kid for entry in bench.take()] == [1, 2]

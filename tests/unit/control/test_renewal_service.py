@@ -1,0 +1,226 @@
+"""The signer's second socket: who is served, how often, and what a client that hangs does to others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from tests.renewing import new_key, request
+from tests.unit.control.conftest import Gate, SetClock
+
+from fleetgate.clock import SystemClock
+from fleetgate.config import Config
+from fleetgate.control import renewalservice
+from fleetgate.control.devices import Enrolment
+from fleetgate.control.keyring import encode_roots, read_roots
+from fleetgate.control.localsocket import short_name
+from fleetgate.control.pki import Authority
+from fleetgate.control.renewalform import Answer, AskRenewal, NotRenewed, Refusal, Renewed
+from fleetgate.control.renewalservice import MAX_CONNECTIONS, ROOT_SETTLES_MS, Limits, RenewalService
+from fleetgate.control.rotation import rotate
+from fleetgate.control.secretfile import replace_secret
+
+
+class Asker:
+    """Somebody in the signer's group."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(20)
+        with short_name(self.path) as name:
+            client.connect(name)
+        return client
+
+    def send(self, data: bytes) -> bytes:
+        """What comes back until the signer closes."""
+        with self.connect() as client, client.makefile("rb") as answers:
+            client.sendall(data)
+            return answers.read()
+
+    def ask(self, enrolled: Enrolment, csr: bytes) -> Answer:
+        leaf = x509.load_pem_x509_certificate(enrolled.certificate)
+        asked = AskRenewal(enrolled.tenant, enrolled.device_id, leaf.fingerprint(SHA256()).hex(), csr)
+        answer: Answer = msgspec.json.decode(self.send(msgspec.json.encode(asked) + b"\n"), type=Answer)
+        return answer
+
+
+@pytest.fixture
+def enrolled(gate: Gate, authority_files: Path) -> Enrolment:
+    """By the authority that the service loads."""
+    gate.authority = Authority.load(authority_files, gate.clock)
+    return gate.enrol()
+
+
+@pytest.fixture
+def authority_files(config: Config) -> Path:
+    directory = config.path(config.signer.authority)
+    Authority.create(directory, "fleet.example", SystemClock())
+    return directory
+
+
+@pytest.fixture
+def asker(config: Config, gate: Gate) -> Iterator[Asker]:
+    service = RenewalService(config, SystemClock())
+    service.start()
+    yield Asker(config.path(config.signer.renewal_socket))
+    service.close()
+
+
+def test_a_renewal_over_the_socket(asker: Asker, enrolled: Enrolment) -> None:
+    """One question, one answer; then the connection is over."""
+    assert isinstance(asker.ask(enrolled, request(new_key())), Renewed)
+
+
+def test_the_socket_is_open_to_the_group_and_nobody_else(asker: Asker) -> None:
+    """The edge may be another user of it."""
+    assert stat.S_IMODE(asker.path.stat().st_mode) == 0o660
+
+
+@pytest.mark.parametrize("absent", ["issuing.key", "keyring.json", "control.db"])
+def test_what_cannot_be_used_now_is_asked_for_again_later(
+    asker: Asker, enrolled: Enrolment, config: Config, authority_files: Path, absent: str
+) -> None:
+    """Nothing is read at the start only: what comes back is in force with the next question."""
+    path = authority_files / absent if absent.endswith(".key") else config.path(absent)
+    away = path.rename(path.with_suffix(".away"))
+    csr = request(new_key())
+    answer = asker.ask(enrolled, csr)
+    assert isinstance(answer, NotRenewed)
+    assert (answer.refused, answer.retry_after_s > 0) == (Refusal.AWAY, True)
+    assert str(path) not in answer.why
+    away.rename(path)
+    assert isinstance(asker.ask(enrolled, csr), Renewed)
+
+
+def test_a_root_key_is_used_when_the_edges_have_it(
+    asker: Asker, enrolled: Enrolment, config: Config, gate: Gate
+) -> None:
+    """A device that was renewed at once would sign with a key that no edge can verify."""
+    keyring, csr = config.path(config.edge.keyring), request(new_key())
+    with gate.store.write("test") as write:
+        rotate(write, keyring, os.urandom)
+    answer = asker.ask(enrolled, csr)
+    assert isinstance(answer, NotRenewed)
+    assert (answer.refused, answer.retry_after_s > 0) == (Refusal.BUSY, True)
+    roots = read_roots(keyring)
+    roots[2] = msgspec.structs.replace(roots[2], created_at=roots[2].created_at - ROOT_SETTLES_MS)
+    replace_secret(keyring, encode_roots(roots))
+    answer = asker.ask(enrolled, csr)
+    assert isinstance(answer, Renewed)
+    assert answer.kid == 2
+
+
+HOSTILE = {
+    "nothing of ours": b"GET / HTTP/1.1\n",
+    "not UTF-8": b'{"tenant":"\xff\xfe"}\n',
+    "deep": b"[" * 20_000 + b"\n",
+    "no fingerprint": b'{"tenant":"acme","device_id":"car-tcu","fingerprint":"zz","csr":""}\n',
+    "unknown field": b'{"tenant":"a","device_id":"b","fingerprint":"' + b"ab" * 32 + b'","csr":"","x":1}\n',
+    "no base64": b'{"tenant":"a","device_id":"b","fingerprint":"' + b"ab" * 32 + b'","csr":"?"}\n',
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_bytes_get_a_reason_and_the_next_is_served(asker: Asker, enrolled: Enrolment, data: bytes) -> None:
+    """Nothing that is sent ends the process."""
+    answer: Answer = msgspec.json.decode(asker.send(data), type=Answer)
+    assert isinstance(answer, NotRenewed)
+    assert answer.refused is Refusal.MALFORMED
+    assert isinstance(asker.ask(enrolled, request(new_key())), Renewed)
+
+
+def test_an_endless_question_is_cut_off(asker: Asker) -> None:
+    """Without an answer: whoever wrote it does not read one."""
+    with asker.connect() as client, pytest.raises(ConnectionError):
+        client.sendall(b" " * 64 * 1024**2)
+
+
+def test_clients_that_hang_hold_nobody_up(asker: Asker, enrolled: Enrolment) -> None:
+    """They have places of their own, and lose them after 2 s; one too many is told so at once."""
+    hanging = [asker.connect() for _ in range(MAX_CONNECTIONS - 1)]
+    try:
+        assert isinstance(asker.ask(enrolled, request(new_key())), Renewed)
+        hanging.append(asker.connect())
+        answer: Answer = msgspec.json.decode(asker.send(b""), type=Answer)
+        assert isinstance(answer, NotRenewed)
+        assert answer.refused is Refusal.BUSY
+    finally:
+        for client in hanging:
+            client.close()
+
+
+def test_a_client_that_says_nothing_is_let_go(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its deadline."""
+    monkeypatch.setattr(renewalservice, "ASK_SECONDS", 0.2)
+    with asker.connect() as client:
+        client.sendall(b'{"tenant"')
+        assert client.recv(100) == b""
+
+
+def test_two_at_once_from_one_parent(asker: Asker, enrolled: Enrolment) -> None:
+    """One renewal at a time: the other one is a clone sign, whichever comes first."""
+    answers: list[Answer] = []
+    both = threading.Barrier(2)
+
+    def renew() -> None:
+        csr = request(new_key())
+        both.wait()
+        answers.append(asker.ask(enrolled, csr))
+
+    threads = [threading.Thread(target=renew) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(type(answer).__name__ for answer in answers) == ["NotRenewed", "Renewed"]
+
+
+def limited(**settings: int) -> tuple[Limits, SetClock]:
+    clock = SetClock()
+    signer = msgspec.structs.replace(Config().signer, **settings)
+    return Limits(msgspec.structs.replace(Config(), signer=signer), clock), clock
+
+
+def test_one_device_may_not_ask_without_end() -> None:
+    """Its own excess slows down nobody else, and ends with time."""
+    limits, clock = limited(device_renewals_per_day=3)
+    assert [limits.check("acme", "a") for _ in range(3)] == [None] * 3
+    refused = limits.check("acme", "a")
+    assert refused is not None
+    assert (refused.refused, refused.retry_after_s) == (Refusal.TOO_OFTEN, 28_800)
+    assert limits.check("rival", "a") is None, "of another tenant it is another device"
+    clock.ms += 28_800_000
+    assert limits.check("acme", "a") is None
+
+
+def test_all_devices_together_may_not_ask_without_end() -> None:
+    """Whoever has taken over an edge gets no more than this, whatever names it takes."""
+    limits, clock = limited(renewals_per_minute=5)
+    assert [limits.check("acme", f"d-{number}") for number in range(5)] == [None] * 5
+    for number in range(100):
+        refused = limits.check("acme", f"e-{number}")
+        assert refused is not None
+        assert refused.refused is Refusal.BUSY
+    clock.ms += 12_000
+    assert limits.check("acme", "f") is None
+
+
+def test_allowances_that_are_full_again_are_forgotten() -> None:
+    """So that memory is bounded by the limits themselves."""
+    limits, clock = limited(device_renewals_per_day=24, renewals_per_minute=1000)
+    for number in range(500):
+        limits.check("acme", f"d-{number}")
+    clock.ms += 3_700_000
+    limits.check("acme", "d-0")
+    assert len(limits._of_device) == 1
