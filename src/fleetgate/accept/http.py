@@ -95,7 +95,7 @@ class VehicleApp:
             match scope["path"]:
                 case "/v1/telemetry":
                     await self._take_telemetry(link, scope, receive, send)
-                case "/v1/renew":
+                case "/v1/renew":  # never through a proxy that ends TLS: `link_of` has refused it
                     await self._renew(link, scope, receive, send)
                 case _:
                     # A copy: the state that Hypercorn gives is one object for all requests of the connection.

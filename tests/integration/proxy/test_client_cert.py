@@ -151,9 +151,8 @@ def test_a_certificate_that_the_edge_does_not_trust_is_refused(hop: HttpsHop, ca
     assert (status, "no path" in why) == (403, True)
 
 
-def test_a_device_that_control_does_not_know_is_told_so(hop: HttpsHop, edge: Gate, tmp_path: Path) -> None:
+def test_a_device_that_control_does_not_know_is_told_so(hop: HttpsHop, stranger: Car) -> None:
     """As if it had come itself."""
-    stranger = edge.home.stranger(tmp_path / "elsewhere", "stranger")
     assert hop.post(stranger.sign(1, 0), header_of(stranger)) == (202, ["unknown_device"])
 
 
