@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from fleetgate.catalogue import catalogue
+from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
 from fleetgate.control.roster import DeviceDetail
 from fleetgate.doctor.capture import Capture
 from fleetgate.doctor.certificate import clip
@@ -125,12 +126,8 @@ def of_identity(case: Case, verdict: Verdict) -> str:
             return f"the records have no device {device_id} of tenant {tenant}"
         case Reason.UNKNOWN_DEVICE if case.peer is None:
             return f"the records have no credential of {device_id} that could still be shown"
-        case Reason.REVOKED:
-            return f"certificate {_newest(case)} is revoked{_since(case)}"
-        case Reason.SUSPENDED | Reason.BANNED | Reason.UNKNOWN_DEVICE:
-            return (
-                f"the records say of {device_id}: {case.detail.status if case.detail else 'nothing'}{_remembered(case)}"
-            )
+        case Reason.REVOKED | Reason.SUSPENDED | Reason.BANNED | Reason.UNKNOWN_DEVICE:
+            return _kept_out(case, verdict.reason)
     held = "; in quarantine, so it is kept apart" if case.peer is not None and case.peer.device.held else ""
     address = "sent to its own topic" if case.topic is not None else "without a topic, as over HTTPS"
     return f"{device_id} of {tenant} is {case.detail.status if case.detail else 'known'}{held}; {address}"
@@ -140,19 +137,24 @@ def _newest(case: Case) -> str:
     return f"{case.peer.credential.fingerprint.hex()[:12]}..." if case.peer is not None else "of the device"
 
 
-def _since(case: Case) -> str:
-    entry = case.detail.credentials[0] if case.detail is not None and case.detail.credentials else None
-    if entry is None or entry.ended_at_ms is None:
-        return _remembered(case)
-    return f" since {_time(entry.ended_at_ms)}" + (f": {clip(entry.reason)}" if entry.reason else "")
+def _kept_out(case: Case, reason: Reason) -> str:
+    """By the records; or by what the edge was told once, and records that are older do not say."""
+    detail = case.detail
+    entry = detail.credentials[0] if detail is not None and detail.credentials else None
+    if reason is Reason.REVOKED and entry is not None and entry.status == CredentialStatus.REVOKED:
+        since = f" since {_time(entry.ended_at_ms)}" if entry.ended_at_ms is not None else ""
+        return f"certificate {_newest(case)} is revoked{since}" + (f": {clip(entry.reason)}" if entry.reason else "")
+    standing = _standing(detail)
+    if reason is not Reason.REVOKED and standing != DeviceStatus.ACTIVE:
+        return f"{case.key[1]} of {case.key[0]} is {standing}"
+    return f"the edge was told {reason} by newer records than these, which were restored from an older day"
 
 
-def _remembered(case: Case) -> str:
-    """Where the edge was told once what the records do not say any more."""
-    known = case.recalled.known
-    if known is None or known.denied is None or case.detail is None or case.detail.status != "active":
-        return ""
-    return "; the edge was told so by newer records: these were restored from an older day"
+def _standing(detail: DeviceDetail | None) -> str:
+    """What people decided, or security did."""
+    if detail is None:
+        return DeviceStatus.ACTIVE
+    return detail.state if detail.state == DeviceState.BANNED else detail.status
 
 
 # 3. MAC.

@@ -5,16 +5,21 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import update
 from tests.gate import Car, Gate, Installation, NewGate, now_ms
 from tests.mqtt_peer import MqttPeer
 from tests.units import pack
 
 from fleetgate.clock import SystemClock
+from fleetgate.control.records import DeviceStatus
+from fleetgate.control.roster import device_is
+from fleetgate.control.schema import credentials, devices
 from fleetgate.doctor.capture import read_capture
 from fleetgate.doctor.message import Hearing, Result, hear
 
@@ -129,10 +134,40 @@ def test_who_is_refused_at_step_2(shared_gate: Gate, car: Car, other_car: Car, c
     assert (number, reason, "a test" in what) == (2, "revoked", True)
 
 
-def test_a_suspended_device(shared_gate: Gate, car: Car, court: Court) -> None:
-    """By its status."""
+@pytest.mark.parametrize(
+    ("decide", "reason"),
+    [(Installation.suspend, "suspended"), (Installation.ban, "banned")],
+    ids=["suspended", "banned"],
+)
+def test_a_device_that_people_keep_out(
+    shared_gate: Gate, car: Car, court: Court, decide: Callable[[Installation, Car], None], reason: str
+) -> None:
+    """By its status, and by security's decision."""
+    decide(shared_gate.home, car)
+    assert court.step(car.sign(1, 0)) == (2, reason, f"{car.device_id} of acme is {reason}")
+
+
+def test_a_refusal_that_only_the_edge_remembers(shared_gate: Gate, car: Car, session: MqttPeer, court: Court) -> None:
+    """The records were restored from an older day: the edge goes on refusing, and so does this."""
     shared_gate.home.suspend(car)
-    assert court.step(car.sign(1, 0)) == (2, "suspended", f"the records say of {car.device_id}: suspended")
+    assert session.farewell().reason_code == 0x87
+    with shared_gate.home.write() as write:  # no change is recorded: nobody decided that
+        of_car = device_is(devices, car.tenant, car.device_id)
+        write.execute(update(devices).where(of_car).values(status=DeviceStatus.ACTIVE))
+    number, reason, what = court.step(car.sign(1, 0))
+    assert (number, reason, "restored from an older day" in what) == (2, "suspended", True)
+
+
+def test_a_message_signed_before_a_renewal(shared_gate: Gate, car: Car, court: Court) -> None:
+    """The former certificate's key verifies it, and is named."""
+    with shared_gate.home.write() as write:
+        of_car = device_is(credentials, car.tenant, car.device_id)
+        write.execute(update(credentials).where(of_car).values(status="former", ended_at_ms=write.now_ms))
+        write.record("renew", car.tenant, car.device_id, {})
+    shared_gate.home.enrol(car.vehicle_id)
+    told = court.hear(car.sign(1, 0))
+    assert (told.outcome, told.flags) == ("accepted", ["former_credential"])
+    assert f"former certificate {car.identity.fingerprint.hex()[:12]}" in told.steps[2].what
 
 
 def test_a_device_in_quarantine(shared_gate: Gate, car: Car, court: Court) -> None:
