@@ -61,6 +61,7 @@ class Installation:
         Store.open(self.config, SystemClock(), create=True).close()  # makes the tables
         self._authority = Authority.load(directory / "pki", SystemClock())
         self._keyring = Keyring.load(self.config.path(self.config.edge.keyring))
+        self._kid = self._keyring.issuing_kid(SystemClock().now_ms())
         self._enrolled = 0
         (directory / "ca.pem").write_bytes(self._authority.root_pem)
 
@@ -72,7 +73,7 @@ class Installation:
         """Sees to it that there are at least `count` devices, with bundles."""
         if count > self._enrolled:
             names = [f"car-{number:06d}-tcu" for number in range(self._enrolled, count)]
-            insert(self.control, (self._device(name) for name in names), self._keyring.newest_kid)
+            insert(self.control, (self._device(name) for name in names), self._kid)
             self._enrolled = count
 
     def _device(self, name: str) -> Record:
@@ -87,11 +88,11 @@ class Installation:
     def _write_bundle(self, name: str, chain: bytes, private: bytes, digest: bytes) -> None:
         bundle = self.devices / name
         bundle.mkdir(mode=0o700)
-        kid = self._keyring.newest_kid
-        root = self._keyring.root(kid)
+        root = self._keyring.root(self._kid)
         assert root is not None  # the newest is an active one
         mac_key = base64.b64encode(derive_mac_key(root, TENANT, name, digest)).decode()
-        device = {"tenant": TENANT, "device_id": name, "vehicle_id": _vehicle(name), "kid": kid, "mac_key": mac_key}
+        facts = {"tenant": TENANT, "device_id": name, "vehicle_id": _vehicle(name)}
+        device = {**facts, "kid": self._kid, "mac_key": mac_key}
         (bundle / "device.json").write_text(json.dumps(device))
         (bundle / "certificate.pem").write_bytes(chain)
         (bundle / "private.pem").write_bytes(private)

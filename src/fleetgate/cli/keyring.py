@@ -38,7 +38,7 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def rotate(context: typer.Context) -> None:
-    """Add a root key, which credentials are made under from now on. The others go on verifying."""
+    """Add a root key, which credentials are made under from 5 seconds on. The others go on verifying."""
     session = session_of(context)
     path = session.config.path(session.config.edge.keyring)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:

@@ -68,9 +68,9 @@ def issue(
     leaf = certificate.public_bytes(Encoding.PEM)
     fingerprint = certificate.fingerprint(SHA256())
     key_digest = key_digest_of(public_key)
-    kid = keyring.newest_kid
+    kid = keyring.issuing_kid(write.now_ms)
     root = keyring.root(kid)
-    assert root is not None  # the newest is an active one
+    assert root is not None  # it is an active one
     inherited = {} if parent is None else _end_parent(write, parent)  # first: at most one is active
     write.execute(
         insert(credentials),

@@ -16,7 +16,7 @@ from fleetgate.control.profile import DevicePublicKey, ProfileError, check_publi
 from fleetgate.errors import CheckFailed
 
 MAX_CSR_BYTES = 16 * 1024  # one of P-256 has 400 bytes; what is larger carries what nobody asked for
-_PEM = b"-----BEGIN "
+_DER = b"\x30"  # how it begins; what looks like PEM further on is content
 
 
 class CsrError(CheckFailed):
@@ -28,8 +28,8 @@ def public_key_of(request: bytes, tenant: str, device_id: str, trust_domain: str
     if len(request) > MAX_CSR_BYTES:
         raise CsrError(f"the certificate request is larger than {MAX_CSR_BYTES} bytes")
     try:
-        pem = _PEM in request
-        csr = x509.load_pem_x509_csr(request) if pem else x509.load_der_x509_csr(request)
+        der = request.startswith(_DER)  # else PEM, perhaps with text before it
+        csr = x509.load_der_x509_csr(request) if der else x509.load_pem_x509_csr(request)
         public_key = csr.public_key()
         common_names = [name.value for name in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         names = _alternative_names(csr)

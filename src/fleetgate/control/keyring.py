@@ -23,6 +23,9 @@ from fleetgate.errors import ConfigError
 ROOT_BYTES = 32
 MAX_KID = 2**32 - 1  # u32 in the envelope
 FIRST_KID = 1
+SETTLING_MS = 5_000
+"""For so long new credentials are still made under the root key before: an edge takes a new keyring within 3 s, and
+until then would refuse them."""
 
 
 class RootState(StrEnum):
@@ -52,16 +55,21 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 class Keyring:
     """Root keys by key id. Its repr tells the key ids and nothing else."""
 
-    __slots__ = ("_newest_kid", "_roots", "_withdrawn")
+    __slots__ = ("_active", "_roots", "_withdrawn")
 
-    def __init__(self, roots: Mapping[int, bytes | None], withdrawn: frozenset[int] = frozenset()) -> None:
-        """`roots` maps each key id to its 32 bytes, or to None once retired; withdrawn ones are not among them. Raises
-        ValueError if none is active."""
-        active = [kid for kid, root in roots.items() if root is not None]
+    def __init__(
+        self,
+        roots: Mapping[int, bytes | None],
+        withdrawn: frozenset[int] = frozenset(),
+        created_ms: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        """`roots` maps each key id to its 32 bytes, or to None once retired; withdrawn ones are not among them.
+        `created_ms` is when each was made (Unix ms), where that is known. Raises ValueError if none is active."""
+        active = {kid: created_ms.get(kid, 0) for kid, root in roots.items() if root is not None}
         if not active:
             raise ValueError("a keyring needs an active root key")
         self._roots = MappingProxyType(dict(roots))
-        self._newest_kid = max(active)
+        self._active = active
         self._withdrawn = withdrawn
 
     @classmethod
@@ -75,7 +83,7 @@ class Keyring:
             if kid not in withdrawn
         }
         try:
-            return cls(roots, withdrawn)
+            return cls(roots, withdrawn, {kid: entry.created_at for kid, entry in entries.items()})
         except ValueError:
             raise ConfigError(f"{path} holds no active root key: restore the file or make a new keyring") from None
 
@@ -84,7 +92,7 @@ class Keyring:
         """Writes a new keyring with one root key. Raises Conflict where the file exists."""
         root = entropy(ROOT_BYTES)
         write_secret(path, encode_roots({FIRST_KID: Root(root, now_ms, RootState.ACTIVE)}))
-        return cls({FIRST_KID: root})
+        return cls({FIRST_KID: root}, created_ms={FIRST_KID: now_ms})
 
     @staticmethod
     def proving_roots(path: Path) -> Mapping[int, bytes]:
@@ -92,10 +100,10 @@ class Keyring:
         accepting. Raises ConfigError."""
         return {kid: entry.root for kid, entry in read_roots(path).items()}
 
-    @property
-    def newest_kid(self) -> int:
-        """The key id that new credentials are made under."""
-        return self._newest_kid
+    def issuing_kid(self, now_ms: int) -> int:
+        """The key id that a credential made now is made under: the newest, once every edge knows it."""
+        settled = [kid for kid, created_ms in self._active.items() if now_ms - created_ms >= SETTLING_MS]
+        return max(settled) if settled else min(self._active, key=lambda kid: (self._active[kid], kid))
 
     @property
     def roots(self) -> Mapping[int, bytes | None]:

@@ -60,7 +60,7 @@ def renew(write: Write, authority: Authority, keyring: Keyring, policy_version: 
             return _clone_sign(write, policy_version, ask, presented, child, key_digest)
         if child.status != CredentialStatus.ACTIVE:
             raise Refused(Refusal.SUPERSEDED, f"what this credential was renewed to is {child.status} itself")
-        return _again(child, authority, keyring, recipient)
+        return _again(write, child, authority, keyring, recipient)
     if presented.status != CredentialStatus.ACTIVE:
         raise Refused(Refusal.SUPERSEDED, "the device was enrolled anew, or its unit replaced, since")
     if _had_before(write, ask, key_digest):
@@ -133,10 +133,10 @@ def _had_before(write: Write, ask: AskRenewal, key_digest: bytes) -> bool:
     return write.row(select(credentials).where(of_device, credentials.c.key_digest == key_digest)) is not None
 
 
-def _again(child: Row[Any], authority: Authority, keyring: Keyring, recipient: Recipient) -> Answer:
+def _again(write: Write, child: Row[Any], authority: Authority, keyring: Keyring, recipient: Recipient) -> Answer:
     """The answer got lost: the same certificate and MAC key, sealed anew."""
-    # Where its root was withdrawn meanwhile, under the newest: the gate takes every root it has for this credential.
-    kid = child.kid if keyring.root(child.kid) is not None else keyring.newest_kid
+    # Where its root was withdrawn meanwhile, under another: the gate takes every root it has for this credential.
+    kid = child.kid if keyring.root(child.kid) is not None else keyring.issuing_kid(write.now_ms)
     root = keyring.root(kid)
     assert root is not None
     mac_key = derive_mac_key(root, child.tenant, child.device_id, child.key_digest)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import socket
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -22,7 +21,7 @@ from fleetgate import log
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.allowance import Allowance
-from fleetgate.control.keyring import Keyring, Root, RootState, read_roots
+from fleetgate.control.keyring import Keyring
 from fleetgate.control.localsocket import listen
 from fleetgate.control.pki import Authority
 from fleetgate.control.renewal import ACTOR, LATER_SECONDS, Refused, renew
@@ -44,9 +43,6 @@ MAX_CONNECTIONS = 16
 TURN_SECONDS = 5.0  # how long an asker stands in line for the one renewal at a time
 AWAY_SECONDS = 60
 BUSY_SECONDS = 10
-ROOT_SETTLES_MS = 5_000
-"""Edges look at their keyring once a second, and take it when it stood still for another. Who was renewed sooner would
-sign under a root key that they do not have."""
 
 REFUSALS_LOGGED_PER_SECOND = 5
 _LOOK_SECONDS = 0.2
@@ -144,20 +140,12 @@ class RenewalService:
         config = self._config
         authority = Authority.load(config.path(config.signer.authority), self._clock)
         keyring = Keyring.load(config.path(config.edge.keyring))
-        if _is_new(read_roots(config.path(config.edge.keyring)), self._clock.now_ms()):
-            raise Refused(Refusal.BUSY, "the newest root key is so new that an edge may not have it")
         if authority.trust_domain != config.trust_domain:
             raise ConfigError(f"the CA is of the trust domain {authority.trust_domain}, not of the setting's")
         if self._store is None:
             self._store = Store.open(config, self._clock, write=True)
         with self._store.write(ACTOR) as write:
             return renew(write, authority, keyring, config.policy.version, ask)
-
-
-def _is_new(roots: Mapping[int, Root], now_ms: int) -> bool:
-    """Whether the newest root key was added to others a moment ago."""
-    active = [roots[kid] for kid in sorted(roots) if roots[kid].state is RootState.ACTIVE]
-    return len(active) > 1 and 0 <= now_ms - active[-1].created_at < ROOT_SETTLES_MS
 
 
 class Limits:

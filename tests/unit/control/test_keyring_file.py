@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.units import NOW
 
-from fleetgate.control.keyring import Keyring
+from fleetgate.control.keyring import SETTLING_MS, Keyring
 from fleetgate.errors import ConfigError, Conflict
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
@@ -146,7 +147,15 @@ def test_retired_root_verifies_nothing_but_is_known(tmp_path: Path) -> None:
 def test_newest_active_root_is_the_one_to_issue_under(tmp_path: Path) -> None:
     """New credentials are made under the highest key id that is not retired."""
     roots = {"9": entry(), "10": entry(NEW), "11": entry(state="retired")}
-    assert Keyring.load(keyring_file(tmp_path, {"roots": roots})).newest_kid == 10
+    assert Keyring.load(keyring_file(tmp_path, {"roots": roots})).issuing_kid(NOW) == 10
+
+
+@pytest.mark.parametrize(("age_ms", "kid"), [(0, 1), (SETTLING_MS - 1, 1), (SETTLING_MS, 2)])
+def test_a_new_root_is_issued_under_once_edges_have_it(age_ms: int, kid: int) -> None:
+    """Until then under the one before; where there is no other, under it at once."""
+    created_ms = {1: 0, 2: NOW - age_ms}
+    assert Keyring({1: OLD, 2: NEW}, created_ms=created_ms).issuing_kid(NOW) == kid
+    assert Keyring({1: None, 2: NEW}, created_ms=created_ms).issuing_kid(NOW) == 2
 
 
 def test_repr_tells_key_ids_only() -> None:
