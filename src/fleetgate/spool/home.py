@@ -79,7 +79,7 @@ class Spool:
             ) from None
         last = self._last_segment()
         self._refuse_older_copy(last, known or ())
-        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, segment_bytes)
+        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, entropy, segment_bytes)
 
     def _last_segment(self) -> int:
         """The highest number that was ever given: segments may be deleted, cursor and checkpoint remember.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -507,7 +508,7 @@ def test_a_former_chain_in_doubt_is_no_alarm_and_holds_up_nothing(audit: Audit) 
     audit.bench.restart()
     fill(audit.bench, "of-the-former")
     audit.bench.load_all()
-    audit.bench.spool.writer = Writer(audit.bench.spool.directory, bytes.fromhex(new), 5, SystemClock())
+    audit.bench.spool.writer = Writer(audit.bench.spool.directory, bytes.fromhex(new), 5, SystemClock(), os.urandom)
     audit.bench.spool._senders.clear()
     fill(audit.bench, "of-the-new")
     audit.bench.load_all()

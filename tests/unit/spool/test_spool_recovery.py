@@ -296,17 +296,18 @@ def test_a_damaged_record_of_a_segment_killed_before_its_name_is_cut_like_any_li
 
 
 def test_a_torn_message_that_ends_in_a_footer_of_its_own_is_cut(tmp_path: Path) -> None:
-    """A device that knows where its bytes will stand writes a record of another car, a footer that leads to it, and a
-    trailer; the write is torn right behind them. Nothing of it may be believed."""
+    """A device that knows where its bytes will stand, and even the seed, writes a record of another car, a footer that
+    leads to it, and a trailer; the write is torn right behind them. Nothing of it may be believed."""
     spool, clock = OpenSpool(tmp_path, SetClock()), SetClock()
     spool.writer.message(sender(1), clock.ms, 1, 0, b"honest")
     spool.writer.commit()
-    probe = fmt.pack_record(fmt.PEER, structs.replace(sender(2).facts, ref=1))
+    seed = read_segment(spool.paths(".open")[0]).header.seed
+    probe = fmt.pack_record(fmt.PEER, structs.replace(sender(2).facts, ref=1), seed)
     start = spool.writer.live_bytes + len(probe) + fmt.MESSAGE_OVERHEAD_BYTES
     forged: list[bytes] = []
-    fmt.pack_message(forged, 0, clock.ms, 1, 0, b"forged under the other's certificate")
+    fmt.pack_message(forged, 0, clock.ms, 1, 0, b"forged under the other's certificate", seed)
     record = b"".join(forged)
-    footer = fmt.pack_record(fmt.FOOTER, fmt.Footer(1, array("I", [start]).tobytes(), [], [1, 0, 0]))
+    footer = fmt.pack_record(fmt.FOOTER, fmt.Footer(1, array("I", [start]).tobytes(), [], [1, 0, 0]), seed)
     raw = record + footer + fmt.pack_trailer(start + len(record))
     spool.writer.message(sender(2), clock.ms, 1, 0, raw + bytes(1000))
     spool.writer.commit()
