@@ -37,6 +37,9 @@ def misplaced(file: SegmentFile, header: fmt.Header, identity: Identity) -> str:
         return f"{file.path} belongs to another spool, {header.spool.hex()}, where it is segment {header.segment}"
     if header.segment != file.number:
         return f"{file.path} says in its header that it is segment {header.segment}: it was renamed or copied"
+    # In this order: an edge that seals meanwhile takes the live name away before there is the sealed one.
+    if file.state == "live" and file.path.with_suffix(".seg").exists() and file.path.exists():
+        return f"{file.path} stands beside the sealed segment of its number: it is a copy from before that was sealed"
     return ""
 
 

@@ -95,9 +95,10 @@ class Writer:
     def message(self, sender: Sender, received_at: int, outcome: int, flags: int, raw: bytes, events: int = 1) -> None:
         live = self._with_room()
         ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
+        size = fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw, live.seed)
         live.offsets.append(live.size)
         live.footer_bytes += OFFSET_BYTES
-        live.size += fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw, live.seed)
+        live.size += size
         live.events += events
         live.rows[0] += 1
 
@@ -235,7 +236,8 @@ def recover_live(directory: Path) -> int:
 
     A live segment without a good header holds nothing that was committed, and is set aside in `parked`; unless its disk
     rotted: records that are good may have been acknowledged, so SpoolError is raised for them. A footer that is there
-    already is written again: its trailer may be missing.
+    already is written again: its trailer may be missing. A copy of a segment from before it was sealed, put back beside
+    it, is set aside too.
     """
     cut = 0
     for number, path in segment_paths(directory / "segments", ".open"):
@@ -251,6 +253,10 @@ def recover_live(directory: Path) -> int:
             path.rename(directory / "parked" / path.name)
             continue
         data = path.read_bytes()
+        if path.with_suffix(".seg").exists():
+            _require_all_of_it(path, data[: segment.good_bytes])
+            path.rename(directory / "parked" / path.name)
+            continue
         if segment.footer is None and segment.size > segment.good_bytes:
             cut += segment.size - segment.good_bytes
             # After a crash these were never acknowledged; where the disk rotted they may have been: they are kept.
@@ -264,6 +270,17 @@ def recover_live(directory: Path) -> int:
         fault.point("recover.sealed")
     sync_directory(directory / "segments")
     return cut
+
+
+def _require_all_of_it(path: Path, live: bytes) -> None:
+    """A sealed segment beside the live one is what became of that, and the live one a copy from before: put back beside
+    it, or it would not be there any more. Raises SpoolError where the sealed one does not have all of it."""
+    sealed = path.with_suffix(".seg")
+    if not sealed.read_bytes().startswith(live):
+        raise SpoolError(
+            f"{path} stands beside {sealed.name}, which does not have all of it: take away the one that does not "
+            "belong here, or see what `fleetgate spool repair` makes of it"
+        )
 
 
 def _closing(size: int, offsets: array[int], peers: list[fmt.PeerRecord], rows: list[int], seed: int) -> list[bytes]:

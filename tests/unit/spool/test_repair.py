@@ -197,6 +197,15 @@ def test_segments_that_changed_places_change_them_again(spool: Standing) -> None
     assert opened(spool.directory) == (6, 1, 0)
 
 
+def test_a_live_copy_beside_its_sealed_segment_is_set_aside(spool: Standing) -> None:
+    """However much it has: the sealed one stays, which load may have."""
+    sealed = spool.path(5).read_bytes()
+    spool.path(5).with_suffix(".open").write_bytes(sealed[:-20])
+    assert (repair(spool.directory), repair(spool.directory)) == (1, 0)
+    assert (opened(spool.directory), spool.path(5).read_bytes()) == ((6, 1, 0), sealed)
+    assert (spool.directory / "parked" / f"{5:020d}.open.damaged").read_bytes() == sealed[:-20]
+
+
 def test_a_segment_from_elsewhere_is_set_aside(spool: Standing) -> None:
     """And kept; nothing stands for it, as its number was never given here."""
     bring_a_segment_from_elsewhere(spool)

@@ -44,6 +44,7 @@ def test_no_message_is_written_that_a_reader_would_take_for_damage(spool: OpenSp
     spool.writer.message(sender(), NOW, 1, 0, b"behind it")
     spool.writer.seal()
     (segment,) = spool.segments()
+    assert len(set(segment.offsets)) == len(segment.offsets)
     assert ([len(message.raw) for message in segment.messages], segment.damaged) == ([fmt.MAX_RAW_BYTES, 9], [])
 
 

@@ -18,6 +18,8 @@ from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.home import Spool
 from fleetgate.spool.reader import read_segment, read_segments
+from fleetgate.spool.verify import verify
+from fleetgate.spool.writer import recover_live
 
 HOLD_THE_LOCK = """
 import fcntl, os, sys
@@ -135,6 +137,38 @@ def test_recovery_may_itself_be_killed(tmp_path: Path) -> None:
     sealed.rename(path)
     OpenSpool(tmp_path, SetClock()).close()
     assert sealed.read_bytes() == once
+
+
+def test_a_live_copy_does_not_take_the_place_of_the_segment_it_became(spool: OpenSpool) -> None:
+    """It was made before the rest was acknowledged, and is put back beside the sealed one: it goes to parked/."""
+    who = sender()
+    kept = spool.write(2, by=who)
+    spool.writer.commit()
+    [live] = spool.paths(".open")
+    copy = live.read_bytes()
+    kept += spool.write(3, first=2, by=who)
+    spool.writer.seal()
+    spool.leave()
+    live.write_bytes(copy + b"torn")
+    assert any("beside the sealed segment" in line for line in verify(spool.directory).trouble)
+    spool.reopen()
+    assert (spool.messages(), spool.paths(".open")) == (kept, [])
+    assert (spool.directory / "parked" / live.name).read_bytes() == copy + b"torn"
+
+
+def test_a_live_segment_that_is_not_all_in_the_sealed_one_ends_the_start(spool: OpenSpool) -> None:
+    """Nobody knows which of the two was acknowledged; a person decides, or a repair sets it aside."""
+    spool.write(2)
+    spool.writer.seal()
+    spool.leave()
+    [sealed] = spool.paths()
+    other = OpenSpool(spool.directory.parent / "other", SetClock())
+    other.write(3)
+    other.writer.commit()
+    other.leave()
+    sealed.with_suffix(".open").write_bytes(other.paths(".open")[0].read_bytes())
+    with pytest.raises(SpoolError, match=r"stands beside .* not have all of it: take away"):
+        recover_live(spool.directory)
 
 
 def test_numbers_count_on_after_a_start(spool: OpenSpool) -> None:
