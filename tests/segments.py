@@ -53,7 +53,7 @@ class SpoolOnDisk:
         self.identity = hashlib.sha256(name.encode()).digest()[:16]
         (directory / "segments").mkdir(parents=True)
         identity = Identity(self.identity.hex(), SENT_AT)
-        replace_durably(directory / "identity", msgspec.json.encode(identity))
+        replace_durably(directory / "identity", identity.packed())
         self.writer = Writer(directory, self.identity, 1, SystemClock(), os.urandom)
         self._seq = 0
         self._senders: dict[PeerRecord, Sender] = {}

@@ -17,8 +17,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import SpoolError
 from fleetgate.judge.freshness import MAX_AHEAD_MS
@@ -196,6 +194,10 @@ def _begun(directory: Path) -> tuple[Identity, Checkpoint] | None:
                 f"{path} is missing beside the identity of a spool that was in use: restore the spool's files, or see "
                 "what `fleetgate spool repair` can do without them"
             )
+        if (directory / "identity").read_bytes() != identity.packed():
+            replace_durably(
+                directory / "identity", identity.packed()
+            )  # that of an earlier fleetgate, without a checksum
         return identity, Checkpoint(path)
     if segment_paths(directory / "segments") or _was_used(path):
         raise SpoolError(
@@ -224,5 +226,5 @@ def _begin(
     # As far ahead of now as the clock of a sender may have been whose message the former spool had.
     fence_ms = clock.now_ms() + MAX_AHEAD_MS if former or known is None else 0
     identity = Identity(entropy(16).hex(), clock.now_ms(), former, fence_ms)
-    replace_durably(directory / "identity", msgspec.json.encode(identity))
+    replace_durably(directory / "identity", identity.packed())
     return identity, checkpoint

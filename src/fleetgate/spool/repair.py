@@ -7,7 +7,7 @@ What it does, the fence before all of it; a repair that was interrupted is begun
 
 1. identity     missing, damaged or one that nothing here bears: read from the headers of the segments, from the cursor,
                 else a new one; a new one too where nothing else is left, as nothing says which numbers were given to
-                segments; *fence*
+                segments; *fence*, as the old one may have had one
 2. checkpoint   missing or damaged: an empty one, before the oldest segment there is; *fence*
 3. cursor       damaged: set aside; load offers every segment again, which changes nothing for those that are loaded
 4. places       a file that is another segment than its name says, or another spool's, goes aside
@@ -92,14 +92,12 @@ class Repair:
         path = self._directory / "identity"
         known: Identity | None = None
         trouble = f"{path} is missing"
-        fence_ms = 0
         try:
             known = read_identity(self._directory)
         except SpoolError as error:
             trouble = str(error).partition(":")[0]
         if known is not None and (wrong := altered(known, self._files, self._cursor())):
-            trouble, fence_ms = wrong, known.fence_ms
-            known = None
+            trouble, known = wrong, None
         gone = not (self._directory / "segments").is_dir()
         bare = not self._numbers() and not (self._directory / "checkpoint.db").exists()
         if known is not None and not restored and not bare and not gone:
@@ -107,7 +105,8 @@ class Repair:
         if known is None and not self._files and bare and not path.exists():
             return Identity("", 0), []  # nothing was ever received here: the edge begins it
         if known is None:
-            known, source = self._guess_identity(fence_ms)
+            self._fence = True  # there may have been one in it, and nobody knows of when
+            known, source = self._guess_identity()
             remedy = f"it becomes {known.spool}, {source}"
         if restored or bare or gone:
             self._fence = True
@@ -123,20 +122,22 @@ class Repair:
         def act() -> None:
             if path.exists():
                 self._custody.keep(path.name, path.read_bytes())
-            self._custody.write(path, msgspec.json.encode(self._identity))
+            self._custody.write(path, self._identity.packed())
             (self._directory / "segments").mkdir(mode=0o750, exist_ok=True)
             self._custody.own(self._directory / "segments")
 
         return known, [Step(trouble, remedy, act)]
 
-    def _guess_identity(self, fence_ms: int) -> tuple[Identity, str]:
-        headers = [header for file in self._files if (header := header_of(file.path)) is not None]
+    def _guess_identity(self) -> tuple[Identity, str]:
+        headers = {file: header for file in self._files if (header := header_of(file.path)) is not None}
+        for file in [file for file in headers if file.state == "parked" and parked_for(file.path).why == "misplaced"]:
+            del headers[file]  # load set it aside as another spool's
         cursor = self._cursor()
         if headers:
-            newest = max(headers, key=lambda header: header.segment).spool.hex()
-            former = sorted({header.spool.hex() for header in headers} - {newest})
-            opened_at = min(header.opened_at for header in headers)
-            return Identity(newest, opened_at, former, fence_ms), "as the segments say"
+            newest = headers[max(headers, key=lambda file: (file.state != "parked", file.number))].spool.hex()
+            former = sorted({header.spool.hex() for header in headers.values()} - {newest})
+            opened_at = min(header.opened_at for header in headers.values())
+            return Identity(newest, opened_at, former), "as the segments say"
         if cursor is not None:
             return Identity(cursor.spool, self._clock.now_ms()), "as the cursor says"
         return Identity(self._entropy(16).hex(), self._clock.now_ms()), "a new one: there is no segment to name"
@@ -286,11 +287,11 @@ class Repair:
         self._identity = msgspec.structs.replace(self._identity, fence_ms=fence_ms)
         path = self._directory / "identity"
         return Step(
-            "the replay windows do not know any more all that was received",
+            "the replay windows do not know all that was received, or nobody can tell any more",
             f"a fence: the edge takes nothing for {MAX_AHEAD_MS // 1000} s and then refuses as too_old what was sent "
             "before; devices send such events again under new numbers, except those that they had sent already and "
             "never had an answer for",
-            lambda: self._custody.write(path, msgspec.json.encode(self._identity)),
+            lambda: self._custody.write(path, self._identity.packed()),
         )
 
     def _numbers(self) -> set[int]:

@@ -479,7 +479,7 @@ LATER_MS = 3_600_000
 def rename(audit: Audit) -> str:
     """Gives the spool a new identity, as a repair does; the new one."""
     new = sha256(audit.spool.encode()).hexdigest()[:32]
-    replace_durably(audit.bench.spool.directory / "identity", msgspec.json.encode(Identity(new, 0, [audit.spool])))
+    replace_durably(audit.bench.spool.directory / "identity", Identity(new, 0, [audit.spool]).packed())
     return new
 
 

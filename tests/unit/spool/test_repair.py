@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.segments import SpoolOnDisk, rows_body, sample
 from tests.spools import OpenSpool, SetClock
 from tests.unit.spool.test_verify_spool import (
     Standing,
@@ -16,6 +17,7 @@ from tests.unit.spool.test_verify_spool import (
     damage_the_checkpoint,
     damage_the_cursor,
     damage_the_identity,
+    forge_the_fence,
     lose_a_segment,
     lose_all_segments,
     lose_the_checkpoint,
@@ -73,9 +75,10 @@ FENCE = SetClock().ms + 60_000
 @pytest.mark.parametrize(
     ("spoil", "messages", "fence"),
     [
-        (lose_the_identity, 1, 0),
-        (damage_the_identity, 1, 0),
-        (alter_the_identity, 1, 0),
+        (lose_the_identity, 1, FENCE),
+        (damage_the_identity, 1, FENCE),
+        (alter_the_identity, 1, FENCE),
+        (forge_the_fence, 1, FENCE),
         (damage_the_cursor, 1, 0),
         (lose_the_checkpoint, 3, FENCE),
         (damage_the_checkpoint, 3, FENCE),
@@ -84,7 +87,7 @@ FENCE = SetClock().ms + 60_000
 def test_a_lost_file_is_made_again(
     spool: Standing, spoil: Callable[[Standing], None], messages: int, fence: int
 ) -> None:
-    """Numbers go on and the records are replayed; a fence is needed only without the windows."""
+    """Numbers go on and the records are replayed; a fence is needed without the windows, or where one may be lost."""
     spoil(spool)
     repair(spool.directory)
     assert opened(spool.directory) == (6, messages, fence)
@@ -160,6 +163,32 @@ def test_a_repair_killed_while_it_makes_a_checkpoint_is_begun_again(
     monkeypatch.undo()
     repair(spool.directory)
     assert opened(spool.directory) == (6, 3, FENCE)
+
+
+def test_a_strangers_segment_in_parked_does_not_name_the_spool(spool: Standing) -> None:
+    """Load set it aside as misplaced; its number may be any."""
+    stranger = SpoolOnDisk(spool.directory.parent / "stranger", "stranger")
+    stranger.writer.next_segment = 99
+    stranger.message(rows_body(sample(0, s1=1.0)))
+    path = stranger.seal()
+    (spool.directory / "parked").mkdir()
+    path.rename(spool.directory / "parked" / path.name)
+    (spool.directory / "parked" / f"{99:020d}.error.json").write_text('{"why": "misplaced", "error": ""}')
+    lose_the_identity(spool)
+    repair(spool.directory)
+    identity = read_identity(spool.directory)
+    assert identity is not None
+    assert (identity.spool, identity.former, opened(spool.directory)[0]) == (spool.identity.hex(), [], 6)
+
+
+def test_an_identity_of_an_earlier_fleetgate_gets_its_checksum_at_the_start(spool: Standing) -> None:
+    """Without one it is read as it is."""
+    path = spool.directory / "identity"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b',"crc32"')] + b"}")
+    assert read_identity(spool.directory) is not None
+    opened(spool.directory)
+    assert path.read_bytes() == whole
 
 
 def lose_all_but_the_identity(spool: Standing) -> None:
