@@ -22,8 +22,9 @@ from fleetgate.errors import SpoolError
 from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor, replace_durably
+from fleetgate.spool.files import SegmentFile
 from fleetgate.spool.identity import Identity, read_identity
-from fleetgate.spool.places import header_of
+from fleetgate.spool.places import header_of, misplaced
 from fleetgate.spool.reader import segment_paths
 from fleetgate.spool.writer import SEGMENT_BYTES, Writer, recover_live
 
@@ -100,14 +101,13 @@ class Spool:
         return last
 
     def _refuse_strangers(self) -> None:
-        """Raises SpoolError for segments of a spool that this one never was: load would set each of them aside."""
-        for _, path in segment_paths(self.directory / "segments"):
+        """Raises SpoolError for a file that is another segment than its name says: the windows would not have what is in
+        the right one. And for those of a spool that this one never was: load would set each of them aside."""
+        for number, path in segment_paths(self.directory / "segments"):
+            file = SegmentFile(number, "sealed", path)
             header = header_of(path)
-            if header is not None and header.spool not in self.identity.all():
-                raise SpoolError(
-                    f"{path} is of another spool, {header.spool.hex()}, or the identity was altered: see what "
-                    "`fleetgate spool repair` makes of it"
-                )
+            if header is not None and (wrong := misplaced(file, header, self.identity)):
+                raise SpoolError(f"{wrong}; see what `fleetgate spool repair` makes of it")
 
     def _refuse_older_copy(self, last: int, known: Sequence[Known]) -> None:
         """Raises SpoolError where more is known of this spool than it has itself."""

@@ -34,7 +34,10 @@ def altered(identity: Identity, files: Iterable[SegmentFile], cursor: Cursor | N
 def misplaced(file: SegmentFile, header: fmt.Header, identity: Identity) -> str:
     """What is wrong with where it lies; nothing in most cases."""
     if header.spool not in identity.all():
-        return f"{file.path} belongs to another spool, {header.spool.hex()}, where it is segment {header.segment}"
+        return (
+            f"{file.path} belongs to another spool, {header.spool.hex()}, where it is segment {header.segment}, or the "
+            "identity was altered"
+        )
     if header.segment != file.number:
         return f"{file.path} says in its header that it is segment {header.segment}: it was renamed or copied"
     # In this order: an edge that seals meanwhile takes the live name away before there is the sealed one.

@@ -244,13 +244,25 @@ def test_a_segment_from_elsewhere_is_set_aside(spool: Standing) -> None:
     assert (spool.directory / "parked" / f"{6:020d}.seg.damaged").read_bytes() == was
 
 
-@pytest.mark.parametrize("spoil", [bring_a_segment_from_elsewhere, alter_the_identity])
-def test_an_edge_does_not_open_beside_segments_of_another_spool(
-    spool: Standing, spoil: Callable[[Standing], None]
+def copy_a_segment_over_its_neighbour(spool: Standing) -> None:
+    spool.path(5).write_bytes(spool.path(4).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (bring_a_segment_from_elsewhere, "belongs to another spool"),
+        (alter_the_identity, "belongs to another spool"),
+        (copy_a_segment_over_its_neighbour, "is segment 4"),
+        (swap_two_segments, "is segment 5"),
+    ],
+)
+def test_an_edge_does_not_open_beside_segments_that_are_others(
+    spool: Standing, spoil: Callable[[Standing], None], told: str
 ) -> None:
-    """Load would set each of them aside, acknowledged messages among them."""
+    """The windows would not have what is in the right ones; those of another spool load would set aside."""
     spoil(spool)
-    with pytest.raises(SpoolError, match="of another spool"):
+    with pytest.raises(SpoolError, match=f"{told}.*fleetgate spool repair"):
         opened(spool.directory)
 
 
