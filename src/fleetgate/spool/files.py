@@ -93,10 +93,10 @@ def parked_for(path: Path) -> ParkedFor:
         return ParkedFor(error="the reason beside it cannot be read")
 
 
-def checkpoint_position(directory: Path, *, check: bool = False) -> int | None:
+def checkpoint_position(directory: Path) -> int | None:
     """The number of the segment that checkpoint.db stands at; None without such a file.
 
-    Raises SpoolError when SQLite cannot read it or, with `check`, which reads all of it, finds it damaged.
+    Raises SpoolError when SQLite cannot read it. Whether all of it is good, `contents` says.
     """
     path = directory / "checkpoint.db"
     if not path.exists():
@@ -105,12 +105,9 @@ def checkpoint_position(directory: Path, *, check: bool = False) -> int | None:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5)
         try:
             db.execute("PRAGMA query_only=ON")
-            [[verdict]] = db.execute("PRAGMA quick_check(1)").fetchall() if check else [["ok"]]
             rows = db.execute("SELECT segment FROM position").fetchall()
         finally:
             db.close()
     except sqlite3.Error as error:
         raise SpoolError(f"cannot read {path}: {error}") from None
-    if verdict != "ok":
-        raise SpoolError(f"{path} is damaged: {verdict}")
     return int(rows[0][0]) if rows else 0

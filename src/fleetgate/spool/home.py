@@ -101,8 +101,8 @@ class Spool:
         return last
 
     def _refuse_strangers(self) -> None:
-        """Raises SpoolError for a file that is another segment than its name says: the windows would not have what is in
-        the right one. And for those of a spool that this one never was: load would set each of them aside."""
+        """Raises SpoolError for a file that is another segment than its name says: the windows would not have what is
+        in the right one. And for those of a spool that this one never was: load would set each of them aside."""
         for number, path in segment_paths(self.directory / "segments"):
             file = SegmentFile(number, "sealed", path)
             header = header_of(path)

@@ -9,7 +9,8 @@ What it does, the fence before all of it; a repair that was interrupted is begun
                 else a new one; a new one too where nothing else is left, as nothing says which numbers were given to
                 segments; *fence*, as the old one may have had one
 2. checkpoint   missing or damaged: an empty one, before the oldest segment there is; *fence*
-3. cursor       damaged: set aside; load offers every segment again, which changes nothing for those that are loaded
+3. denials      damaged: set aside; the edge learns from control whom to refuse
+   cursor       damaged: set aside; load offers every segment again, which changes nothing for those that are loaded
 4. places       a file that is another segment than its name says, or another spool's, goes aside
 5. segments     every good record stays at its place, `lost` records stand for the others, the file as it was is kept
 6. holes        what is missing is put back where a whole copy was set aside; else an empty segment stands for it, with
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -34,6 +36,7 @@ from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool import format as fmt
 from fleetgate.spool.astray import Astray
 from fleetgate.spool.checkpoint import Checkpoint
+from fleetgate.spool.contents import check_contents
 from fleetgate.spool.cursor import Cursor, read_cursor, sync_directory
 from fleetgate.spool.custody import Custody, Step
 from fleetgate.spool.examine import Damage, Examination, Remark, empty_segment, examine, repaired
@@ -73,7 +76,7 @@ class Repair:
         self.steps = named + fence + steps
 
     def _of_all(self, checkpoint: list[Step], places: list[Step]) -> list[Step]:
-        steps = checkpoint + self._settle_cursor() + places
+        steps = checkpoint + self._settle_denials() + self._settle_cursor() + places
         for file in self._files:
             steps += self._settle_segment(file)
         return steps + self._settle_holes()
@@ -148,7 +151,8 @@ class Repair:
         path = self._directory / "checkpoint.db"
         numbers = self._numbers()
         try:
-            position = checkpoint_position(self._directory, check=True)
+            check_contents(path)
+            position = checkpoint_position(self._directory)
             trouble = f"{path} is missing"
         except SpoolError as error:
             position, trouble = None, str(error)
@@ -164,9 +168,7 @@ class Repair:
         self._fence = True
 
         def act() -> None:
-            for name in (path, path.with_name("checkpoint.db-wal"), path.with_name("checkpoint.db-shm")):
-                if name.exists():
-                    self._custody.set_aside(name)
+            self._set_database_aside(path)
             # Under another name until it is whole: one that stood at 0 would have everything before it missing.
             new = path.with_name("checkpoint.new")
             for leftover in self._directory.glob("checkpoint.new*"):
@@ -186,7 +188,24 @@ class Repair:
             )
         ]
 
-    # 3. cursor
+    def _set_database_aside(self, path: Path) -> None:
+        for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if name.exists():
+                self._custody.set_aside(name)
+
+    # 3. denials and cursor
+
+    def _settle_denials(self) -> list[Step]:
+        path = self._directory / "denials.db"
+        try:
+            check_contents(path)
+        except SpoolError as error:
+            remedy = (
+                "it is set aside; the edge learns from control whom to refuse; where that is an older copy, what it "
+                "does not know any more has to be decided again"
+            )
+            return [Step(str(error), remedy, lambda: self._set_database_aside(path))]
+        return []
 
     def _settle_cursor(self) -> list[Step]:
         path = self._directory / "cursor.json"
