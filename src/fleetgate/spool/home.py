@@ -31,11 +31,12 @@ from fleetgate.spool.writer import SEGMENT_BYTES, Writer, recover_live
 
 class Known(NamedTuple):
     """What is known elsewhere of a spool: its identity in hex, the last segment that was loaded, whether another was
-    begun in its place."""
+    begun in its place, and the latest time of receipt (Unix ms) among what was loaded, 0 where that is not known."""
 
     spool: str
     loaded: int
     replaced: bool
+    newest_received_ms: int = 0
 
 
 Witness = Callable[[], Sequence[Known] | None]
@@ -223,8 +224,13 @@ def _begin(
     """The identity comes last: where there is one without a checkpoint, that was lost."""
     checkpoint = Checkpoint(directory / "checkpoint.db")
     former = [one.spool for one in known or () if not one.replaced]
-    # As far ahead of now as the clock of a sender may have been whose message the former spool had.
-    fence_ms = clock.now_ms() + MAX_AHEAD_MS if former or known is None else 0
+    fence_ms = fence_from(clock.now_ms(), known or ()) if former or known is None else 0
     identity = Identity(entropy(16).hex(), clock.now_ms(), former, fence_ms)
     replace_durably(directory / "identity", identity.packed())
     return identity, checkpoint
+
+
+def fence_from(now_ms: int, known: Sequence[Known]) -> int:
+    """As far ahead as the clock of a sender may have been whose message was received before: of now, or of the newest
+    receipt that is known, as the clock here may be behind that."""
+    return max([now_ms, *(one.newest_received_ms for one in known)]) + MAX_AHEAD_MS

@@ -25,6 +25,7 @@ the events again under a new number, but only where no earlier send of them stay
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,6 @@ import msgspec
 
 from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import NotFound, SpoolError
-from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool import format as fmt
 from fleetgate.spool.astray import Astray
 from fleetgate.spool.checkpoint import Checkpoint
@@ -41,6 +41,7 @@ from fleetgate.spool.cursor import Cursor, read_cursor, sync_directory
 from fleetgate.spool.custody import Custody, Step
 from fleetgate.spool.examine import Damage, Examination, Remark, empty_segment, examine, repaired
 from fleetgate.spool.files import SegmentFile, checkpoint_position, parked_for, segment_files
+from fleetgate.spool.home import Known, fence_from
 from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.places import altered, header_of, holes, missing
 from fleetgate.spool.requests import ask
@@ -52,16 +53,25 @@ MOST_HOLES = 10_000
 class Repair:
     """A plan for the spool in `custody`: all of it, or of one segment only.
 
-    `restored` says that its files come from an older copy. Raises NotFound, SpoolError, OSError.
+    `restored` says that its files come from an older copy, `known` is what is known elsewhere of the spools there were
+    here, None where nobody says. Raises NotFound, SpoolError, OSError.
     """
 
     def __init__(
-        self, custody: Custody, clock: Clock, entropy: Entropy, *, only: int | None = None, restored: bool = False
+        self,
+        custody: Custody,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        only: int | None = None,
+        restored: bool = False,
+        known: Sequence[Known] | None = None,
     ) -> None:
         self._custody = custody
         self._directory = custody.directory
         self._clock = clock
         self._entropy = entropy
+        self._known = known
         self._files = segment_files(custody.directory)
         self._position = 0
         self._fence = False
@@ -239,8 +249,10 @@ class Repair:
         if better == data:
             return []
         if file.state != "parked" and file.number > self._position:
-            # What was loaded and is forgotten now would be taken again; what is lost altogether is welcome again.
-            self._fence |= not found.good or (found.lost_records > 0 and file.number <= self._loaded())
+            # What was loaded and is forgotten now would be taken again; what is lost altogether is welcome again. Load
+            # may have inserted a part of the segment behind its cursor.
+            may_have = file.state == "sealed" and file.number <= self._loaded() + 1
+            self._fence |= not found.good or (found.lost_records > 0 and may_have)
 
         where = "parked/" if file.state == "parked" else ""
         return [Step(_damage(found, where, file), _remedy(found, file), lambda: self._rewrite(file))]
@@ -301,15 +313,17 @@ class Repair:
             self._custody.write(self._directory / "segments" / f"{number:020d}.seg", empty_segment(header))
 
     def _raise_fence(self) -> Step:
-        """From when on the windows know everything: as far ahead of now as a sender's clock may have been."""
-        fence_ms = max(self._clock.now_ms() + MAX_AHEAD_MS, self._identity.fence_ms)
+        """From when on the windows know everything."""
+        now_ms = self._clock.now_ms()
+        fence_ms = max(fence_from(now_ms, self._known or ()), self._identity.fence_ms)
         self._identity = msgspec.structs.replace(self._identity, fence_ms=fence_ms)
         path = self._directory / "identity"
+        doubt = "" if self._known is not None else "; control does not answer, so this machine's clock must be right"
         return Step(
             "the replay windows do not know all that was received, or nobody can tell any more",
-            f"a fence: the edge takes nothing for {MAX_AHEAD_MS // 1000} s and then refuses as too_old what was sent "
-            "before; devices send such events again under new numbers, except those that they had sent already and "
-            "never had an answer for",
+            f"a fence: the edge takes nothing for {(fence_ms - now_ms) // 1000} s and then refuses as too_old what was "
+            "sent before; devices send such events again under new numbers, except those that they had sent already "
+            f"and never had an answer for{doubt}",
             lambda: self._custody.write(path, self._identity.packed()),
         )
 

@@ -31,7 +31,7 @@ from fleetgate.errors import NotFound, SpoolError
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.custody import held
-from fleetgate.spool.home import Spool
+from fleetgate.spool.home import Known, Spool
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import read_segment, read_segments, segment_paths
 from fleetgate.spool.repair import MOST_HOLES, Repair
@@ -381,6 +381,29 @@ def test_a_restored_spool_gets_new_names_and_a_fence(spool: Standing) -> None:
     assert identity.spool != spool.identity.hex()
     assert opened(spool.directory) == (6, 1, FENCE)
     assert verify(spool.directory).trouble == []
+
+
+def test_the_fence_of_a_repair_lies_behind_what_was_received(spool: Standing) -> None:
+    """By what control knows, where the clock is behind; nobody else says, and a person is told so."""
+    newest = SetClock().ms + 3_600_000
+    with held(spool.directory) as custody:
+        alone = Repair(custody, SetClock(), os.urandom, restored=True).steps
+        told = Repair(custody, SetClock(), os.urandom, restored=True, known=[Known("ab" * 16, 3, True, newest)]).steps
+    assert ["clock must be right" in steps[1].remedy for steps in (alone, told)] == [True, False]
+    for step in told:
+        step.act()
+    assert opened(spool.directory)[2] == newest + 60_000
+
+
+def test_what_load_may_have_of_a_damaged_segment_needs_a_fence(spool: Standing) -> None:
+    """The one behind its cursor may be half inserted; of the one after that it has nothing."""
+    for behind, fence in ((4, 0), (5, FENCE)):
+        write_cursor(spool.directory, Cursor(spool.identity.hex(), behind - 1, "00" * 32))
+        data = spool.path(5).read_bytes()
+        spool.flip(5, data.index(b"sample"))
+        repair(spool.directory)
+        assert opened(spool.directory)[2] == fence
+        spool.path(5).write_bytes(data)
 
 
 def test_a_spool_of_which_only_the_identity_is_left_gets_another(spool: Standing) -> None:
