@@ -5,6 +5,7 @@ Decides what `verify` finds out of place and what `repair` puts in its place aga
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from fleetgate.spool.identity import Identity
 
 
 def header_of(path: Path) -> fmt.Header | None:
-    """None for a file that is gone or whose header is damaged. Raises OSError."""
+    """None for a file that is gone or whose header is damaged, or cannot be read any more. Raises OSError."""
     try:
         with path.open("rb") as opened:
             return fmt.unpack_header(opened.read(fmt.HEADER_BYTES))
     except (FileNotFoundError, fmt.DamagedError):
         return None
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return None
+        raise
 
 
 def altered(identity: Identity, files: Iterable[SegmentFile], cursor: Cursor | None) -> str:

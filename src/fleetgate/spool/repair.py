@@ -258,7 +258,7 @@ class Repair:
         return [Step(_damage(found, where, file), _remedy(found, file), lambda: self._rewrite(file))]
 
     def _rewrite(self, file: SegmentFile) -> None:
-        data = file.path.read_bytes()  # again: a plan with many segments need not fit into memory
+        data = file.read() or b""  # again: a plan with many segments need not fit into memory
         better = repaired(examine(data, self._identity.all(), file.number, live=file.state == "live"))
         self._custody.keep(file.path.stem, data)
         self._custody.write(file.path, better)

@@ -1,6 +1,7 @@
 """`fleetgate verify spool`: is everything there, and is every byte of it as it was written?
 
-Reads all segments whole, parked ones too, and changes nothing. What it can find in a spool alone:
+Reads all segments whole, parked ones too, and changes nothing; sectors that the disk does not give any more are zeros
+to it. What it can find in a spool alone:
 
 1. identity     there, and in the header of every segment
 2. numbers      no hole from the lowest segment to the highest, none between those and checkpoint or cursor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -307,6 +308,36 @@ def test_a_damaged_segment_keeps_its_good_records(spool: Standing) -> None:
     assert (len(segment.messages), len(segment.lost), segment.damaged) == (0, 1, [])
     assert (spool.directory / "parked" / f"{5:020d}.damaged").read_bytes() == damaged
     assert repair(spool.directory) == 0
+    assert verify(spool.directory).good
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_sector_that_cannot_be_read_costs_what_lies_in_it(
+    spool: Standing, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    """The disk says EIO for it, until a repair has written the segment to another place."""
+    for _ in range(200):
+        spool.message(rows_body(sample(0, s1=1.0)))
+    path = spool.seal()
+    file, read_bytes, pread = path.stat().st_ino, Path.read_bytes, os.pread
+
+    def read_but_for_it(asked: Path) -> bytes:
+        if asked.stat().st_ino == file:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_bytes(asked)
+
+    def pread_but_for_it(descriptor: int, size: int, at: int) -> bytes:
+        if os.fstat(descriptor).st_ino == file and at == block * 4096:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, size, at)
+
+    monkeypatch.setattr(Path, "read_bytes", read_but_for_it)
+    monkeypatch.setattr(os, "pread", pread_but_for_it)
+    [finding] = verify(spool.directory).findings
+    assert (finding.segment, finding.exact) == (6, True)
+    assert repair(spool.directory) >= 1
+    segment = read_segment(path)
+    assert (len(segment.messages) + finding.lost_records, segment.damaged) == (200, [])
     assert verify(spool.directory).good
 
 
