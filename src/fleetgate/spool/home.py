@@ -71,8 +71,11 @@ class Spool:
                 (directory / name).mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock = take_lock(directory / "lock", "edge")
             self.identity, self.checkpoint = _begun(directory) or _begin(directory, clock, entropy, known)
-            self.cut_bytes = recover_live(directory)
             self._refuse_strangers()
+            self._make_room()
+            if (directory / "identity").read_bytes() != self.identity.packed():
+                replace_durably(directory / "identity", self.identity.packed())  # an earlier one, without a checksum
+            self.cut_bytes = recover_live(directory)
         except OSError as error:
             raise SpoolError(
                 f"cannot open the spool {directory}: {error.strerror}; mend its disk and start the edge again"
@@ -104,11 +107,24 @@ class Spool:
     def _refuse_strangers(self) -> None:
         """Raises SpoolError for a file that is another segment than its name says: the windows would not have what is
         in the right one. And for those of a spool that this one never was: load would set each of them aside."""
-        for number, path in segment_paths(self.directory / "segments"):
-            file = SegmentFile(number, "sealed", path)
+        for number, path in self._paths():
+            file = SegmentFile(number, "sealed", path)  # a live one beside a sealed one is for recover_live to judge
             header = header_of(path)
             if header is not None and (wrong := misplaced(file, header, self.identity)):
                 raise SpoolError(f"{wrong}; see what `fleetgate spool repair` makes of it")
+
+    def _make_room(self) -> None:
+        """Deletes what `delete_loaded` would: on a full disk what comes next needs the room."""
+        with contextlib.suppress(SpoolError):  # a damaged cursor is load's trouble, and told when deleting
+            loaded, position = self.loaded_through() or 0, self.checkpoint.segment()
+            if loaded <= max([position, *(number for number, _ in self._paths())]):
+                for number, path in segment_paths(self.directory / "segments"):
+                    if number <= min(loaded, position):
+                        path.unlink()
+
+    def _paths(self) -> list[tuple[int, Path]]:
+        """Live and sealed segments."""
+        return [entry for suffix in (".open", ".seg") for entry in segment_paths(self.directory / "segments", suffix)]
 
     def _refuse_older_copy(self, last: int, known: Sequence[Known]) -> None:
         """Raises SpoolError where more is known of this spool than it has itself."""
@@ -195,10 +211,6 @@ def _begun(directory: Path) -> tuple[Identity, Checkpoint] | None:
                 f"{path} is missing beside the identity of a spool that was in use: restore the spool's files, or see "
                 "what `fleetgate spool repair` can do without them"
             )
-        if (directory / "identity").read_bytes() != identity.packed():
-            replace_durably(
-                directory / "identity", identity.packed()
-            )  # that of an earlier fleetgate, without a checksum
         return identity, Checkpoint(path)
     if segment_paths(directory / "segments") or _was_used(path):
         raise SpoolError(

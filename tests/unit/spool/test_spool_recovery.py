@@ -15,6 +15,7 @@ from tests.spools import TRANSITION, OpenSpool, SetClock, sender
 
 from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
+from fleetgate.spool import home
 from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.home import Spool
 from fleetgate.spool.reader import read_segment, read_segments
@@ -169,6 +170,37 @@ def test_a_live_segment_that_is_not_all_in_the_sealed_one_ends_the_start(spool: 
     sealed.with_suffix(".open").write_bytes(other.paths(".open")[0].read_bytes())
     with pytest.raises(SpoolError, match=r"stands beside .* not have all of it: take away"):
         recover_live(spool.directory)
+
+
+def test_a_start_deletes_what_it_may_before_it_needs_room(spool: OpenSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may be full, and what recovery writes needs the room of what load and checkpoint have."""
+    for _ in range(4):
+        spool.write(1)
+        spool.writer.seal()
+    spool.write(1)
+    spool.writer.commit()
+    spool.home.checkpoint.advance(3)
+    write_cursor(spool.directory, Cursor(spool.home.identity.spool, 2, "00"))
+    left: list[str] = []
+
+    def recovers(directory: Path) -> int:
+        left.extend(sorted(path.name[-6:] for path in (directory / "segments").iterdir()))
+        return recover_live(directory)
+
+    monkeypatch.setattr(home, "recover_live", recovers)
+    spool.reopen()
+    assert left == ["03.seg", "04.seg", "5.open"]
+
+
+def test_a_cursor_ahead_of_everything_deletes_nothing_at_a_start(spool: OpenSpool) -> None:
+    """It cannot be true; the start ends, and all is there for a repair."""
+    spool.write(1)
+    spool.writer.seal()
+    spool.home.checkpoint.advance(1)
+    write_cursor(spool.directory, Cursor(spool.home.identity.spool, 9, "00"))
+    with pytest.raises(SpoolError, match="is missing behind the checkpoint"):
+        spool.reopen()
+    assert len(spool.paths()) == 1
 
 
 def test_numbers_count_on_after_a_start(spool: OpenSpool) -> None:
