@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import Cursor
-from fleetgate.spool.files import SegmentFile
+from fleetgate.spool.files import SegmentFile, parked_for
 from fleetgate.spool.identity import Identity
 
 
@@ -34,6 +34,21 @@ def altered(identity: Identity, files: Iterable[SegmentFile], cursor: Cursor | N
     if not bears or not bears.isdisjoint(identity.all()) or (cursor is not None and cursor.spool == identity.spool):
         return ""
     return f"the identity is {identity.spool}, and no segment is of that spool"
+
+
+def borne_by(files: Iterable[SegmentFile]) -> Identity | None:
+    """The identity that these files bear, as far as they tell it: that of the last of them, and of others as former.
+
+    Those in `parked/` come last, without what load set aside there as another spool's.
+    """
+    headers = {file: header for file in files if (header := header_of(file.path)) is not None}
+    for file in [file for file in headers if file.state == "parked" and parked_for(file.path).why == "misplaced"]:
+        del headers[file]
+    if not headers:
+        return None
+    newest = headers[max(headers, key=lambda file: (file.state != "parked", file.number))].spool.hex()
+    former = sorted({header.spool.hex() for header in headers.values()} - {newest})
+    return Identity(newest, min(header.opened_at for header in headers.values()), former)
 
 
 def misplaced(file: SegmentFile, header: fmt.Header, identity: Identity) -> str:

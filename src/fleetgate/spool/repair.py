@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
@@ -43,7 +42,7 @@ from fleetgate.spool.examine import Damage, Examination, Remark, empty_segment, 
 from fleetgate.spool.files import SegmentFile, checkpoint_position, parked_for, segment_files
 from fleetgate.spool.home import Known, fence_from
 from fleetgate.spool.identity import Identity, read_identity
-from fleetgate.spool.places import altered, header_of, holes, missing
+from fleetgate.spool.places import altered, borne_by, holes, missing
 from fleetgate.spool.requests import ask
 
 MOST_HOLES = 10_000
@@ -142,15 +141,9 @@ class Repair:
         return known, [Step(trouble, remedy, act)]
 
     def _guess_identity(self) -> tuple[Identity, str]:
-        headers = {file: header for file in self._files if (header := header_of(file.path)) is not None}
-        for file in [file for file in headers if file.state == "parked" and parked_for(file.path).why == "misplaced"]:
-            del headers[file]  # load set it aside as another spool's
         cursor = self._cursor()
-        if headers:
-            newest = headers[max(headers, key=lambda file: (file.state != "parked", file.number))].spool.hex()
-            former = sorted({header.spool.hex() for header in headers.values()} - {newest})
-            opened_at = min(header.opened_at for header in headers.values())
-            return Identity(newest, opened_at, former), "as the segments say"
+        if (known := borne_by(self._files)) is not None:
+            return known, "as the segments say"
         if cursor is not None:
             return Identity(cursor.spool, self._clock.now_ms()), "as the cursor says"
         return Identity(self._entropy(16).hex(), self._clock.now_ms()), "a new one: there is no segment to name"
@@ -178,7 +171,7 @@ class Repair:
         self._fence = True
 
         def act() -> None:
-            self._set_database_aside(path)
+            self._custody.set_database_aside(path)
             # Under another name until it is whole: one that stood at 0 would have everything before it missing.
             new = path.with_name("checkpoint.new")
             for leftover in self._directory.glob("checkpoint.new*"):
@@ -198,11 +191,6 @@ class Repair:
             )
         ]
 
-    def _set_database_aside(self, path: Path) -> None:
-        for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-            if name.exists():
-                self._custody.set_aside(name)
-
     # 3. denials and cursor
 
     def _settle_denials(self) -> list[Step]:
@@ -214,7 +202,7 @@ class Repair:
                 "it is set aside; the edge learns from control whom to refuse; where that is an older copy, what it "
                 "does not know any more has to be decided again"
             )
-            return [Step(str(error), remedy, lambda: self._set_database_aside(path))]
+            return [Step(str(error), remedy, lambda: self._custody.set_database_aside(path))]
         return []
 
     def _settle_cursor(self) -> list[Step]:
