@@ -6,13 +6,16 @@ Messages are unsigned here: load holds no keys and checks no tag; that is the ju
 from __future__ import annotations
 
 import hashlib
+import os
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from fleetgate.clock import SystemClock
+from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import replace_durably
 from fleetgate.spool.format import PeerRecord, TransitionRecord
 from fleetgate.spool.identity import Identity
@@ -50,8 +53,8 @@ class SpoolOnDisk:
         self.identity = hashlib.sha256(name.encode()).digest()[:16]
         (directory / "segments").mkdir(parents=True)
         identity = Identity(self.identity.hex(), SENT_AT)
-        replace_durably(directory / "identity", msgspec.json.encode(identity))
-        self.writer = Writer(directory, self.identity, 1, SystemClock())
+        replace_durably(directory / "identity", identity.packed())
+        self.writer = Writer(directory, self.identity, 1, SystemClock(), os.urandom)
         self._seq = 0
         self._senders: dict[PeerRecord, Sender] = {}
 
@@ -79,6 +82,11 @@ class SpoolOnDisk:
             TransitionRecord("acme", device_id, "trusted", "quarantined", RECEIVED_AT, "bad_mac", 120.0, "p-1")
         )
 
+    def live_bytes(self) -> bytes:
+        """Those of the live segment, committed."""
+        self.writer.commit()
+        return (self.directory / "segments" / f"{self.writer.next_segment - 1:020d}.open").read_bytes()
+
     def seal(self) -> Path:
         number = self.writer.seal()
         assert number is not None
@@ -86,3 +94,15 @@ class SpoolOnDisk:
 
     def segment(self) -> Segment:
         return read_segment(self.seal())
+
+
+def of_version_1(data: bytes) -> bytes:
+    """A sealed segment as an earlier fleetgate wrote it: with another magic, and checksums without a seed."""
+    view, header = memoryview(data), fmt.unpack_header(data)
+    pieces = [fmt.pack_header(msgspec.structs.replace(header, seed=0))]
+    at = fmt.HEADER_BYTES
+    while at < len(data) - fmt.TRAILER_BYTES:
+        end = fmt.unchecked_record(view, at)[3]
+        pieces += [zlib.crc32(data[at + 4 : end]).to_bytes(4, "little"), data[at + 4 : end]]
+        at = end
+    return b"".join([*pieces, data[at:]])

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from fleetgate.spool.format import PeerRecord, RejectionRecord, TransitionRecord
 from fleetgate.spool.home import Spool
+from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.reader import Segment, read_segment, segment_paths
 from fleetgate.spool.writer import Sender, Writer
 from tests.units import NOW
@@ -39,6 +43,14 @@ def rejection(
 ) -> RejectionRecord:
     """As the edge gives it to the writer, which fills the peer in; each refusal scored 10."""
     return RejectionRecord(-1, reason, count, first_at, last_at, ranges, 10.0 * count, last_at)
+
+
+def alter_identity(directory: Path, **changes: Any) -> Identity:
+    """Writes the identity of a spool that nobody has open with these changes; as it was."""
+    was = read_identity(directory)
+    assert was is not None
+    (directory / "identity").write_bytes(msgspec.structs.replace(was, **changes).packed())
+    return was
 
 
 class OpenSpool:

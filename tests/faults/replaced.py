@@ -7,7 +7,6 @@ so messages signed before the fence may be refused as `too_old`, known or not.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.faults.processes import restart, stopped
 from tests.faults.registry import fault
 from tests.faults.trial import LOADED_SECONDS, Trial
 from tests.gate import fleetgate, now_ms, until
+from tests.spools import alter_identity
 
 FENCE_SECONDS = 75.0
 TOLD_SECONDS = 2.5  # load tells control how far it is once a second
@@ -56,10 +56,8 @@ def _behind_the_fence(trial: Trial) -> None:
 
 def _shorten_fence(trial: Trial) -> None:
     """The cars keep good time: for them one of seconds is as good as that of a minute. Before the edge starts."""
-    file = trial.spool / "identity"
-    identity = json.loads(file.read_text())
-    assert 0 < identity["fence_ms"] - now_ms() <= 60_000, "there is no fence"
-    file.write_text(json.dumps(identity | {"fence_ms": now_ms() + SHORT_FENCE_MS}))
+    was = alter_identity(trial.spool, fence_ms=now_ms() + SHORT_FENCE_MS)
+    assert 0 < was.fence_ms - now_ms() <= 60_000, "there is no fence"
 
 
 def _go_on(trial: Trial, *, with_load: bool) -> None:

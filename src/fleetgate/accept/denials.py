@@ -8,13 +8,15 @@ database, or one that went on from an older day, is noticed and alarmed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from fleetgate.control.records import Change
+from fleetgate.errors import SpoolError
 from fleetgate.judge import Reason
 from fleetgate.spool.database import Database
 
@@ -53,6 +55,7 @@ class DenialMemory:
     """The file `denials.db` of a spool. Durable after each call; safe to use from several threads."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
+        self._path = path
         self._database = Database(path, _SCHEMA, write=write)
         self._database.add_columns("denials", "from_ms")
 
@@ -64,13 +67,25 @@ class DenialMemory:
     def newest(self) -> Change | None:
         """The change of that revision; None at the beginning, and behind an edge that did not keep it."""
         rows = self._database.rows("SELECT change FROM newest")
-        return msgspec.json.decode(rows[0][0], type=Change) if rows else None
+        with self._believed():
+            return msgspec.json.decode(rows[0][0], type=Change) if rows else None
 
     def of(self, tenant: str, device_id: str) -> Denials:
         rows = self._database.rows(
             "SELECT key_digest, reason, from_ms FROM denials WHERE tenant=? AND device_id=?", (tenant, device_id)
         )
-        return {key_digest: Denial(Reason(reason), from_ms) for key_digest, reason, from_ms in rows}
+        with self._believed():
+            return {key_digest: Denial(Reason(reason), int(from_ms)) for key_digest, reason, from_ms in rows}
+
+    @contextmanager
+    def _believed(self) -> Iterator[None]:
+        """SQLite takes anything, and has no checksums: what is none of these records rotted."""
+        try:
+            yield
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, ValueError) as error:
+            raise SpoolError(
+                f"{self._path} is damaged ({error}): restore it, or see what `fleetgate spool repair` can do without it"
+            ) from None
 
     def learn(self, reached: Change, changed: Mapping[tuple[str, str], Denials], *, newest: bool = True) -> None:
         """Replaces the denials of the changed devices by these. `reached` is the last of the changes that said so, and

@@ -47,13 +47,13 @@ class Recovery:
 
     def _refuse_forgetting(self, segment: Segment) -> None:
         """What a damaged record held is lost and welcome again; but where load had it before it rotted, it would be
-        taken twice. Raises SpoolError for that."""
+        taken twice. Load may have a part of the segment behind its cursor. Raises SpoolError for that."""
         with suppress(SpoolError):  # a damaged cursor is load's trouble, and told when deleting
-            if segment.header.segment > (self._spool.loaded_through() or 0):
+            if segment.header.segment > (self._spool.loaded_through() or 0) + 1:
                 _log.error("damaged_segment", segment=segment.name, error=str(segment.damaged[0]))
                 return
         raise SpoolError(
-            f"segment {segment.name} is damaged ({segment.damaged[0]}) and load has passed it: what it had of it would "
+            f"segment {segment.name} is damaged ({segment.damaged[0]}) and load may have it: what it had of it would "
             "be taken again; restore the file, or see what `fleetgate spool repair` makes of it"
         )
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, say, show
-from fleetgate.cli.session import OTHERS_NOTHING, session_of
+from fleetgate.cli.session import OTHERS_NOTHING, Session, session_of
 from fleetgate.cli.spool_records import Kind, print_segment
-from fleetgate.errors import Conflict, NotFound
+from fleetgate.control.spools import known_spools
+from fleetgate.control.store import Store
+from fleetgate.errors import ConfigError, Conflict, ControlAway, NotFound
 from fleetgate.spool.custody import held
 from fleetgate.spool.files import find_segment, parked_for, reaching, require_spool, segment_files
+from fleetgate.spool.home import Known
 from fleetgate.spool.repair import Repair
 from fleetgate.spool.requests import ask
 from fleetgate.spool.survey import Summary, survey
@@ -119,7 +123,8 @@ def repair(
     os.umask(OTHERS_NOTHING)
     directory = session.config.path(session.config.spool.directory)
     with reaching(directory), held(directory) as custody:
-        steps = Repair(custody, session.clock, os.urandom, only=segment, restored=restored).steps
+        known = _known_spools(session)
+        steps = Repair(custody, session.clock, os.urandom, only=segment, restored=restored, known=known).steps
         if not steps:
             say("nothing to repair; what `fleetgate verify spool` still names can only come from a backup")
             return
@@ -132,6 +137,16 @@ def repair(
             step.act()
             say(f"{number}. done")
     say("look at it with `fleetgate verify spool`, then start the edge; damaged files are kept in parked/")
+
+
+def _known_spools(session: Session) -> list[Known] | None:
+    """What control says; a spool is repaired without it too."""
+    try:
+        with Store.open(session.config, session.clock) as store:
+            found = known_spools(store)
+    except (ConfigError, ControlAway):
+        return None
+    return None if found is None else [Known(*msgspec.structs.astuple(one)) for one in found]
 
 
 def _agreed() -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 
 from fleetgate.spool.custody import Custody, Step
 from fleetgate.spool.examine import examine
-from fleetgate.spool.files import SegmentFile
+from fleetgate.spool.files import SegmentFile, readable
 from fleetgate.spool.identity import Identity
 from fleetgate.spool.places import header_of, misplaced
 
@@ -49,13 +49,13 @@ class Astray:
         for path in [*(file.path for file in self._wrong), *sorted(self._custody.parked.glob("*.damaged"))]:
             header = header_of(path)
             if header is not None and header.segment == number and header.spool in self._identity.all():
-                data = path.read_bytes()
+                data = readable(path)
                 if examine(data, self._identity.all(), number, live=False).first_bad is None:
                     return data
         return None
 
     def _exchange(self, file: SegmentFile) -> None:
         copy = self.copy_of(file.number)
-        self._custody.keep(file.path.stem, file.path.read_bytes())
+        self._custody.keep(file.path.stem, file.read() or b"")
         if copy is not None:
             self._custody.write(file.path, copy)

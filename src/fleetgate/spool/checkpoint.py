@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
+from fleetgate.errors import SpoolError
+from fleetgate.judge.sequence import WINDOW
 from fleetgate.spool.database import Database
 
 _SCHEMA = """
@@ -34,23 +38,26 @@ CREATE TABLE IF NOT EXISTS windows (
 WINDOWS_AT_ONCE = 512  # 11 values each: far from the 32,766 that SQLite allows in a statement
 
 
-class WindowState(Struct, frozen=True):
+STATES = "trusted|watched|quarantined|released|banned"
+
+
+class WindowState(Struct, frozen=True, array_like=True):
     """`slots` is the ring of a window, 8,192 bytes; `newest_sent_at` Unix ms."""
 
-    key_digest: bytes
-    epoch: int
+    key_digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    epoch: Annotated[int, Meta(ge=0)]
     highest: int
     newest_sent_at: int
-    slots: bytes
+    slots: Annotated[bytes, Meta(min_length=8 * WINDOW, max_length=8 * WINDOW)]
 
 
-class DeviceState(Struct, frozen=True):
+class DeviceState(Struct, frozen=True, array_like=True):
     """What the edge knows of a device beyond the records of control; times are Unix ms."""
 
     tenant: str
     device_id: str
-    epoch: int
-    state: str
+    epoch: Annotated[int, Meta(ge=0)]
+    state: Annotated[str, Meta(pattern=f"^({STATES})$")]
     state_at: int
     score: float
     scored_at: int
@@ -63,6 +70,7 @@ class Checkpoint:
     """The file `checkpoint.db` of a spool. Safe to use from several threads."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
+        self._path = path
         self._database = Database(path, _SCHEMA, write=write)
         self._database.add_columns("devices", "kid", "kid_at")  # no device has told its key id there yet
         rows = self._database.rows("SELECT segment FROM position")
@@ -90,9 +98,13 @@ class Checkpoint:
                 "SELECT key_digest, epoch, highest, newest_sent_at, slots FROM windows WHERE tenant=? AND device_id=?",
                 key,
             ).fetchall()
-        epoch, state, state_at, score, scored_at, kid, kid_at = row
-        kept = [WindowState(*window) for window in windows]
-        return DeviceState(tenant, device_id, epoch, state, state_at, score, scored_at, kid, kid_at, kept)
+        try:  # SQLite takes anything, and has no checksums
+            return msgspec.convert((*key, *row, windows), DeviceState)
+        except msgspec.ValidationError as error:
+            raise SpoolError(
+                f"{self._path}: what it has of {tenant}/{device_id} is damaged ({error}): restore it, or see what "
+                "`fleetgate spool repair` can do without it"
+            ) from None
 
     def save(self, devices: Sequence[DeviceState]) -> None:
         """Replaces these devices whole; durable with the next `advance`. A few dozen are quick, whatever they hold."""

@@ -59,6 +59,12 @@ class Custody:
         sync_directory(self.parked)
         sync_directory(path.parent)
 
+    def set_database_aside(self, path: Path) -> None:
+        """The files of SQLite: the log too, in which the newest of it may stand."""
+        for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if name.exists():
+                self.set_aside(name)
+
     def _names(self, name: str) -> Iterator[Path]:
         for attempt in itertools.count(1):
             yield self.parked / f"{name}{f'.{attempt}' if attempt > 1 else ''}.damaged"

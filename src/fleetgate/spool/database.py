@@ -85,5 +85,6 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise SpoolError(
-                f"cannot {what} {self._path}: {error}; the edge stops, mend the spool's disk or restore the file"
+                f"cannot {what} {self._path}: {error}; the edge stops, mend the spool's disk or restore the file; "
+                "or see what `fleetgate spool repair` can do without it"
             ) from None

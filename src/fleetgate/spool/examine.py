@@ -23,6 +23,7 @@ from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.verdict import Reject
 from fleetgate.spool import format as fmt
 from fleetgate.spool.reader import Message, Segment, take_record
+from fleetgate.spool.seeds import seed_by_records
 
 _MISSING_END = bytes(fmt.RECORD_HEAD_BYTES) + b"the end was missing"
 
@@ -119,7 +120,7 @@ def _header(data: bytes, spools: Sequence[bytes], number: int) -> tuple[fmt.Head
     except fmt.DamagedError as error:
         # Where identity, number or checksum were hit, `opened_at` still is what it was.
         opened_at = struct.unpack_from("<q", data, 32)[0] if len(data) >= fmt.HEADER_BYTES else 0
-        header = fmt.Header(fmt.spool_named(data, spools), number, opened_at)
+        header = fmt.Header(fmt.spool_named(data, spools), number, opened_at, seed_by_records(memoryview(data)))
         return header, [Remark(0, f"{error}: its name and directory stand in for it")]
     return header, []
 
@@ -148,7 +149,7 @@ def _by_offsets(found: Examination, view: memoryview, footer: fmt.Footer, footer
     places = [*array("I", footer.offsets), footer_at]
     for start, end in itertools.pairwise(places):
         try:
-            if fmt.check_record(view, start)[2] != end:
+            if fmt.check_record(view, start, found.segment.header.seed)[2] != end:
                 raise fmt.DamagedError(start, f"the footer says that this record ends at {end}")
             take_record(found.segment, found.messages, view, found.data, start)
         except fmt.DamagedError as error:
@@ -161,7 +162,8 @@ def _by_offsets(found: Examination, view: memoryview, footer: fmt.Footer, footer
 def _restore_peers(found: Examination, footer: fmt.Footer) -> None:
     """A damaged record that is as long as the peer record missing next is that record: nothing is lost."""
     good = {found.data[start:end] for start, end in found.good if found.data[start + 8] == fmt.PEER}
-    records = (fmt.pack_record(fmt.PEER, peer) for peer in footer.peers)
+    seed = found.segment.header.seed
+    records = (fmt.pack_record(fmt.PEER, peer, seed) for peer in footer.peers)
     missing = [record for record in records if record not in good]
     for place, damage in enumerate(found.damage):
         if missing and len(missing[0]) == damage.length:
@@ -259,30 +261,33 @@ def repaired(found: Examination) -> bytes:
             header = msgspec.structs.replace(header, opened_at=min(times))
     pieces = {start: data[start:end] for start, end in found.good}
     for damage in found.damage:
-        pieces[damage.offset] = damage.restored or _give_up(data[damage.offset : damage.offset + damage.length])
+        pieces[damage.offset] = damage.restored or _give_up(
+            data[damage.offset : damage.offset + damage.length], header.seed
+        )
     body = b"".join([fmt.pack_header(header), *(pieces[start] for start in sorted(pieces))])
     if found.live:
         return body + data[len(data) - found.torn :] if found.torn else body
     segment = found.segment
     rows = [len(found.messages), len(segment.rejections), len(segment.transitions)]
-    return _sealed(body, [segment.peers[ref] for ref in sorted(segment.peers)], rows)
+    return _sealed(body, [segment.peers[ref] for ref in sorted(segment.peers)], rows, header.seed)
 
 
 def empty_segment(header: fmt.Header) -> bytes:
     """A sealed segment that stands for a missing one: nothing but a `lost` record."""
-    return _sealed(fmt.pack_header(header) + fmt.pack_lost(bytes(9) + b"this segment was missing"), [], [0, 0, 0])
+    lost = fmt.pack_lost(bytes(9) + b"this segment was missing", header.seed)
+    return _sealed(fmt.pack_header(header) + lost, [], [0, 0, 0], header.seed)
 
 
-def _sealed(body: bytes, peers: list[fmt.PeerRecord], rows: list[int]) -> bytes:
+def _sealed(body: bytes, peers: list[fmt.PeerRecord], rows: list[int], seed: int) -> bytes:
     offsets: array[int] = array("I")
     at = fmt.HEADER_BYTES
     while at < len(body):
         offsets.append(at)
-        at = fmt.check_record(memoryview(body), at)[2]
-    footer = fmt.pack_record(fmt.FOOTER, fmt.Footer(len(offsets), offsets.tobytes(), peers, rows))
+        at = fmt.check_record(memoryview(body), at, seed)[2]
+    footer = fmt.pack_record(fmt.FOOTER, fmt.Footer(len(offsets), offsets.tobytes(), peers, rows), seed)
     return body + footer + fmt.pack_trailer(len(body))
 
 
-def _give_up(damaged: bytes) -> bytes:
+def _give_up(damaged: bytes, seed: int) -> bytes:
     """Fewer bytes than a record needs can only stand at the end, where nobody knows how much is missing behind them."""
-    return fmt.pack_lost(damaged) if len(damaged) > fmt.RECORD_HEAD_BYTES else fmt.pack_lost(_MISSING_END)
+    return fmt.pack_lost(damaged if len(damaged) > fmt.RECORD_HEAD_BYTES else _MISSING_END, seed)

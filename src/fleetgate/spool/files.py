@@ -6,6 +6,8 @@ was loaded and deleted, which is no fault.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from msgspec import Struct
 from fleetgate.errors import NotFound, SpoolError
 from fleetgate.spool.reader import segment_paths
 
+_BLOCK_BYTES = 4096  # a page and, on most disks, a sector: what a read of one byte takes along
+
 State = Literal["live", "sealed", "parked"]
 
 
@@ -27,13 +31,35 @@ class SegmentFile(NamedTuple):
     path: Path
 
     def read(self) -> bytes | None:
-        """Its bytes; None when it was deleted meanwhile. A live segment may have been sealed meanwhile."""
+        """What can be read of it; None when it was deleted meanwhile. A live segment may have been sealed meanwhile."""
         for path in (self.path, self.path.with_suffix(".seg")):
             try:
-                return path.read_bytes()
+                return readable(path)
             except FileNotFoundError:
                 continue
         return None
+
+
+def readable(path: Path) -> bytes:
+    """The bytes of a file, with zeros for the sectors that the disk does not give any more: so these cost the records
+    they lie in, and not the whole file. Raises OSError for what is wrong with all of it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        return b"".join(_block(file.fileno(), at, min(_BLOCK_BYTES, size - at)) for at in range(0, size, _BLOCK_BYTES))
+
+
+def _block(descriptor: int, at: int, size: int) -> bytes:
+    try:
+        return os.pread(descriptor, size, at).ljust(size, b"\0")
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return bytes(size)
 
 
 class ParkedFor(Struct, frozen=True):
@@ -93,10 +119,10 @@ def parked_for(path: Path) -> ParkedFor:
         return ParkedFor(error="the reason beside it cannot be read")
 
 
-def checkpoint_position(directory: Path, *, check: bool = False) -> int | None:
+def checkpoint_position(directory: Path) -> int | None:
     """The number of the segment that checkpoint.db stands at; None without such a file.
 
-    Raises SpoolError when SQLite cannot read it or, with `check`, which reads all of it, finds it damaged.
+    Raises SpoolError when SQLite cannot read it. Whether all of it is good, `contents` says.
     """
     path = directory / "checkpoint.db"
     if not path.exists():
@@ -105,12 +131,9 @@ def checkpoint_position(directory: Path, *, check: bool = False) -> int | None:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5)
         try:
             db.execute("PRAGMA query_only=ON")
-            [[verdict]] = db.execute("PRAGMA quick_check(1)").fetchall() if check else [["ok"]]
             rows = db.execute("SELECT segment FROM position").fetchall()
         finally:
             db.close()
     except sqlite3.Error as error:
         raise SpoolError(f"cannot read {path}: {error}") from None
-    if verdict != "ok":
-        raise SpoolError(f"{path} is damaged: {verdict}")
     return int(rows[0][0]) if rows else 0

@@ -14,12 +14,14 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-MAGIC: Final = b"FGSPOOL1"
+MAGIC: Final = b"FGS2"
+MAGIC_1: Final = b"FGSPOOL1"
 TRAILER_MAGIC: Final = b"FGSE"
 PEER, MESSAGE, REJECTION, TRANSITION, FOOTER, LOST = 1, 2, 3, 4, 5, 6
 MAX_RECORD_BYTES: Final = 1024 * 1024
 
 _HEADER = Layout("<8s16sQqI")
+_MAGIC_SEED = Layout("<4sI")
 HEADER_BYTES: Final = _HEADER.size
 _TRAILER = Layout("<Q4s")
 TRAILER_BYTES: Final = _TRAILER.size
@@ -45,11 +47,17 @@ class DamagedError(Exception):
 
 
 class Header(Struct, frozen=True):
-    """`spool` is the 16 bytes of the spool's identity, `opened_at` Unix ms."""
+    """`spool` is the 16 bytes of the spool's identity, `opened_at` Unix ms.
+
+    `seed` is a random number that every checksum of the segment's records begins with. A CRC keeps nobody from making a
+    record, and devices choose the bytes of their messages: without the seed they could put in whole records, for a disk
+    that loses bytes around them. 0 in a segment of version 1, where there was none.
+    """
 
     spool: bytes
     segment: int
     opened_at: int
+    seed: int = 0
 
 
 class PeerRecord(Struct, array_like=True, frozen=True):
@@ -109,7 +117,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def pack_header(header: Header) -> bytes:
-    head = _HEADER.pack(MAGIC, header.spool, header.segment, header.opened_at, 0)[:-4]
+    magic = _MAGIC_SEED.pack(MAGIC, header.seed) if header.seed else MAGIC_1
+    head = _HEADER.pack(magic, header.spool, header.segment, header.opened_at, 0)[:-4]
     return head + _CRC(_crc32(head))
 
 
@@ -118,19 +127,20 @@ def unpack_header(data: bytes) -> Header:
     if len(data) < HEADER_BYTES:
         raise DamagedError(len(data), "the header is cut off")
     magic, spool, segment, opened_at, crc = _HEADER.unpack_from(data)
-    if magic != MAGIC or crc != _crc32(data[: HEADER_BYTES - 4]):
+    name, seed = _MAGIC_SEED.unpack(magic) if magic != MAGIC_1 else (MAGIC, 0)
+    if name != MAGIC or crc != _crc32(data[: HEADER_BYTES - 4]):
         raise DamagedError(0, "not a segment header")
-    return Header(spool, segment, opened_at)
+    return Header(spool, segment, opened_at, seed)
 
 
-def pack_record(kind: int, record: Struct) -> bytes:
+def pack_record(kind: int, record: Struct, seed: int) -> bytes:
     """A peer, rejection, transition or footer record."""
     payload = _encode(record)
     body = _LENGTH_KIND(len(payload), kind) + payload
-    return _CRC(_crc32(body)) + body
+    return _CRC(_crc32(body, seed)) + body
 
 
-def pack_lost(data: bytes) -> bytes:
+def pack_lost(data: bytes, seed: int) -> bytes:
     """`lost` records in the place of the damaged bytes `data`, as long as these; they keep all but 9 bytes of each MiB.
 
     At least 10 bytes, as much as the smallest record: so whatever stands behind them keeps its offset.
@@ -141,12 +151,14 @@ def pack_lost(data: bytes) -> bytes:
         if 0 < len(data) - size <= RECORD_HEAD_BYTES:
             size -= RECORD_HEAD_BYTES + 1  # leaves enough for one more record
         body = _LENGTH_KIND(size - RECORD_HEAD_BYTES, LOST) + data[RECORD_HEAD_BYTES:size]
-        parts.append(_CRC(_crc32(body)) + body)
+        parts.append(_CRC(_crc32(body, seed)) + body)
         data = data[size:]
     return b"".join(parts)
 
 
-def pack_message(parts: list[bytes], peer: int, received_at: int, outcome: int, flags: int, raw: bytes) -> int:
+def pack_message(
+    parts: list[bytes], peer: int, received_at: int, outcome: int, flags: int, raw: bytes, seed: int
+) -> int:
     """Appends a message record to `parts` without copying `raw`; returns its length in bytes.
 
     Raises ValueError for more than a record holds: written, it would hide every record behind it.
@@ -155,12 +167,20 @@ def pack_message(parts: list[bytes], peer: int, received_at: int, outcome: int, 
     if size > MAX_RAW_BYTES:
         raise ValueError(f"a message of {size} bytes does not fit a record")
     head = _MESSAGE(MESSAGE_HEAD_BYTES + size, MESSAGE, peer, received_at, outcome, flags)
-    parts += (_CRC(_crc32(raw, _crc32(head))), head, raw)  # raw is copied once, when the batch is joined
+    parts += (_CRC(_crc32(raw, _crc32(head, seed))), head, raw)  # raw is copied once, when the batch is joined
     return MESSAGE_OVERHEAD_BYTES + size
 
 
-def check_record(data: memoryview, offset: int) -> tuple[int, int, int]:
+def check_record(data: memoryview, offset: int, seed: int) -> tuple[int, int, int]:
     """(kind, start, end of the payload) of the record at `offset`. Raises DamagedError."""
+    crc, kind, start, end = unchecked_record(data, offset)
+    if _crc32(data[offset + 4 : end], seed) != crc:
+        raise DamagedError(offset, "a record's checksum is wrong")
+    return kind, start, end
+
+
+def unchecked_record(data: memoryview, offset: int) -> tuple[int, int, int, int]:
+    """(checksum, kind, start, end of the payload) of what stands at `offset`. Raises DamagedError."""
     try:
         crc, length, kind = RECORD_HEAD.unpack_from(data, offset)
     except struct.error:
@@ -169,9 +189,7 @@ def check_record(data: memoryview, offset: int) -> tuple[int, int, int]:
     end = start + length
     if not 1 <= length <= MAX_RECORD_BYTES or end > len(data):
         raise DamagedError(offset, "a record's length is impossible")
-    if _crc32(data[offset + 4 : end]) != crc:
-        raise DamagedError(offset, "a record's checksum is wrong")
-    return kind, start, end
+    return crc, kind, start, end
 
 
 def spool_named(data: bytes, spools: Sequence[bytes]) -> bytes:

@@ -17,26 +17,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import SpoolError
 from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor, replace_durably
+from fleetgate.spool.files import SegmentFile
 from fleetgate.spool.identity import Identity, read_identity
-from fleetgate.spool.places import header_of
+from fleetgate.spool.places import header_of, misplaced
 from fleetgate.spool.reader import segment_paths
 from fleetgate.spool.writer import SEGMENT_BYTES, Writer, recover_live
 
 
 class Known(NamedTuple):
     """What is known elsewhere of a spool: its identity in hex, the last segment that was loaded, whether another was
-    begun in its place."""
+    begun in its place, and the latest time of receipt (Unix ms) among what was loaded, 0 where that is not known."""
 
     spool: str
     loaded: int
     replaced: bool
+    newest_received_ms: int = 0
 
 
 Witness = Callable[[], Sequence[Known] | None]
@@ -71,15 +71,18 @@ class Spool:
                 (directory / name).mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock = take_lock(directory / "lock", "edge")
             self.identity, self.checkpoint = _begun(directory) or _begin(directory, clock, entropy, known)
-            self.cut_bytes = recover_live(directory)
             self._refuse_strangers()
+            self._make_room()
+            if (directory / "identity").read_bytes() != self.identity.packed():
+                replace_durably(directory / "identity", self.identity.packed())  # an earlier one, without a checksum
+            self.cut_bytes = recover_live(directory)
         except OSError as error:
             raise SpoolError(
                 f"cannot open the spool {directory}: {error.strerror}; mend its disk and start the edge again"
             ) from None
         last = self._last_segment()
         self._refuse_older_copy(last, known or ())
-        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, segment_bytes)
+        self.writer = Writer(directory, bytes.fromhex(self.identity.spool), last + 1, clock, entropy, segment_bytes)
 
     def _last_segment(self) -> int:
         """The highest number that was ever given: segments may be deleted, cursor and checkpoint remember.
@@ -102,14 +105,26 @@ class Spool:
         return last
 
     def _refuse_strangers(self) -> None:
-        """Raises SpoolError for segments of a spool that this one never was: load would set each of them aside."""
-        for _, path in segment_paths(self.directory / "segments"):
+        """Raises SpoolError for a file that is another segment than its name says: the windows would not have what is
+        in the right one. And for those of a spool that this one never was: load would set each of them aside."""
+        for number, path in self._paths():
+            file = SegmentFile(number, "sealed", path)  # a live one beside a sealed one is for recover_live to judge
             header = header_of(path)
-            if header is not None and header.spool not in self.identity.all():
-                raise SpoolError(
-                    f"{path} is of another spool, {header.spool.hex()}, or the identity was altered: see what "
-                    "`fleetgate spool repair` makes of it"
-                )
+            if header is not None and (wrong := misplaced(file, header, self.identity)):
+                raise SpoolError(f"{wrong}; see what `fleetgate spool repair` makes of it")
+
+    def _make_room(self) -> None:
+        """Deletes what `delete_loaded` would: on a full disk what comes next needs the room."""
+        with contextlib.suppress(SpoolError):  # a damaged cursor is load's trouble, and told when deleting
+            loaded, position = self.loaded_through() or 0, self.checkpoint.segment()
+            if loaded <= max([position, *(number for number, _ in self._paths())]):
+                for number, path in segment_paths(self.directory / "segments"):
+                    if number <= min(loaded, position):
+                        path.unlink()
+
+    def _paths(self) -> list[tuple[int, Path]]:
+        """Live and sealed segments."""
+        return [entry for suffix in (".open", ".seg") for entry in segment_paths(self.directory / "segments", suffix)]
 
     def _refuse_older_copy(self, last: int, known: Sequence[Known]) -> None:
         """Raises SpoolError where more is known of this spool than it has itself."""
@@ -221,8 +236,13 @@ def _begin(
     """The identity comes last: where there is one without a checkpoint, that was lost."""
     checkpoint = Checkpoint(directory / "checkpoint.db")
     former = [one.spool for one in known or () if not one.replaced]
-    # As far ahead of now as the clock of a sender may have been whose message the former spool had.
-    fence_ms = clock.now_ms() + MAX_AHEAD_MS if former or known is None else 0
+    fence_ms = fence_from(clock.now_ms(), known or ()) if former or known is None else 0
     identity = Identity(entropy(16).hex(), clock.now_ms(), former, fence_ms)
-    replace_durably(directory / "identity", msgspec.json.encode(identity))
+    replace_durably(directory / "identity", identity.packed())
     return identity, checkpoint
+
+
+def fence_from(now_ms: int, known: Sequence[Known]) -> int:
+    """As far ahead as the clock of a sender may have been whose message was received before: of now, or of the newest
+    receipt that is known, as the clock here may be behind that."""
+    return max([now_ms, *(one.newest_received_ms for one in known)]) + MAX_AHEAD_MS

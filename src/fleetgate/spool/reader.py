@@ -12,6 +12,7 @@ import os
 import zlib
 from array import array
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
 from fleetgate.spool.identity import read_identity
+from fleetgate.spool.seeds import seed_by_records
 
 _decode_peer = msgspec.msgpack.Decoder(fmt.PeerRecord).decode
 _decode_rejection = msgspec.msgpack.Decoder(fmt.RejectionRecord).decode
@@ -136,7 +138,8 @@ class _Flawed(Exception):
 
 def _read_columns(segment: Segment, view: memoryview, data: bytes) -> None:
     """All records at once, by the footer's offsets: 0.64 us a message of one event instead of 1.45. Raises _Flawed."""
-    footer, footer_at = _whole_footer(view)
+    seed = segment.header.seed
+    footer, footer_at = _whole_footer(view, seed)
     offsets = np.frombuffer(footer.offsets, "<u4").astype(np.int64)
     ends = np.append(offsets[1:], footer_at)
     if len(offsets) == 0 or offsets[0] != fmt.HEADER_BYTES or (ends - offsets <= fmt.RECORD_HEAD_BYTES).any():
@@ -145,7 +148,7 @@ def _read_columns(segment: Segment, view: memoryview, data: bytes) -> None:
     at_each_byte = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), _HEADS.itemsize)
     heads = at_each_byte[offsets].view(_HEADS).reshape(-1)
     checked = map(view.__getitem__, map(slice, (offsets + 4).tolist(), ends.tolist()))
-    sums = np.fromiter(map(zlib.crc32, checked), np.uint32, len(offsets))
+    sums = np.fromiter(map(zlib.crc32, checked, repeat(seed)), np.uint32, len(offsets))
     found = heads["kind"] == fmt.MESSAGE
     if (
         (offsets + fmt.RECORD_HEAD_BYTES + heads["length"] != ends).any()
@@ -168,13 +171,13 @@ def _read_columns(segment: Segment, view: memoryview, data: bytes) -> None:
     segment.good_bytes = footer_at
 
 
-def _whole_footer(view: memoryview) -> tuple[fmt.Footer, int]:
+def _whole_footer(view: memoryview, seed: int) -> tuple[fmt.Footer, int]:
     """The footer and its offset, where it ends the file together with its trailer. Raises _Flawed."""
     footer_at = fmt.footer_offset(view)
     if footer_at is None:
         raise _Flawed
     try:
-        kind, start, end = fmt.check_record(view, footer_at)
+        kind, start, end = fmt.check_record(view, footer_at, seed)
         if kind != fmt.FOOTER or end + fmt.TRAILER_BYTES != len(view):
             raise _Flawed
         footer = _decode_footer(view[start:end])
@@ -215,7 +218,8 @@ def _header(path: Path, data: bytes, view: memoryview) -> tuple[fmt.Header, list
         if identity is None or not path.stem.isdigit():
             raise
         sealed_at = int(path.stat().st_mtime * 1000)  # a second or less after it was opened
-        return fmt.Header(fmt.spool_named(data, identity.all()), int(path.stem), sealed_at), [damage]
+        spool = fmt.spool_named(data, identity.all())
+        return fmt.Header(spool, int(path.stem), sealed_at, seed_by_records(view)), [damage]
 
 
 def take_record(segment: Segment, messages: list[Message], view: memoryview, data: bytes, offset: int) -> int:
@@ -223,7 +227,7 @@ def take_record(segment: Segment, messages: list[Message], view: memoryview, dat
 
     Raises DamagedError.
     """
-    kind, start, end = fmt.check_record(view, offset)
+    kind, start, end = fmt.check_record(view, offset, segment.header.seed)
     if kind == fmt.MESSAGE:
         if end - start <= fmt.MESSAGE_HEAD_BYTES:
             raise fmt.DamagedError(offset, "a message record is too short")

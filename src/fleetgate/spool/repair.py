@@ -7,9 +7,10 @@ What it does, the fence before all of it; a repair that was interrupted is begun
 
 1. identity     missing, damaged or one that nothing here bears: read from the headers of the segments, from the cursor,
                 else a new one; a new one too where nothing else is left, as nothing says which numbers were given to
-                segments; *fence*
+                segments; *fence*, as the old one may have had one
 2. checkpoint   missing or damaged: an empty one, before the oldest segment there is; *fence*
-3. cursor       damaged: set aside; load offers every segment again, which changes nothing for those that are loaded
+3. denials      damaged: set aside; the edge learns from control whom to refuse
+   cursor       damaged: set aside; load offers every segment again, which changes nothing for those that are loaded
 4. places       a file that is another segment than its name says, or another spool's, goes aside
 5. segments     every good record stays at its place, `lost` records stand for the others, the file as it was is kept
 6. holes        what is missing is put back where a whole copy was set aside; else an empty segment stands for it, with
@@ -24,22 +25,24 @@ the events again under a new number, but only where no earlier send of them stay
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
 from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import NotFound, SpoolError
-from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool import format as fmt
 from fleetgate.spool.astray import Astray
 from fleetgate.spool.checkpoint import Checkpoint
+from fleetgate.spool.contents import check_contents
 from fleetgate.spool.cursor import Cursor, read_cursor, sync_directory
 from fleetgate.spool.custody import Custody, Step
 from fleetgate.spool.examine import Damage, Examination, Remark, empty_segment, examine, repaired
 from fleetgate.spool.files import SegmentFile, checkpoint_position, parked_for, segment_files
+from fleetgate.spool.home import Known, fence_from
 from fleetgate.spool.identity import Identity, read_identity
-from fleetgate.spool.places import altered, header_of, holes, missing
+from fleetgate.spool.places import altered, borne_by, holes, missing
 from fleetgate.spool.requests import ask
 
 MOST_HOLES = 10_000
@@ -49,16 +52,25 @@ MOST_HOLES = 10_000
 class Repair:
     """A plan for the spool in `custody`: all of it, or of one segment only.
 
-    `restored` says that its files come from an older copy. Raises NotFound, SpoolError, OSError.
+    `restored` says that its files come from an older copy, `known` is what is known elsewhere of the spools there were
+    here, None where nobody says. Raises NotFound, SpoolError, OSError.
     """
 
     def __init__(
-        self, custody: Custody, clock: Clock, entropy: Entropy, *, only: int | None = None, restored: bool = False
+        self,
+        custody: Custody,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        only: int | None = None,
+        restored: bool = False,
+        known: Sequence[Known] | None = None,
     ) -> None:
         self._custody = custody
         self._directory = custody.directory
         self._clock = clock
         self._entropy = entropy
+        self._known = known
         self._files = segment_files(custody.directory)
         self._position = 0
         self._fence = False
@@ -73,7 +85,7 @@ class Repair:
         self.steps = named + fence + steps
 
     def _of_all(self, checkpoint: list[Step], places: list[Step]) -> list[Step]:
-        steps = checkpoint + self._settle_cursor() + places
+        steps = checkpoint + self._settle_denials() + self._settle_cursor() + places
         for file in self._files:
             steps += self._settle_segment(file)
         return steps + self._settle_holes()
@@ -92,14 +104,12 @@ class Repair:
         path = self._directory / "identity"
         known: Identity | None = None
         trouble = f"{path} is missing"
-        fence_ms = 0
         try:
             known = read_identity(self._directory)
         except SpoolError as error:
             trouble = str(error).partition(":")[0]
         if known is not None and (wrong := altered(known, self._files, self._cursor())):
-            trouble, fence_ms = wrong, known.fence_ms
-            known = None
+            trouble, known = wrong, None
         gone = not (self._directory / "segments").is_dir()
         bare = not self._numbers() and not (self._directory / "checkpoint.db").exists()
         if known is not None and not restored and not bare and not gone:
@@ -107,7 +117,8 @@ class Repair:
         if known is None and not self._files and bare and not path.exists():
             return Identity("", 0), []  # nothing was ever received here: the edge begins it
         if known is None:
-            known, source = self._guess_identity(fence_ms)
+            self._fence = True  # there may have been one in it, and nobody knows of when
+            known, source = self._guess_identity()
             remedy = f"it becomes {known.spool}, {source}"
         if restored or bare or gone:
             self._fence = True
@@ -123,20 +134,16 @@ class Repair:
         def act() -> None:
             if path.exists():
                 self._custody.keep(path.name, path.read_bytes())
-            self._custody.write(path, msgspec.json.encode(self._identity))
+            self._custody.write(path, self._identity.packed())
             (self._directory / "segments").mkdir(mode=0o750, exist_ok=True)
             self._custody.own(self._directory / "segments")
 
         return known, [Step(trouble, remedy, act)]
 
-    def _guess_identity(self, fence_ms: int) -> tuple[Identity, str]:
-        headers = [header for file in self._files if (header := header_of(file.path)) is not None]
+    def _guess_identity(self) -> tuple[Identity, str]:
         cursor = self._cursor()
-        if headers:
-            newest = max(headers, key=lambda header: header.segment).spool.hex()
-            former = sorted({header.spool.hex() for header in headers} - {newest})
-            opened_at = min(header.opened_at for header in headers)
-            return Identity(newest, opened_at, former, fence_ms), "as the segments say"
+        if (known := borne_by(self._files)) is not None:
+            return known, "as the segments say"
         if cursor is not None:
             return Identity(cursor.spool, self._clock.now_ms()), "as the cursor says"
         return Identity(self._entropy(16).hex(), self._clock.now_ms()), "a new one: there is no segment to name"
@@ -147,7 +154,8 @@ class Repair:
         path = self._directory / "checkpoint.db"
         numbers = self._numbers()
         try:
-            position = checkpoint_position(self._directory, check=True)
+            check_contents(path)
+            position = checkpoint_position(self._directory)
             trouble = f"{path} is missing"
         except SpoolError as error:
             position, trouble = None, str(error)
@@ -163,9 +171,7 @@ class Repair:
         self._fence = True
 
         def act() -> None:
-            for name in (path, path.with_name("checkpoint.db-wal"), path.with_name("checkpoint.db-shm")):
-                if name.exists():
-                    self._custody.set_aside(name)
+            self._custody.set_database_aside(path)
             # Under another name until it is whole: one that stood at 0 would have everything before it missing.
             new = path.with_name("checkpoint.new")
             for leftover in self._directory.glob("checkpoint.new*"):
@@ -185,7 +191,19 @@ class Repair:
             )
         ]
 
-    # 3. cursor
+    # 3. denials and cursor
+
+    def _settle_denials(self) -> list[Step]:
+        path = self._directory / "denials.db"
+        try:
+            check_contents(path)
+        except SpoolError as error:
+            remedy = (
+                "it is set aside; the edge learns from control whom to refuse; where that is an older copy, what it "
+                "does not know any more has to be decided again"
+            )
+            return [Step(str(error), remedy, lambda: self._custody.set_database_aside(path))]
+        return []
 
     def _settle_cursor(self) -> list[Step]:
         path = self._directory / "cursor.json"
@@ -219,14 +237,16 @@ class Repair:
         if better == data:
             return []
         if file.state != "parked" and file.number > self._position:
-            # What was loaded and is forgotten now would be taken again; what is lost altogether is welcome again.
-            self._fence |= not found.good or (found.lost_records > 0 and file.number <= self._loaded())
+            # What was loaded and is forgotten now would be taken again; what is lost altogether is welcome again. Load
+            # may have inserted a part of the segment behind its cursor.
+            may_have = file.state == "sealed" and file.number <= self._loaded() + 1
+            self._fence |= not found.good or (found.lost_records > 0 and may_have)
 
         where = "parked/" if file.state == "parked" else ""
         return [Step(_damage(found, where, file), _remedy(found, file), lambda: self._rewrite(file))]
 
     def _rewrite(self, file: SegmentFile) -> None:
-        data = file.path.read_bytes()  # again: a plan with many segments need not fit into memory
+        data = file.read() or b""  # again: a plan with many segments need not fit into memory
         better = repaired(examine(data, self._identity.all(), file.number, live=file.state == "live"))
         self._custody.keep(file.path.stem, data)
         self._custody.write(file.path, better)
@@ -281,16 +301,18 @@ class Repair:
             self._custody.write(self._directory / "segments" / f"{number:020d}.seg", empty_segment(header))
 
     def _raise_fence(self) -> Step:
-        """From when on the windows know everything: as far ahead of now as a sender's clock may have been."""
-        fence_ms = max(self._clock.now_ms() + MAX_AHEAD_MS, self._identity.fence_ms)
+        """From when on the windows know everything."""
+        now_ms = self._clock.now_ms()
+        fence_ms = max(fence_from(now_ms, self._known or ()), self._identity.fence_ms)
         self._identity = msgspec.structs.replace(self._identity, fence_ms=fence_ms)
         path = self._directory / "identity"
+        doubt = "" if self._known is not None else "; control does not answer, so this machine's clock must be right"
         return Step(
-            "the replay windows do not know any more all that was received",
-            f"a fence: the edge takes nothing for {MAX_AHEAD_MS // 1000} s and then refuses as too_old what was sent "
-            "before; devices send such events again under new numbers, except those that they had sent already and "
-            "never had an answer for",
-            lambda: self._custody.write(path, msgspec.json.encode(self._identity)),
+            "the replay windows do not know all that was received, or nobody can tell any more",
+            f"a fence: the edge takes nothing for {(fence_ms - now_ms) // 1000} s and then refuses as too_old what was "
+            "sent before; devices send such events again under new numbers, except those that they had sent already "
+            f"and never had an answer for{doubt}",
+            lambda: self._custody.write(path, self._identity.packed()),
         )
 
     def _numbers(self) -> set[int]:

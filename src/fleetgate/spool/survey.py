@@ -179,7 +179,7 @@ def _by_footer(opened: BinaryIO, size: int) -> _Glance:
         raise fmt.DamagedError(size, "the trailer points to nothing")
     opened.seek(at)
     data = memoryview(opened.read(size - at))
-    kind, start, end = fmt.check_record(data, 0)
+    kind, start, end = fmt.check_record(data, 0, header.seed)
     if kind != fmt.FOOTER:
         raise fmt.DamagedError(at, "not a footer")
     try:

@@ -1,11 +1,13 @@
 """`fleetgate verify spool`: is everything there, and is every byte of it as it was written?
 
-Reads all segments whole, parked ones too, and changes nothing. What it can find in a spool alone:
+Reads all segments whole, parked ones too, and changes nothing; sectors that the disk does not give any more are zeros
+to it. What it can find in a spool alone:
 
 1. identity     there, and in the header of every segment
 2. numbers      no hole from the lowest segment to the highest, none between those and checkpoint or cursor
 3. segments     header, checksum and content of each record, footer (count, offsets, peers, rows), trailer
-4. checkpoint   SQLite finds it whole, and it stands at a segment that was written
+4. databases    SQLite finds checkpoint.db and denials.db whole, each row is one that an edge could have written, and
+                the checkpoint stands at a segment that was written
 5. cursor       its checksum, its number, and that its SHA-256 is that of the file, where that still is
 
 The spool's format chains no segment to the one before it: a file that was replaced as a whole by another well-formed
@@ -22,6 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate.errors import SpoolError
+from fleetgate.spool.contents import check_contents
 from fleetgate.spool.cursor import Cursor, read_cursor
 from fleetgate.spool.examine import Damage, Examination, Remark, examine
 from fleetgate.spool.files import SegmentFile, checkpoint_position, segment_files
@@ -63,7 +66,7 @@ def verify(directory: Path) -> Report:
     trouble: list[str] = []
     notes: list[str] = []
     identity = _identity(directory, trouble)
-    _checkpoint(directory, identity, trouble)
+    _databases(directory, identity, trouble)
     files = segment_files(directory)
     if not (directory / "segments").is_dir():
         trouble.append(f"{directory / 'segments'} is missing: what it held is lost, and which numbers were given")
@@ -107,11 +110,16 @@ def _identity(directory: Path, trouble: list[str]) -> Identity | None:
     return identity
 
 
-def _checkpoint(directory: Path, identity: Identity | None, trouble: list[str]) -> None:
-    """Step 4, apart from its position; of a million devices it takes seconds."""
+def _databases(directory: Path, identity: Identity | None, trouble: list[str]) -> None:
+    """Step 4, apart from the checkpoint's position."""
+    try:
+        check_contents(directory / "denials.db")
+    except SpoolError as error:
+        trouble.append(str(error))
     try:
         in_use = identity is not None or segment_files(directory)
-        if checkpoint_position(directory, check=True) is None and in_use:
+        check_contents(directory / "checkpoint.db")
+        if checkpoint_position(directory) is None and in_use:
             trouble.append(
                 f"{directory / 'checkpoint.db'} is missing: what came before the oldest segment is forgotten"
             )

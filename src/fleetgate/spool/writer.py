@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from fleetgate import fault
-from fleetgate.clock import Clock
+from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import replace_durably, sync_directory
@@ -54,6 +54,7 @@ class Live:
         sync_directory(path.parent)
         self.path = path
         self.number = header.segment
+        self.seed = header.seed
         self.opened_s = opened_s
         self.offsets: array[int] = array("I")
         self.peers: list[fmt.PeerRecord] = []
@@ -71,11 +72,18 @@ class Writer:
     """
 
     def __init__(
-        self, directory: Path, identity: bytes, next_segment: int, clock: Clock, segment_bytes: int = SEGMENT_BYTES
+        self,
+        directory: Path,
+        identity: bytes,
+        next_segment: int,
+        clock: Clock,
+        entropy: Entropy,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._segments = directory / "segments"
         self._identity = identity
         self._clock = clock
+        self._entropy = entropy
         self._segment_bytes = segment_bytes
         self._live: Live | None = None
         self._broken: SpoolError | None = None
@@ -87,9 +95,10 @@ class Writer:
     def message(self, sender: Sender, received_at: int, outcome: int, flags: int, raw: bytes, events: int = 1) -> None:
         live = self._with_room()
         ref = sender.ref if sender.segment == live.number else self._introduce(live, sender)
+        size = fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw, live.seed)
         live.offsets.append(live.size)
         live.footer_bytes += OFFSET_BYTES
-        live.size += fmt.pack_message(live.parts, ref, received_at, outcome, flags, raw)
+        live.size += size
         live.events += events
         live.rows[0] += 1
 
@@ -117,7 +126,7 @@ class Writer:
 
     @staticmethod
     def _append(live: Live, kind: int, record: msgspec.Struct) -> None:
-        data = fmt.pack_record(kind, record)
+        data = fmt.pack_record(kind, record, live.seed)
         live.offsets.append(live.size)
         live.footer_bytes += OFFSET_BYTES
         live.parts.append(data)
@@ -134,7 +143,8 @@ class Writer:
         return self._open()
 
     def _open(self) -> Live:
-        header = fmt.Header(self._identity, self.next_segment, self._clock.now_ms())
+        seed = int.from_bytes(self._entropy(4)) or 1  # 0 is that of version 1
+        header = fmt.Header(self._identity, self.next_segment, self._clock.now_ms(), seed)
         path = self._segments / f"{self.next_segment:020d}.open"
         with self._disk("open", path):
             self._live = Live(path, header, self._clock.monotonic())
@@ -186,7 +196,7 @@ class Writer:
         if live is None:
             return None
         fault.point("seal.begun")
-        live.parts += _closing(live.size, live.offsets, live.peers, live.rows)
+        live.parts += _closing(live.size, live.offsets, live.peers, live.rows, live.seed)
         self.commit()
         fault.point("seal.footer")
         sealed = live.path.with_suffix(".seg")
@@ -226,7 +236,8 @@ def recover_live(directory: Path) -> int:
 
     A live segment without a good header holds nothing that was committed, and is set aside in `parked`; unless its disk
     rotted: records that are good may have been acknowledged, so SpoolError is raised for them. A footer that is there
-    already is written again: its trailer may be missing.
+    already is written again: its trailer may be missing. A copy of a segment from before it was sealed, put back beside
+    it, is set aside too.
     """
     cut = 0
     for number, path in segment_paths(directory / "segments", ".open"):
@@ -242,12 +253,17 @@ def recover_live(directory: Path) -> int:
             path.rename(directory / "parked" / path.name)
             continue
         data = path.read_bytes()
+        if path.with_suffix(".seg").exists():
+            _require_all_of_it(path, data[: segment.good_bytes])
+            path.rename(directory / "parked" / path.name)
+            continue
         if segment.footer is None and segment.size > segment.good_bytes:
             cut += segment.size - segment.good_bytes
             # After a crash these were never acknowledged; where the disk rotted they may have been: they are kept.
             replace_durably(directory / "parked" / f"{path.stem}.tail", data[segment.good_bytes :])
         rows = [len(segment.messages), len(segment.rejections), len(segment.transitions)]
-        closing = _closing(segment.good_bytes, segment.offsets, list(segment.peers.values()), rows)
+        peers, seed = list(segment.peers.values()), segment.header.seed
+        closing = _closing(segment.good_bytes, segment.offsets, peers, rows, seed)
         replace_durably(path, b"".join([data[: segment.good_bytes], *closing]))
         fault.point("recover.footer")
         path.rename(path.with_suffix(".seg"))
@@ -256,9 +272,20 @@ def recover_live(directory: Path) -> int:
     return cut
 
 
-def _closing(size: int, offsets: array[int], peers: list[fmt.PeerRecord], rows: list[int]) -> list[bytes]:
+def _require_all_of_it(path: Path, live: bytes) -> None:
+    """A sealed segment beside the live one is what became of that, and the live one a copy from before: put back beside
+    it, or it would not be there any more. Raises SpoolError where the sealed one does not have all of it."""
+    sealed = path.with_suffix(".seg")
+    if not sealed.read_bytes().startswith(live):
+        raise SpoolError(
+            f"{path} stands beside {sealed.name}, which does not have all of it: take away the one that does not "
+            "belong here, or see what `fleetgate spool repair` makes of it"
+        )
+
+
+def _closing(size: int, offsets: array[int], peers: list[fmt.PeerRecord], rows: list[int], seed: int) -> list[bytes]:
     footer = fmt.Footer(len(offsets), offsets.tobytes(), peers, rows)
-    return [fmt.pack_record(fmt.FOOTER, footer), fmt.pack_trailer(size)]
+    return [fmt.pack_record(fmt.FOOTER, footer, seed), fmt.pack_trailer(size)]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from tests.gate import NewGate, fleetgate, now_ms, until
 from tests.mqtt_peer import MqttPeer, told
+from tests.spools import alter_identity
 
 
 def test_behind_a_fence_what_was_received_before_is_not_taken_again(new_gate: NewGate) -> None:
@@ -21,9 +20,8 @@ def test_behind_a_fence_what_was_received_before_is_not_taken_again(new_gate: Ne
         path.unlink()
     done = fleetgate(gate.home.directory, "spool", "repair", "--yes")
     assert (done.returncode, "a fence" in done.stdout) == (0, True)
-    identity = json.loads((gate.spool / "identity").read_text())
-    assert 50_000 < identity["fence_ms"] - now_ms() <= 60_000
-    (gate.spool / "identity").write_text(json.dumps(identity | {"fence_ms": now_ms() + 3_000}))  # a minute is long
+    was = alter_identity(gate.spool, fence_ms=now_ms() + 3_000)  # a minute is long
+    assert 50_000 < was.fence_ms - now_ms() <= 60_000
     gate.start()
     status, why = gate.admin("/readyz")
     assert (status, "the spool was repaired" in why) == (503, True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 from tests.gate import Gate, NewGate, fleetgate, now_ms, until
 from tests.mqtt_peer import MqttPeer, told
+from tests.spools import alter_identity
 
 from fleetgate.clock import SystemClock
 from fleetgate.control.spools import begin_spool, note_loaded
@@ -37,9 +37,8 @@ def test_an_empty_disk_begins_behind_a_fence(new_gate: NewGate) -> None:
     status, why = gate.admin("/readyz")
     assert (status, "its disk replaced" in why) == (503, True)
     gate.kill()
-    identity = json.loads((gate.spool / "identity").read_text())
-    assert 40_000 < identity["fence_ms"] - now_ms() <= 60_000
-    (gate.spool / "identity").write_text(json.dumps(identity | {"fence_ms": now_ms() + 3_000}))  # a minute is long
+    was = alter_identity(gate.spool, fence_ms=now_ms() + 3_000)  # a minute is long
+    assert 40_000 < was.fence_ms - now_ms() <= 60_000
     gate.start()
     until(lambda: gate.admin("/readyz")[0] == 200, "the fence is passed")
     with MqttPeer(gate, car) as peer:

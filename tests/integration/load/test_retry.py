@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.integration.load.test_exactly_once import ONCE, _forget_tokens, fill, killed_at, state
 from tests.segments import peer, rows_body, sample
+from tests.spools import alter_identity
 
 from fleetgate.clock import SystemClock
 from fleetgate.load import inserts
@@ -279,9 +280,7 @@ def test_segments_of_the_spool_it_was_before_a_repair_are_loaded(bench: Any) -> 
     """`repair --restored` gives a spool a new identity; what lies there has the one before in its headers."""
     fill(bench, "before-repair")
     fill(bench, "before-repair-too")
-    file = bench.spool.directory / "identity"
-    was = json.loads(file.read_bytes())
-    file.write_text(json.dumps(was | {"spool": "ab" * 16, "former": [was["spool"]]}))
+    alter_identity(bench.spool.directory, spool="ab" * 16, former=[bench.spool.identity.hex()])
     bench.restart()
     bench.load_all()
     assert (state(bench, "before-repair")["rollup"], bench.count("events")) == (ONCE["rollup"], 6)
@@ -291,8 +290,7 @@ def test_segments_of_the_spool_it_was_before_a_repair_are_loaded(bench: Any) -> 
 def test_a_segment_of_a_stranger_is_set_aside(bench: Any) -> None:
     """Its messages were acknowledged by another gate: they are not this one's to load, nor by asking."""
     fill(bench, "stranger")
-    file = bench.spool.directory / "identity"
-    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"spool": "ab" * 16}))
+    alter_identity(bench.spool.directory, spool="ab" * 16)
     bench.restart()
     bench.load_all()
     retry(bench)

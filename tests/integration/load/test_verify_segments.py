@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -478,7 +479,7 @@ LATER_MS = 3_600_000
 def rename(audit: Audit) -> str:
     """Gives the spool a new identity, as a repair does; the new one."""
     new = sha256(audit.spool.encode()).hexdigest()[:32]
-    replace_durably(audit.bench.spool.directory / "identity", msgspec.json.encode(Identity(new, 0, [audit.spool])))
+    replace_durably(audit.bench.spool.directory / "identity", Identity(new, 0, [audit.spool]).packed())
     return new
 
 
@@ -507,7 +508,7 @@ def test_a_former_chain_in_doubt_is_no_alarm_and_holds_up_nothing(audit: Audit) 
     audit.bench.restart()
     fill(audit.bench, "of-the-former")
     audit.bench.load_all()
-    audit.bench.spool.writer = Writer(audit.bench.spool.directory, bytes.fromhex(new), 5, SystemClock())
+    audit.bench.spool.writer = Writer(audit.bench.spool.directory, bytes.fromhex(new), 5, SystemClock(), os.urandom)
     audit.bench.spool._senders.clear()
     fill(audit.bench, "of-the-new")
     audit.bench.load_all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
 import pytest
 from tests.segments import SpoolOnDisk, rows_body, sample
 
@@ -29,7 +28,7 @@ def spool(tmp_path: Path) -> SpoolOnDisk:
 def rename(spool: SpoolOnDisk) -> str:
     """Gives the spool a new identity, as a repair does; the former one."""
     former = spool.identity.hex()
-    replace_durably(spool.directory / "identity", msgspec.json.encode(Identity(NEW, 0, [former])))
+    replace_durably(spool.directory / "identity", Identity(NEW, 0, [former]).packed())
     return former
 
 

@@ -80,7 +80,7 @@ def test_devices_whose_last_windows_are_dropped_have_none(checkpoint: Checkpoint
 
 def test_devices_of_very_many_windows_are_saved_too(checkpoint: Checkpoint) -> None:
     """More than one statement of SQLite has room for."""
-    windows = [WindowState(bytes([n]) * 32, epoch, 0, 0, b"") for n in range(100) for epoch in range(8)]
+    windows = [WindowState(bytes([n]) * 32, epoch, 0, 0, SLOTS) for n in range(100) for epoch in range(8)]
     devices = [state(*windows, device_id=f"tcu-{n}") for n in range(5)]
     checkpoint.save(devices)
     assert checkpoint.device("acme", "tcu-4") == devices[4]
@@ -88,7 +88,7 @@ def test_devices_of_very_many_windows_are_saved_too(checkpoint: Checkpoint) -> N
 
 def test_one_device_of_very_many_windows_is_saved_whole(checkpoint: Checkpoint) -> None:
     """Hundreds of keys: what a statement may bind is no bound on a device, and what it dropped is gone."""
-    windows = [WindowState(n.to_bytes(32, "big"), epoch, 0, 0, b"") for n in range(600) for epoch in range(8)]
+    windows = [WindowState(n.to_bytes(32, "big"), epoch, 0, 0, SLOTS) for n in range(600) for epoch in range(8)]
     for kept in (windows, windows[1:], windows[-1:]):
         checkpoint.save([state(*kept)])
         assert checkpoint.device("acme", "tcu-0001") == state(*kept)
@@ -136,7 +136,7 @@ def test_a_read_never_sees_half_a_write(checkpoint: Checkpoint) -> None:
     epoch = 0
     while reader.is_alive():
         epoch += 1
-        windows = [WindowState(bytes([key]) * 32, epoch, 0, 0, b"") for key in range(4)]
+        windows = [WindowState(bytes([key]) * 32, epoch, 0, 0, SLOTS) for key in range(4)]
         checkpoint.save([state(*windows, epoch=epoch)])
     reader.join()
     assert all(s is not None and (s.epoch == 0 or [w.epoch for w in s.windows] == [s.epoch] * 4) for s in found)

@@ -28,6 +28,12 @@ def test_an_empty_disk_in_the_place_of_another_gets_a_fence(tmp_path: Path) -> N
     assert opened(tmp_path, list).identity == first
 
 
+def test_a_clock_that_is_behind_does_not_move_the_fence(tmp_path: Path) -> None:
+    """A minute ahead of what was last received: by the new machine's clock alone it would lie before that."""
+    known = [Known(FORMER, 3, False, NOW + 3_600_000), Known("cd" * 16, 7, True, NOW)]
+    assert opened(tmp_path, lambda: known).identity.fence_ms == NOW + 3_660_000
+
+
 def test_the_first_spool_of_a_gate_has_no_fence(tmp_path: Path) -> None:
     """Nobody knows of one before: what vehicles kept from before its first start is welcome."""
     assert opened(tmp_path, list).identity.fence_ms == 0

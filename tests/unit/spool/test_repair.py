@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.segments import SpoolOnDisk, rows_body, sample
 from tests.spools import OpenSpool, SetClock
 from tests.unit.spool.test_verify_spool import (
     Standing,
@@ -16,6 +18,7 @@ from tests.unit.spool.test_verify_spool import (
     damage_the_checkpoint,
     damage_the_cursor,
     damage_the_identity,
+    forge_the_fence,
     lose_a_segment,
     lose_all_segments,
     lose_the_checkpoint,
@@ -29,7 +32,7 @@ from fleetgate.errors import NotFound, SpoolError
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.custody import held
-from fleetgate.spool.home import Spool
+from fleetgate.spool.home import Known, Spool
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import read_segment, read_segments, segment_paths
 from fleetgate.spool.repair import MOST_HOLES, Repair
@@ -73,9 +76,10 @@ FENCE = SetClock().ms + 60_000
 @pytest.mark.parametrize(
     ("spoil", "messages", "fence"),
     [
-        (lose_the_identity, 1, 0),
-        (damage_the_identity, 1, 0),
-        (alter_the_identity, 1, 0),
+        (lose_the_identity, 1, FENCE),
+        (damage_the_identity, 1, FENCE),
+        (alter_the_identity, 1, FENCE),
+        (forge_the_fence, 1, FENCE),
         (damage_the_cursor, 1, 0),
         (lose_the_checkpoint, 3, FENCE),
         (damage_the_checkpoint, 3, FENCE),
@@ -84,7 +88,7 @@ FENCE = SetClock().ms + 60_000
 def test_a_lost_file_is_made_again(
     spool: Standing, spoil: Callable[[Standing], None], messages: int, fence: int
 ) -> None:
-    """Numbers go on and the records are replayed; a fence is needed only without the windows."""
+    """Numbers go on and the records are replayed; a fence is needed without the windows, or where one may be lost."""
     spoil(spool)
     repair(spool.directory)
     assert opened(spool.directory) == (6, messages, fence)
@@ -162,6 +166,32 @@ def test_a_repair_killed_while_it_makes_a_checkpoint_is_begun_again(
     assert opened(spool.directory) == (6, 3, FENCE)
 
 
+def test_a_strangers_segment_in_parked_does_not_name_the_spool(spool: Standing) -> None:
+    """Load set it aside as misplaced; its number may be any."""
+    stranger = SpoolOnDisk(spool.directory.parent / "stranger", "stranger")
+    stranger.writer.next_segment = 99
+    stranger.message(rows_body(sample(0, s1=1.0)))
+    path = stranger.seal()
+    (spool.directory / "parked").mkdir()
+    path.rename(spool.directory / "parked" / path.name)
+    (spool.directory / "parked" / f"{99:020d}.error.json").write_text('{"why": "misplaced", "error": ""}')
+    lose_the_identity(spool)
+    repair(spool.directory)
+    identity = read_identity(spool.directory)
+    assert identity is not None
+    assert (identity.spool, identity.former, opened(spool.directory)[0]) == (spool.identity.hex(), [], 6)
+
+
+def test_an_identity_of_an_earlier_fleetgate_gets_its_checksum_at_the_start(spool: Standing) -> None:
+    """Without one it is read as it is."""
+    path = spool.directory / "identity"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b',"crc32"')] + b"}")
+    assert read_identity(spool.directory) is not None
+    opened(spool.directory)
+    assert path.read_bytes() == whole
+
+
 def lose_all_but_the_identity(spool: Standing) -> None:
     for path in [*(spool.directory / "segments").iterdir(), *spool.directory.glob("checkpoint.db*")]:
         path.unlink()
@@ -197,6 +227,15 @@ def test_segments_that_changed_places_change_them_again(spool: Standing) -> None
     assert opened(spool.directory) == (6, 1, 0)
 
 
+def test_a_live_copy_beside_its_sealed_segment_is_set_aside(spool: Standing) -> None:
+    """However much it has: the sealed one stays, which load may have."""
+    sealed = spool.path(5).read_bytes()
+    spool.path(5).with_suffix(".open").write_bytes(sealed[:-20])
+    assert (repair(spool.directory), repair(spool.directory)) == (1, 0)
+    assert (opened(spool.directory), spool.path(5).read_bytes()) == ((6, 1, 0), sealed)
+    assert (spool.directory / "parked" / f"{5:020d}.open.damaged").read_bytes() == sealed[:-20]
+
+
 def test_a_segment_from_elsewhere_is_set_aside(spool: Standing) -> None:
     """And kept; nothing stands for it, as its number was never given here."""
     bring_a_segment_from_elsewhere(spool)
@@ -206,13 +245,25 @@ def test_a_segment_from_elsewhere_is_set_aside(spool: Standing) -> None:
     assert (spool.directory / "parked" / f"{6:020d}.seg.damaged").read_bytes() == was
 
 
-@pytest.mark.parametrize("spoil", [bring_a_segment_from_elsewhere, alter_the_identity])
-def test_an_edge_does_not_open_beside_segments_of_another_spool(
-    spool: Standing, spoil: Callable[[Standing], None]
+def copy_a_segment_over_its_neighbour(spool: Standing) -> None:
+    spool.path(5).write_bytes(spool.path(4).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (bring_a_segment_from_elsewhere, "belongs to another spool"),
+        (alter_the_identity, "belongs to another spool"),
+        (copy_a_segment_over_its_neighbour, "is segment 4"),
+        (swap_two_segments, "is segment 5"),
+    ],
+)
+def test_an_edge_does_not_open_beside_segments_that_are_others(
+    spool: Standing, spoil: Callable[[Standing], None], told: str
 ) -> None:
-    """Load would set each of them aside, acknowledged messages among them."""
+    """The windows would not have what is in the right ones; those of another spool load would set aside."""
     spoil(spool)
-    with pytest.raises(SpoolError, match="of another spool"):
+    with pytest.raises(SpoolError, match=f"{told}.*fleetgate spool repair"):
         opened(spool.directory)
 
 
@@ -257,6 +308,36 @@ def test_a_damaged_segment_keeps_its_good_records(spool: Standing) -> None:
     assert (len(segment.messages), len(segment.lost), segment.damaged) == (0, 1, [])
     assert (spool.directory / "parked" / f"{5:020d}.damaged").read_bytes() == damaged
     assert repair(spool.directory) == 0
+    assert verify(spool.directory).good
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_sector_that_cannot_be_read_costs_what_lies_in_it(
+    spool: Standing, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    """The disk says EIO for it, until a repair has written the segment to another place."""
+    for _ in range(200):
+        spool.message(rows_body(sample(0, s1=1.0)))
+    path = spool.seal()
+    file, read_bytes, pread = path.stat().st_ino, Path.read_bytes, os.pread
+
+    def read_but_for_it(asked: Path) -> bytes:
+        if asked.stat().st_ino == file:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_bytes(asked)
+
+    def pread_but_for_it(descriptor: int, size: int, at: int) -> bytes:
+        if os.fstat(descriptor).st_ino == file and at == block * 4096:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, size, at)
+
+    monkeypatch.setattr(Path, "read_bytes", read_but_for_it)
+    monkeypatch.setattr(os, "pread", pread_but_for_it)
+    [finding] = verify(spool.directory).findings
+    assert (finding.segment, finding.exact) == (6, True)
+    assert repair(spool.directory) >= 1
+    segment = read_segment(path)
+    assert (len(segment.messages) + finding.lost_records, segment.damaged) == (200, [])
     assert verify(spool.directory).good
 
 
@@ -331,6 +412,29 @@ def test_a_restored_spool_gets_new_names_and_a_fence(spool: Standing) -> None:
     assert identity.spool != spool.identity.hex()
     assert opened(spool.directory) == (6, 1, FENCE)
     assert verify(spool.directory).trouble == []
+
+
+def test_the_fence_of_a_repair_lies_behind_what_was_received(spool: Standing) -> None:
+    """By what control knows, where the clock is behind; nobody else says, and a person is told so."""
+    newest = SetClock().ms + 3_600_000
+    with held(spool.directory) as custody:
+        alone = Repair(custody, SetClock(), os.urandom, restored=True).steps
+        told = Repair(custody, SetClock(), os.urandom, restored=True, known=[Known("ab" * 16, 3, True, newest)]).steps
+    assert ["clock must be right" in steps[1].remedy for steps in (alone, told)] == [True, False]
+    for step in told:
+        step.act()
+    assert opened(spool.directory)[2] == newest + 60_000
+
+
+def test_what_load_may_have_of_a_damaged_segment_needs_a_fence(spool: Standing) -> None:
+    """The one behind its cursor may be half inserted; of the one after that it has nothing."""
+    for behind, fence in ((4, 0), (5, FENCE)):
+        write_cursor(spool.directory, Cursor(spool.identity.hex(), behind - 1, "00" * 32))
+        data = spool.path(5).read_bytes()
+        spool.flip(5, data.index(b"sample"))
+        repair(spool.directory)
+        assert opened(spool.directory)[2] == fence
+        spool.path(5).write_bytes(data)
 
 
 def test_a_spool_of_which_only_the_identity_is_left_gets_another(spool: Standing) -> None:

@@ -44,6 +44,7 @@ def test_no_message_is_written_that_a_reader_would_take_for_damage(spool: OpenSp
     spool.writer.message(sender(), NOW, 1, 0, b"behind it")
     spool.writer.seal()
     (segment,) = spool.segments()
+    assert len(set(segment.offsets)) == len(segment.offsets)
     assert ([len(message.raw) for message in segment.messages], segment.damaged) == ([fmt.MAX_RAW_BYTES, 9], [])
 
 
@@ -52,13 +53,13 @@ def test_the_bytes_are_those_of_the_documented_format(spool: OpenSpool) -> None:
     spool.writer.message(sender(), NOW, 2, 5, b"raw bytes")
     spool.writer.seal()
     data = spool.paths()[0].read_bytes()
-    magic, identity, number, opened_at, crc = struct.unpack_from("<8s16sQqI", data)
-    assert (magic, identity.hex(), number, opened_at) == (b"FGSPOOL1", spool.home.identity.spool, 1, NOW)
+    magic, seed, identity, number, opened_at, crc = struct.unpack_from("<4sI16sQqI", data)
+    assert (magic, identity.hex(), number, opened_at) == (b"FGS2", spool.home.identity.spool, 1, NOW)
     assert crc == zlib.crc32(data[:40])
     records, at = [], 44
     while at < len(data) - 12:
         crc, length, kind = struct.unpack_from("<IIB", data, at)
-        assert crc == zlib.crc32(data[at + 4 : at + 9 + length])
+        assert crc == zlib.crc32(data[at + 4 : at + 9 + length], seed)
         records.append((at, kind, data[at + 9 : at + 9 + length]))
         at += 9 + length
     assert [kind for _, kind, _ in records] == [1, 2, 5]

@@ -15,9 +15,12 @@ from tests.spools import TRANSITION, OpenSpool, SetClock, sender
 
 from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
+from fleetgate.spool import home
 from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.home import Spool
 from fleetgate.spool.reader import read_segment, read_segments
+from fleetgate.spool.verify import verify
+from fleetgate.spool.writer import recover_live
 
 HOLD_THE_LOCK = """
 import fcntl, os, sys
@@ -135,6 +138,69 @@ def test_recovery_may_itself_be_killed(tmp_path: Path) -> None:
     sealed.rename(path)
     OpenSpool(tmp_path, SetClock()).close()
     assert sealed.read_bytes() == once
+
+
+def test_a_live_copy_does_not_take_the_place_of_the_segment_it_became(spool: OpenSpool) -> None:
+    """It was made before the rest was acknowledged, and is put back beside the sealed one: it goes to parked/."""
+    who = sender()
+    kept = spool.write(2, by=who)
+    spool.writer.commit()
+    [live] = spool.paths(".open")
+    copy = live.read_bytes()
+    kept += spool.write(3, first=2, by=who)
+    spool.writer.seal()
+    spool.leave()
+    live.write_bytes(copy + b"torn")
+    assert any("beside the sealed segment" in line for line in verify(spool.directory).trouble)
+    spool.reopen()
+    assert (spool.messages(), spool.paths(".open")) == (kept, [])
+    assert (spool.directory / "parked" / live.name).read_bytes() == copy + b"torn"
+
+
+def test_a_live_segment_that_is_not_all_in_the_sealed_one_ends_the_start(spool: OpenSpool) -> None:
+    """Nobody knows which of the two was acknowledged; a person decides, or a repair sets it aside."""
+    spool.write(2)
+    spool.writer.seal()
+    spool.leave()
+    [sealed] = spool.paths()
+    other = OpenSpool(spool.directory.parent / "other", SetClock())
+    other.write(3)
+    other.writer.commit()
+    other.leave()
+    sealed.with_suffix(".open").write_bytes(other.paths(".open")[0].read_bytes())
+    with pytest.raises(SpoolError, match=r"stands beside .* not have all of it: take away"):
+        recover_live(spool.directory)
+
+
+def test_a_start_deletes_what_it_may_before_it_needs_room(spool: OpenSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may be full, and what recovery writes needs the room of what load and checkpoint have."""
+    for _ in range(4):
+        spool.write(1)
+        spool.writer.seal()
+    spool.write(1)
+    spool.writer.commit()
+    spool.home.checkpoint.advance(3)
+    write_cursor(spool.directory, Cursor(spool.home.identity.spool, 2, "00"))
+    left: list[str] = []
+
+    def recovers(directory: Path) -> int:
+        left.extend(sorted(path.name[-6:] for path in (directory / "segments").iterdir()))
+        return recover_live(directory)
+
+    monkeypatch.setattr(home, "recover_live", recovers)
+    spool.reopen()
+    assert left == ["03.seg", "04.seg", "5.open"]
+
+
+def test_a_cursor_ahead_of_everything_deletes_nothing_at_a_start(spool: OpenSpool) -> None:
+    """It cannot be true; the start ends, and all is there for a repair."""
+    spool.write(1)
+    spool.writer.seal()
+    spool.home.checkpoint.advance(1)
+    write_cursor(spool.directory, Cursor(spool.home.identity.spool, 9, "00"))
+    with pytest.raises(SpoolError, match="is missing behind the checkpoint"):
+        spool.reopen()
+    assert len(spool.paths()) == 1
 
 
 def test_numbers_count_on_after_a_start(spool: OpenSpool) -> None:
@@ -296,17 +362,18 @@ def test_a_damaged_record_of_a_segment_killed_before_its_name_is_cut_like_any_li
 
 
 def test_a_torn_message_that_ends_in_a_footer_of_its_own_is_cut(tmp_path: Path) -> None:
-    """A device that knows where its bytes will stand writes a record of another car, a footer that leads to it, and a
-    trailer; the write is torn right behind them. Nothing of it may be believed."""
+    """A device that knows where its bytes will stand, and even the seed, writes a record of another car, a footer that
+    leads to it, and a trailer; the write is torn right behind them. Nothing of it may be believed."""
     spool, clock = OpenSpool(tmp_path, SetClock()), SetClock()
     spool.writer.message(sender(1), clock.ms, 1, 0, b"honest")
     spool.writer.commit()
-    probe = fmt.pack_record(fmt.PEER, structs.replace(sender(2).facts, ref=1))
+    seed = read_segment(spool.paths(".open")[0]).header.seed
+    probe = fmt.pack_record(fmt.PEER, structs.replace(sender(2).facts, ref=1), seed)
     start = spool.writer.live_bytes + len(probe) + fmt.MESSAGE_OVERHEAD_BYTES
     forged: list[bytes] = []
-    fmt.pack_message(forged, 0, clock.ms, 1, 0, b"forged under the other's certificate")
+    fmt.pack_message(forged, 0, clock.ms, 1, 0, b"forged under the other's certificate", seed)
     record = b"".join(forged)
-    footer = fmt.pack_record(fmt.FOOTER, fmt.Footer(1, array("I", [start]).tobytes(), [], [1, 0, 0]))
+    footer = fmt.pack_record(fmt.FOOTER, fmt.Footer(1, array("I", [start]).tobytes(), [], [1, 0, 0]), seed)
     raw = record + footer + fmt.pack_trailer(start + len(record))
     spool.writer.message(sender(2), clock.ms, 1, 0, raw + bytes(1000))
     spool.writer.commit()

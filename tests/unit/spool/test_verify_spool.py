@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.segments import SpoolOnDisk, rows_body, sample
+from tests.spools import alter_identity
 
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import Cursor, write_cursor
@@ -96,8 +97,7 @@ def lose_all_segments(spool: Standing) -> None:
 
 
 def alter_the_identity(spool: Standing) -> None:
-    path = spool.directory / "identity"
-    path.write_text(path.read_text().replace(spool.identity.hex(), "ab" * 16))
+    alter_identity(spool.directory, spool="ab" * 16)
     (spool.directory / "cursor.json").unlink()
 
 
@@ -109,6 +109,13 @@ def swap_two_segments(spool: Standing) -> None:
 
 def lose_the_identity(spool: Standing) -> None:
     (spool.directory / "identity").unlink()
+
+
+def forge_the_fence(spool: Standing) -> None:
+    """One bit of one digit."""
+    path = spool.directory / "identity"
+    alter_identity(spool.directory, fence_ms=1_700_000_000_000)
+    path.write_text(path.read_text().replace("1700000000000", "1300000000000"))
 
 
 def garble_the_identity(spool: Standing) -> None:
@@ -158,6 +165,7 @@ def move_the_cursor_ahead(spool: Standing) -> None:
         (lose_the_identity, "identity is missing"),
         (damage_the_identity, "is damaged"),
         (garble_the_identity, "is damaged"),
+        (forge_the_fence, "is damaged"),
         (lose_the_checkpoint, "checkpoint.db is missing"),
         (damage_the_checkpoint, "checkpoint.db"),
         (damage_the_cursor, "checksum is wrong"),

@@ -1,0 +1,85 @@
+"""Whether the edge's two small databases hold what an edge wrote: SQLite takes anything, and has no checksums.
+
+Decides what a row must look like to be believed, for `verify` and `repair`. A number that rotted into another one
+passes; what an edge could not go on with does not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fleetgate.errors import SpoolError
+from fleetgate.judge.verdict import Reason
+from fleetgate.spool.checkpoint import DeviceState, WindowState
+
+_Revision = Annotated[int, Meta(ge=0)]
+
+
+class DenialRow(Struct, frozen=True, array_like=True):
+    """A row of `denials` in denials.db; without a key digest it is of the whole device."""
+
+    tenant: str
+    device_id: str
+    key_digest: Annotated[bytes, Meta(max_length=32)]
+    reason: Reason
+    revision: _Revision
+
+
+class ChangeForm(Struct, frozen=True):
+    """The newest change of control that the edge has seen, as JSON (`control.records.Change`)."""
+
+    revision: _Revision
+    kind: str
+    tenant: str
+    device_id: str
+    at_ms: int
+
+
+def _device(row: Sequence[Any]) -> None:
+    state = (*row, 0, 0)[:9]  # an earlier fleetgate knew no key ids
+    msgspec.convert((*state, []), DeviceState)
+
+
+_FORMS: dict[str, dict[str, Callable[[Sequence[Any]], object]]] = {
+    "checkpoint.db": {
+        "position": lambda row: msgspec.convert(row[1], _Revision),
+        "devices": _device,
+        "windows": lambda row: msgspec.convert(row[2:], WindowState),
+    },
+    "denials.db": {
+        "seen": lambda row: msgspec.convert(row[1], _Revision),
+        "newest": lambda row: msgspec.json.decode(row[1], type=ChangeForm),
+        "denials": lambda row: msgspec.convert(row, DenialRow),
+    },
+}
+
+
+def check_contents(path: Path) -> None:
+    """Reads all of `checkpoint.db` or `denials.db`, where it is there; of a million devices it takes seconds.
+
+    Raises SpoolError when SQLite finds it damaged, or a row is none that an edge wrote.
+    """
+    if not path.exists():
+        return
+    table = ""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5)) as db:
+            db.execute("PRAGMA query_only=ON")
+            [[verdict]] = db.execute("PRAGMA quick_check(1)").fetchall()
+            if verdict != "ok":
+                raise SpoolError(f"{path} is damaged: {verdict}")
+            there = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            for table in _FORMS[path.name].keys() & there:  # a start that was killed leaves none
+                for row in db.execute(f"SELECT * FROM {table}"):  # noqa: S608
+                    _FORMS[path.name][table](row)
+    except sqlite3.Error as error:
+        raise SpoolError(f"cannot read {path}: {error}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+        raise SpoolError(f"{path} is damaged: a row of the table {table} ({error})") from None
