@@ -25,20 +25,17 @@ from typing import Any, TypeVar
 
 import msgspec
 from cryptography import x509
-from sqlalchemy import update
 
 from fleetgate import config as settings
 from fleetgate.clock import SystemClock
 from fleetgate.config import Config
 from fleetgate.control.bundle import write_bundle
-from fleetgate.control.devices import enrol, revoke
+from fleetgate.control.devices import Enrolment, enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
 from fleetgate.control.quarantine import Classification, Decision, apply_transition, decide
-from fleetgate.control.records import DeviceStatus
-from fleetgate.control.roster import device_is
-from fleetgate.control.schema import devices
+from fleetgate.control.retirement import suspend
 from fleetgate.control.store import Store, Write
 from fleetgate.demo.prepare import free_ports
 from fleetgate.spool.format import TransitionRecord
@@ -181,11 +178,15 @@ class Installation:
 
     def enrol(self, vehicle: str, tenant: str = TENANT) -> Car:
         """Enrols through control, into a bundle directory as the command writes it."""
+        return self.given(enrol, tenant, vehicle)
+
+    def given(self, act: Callable[..., Enrolment], *names: str) -> Car:
+        """A car with the bundle that `act` issues: `enrol`, `renew`, `replace` or `transfer`, with these names."""
         authority = Authority.load(self.directory / "pki", SystemClock())
         keyring = Keyring.load(self.config.path(self.config.edge.keyring))
-        out = self.directory / "devices" / f"{tenant}-{vehicle}-{len(self.cars)}"
+        out = self.directory / "devices" / str(len(self.cars))
         with self.write() as write:
-            write_bundle(out, enrol(write, authority, keyring, tenant, vehicle))
+            write_bundle(out, act(write, authority, keyring, *names))
         car = Car(out)
         self.cars.append(car)
         return car
@@ -199,11 +200,8 @@ class Installation:
             revoke(write, car.tenant, car.device_id, "a test")
 
     def suspend(self, car: Car) -> None:
-        """What will be a command in a later part: written as the records have it."""
         with self.write() as write:
-            of_car = device_is(devices, car.tenant, car.device_id)
-            write.execute(update(devices).where(of_car).values(status=DeviceStatus.SUSPENDED))
-            write.record("suspend", car.tenant, car.device_id, {})
+            suspend(write, car.tenant, car.device_id, "a test")
 
     def quarantine(self, car: Car) -> None:
         """What load writes when another edge has put the device into quarantine."""

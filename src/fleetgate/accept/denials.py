@@ -1,7 +1,8 @@
 """What this edge once was told to refuse, on its own disk.
 
 A control database that was restored from an older day must not let anybody in who was denied before: a denial is
-lifted only by a later change of that very device's records. The newest change seen is kept too, so that an older
+lifted only by a later change of that very device's records. One may be still to come: a revocation that was decided for
+a later time takes effect then, whatever became of control. The newest change seen is kept too, so that an older
 database, or one that went on from an older day, is noticed and alarmed.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,13 +23,30 @@ CREATE TABLE IF NOT EXISTS seen (one INTEGER PRIMARY KEY CHECK (one = 1), revisi
 CREATE TABLE IF NOT EXISTS newest (one INTEGER PRIMARY KEY CHECK (one = 1), change BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS denials (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, key_digest BLOB NOT NULL, reason TEXT NOT NULL,
-    revision INTEGER NOT NULL, PRIMARY KEY (tenant, device_id, key_digest)) WITHOUT ROWID;
+    revision INTEGER NOT NULL, from_ms INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, device_id, key_digest)) WITHOUT ROWID;
 """
 WHOLE_DEVICE = b""
 """In place of a key digest: the denial is of the device, whatever credential it presents."""
 
-Denials = dict[bytes, Reason]
+
+class Denial(NamedTuple):
+    """Why a device or credential is refused, from that time on (Unix ms)."""
+
+    reason: Reason
+    from_ms: int = 0
+
+
+Denials = dict[bytes, Denial]
 """The denials of one device, by key digest or WHOLE_DEVICE."""
+
+
+def strictest(one: Denials, other: Denials) -> Denials:
+    """Both; where they say different times of one credential, the earlier one."""
+    both = {**one, **other}
+    for name in one.keys() & other.keys():
+        both[name] = min(other[name], one[name], key=lambda denial: denial.from_ms)
+    return both
 
 
 class DenialMemory:
@@ -35,6 +54,9 @@ class DenialMemory:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _SCHEMA)
+        if "from_ms" not in {column[1] for column in self._database.rows("PRAGMA table_info(denials)")}:
+            with self._database.writing() as db:  # the file of an earlier fleetgate
+                db.execute("ALTER TABLE denials ADD COLUMN from_ms INTEGER NOT NULL DEFAULT 0")
 
     def revision(self) -> int:
         """The highest revision of control that this edge has seen; 0 at the beginning."""
@@ -48,9 +70,9 @@ class DenialMemory:
 
     def of(self, tenant: str, device_id: str) -> Denials:
         rows = self._database.rows(
-            "SELECT key_digest, reason FROM denials WHERE tenant=? AND device_id=?", (tenant, device_id)
+            "SELECT key_digest, reason, from_ms FROM denials WHERE tenant=? AND device_id=?", (tenant, device_id)
         )
-        return {key_digest: Reason(reason) for key_digest, reason in rows}
+        return {key_digest: Denial(Reason(reason), from_ms) for key_digest, reason, from_ms in rows}
 
     def learn(self, reached: Change, changed: Mapping[tuple[str, str], Denials], *, newest: bool = True) -> None:
         """Replaces the denials of the changed devices by these. `reached` is the last of the changes that said so, and
@@ -59,8 +81,11 @@ class DenialMemory:
             for (tenant, device_id), denials in changed.items():
                 db.execute("DELETE FROM denials WHERE tenant=? AND device_id=?", (tenant, device_id))
                 db.executemany(
-                    "INSERT INTO denials VALUES (?, ?, ?, ?, ?)",
-                    [(tenant, device_id, digest, reason.value, reached.revision) for digest, reason in denials.items()],
+                    "INSERT INTO denials VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        (tenant, device_id, digest, denial.reason.value, reached.revision, denial.from_ms)
+                        for digest, denial in denials.items()
+                    ],
                 )
             if newest:
                 db.execute("INSERT OR REPLACE INTO seen VALUES (1, ?)", (reached.revision,))

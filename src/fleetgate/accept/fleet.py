@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fleetgate.accept.admission import Bucket
+from fleetgate.accept.denials import WHOLE_DEVICE, Denials
 from fleetgate.accept.standing import Standing
 from fleetgate.config import Policy
 from fleetgate.control.profile import CertificateIdentity
@@ -42,8 +43,9 @@ Key = tuple[str, str]
 
 
 class KnownDevice:
-    """A device in memory. `session` is its live MQTT session; `denied` a refusal that this edge remembers.
-    `dirty` says that it changed since it was last taken for the checkpoint.
+    """A device in memory. `session` is its live MQTT session. `denials` is what control and this edge's memory say
+    against it, now or later; `denied` is what of that is of the whole device, now. `dirty` says that it changed since
+    it was last taken for the checkpoint.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -53,6 +55,7 @@ class KnownDevice:
         "ahead_at",
         "bucket",
         "credentials",
+        "denials",
         "denied",
         "device",
         "dirty",
@@ -71,6 +74,7 @@ class KnownDevice:
         self.credentials: dict[bytes, Credential] = {}
         self.standing = standing
         self.bucket = bucket
+        self.denials: Denials = {}
         self.denied: Reason | None = None
         self.dirty = False
         self.session: Session | None = None
@@ -199,6 +203,18 @@ class Fleet:
             credential.refusal = Reason.REVOKED if entry.key_digest in revoked else None
         if known.standing.adopt(record.state, record.state_at_ms):
             self.touch(known)
+        self.settle(known)
+
+    def deny(self, known: KnownDevice, now_ms: int) -> None:
+        """Lets those of its denials take effect whose time has come."""
+        known.denied = None
+        for name, denial in known.denials.items():
+            if denial.from_ms > now_ms:
+                continue
+            if name == WHOLE_DEVICE:
+                known.denied = denial.reason
+            elif (credential := known.credentials.get(name)) is not None:
+                credential.refusal = denial.reason
         self.settle(known)
 
     def settle(self, known: KnownDevice) -> None:

@@ -7,23 +7,25 @@ never refused as unknown.
 
 Revisions only grow, unless the database was restored from an older day and changed since: then numbers come again and
 mean something else. So the change at which this edge stands is compared at each poll. Where it is another one, all
-changes are read again, and what they say may refuse somebody, but lifts no refusal.
+changes are read again, and what they say may refuse somebody, but lifts no refusal. A revocation that is still to come
+takes effect at its time by itself, whether control answers or not.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import trio
 
 from fleetgate import log
-from fleetgate.accept.denials import WHOLE_DEVICE, DenialMemory, Denials
+from fleetgate.accept.denials import WHOLE_DEVICE, Denial, DenialMemory, Denials, strictest
 from fleetgate.accept.fleet import REFUSAL_OF_STATUS, Fleet, Key, KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import Change, CredentialStatus, DeviceRecord, DeviceState
-from fleetgate.control.store import ENROLMENT, TRANSITION, Store
+from fleetgate.control.store import LIFTS_NOTHING, REFUSES_NOBODY, Store
 from fleetgate.errors import ControlAway
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
@@ -66,6 +68,7 @@ class Registry:
         self._fleet = fleet
         self._clock = clock
         self._grace_s = grace_s
+        self._to_come: list[tuple[int, Key]] = []  # a heap: when a revocation of a device in memory takes effect
         self._wanted: dict[Key, list[tuple[Found, Callable[[], None]]]] = {}
         self._wake = trio.Event()
         self._answered_at = clock.monotonic()
@@ -127,6 +130,7 @@ class Registry:
         """Polls and looks up until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._poll)
+            nursery.start_soon(self._await_revocations)
             while True:
                 await self._wake.wait()
                 self._wake = trio.Event()
@@ -162,17 +166,27 @@ class Registry:
             return None
         record, saved, denials = row
         known = self._fleet.add(record, saved, self._clock.monotonic())
-        self._deny(known, denials)
+        self._deny(known, strictest(_denials_of(record), denials))
         return known
 
     def _deny(self, known: KnownDevice, denials: Denials) -> None:
         """Holds what this edge was told before against a database that no longer says it."""
-        known.denied = denials.get(WHOLE_DEVICE)
-        for key_digest, reason in denials.items():
-            credential = known.credentials.get(key_digest)
-            if credential is not None:
-                credential.refusal = reason
-        self._fleet.settle(known)
+        known.denials = denials
+        for denial in denials.values():
+            if denial.from_ms > self._clock.now_ms():
+                heapq.heappush(self._to_come, (denial.from_ms, known.key))
+        self._fleet.deny(known, self._clock.now_ms())
+
+    async def _await_revocations(self) -> None:
+        while True:
+            await trio.sleep(POLL_SECONDS)
+            now_ms = self._clock.now_ms()
+            while self._to_come and self._to_come[0][0] <= now_ms:
+                _, key = heapq.heappop(self._to_come)
+                known = self._fleet.get(key)
+                if known is not None:  # else it comes back with what the memory of denials says of it
+                    self._fleet.deny(known, now_ms)
+                    self.on_change(known)
 
     def load(self, keys: list[Key]) -> None:
         """Takes devices into memory before the listeners open, for the replay of the spool. Raises ControlAway."""
@@ -196,8 +210,8 @@ class Registry:
         """Takes one batch of changes; whether there may be more."""
         if not self._position and (self.revision or not self._fleet):
             # A new edge remembers no denial that an enrolment could lift, and has no device whose record is older than
-            # that; one that begins again lets nothing be lifted. So both pass over enrolments: of a million each
-            # device's records were read, 15 s of CPU.
+            # that; one that begins again lets nothing be lifted. So both pass over what refuses nobody: of a million
+            # enrolments each device's records were read, 15 s of CPU.
             self._history = await _ask(self._store.revision)
         position = self._position
         found = await _ask(lambda: self._read_changes(position))
@@ -214,15 +228,16 @@ class Registry:
     async def _learn(self, reached: Change, changes: list[Change], records: dict[Key, DeviceRecord]) -> None:
         self._standing, self._position = reached, reached.revision
         # A number up to the highest seen may be that of a change which this database has lost, and a machine lets
-        # nobody in: load may repeat a transition after the revocation behind it was lost. Both only refuse.
+        # nobody in: load may repeat a transition after the revocation behind it was lost, and a device renew the
+        # credential that was revoked. They only refuse.
         lifting = {
             (change.tenant, change.device_id)
             for change in changes
-            if change.revision > self._seen_through and change.kind != TRANSITION
+            if change.revision > self._seen_through and change.kind not in LIFTS_NOTHING
         }
         denials = {key: _denials_of(records.get(key)) for key in _devices_of(changes)}
         for key in denials.keys() - lifting:
-            denials[key] = {**denials[key], **self._denials.of(*key)}
+            denials[key] = strictest(denials[key], self._denials.of(*key))
         newest = reached.revision >= self._seen_through
         if newest:
             self.revision = self._seen_through = reached.revision
@@ -256,14 +271,14 @@ class Registry:
         newest = self._store.revision()
         if position < self._history:
             through = min(self._history, newest, position + HISTORY_BATCH)
-            found = self._store.changes_but_enrolments(position, through, CHANGES_BATCH + 1)
+            found = self._store.changes_that_refuse(position, through, CHANGES_BATCH + 1)
         else:
             found = self._store.changes_from(position, CHANGES_BATCH + 1)
         standing = found[0] if found and found[0].revision == position else None
         above = [change for change in found if change.revision > position]
         reached = above[-1] if above else None
         if position < self._history:
-            above = [change for change in above if change.kind != ENROLMENT]  # the last one may be
+            above = [change for change in above if change.kind not in REFUSES_NOBODY]  # the last one may be one
         keys = _devices_of(above)
         records: dict[Key, DeviceRecord] = {}
         for start in range(0, len(keys), LOOKUP_BATCH):
@@ -295,11 +310,13 @@ def _devices_of(changes: list[Change]) -> list[Key]:
 
 def _denials_of(record: DeviceRecord | None) -> Denials:
     if record is None:
-        return {WHOLE_DEVICE: Reason.UNKNOWN_DEVICE}
-    denials: Denials = {
-        entry.key_digest: Reason.REVOKED for entry in record.credentials if entry.status is CredentialStatus.REVOKED
-    }
+        return {WHOLE_DEVICE: Denial(Reason.UNKNOWN_DEVICE)}
+    denials: Denials = {}
+    for entry in record.credentials:
+        if entry.status is CredentialStatus.REVOKED or entry.revoked_from_ms is not None:
+            # Two certificates may have one key: what is revoked of it is the earlier one.
+            denials = strictest(denials, {entry.key_digest: Denial(Reason.REVOKED, entry.revoked_from_ms or 0)})
     refusal = Reason.BANNED if record.state is DeviceState.BANNED else REFUSAL_OF_STATUS[record.status]
     if refusal is not None:
-        denials[WHOLE_DEVICE] = refusal
+        denials[WHOLE_DEVICE] = Denial(refusal)
     return denials

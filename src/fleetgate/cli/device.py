@@ -1,30 +1,50 @@
-"""`fleetgate device`: enrol, revoke, list and show devices.
+"""`fleetgate device`: a device's life, from enrolment to its end, and what is on record of it.
 
-Decides options and output; what the records allow is decided by `control.devices`.
+Decides options and output; what the records allow is decided by `control.devices` and `control.retirement`.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say
-from fleetgate.cli.session import Session, actor, session_of
-from fleetgate.control.bundle import write_bundle
+from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say, show
+from fleetgate.cli.issuing import Days, Out, Request, hand_over, issuers, read_request, told
+from fleetgate.cli.progress import progress
+from fleetgate.cli.session import actor, session_of
+from fleetgate.control.bulk import Bulk
+from fleetgate.control.devicelist import read_list
 from fleetgate.control.devices import enrol
+from fleetgate.control.devices import renew as renew_device
 from fleetgate.control.devices import revoke as revoke_device
-from fleetgate.control.keyring import Keyring
-from fleetgate.control.pki import DEVICE_DAYS, Authority
+from fleetgate.control.pki import DEVICE_DAYS
+from fleetgate.control.retirement import decommission as decommission_device
+from fleetgate.control.retirement import replace as replace_device
+from fleetgate.control.retirement import resume as resume_device
+from fleetgate.control.retirement import suspend as suspend_device
 from fleetgate.control.roster import list_devices, show_device
 from fleetgate.control.store import Store
-from fleetgate.errors import ConfigError
+from fleetgate.errors import CheckFailed
 
 Tenant = Annotated[str, typer.Option(help="Tenant id.")]
 Device = Annotated[str, typer.Option(help="Device id.")]
+Reason = Annotated[str, typer.Option(help="Why; stands in the records.")]
 
 app = typer.Typer(help="Devices and their credentials.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def _time(text: str) -> datetime:
+    """Says which zone is missing rather than guessing one."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time such as 2026-12-01T08:00Z") from None
+    if moment.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} names no time zone: write 2026-12-01T08:00Z or 2026-12-01T09:00+01:00")
+    return moment
 
 
 @app.command()
@@ -33,20 +53,69 @@ def enroll(
     tenant: Tenant,
     vehicle: Annotated[str, typer.Option(help="Vehicle id: a pseudonym, never the VIN.")],
     device: Annotated[str | None, typer.Option(help="Device id; by default VEHICLE-tcu.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="New directory for the device's files; by default devices/DEVICE.")
-    ] = None,
-    days: Annotated[int, typer.Option(help="Lifetime of the certificate, at most 400.")] = DEVICE_DAYS,
+    csr: Request = None,
+    out: Out = None,
+    days: Days = DEVICE_DAYS,
 ) -> None:
     """Make a device known and write its certificate, private key and MAC key into a directory."""
     session = session_of(context)
-    authority = _authority(session)
-    keyring = Keyring.load(session.config.path(session.config.edge.keyring))
+    authority, keyring = issuers(session)
+    request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
-        enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days)
-        directory = out if out is not None else session.config.path("devices") / enrolment.device_id
-        write_bundle(directory, enrolment)
-    say(f"enrolled {enrolment.device_id} of {tenant} in {vehicle}: {directory} (its private key has no copy)")
+        enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days, request)
+        directory = hand_over(session, enrolment, out)
+    say(f"enrolled {enrolment.device_id} of {tenant} in {vehicle}: {told(directory, enrolment)}")
+
+
+@app.command("enroll-many")
+def enroll_many(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="CSV with the columns tenant, vehicle and, if wanted, device and csr.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for the files, OUT/TENANT/DEVICE; by default devices.")
+    ] = None,
+    days: Days = DEVICE_DAYS,
+) -> None:
+    """Enrol the devices of a list. Ended at any moment, it goes on where it was when it is run again."""
+    session = session_of(context)
+    authority, keyring = issuers(session)
+    rows = read_list(file)
+    directory = out if out is not None else session.config.path("devices")
+    with Store.open(session.config, session.clock, write=True) as store, progress(len(rows)) as bar:
+        tally = Bulk(
+            store,
+            actor(),
+            authority,
+            keyring,
+            directory,
+            days,
+            lambda line, why: bar.say(f"line {line}: {why}"),
+            bar.go,
+        ).run(rows)
+    say(f"enrolled {tally.enrolled} devices into {directory}")
+    if tally.before:
+        say(f"{tally.before} were enrolled before; the files of {tally.elsewhere} of them are not in {directory}")
+    if tally.refused:
+        raise CheckFailed(f"{tally.refused} of {len(rows)} rows of {file} were not enrolled: the reasons stand above")
+
+
+@app.command()
+def renew(
+    context: typer.Context,
+    tenant: Tenant,
+    device: Device,
+    csr: Request = None,
+    out: Out = None,
+    days: Days = DEVICE_DAYS,
+) -> None:
+    """Give a device its next certificate and MAC key. What it signed under the present ones stays good for 30 days."""
+    session = session_of(context)
+    authority, keyring = issuers(session)
+    request = read_request(csr)
+    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        enrolment = renew_device(write, authority, keyring, tenant, device, days, request)
+        directory = hand_over(session, enrolment, out)
+    say(f"renewed the credential of {device} of {tenant}: {told(directory, enrolment)}")
 
 
 @app.command()
@@ -54,13 +123,77 @@ def revoke(
     context: typer.Context,
     tenant: Tenant,
     device: Device,
-    reason: Annotated[str, typer.Option(help="Why; stands in the records.")],
+    reason: Reason,
+    credential: Annotated[
+        str | None,
+        typer.Option(help="Fingerprint, or how it begins: only this one and those renewed from it. By default all."),
+    ] = None,
+    effective: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_time,
+            metavar="TIME",
+            help="When: 2026-12-01T08:00Z. Past: since when it was not to be trusted; it ends now. By default now.",
+        ),
+    ] = None,
 ) -> None:
-    """End a device's current credential, on live connections too."""
+    """Revoke a device's credentials, on live connections too."""
+    session = session_of(context)
+    at_ms = None if effective is None else int(effective.timestamp() * 1000)
+    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        count = revoke_device(write, tenant, device, reason, credential, at_ms)
+        to_come = at_ms is not None and at_ms > write.now_ms
+    what = "the credential" if count == 1 else f"{count} credentials"
+    when = f"it takes effect at {show('at_ms', at_ms)}" if to_come else "edges end its connections within 2 s"
+    say(f"revoked {what} of {device} of {tenant}; {when}")
+
+
+@app.command()
+def suspend(context: typer.Context, tenant: Tenant, device: Device, reason: Reason) -> None:
+    """Keep a device out for a while, on live connections too; its credential stays."""
     session = session_of(context)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
-        revoke_device(write, tenant, device, reason)
-    say(f"revoked the credential of {device} of {tenant}; edges end its connections within 2 s")
+        suspend_device(write, tenant, device, reason)
+    say(f"suspended {device} of {tenant}; edges end its connections within 2 s; `fleetgate device resume` lets it in")
+
+
+@app.command()
+def resume(context: typer.Context, tenant: Tenant, device: Device, reason: Reason) -> None:
+    """Let a suspended device in again."""
+    session = session_of(context)
+    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        resume_device(write, tenant, device, reason)
+    say(f"resumed {device} of {tenant}; edges learn it within a second")
+
+
+@app.command()
+def replace(
+    context: typer.Context,
+    tenant: Tenant,
+    device: Device,
+    by: Annotated[str, typer.Option(help="Device id of the unit that takes its place.")],
+    reason: Reason,
+    csr: Request = None,
+    out: Out = None,
+    days: Days = DEVICE_DAYS,
+) -> None:
+    """Put another unit into a device's vehicle: the old one is decommissioned, the new one enrolled."""
+    session = session_of(context)
+    authority, keyring = issuers(session)
+    request = read_request(csr)
+    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        enrolment = replace_device(write, authority, keyring, tenant, device, by, reason, days, request)
+        directory = hand_over(session, enrolment, out)
+    say(f"replaced {device} of {tenant} in {enrolment.vehicle_id} by {by}: {told(directory, enrolment)}")
+
+
+@app.command()
+def decommission(context: typer.Context, tenant: Tenant, device: Device, reason: Reason) -> None:
+    """End a device: its credentials are revoked and it leaves its vehicle. It can be enrolled again."""
+    session = session_of(context)
+    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        decommission_device(write, tenant, device, reason)
+    say(f"decommissioned {device} of {tenant}; edges end its connections within 2 s")
 
 
 @app.command("list")
@@ -76,12 +209,12 @@ def list_(
     if as_json:
         print_json(devices)
         return
-    names = ("tenant", "device_id", "vehicle_id", "status", "state", "credential", "not_after_ms")
+    names = ("tenant", "device_id", "vehicle_id", "standing", "state", "credential", "kid", "not_after_ms")
     print_records(devices, names, empty="no devices; `fleetgate device enroll` makes one")
 
 
-@app.command()
-def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson = False) -> None:
+@app.command("show")
+def show_(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson = False) -> None:
     """Show one device with its credentials and vehicles, newest first."""
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
@@ -91,17 +224,9 @@ def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson
         return
     print_fields(detail)
     say("")
-    names = ("fingerprint", "kid", "status", "not_before_ms", "not_after_ms", "ended_at_ms", "reason")
-    print_records(detail.credentials, names, empty="no credentials")
+    times = ("not_before_ms", "not_after_ms", "ended_at_ms", "revoked_from_ms", "invalid_from_ms")
+    print_records(
+        detail.credentials, ("fingerprint", "parent", "kid", "status", *times, "reason"), empty="no credentials"
+    )
     say("")
     print_records(detail.bindings, ("vehicle_id", "from_ms", "to_ms"), empty="never in a vehicle")
-
-
-def _authority(session: Session) -> Authority:
-    authority = Authority.load(session.pki, session.clock)
-    if authority.trust_domain != session.config.trust_domain:
-        raise ConfigError(
-            f"the CA in {session.pki} is of the trust domain {authority.trust_domain}, but the setting trust_domain "
-            f"is {session.config.trust_domain}: the edge would refuse its devices; set trust_domain to the CA's"
-        )
-    return authority

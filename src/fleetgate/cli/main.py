@@ -24,6 +24,7 @@ from fleetgate.cli import (
     device,
     edge,
     gaps,
+    keyring,
     load,
     proof,
     quarantine,
@@ -31,6 +32,7 @@ from fleetgate.cli import (
     signer,
     spool,
     up,
+    vehicle,
     verify,
 )
 from fleetgate.cli.console_output import OutputLost, answering
@@ -53,6 +55,8 @@ app = typer.Typer(
 # The register: a module with a group of commands has an `app`, one with a single command is a function.
 app.add_typer(ca.app, name="ca")
 app.add_typer(device.app, name="device")
+app.add_typer(vehicle.app, name="vehicle")
+app.add_typer(keyring.app, name="keyring")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")

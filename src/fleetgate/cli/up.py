@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -10,8 +11,9 @@ import typer
 
 from fleetgate import log
 from fleetgate.cli.session import OTHERS_NOTHING, Session, session_of
+from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
-from fleetgate.errors import ConfigError, first_of
+from fleetgate.errors import ConfigError, ControlAway, first_of
 from fleetgate.supervise import Machine
 
 
@@ -23,6 +25,8 @@ def up(context: typer.Context) -> None:
     os.umask(OTHERS_NOTHING)
     if not config.path(config.edge.keyring).exists():
         raise ConfigError("there is no keyring yet: run `fleetgate ca init` first")
+    with suppress(ControlAway):  # the children wait for it
+        Store.open(config, session.clock, write=True).close()  # brings it to this version before the edge reads it
     try:
         trio.run(_run, _config_file(session))
     except BaseExceptionGroup as group:

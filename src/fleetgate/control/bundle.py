@@ -1,7 +1,7 @@
 """The device bundle: the directory that `fleetgate device enroll` writes and a device agent reads.
 
     device.json      0600  {"tenant", "device_id", "vehicle_id", "kid", "mac_key": base64 of 32 bytes}
-    private.pem      0600  the private key, PKCS #8
+    private.pem      0600  the private key, PKCS #8; absent where the device made its key itself
     certificate.pem        the leaf, then the issuing CA
     ca.pem                 what the gate's own certificate is verified with
 
@@ -10,14 +10,18 @@ Nobody keeps a copy of the private key: a lost bundle is replaced by revoking th
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from fleetgate.control.devices import Enrolment
-from fleetgate.control.secretfile import write_new, write_secret
+from fleetgate.control.secretfile import write_new
 from fleetgate.errors import ConfigError, Conflict, FleetgateError
+
+CERTIFICATE = "certificate.pem"
 
 
 def write_bundle(directory: Path, enrolment: Enrolment) -> None:
@@ -33,12 +37,52 @@ def write_bundle(directory: Path, enrolment: Enrolment) -> None:
         raise Conflict(f"{directory} exists already: name another directory with --out") from None
     except OSError as error:
         raise ConfigError(f"cannot make the directory {directory}: {error.strerror}") from None
-    device = {name: getattr(enrolment, name) for name in ("tenant", "device_id", "vehicle_id", "kid", "mac_key")}
     try:
-        write_secret(directory / "device.json", msgspec.json.format(msgspec.json.encode(device)) + b"\n")
-        write_secret(directory / "private.pem", enrolment.private)
-        write_new(directory / "certificate.pem", enrolment.certificate)
-        write_new(directory / "ca.pem", enrolment.ca)
+        for name, mode, content in _files(enrolment):
+            write_new(directory / name, content, mode)
     except FleetgateError:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+def stage_bundle(directory: Path, enrolment: Enrolment) -> None:
+    """Writes the bundle into a new directory, and leaves it to `sync_bundles` to make it durable. Raises OSError."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700)
+    for name, mode, content in _files(enrolment):
+        descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+
+
+def sync_bundles(directories: Iterable[Path]) -> None:
+    """Makes many bundles durable, with their names: after all were written, since the first sync takes most of the
+    others' work along. Raises OSError."""
+    parents = set[Path]()
+    for directory in directories:
+        for path in (*directory.iterdir(), directory):
+            sync(path)
+        parents |= {directory.parent, directory.parent.parent}
+    for parent in parents:
+        sync(parent)
+
+
+def sync(path: Path) -> None:
+    """Makes a file, or the names in a directory, durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _files(enrolment: Enrolment) -> list[tuple[str, int, bytes]]:
+    """(name, mode, content)"""
+    device = {name: getattr(enrolment, name) for name in ("tenant", "device_id", "vehicle_id", "kid", "mac_key")}
+    files = [
+        ("device.json", 0o600, msgspec.json.format(msgspec.json.encode(device)) + b"\n"),
+        (CERTIFICATE, 0o644, enrolment.certificate),
+        ("ca.pem", 0o644, enrolment.ca),
+    ]
+    return files if enrolment.private is None else [*files, ("private.pem", 0o600, enrolment.private)]

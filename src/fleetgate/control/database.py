@@ -2,9 +2,10 @@
 
 SQLite with a write-ahead log, so that an edge reads while a person writes; every commit is synced. A connection
 opened for reading is an ordinary one with `query_only` (a read-only open of a write-ahead log fails for another user
-while no writer has it open), so the file carries group write mode. It cannot read VINs either. A file that goes or is
-replaced while it is open is noticed with the next transaction: a connection to what was there before would be believed
-for ever. What the tables hold is decided by `control.schema`, how transactions are used by `control.store`.
+while no writer has it open), so the file carries group write mode. It cannot read what tells who a car is either. A
+file that goes or is replaced while it is open is noticed with the next transaction: a connection to what was there
+before would be believed for ever. What the tables hold is decided by `control.schema`, how transactions are used by
+`control.store`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fleetgate.errors import ConfigError, ControlAway
 
 BUSY_TIMEOUT_MS = 5_000  # a writer's transaction takes a few milliseconds; this waits out a long enrolment
 POOL_SIZE = 4  # connections, one for each thread at work; more threads wait for one, as long as for a busy database
+_NAMES = frozenset({"vins", "transfers"})  # tables that tell which car a pseudonym is, or was
 WRITING = "fleetgate_write"  # execution option of a connection whose transaction takes the write lock at its begin
 
 
@@ -71,7 +73,7 @@ def open_engine(config: Config, *, write: bool, create: bool = False) -> Engine:
         connection.execute("PRAGMA foreign_keys=ON")
         if not write:
             connection.execute("PRAGMA query_only=ON")
-            connection.set_authorizer(_without_vins)
+            connection.set_authorizer(_without_names)
 
     def begun(connection: Connection) -> None:
         writing = connection.get_execution_options().get(WRITING, False)
@@ -134,6 +136,6 @@ def _create_file(path: Path) -> None:
         raise ControlAway(f"cannot make the control database {path} (control.url): {error.strerror}") from None
 
 
-def _without_vins(action: int, table: str | None, *_rest: Any) -> int:
-    refused = action == sqlite3.SQLITE_READ and table == "vins"
+def _without_names(action: int, table: str | None, *_rest: Any) -> int:
+    refused = action == sqlite3.SQLITE_READ and table in _NAMES
     return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK

@@ -1,37 +1,35 @@
-"""Devices over their life: enrolment and revocation.
+"""Devices over their life: enrolment, renewal and revocation.
 
-Decides which records change together, and which enrolments the records forbid. What a certificate looks like is
-decided by `control.pki`; how a MAC key follows from it, by `judge.keys`; when the edge learns, by `changes`; what a
-person gets to see, by `control.roster`.
+Decides which records change together, and which enrolments the records forbid. What stands on record of a credential is
+decided by `control.credentials`; how a device pauses and ends, by `control.retirement`; when the edge learns, by
+`changes`; what a person gets to see, by `control.roster`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from msgspec import Struct
 from sqlalchemy import Row, insert, select, update
 
+from fleetgate.control.credentials import Issued, credentials_of, issue, revoke_credentials
+from fleetgate.control.csr import public_key_of
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import DEVICE_DAYS, Authority, private_pem
-from fleetgate.control.profile import key_digest_of
+from fleetgate.control.profile import DevicePublicKey, key_digest_of
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus, is_id
 from fleetgate.control.roster import device_is, unknown_device
-from fleetgate.control.schema import bindings, credentials, devices, tenants, vehicles
-from fleetgate.control.store import Write
+from fleetgate.control.schema import bindings, credentials, devices, tenants, transfers, vehicles
+from fleetgate.control.store import ENROLMENT, RENEWAL, Write
 from fleetgate.errors import ConfigError, Conflict, NotFound
-from fleetgate.judge.keys import derive_mac_key
 
 
 class Enrolment(Struct, frozen=True):
-    """What a new device is given, once: nobody keeps its private key. Its repr holds no secret.
+    """What a device is given, once. Its repr holds no secret.
 
     `mac_key` has 32 bytes; the others are PEM: `certificate` the leaf and the issuing CA, `ca` what the gate's own
-    certificate is verified with.
+    certificate is verified with, `private` the private key, which nobody keeps (None: it never left the device).
     """
 
     tenant: str
@@ -40,7 +38,7 @@ class Enrolment(Struct, frozen=True):
     kid: int
     mac_key: bytes
     certificate: bytes
-    private: bytes
+    private: bytes | None
     ca: bytes
 
     def __repr__(self) -> str:
@@ -59,93 +57,176 @@ def enrol(
     vehicle_id: str,
     device_id: str | None = None,
     days: int = DEVICE_DAYS,
+    csr: bytes | None = None,
 ) -> Enrolment:
     """Makes a device known and gives it its keys, as part of the transaction `write`.
 
-    The device id is by default `<vehicle>-tcu`. A device whose credential was revoked can be enrolled again; a unit
-    whose credential was revoked gives its vehicle free for another. Raises ConfigError for ids outside the pattern,
-    Conflict where the records forbid it.
+    The device id is by default `<vehicle>-tcu`. With `csr`, a certificate request, the key is the device's own. A
+    device whose credential was revoked can be enrolled again; a unit whose credential was revoked gives its vehicle
+    free for another. Raises ConfigError for ids outside the pattern, CsrError, and Conflict where the records forbid
+    it.
     """
     device_id = device_id if device_id is not None else f"{vehicle_id}-tcu"
+    check_names(tenant, vehicle_id, device_id)
+    _make_device(write, tenant, device_id)
+    _bind(write, tenant, device_id, vehicle_id)
+    private, public_key = _key_pair(write, csr, tenant, device_id, authority.trust_domain)
+    issued = issue(write, authority, keyring, tenant, device_id, public_key, days, None)
+    detail = {"vehicle": vehicle_id, "fingerprint": issued.fingerprint.hex(), "kid": issued.kid}
+    write.record(ENROLMENT, tenant, device_id, detail)
+    return _given(issued, authority, vehicle_id, private)
+
+
+def renew(
+    write: Write,
+    authority: Authority,
+    keyring: Keyring,
+    tenant: str,
+    device_id: str,
+    days: int = DEVICE_DAYS,
+    csr: bytes | None = None,
+) -> Enrolment:
+    """Gives a device its next credential, before or after the present one expires; that one becomes a former one.
+
+    Raises NotFound, CsrError, and Conflict for a device that is kept out, or has no active credential to renew.
+    """
+    device = device_on_record(write, tenant, device_id)
+    _check_not_kept_out(device)
+    current = credentials_of(write, tenant, device_id)[0]
+    if current.status != CredentialStatus.ACTIVE:
+        raise Conflict(
+            f"the credential of device {device_id} of tenant {tenant} is {current.status}: give it another with "
+            f"`fleetgate device enroll --tenant {tenant} --vehicle VEHICLE --device {device_id}`"
+        )
+    private, public_key = _key_pair(write, csr, tenant, device_id, authority.trust_domain)
+    issued = issue(write, authority, keyring, tenant, device_id, public_key, days, current.credential_id)
+    detail = {"fingerprint": issued.fingerprint.hex(), "parent": current.fingerprint.hex(), "kid": issued.kid}
+    write.record(RENEWAL, tenant, device_id, detail)
+    return _given(issued, authority, vehicle_of(write, tenant, device_id) or "", private)
+
+
+def revoke(
+    write: Write,
+    tenant: str,
+    device_id: str,
+    reason: str,
+    fingerprint: str | None = None,
+    effective_ms: int | None = None,
+) -> int:
+    """Revokes the device's credentials, the former ones too, and says how many.
+
+    With `fingerprint`, the first digits of one in hex, only that one and what was renewed from it. `effective_ms` is
+    now if not given; at one to come the edges act by themselves. Raises NotFound, ConfigError without a reason, and
+    Conflict where there is nothing to revoke.
+    """
+    check_reason(reason)
+    device_on_record(write, tenant, device_id)
+    all_ = credentials_of(write, tenant, device_id)
+    chosen = [row for row in all_ if fingerprint is None or row.fingerprint.hex().startswith(fingerprint.lower())]
+    if fingerprint is not None and len(chosen) != 1:
+        raise NotFound(
+            f"{len(chosen) or 'no'} credentials of device {device_id} of tenant {tenant} have fingerprints that begin "
+            f"with {fingerprint}: `fleetgate device show --tenant {tenant} --device {device_id}` shows them"
+        )
+    effective_ms = write.now_ms if effective_ms is None else effective_ms
+    revoked = revoke_credentials(write, all_, [row.credential_id for row in chosen], reason, effective_ms)
+    if not revoked:
+        raise Conflict(f"device {device_id} of tenant {tenant} has no active credential: it was revoked before")
+    fingerprints = [row.fingerprint.hex() for row in revoked]
+    detail = {"fingerprints": fingerprints, "reason": reason, "effective_ms": effective_ms}
+    write.record("revoke", tenant, device_id, detail)
+    return len(revoked)
+
+
+def check_names(tenant: str, vehicle_id: str, device_id: str) -> None:
+    """Raises ConfigError for one outside the pattern."""
     for field, text in (("tenant", tenant), ("vehicle", vehicle_id), ("device", device_id)):
         if not is_id(text):
             raise ConfigError(f"the {field} id {text!r} must match [a-z0-9][a-z0-9._-]{{0,62}}")
-    parent = _make_device(write, tenant, device_id)
-    _bind(write, tenant, device_id, vehicle_id)
+
+
+def check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise ConfigError("it needs a reason: that is what the next person reads")
+
+
+def device_on_record(write: Write, tenant: str, device_id: str) -> Row[Any]:
+    """Raises NotFound."""
+    device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
+    if device is None:
+        raise NotFound(unknown_device(tenant, device_id))
+    return device
+
+
+def vehicle_of(write: Write, tenant: str, device_id: str) -> str | None:
+    """The vehicle that the device sits in now."""
+    found = write.row(select(bindings).where(device_is(bindings, tenant, device_id), bindings.c.to_ms.is_(None)))
+    return None if found is None else str(found.vehicle_id)
+
+
+def take_out(write: Write, tenant: str, device_id: str) -> str | None:
+    """Closes the device's binding; returns the vehicle it sat in."""
+    vehicle_id = vehicle_of(write, tenant, device_id)
+    closed = update(bindings).where(device_is(bindings, tenant, device_id), bindings.c.to_ms.is_(None))
+    write.execute(closed.values(to_ms=write.now_ms))
+    return vehicle_id
+
+
+def _key_pair(
+    write: Write, csr: bytes | None, tenant: str, device_id: str, trust_domain: str
+) -> tuple[EllipticCurvePrivateKey | None, DevicePublicKey]:
+    """A new key, or that of the request, whose private half is the device's alone. Raises Conflict for one that ever
+    was on record: two units must not have the same, and a revoked one stays so."""
+    if csr is not None:
+        public_key = public_key_of(csr, tenant, device_id, trust_domain)
+        if write.row(select(credentials).where(credentials.c.key_digest == key_digest_of(public_key))) is not None:
+            raise Conflict("the key of the certificate request was certified before: have the device make a new one")
+        return None, public_key
     key = generate_private_key(SECP256R1())
-    certificate = authority.issue_device(tenant, device_id, key.public_key(), days)
-    leaf = certificate.public_bytes(Encoding.PEM)
-    key_digest = key_digest_of(key.public_key())
-    kid = keyring.newest_kid
-    root = keyring.roots[kid]
-    assert root is not None  # the newest is an active one
-    fingerprint = certificate.fingerprint(SHA256())
-    write.execute(
-        insert(credentials),
-        {
-            "tenant": tenant,
-            "device_id": device_id,
-            "certificate": leaf.decode(),
-            "serial": f"{certificate.serial_number:x}",
-            "fingerprint": fingerprint,
-            "key_digest": key_digest,
-            "kid": kid,
-            "parent": parent,
-            "not_before_ms": int(certificate.not_valid_before_utc.timestamp()) * 1000,
-            "not_after_ms": int(certificate.not_valid_after_utc.timestamp()) * 1000,
-            "status": CredentialStatus.ACTIVE,
-        },
-    )
-    write.record("enrol", tenant, device_id, {"vehicle": vehicle_id, "fingerprint": fingerprint.hex(), "kid": kid})
+    return key, key.public_key()
+
+
+def _given(issued: Issued, authority: Authority, vehicle_id: str, private: EllipticCurvePrivateKey | None) -> Enrolment:
     return Enrolment(
-        tenant=tenant,
-        device_id=device_id,
+        tenant=issued.tenant,
+        device_id=issued.device_id,
         vehicle_id=vehicle_id,
-        kid=kid,
-        mac_key=derive_mac_key(root, tenant, device_id, key_digest),
-        certificate=leaf + authority.chain_pem,
-        private=private_pem(key),
+        kid=issued.kid,
+        mac_key=issued.mac_key,
+        certificate=issued.certificate + authority.chain_pem,
+        private=None if private is None else private_pem(private),
         ca=authority.root_pem,
     )
 
 
-def revoke(write: Write, tenant: str, device_id: str, reason: str) -> None:
-    """Ends the device's current credential. Raises NotFound, or Conflict where it has none to end."""
-    if not reason.strip():
-        raise ConfigError("a revocation needs a reason: it is what the next person reads")
-    device = _device(write, tenant, device_id)
-    if device is None:
-        raise NotFound(unknown_device(tenant, device_id))
-    current = _credentials(write, tenant, device_id)[0]
-    if current.status != CredentialStatus.ACTIVE:
-        raise Conflict(f"device {device_id} of tenant {tenant} has no active credential: it was revoked before")
-    write.execute(
-        update(credentials)
-        .where(credentials.c.credential_id == current.credential_id)
-        .values(status=CredentialStatus.REVOKED, ended_at_ms=write.now_ms, reason=reason)
-    )
-    write.record("revoke", tenant, device_id, {"fingerprint": current.fingerprint.hex(), "reason": reason})
-
-
-def _make_device(write: Write, tenant: str, device_id: str) -> int | None:
-    """Makes the device where it is new; returns the credential that the next one replaces, if it ever had one."""
-    device = _device(write, tenant, device_id)
+def _make_device(write: Write, tenant: str, device_id: str) -> None:
+    """Makes the device where it is new, and known again where it was decommissioned; refuses one that may not have
+    another credential."""
+    device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
     if device is None:
         if write.row(select(tenants).where(tenants.c.tenant == tenant)) is None:
             write.execute(insert(tenants), {"tenant": tenant, "created_at_ms": write.now_ms})
         values = {"tenant": tenant, "device_id": device_id, "enrolled_at_ms": write.now_ms}
         standing = {"status": DeviceStatus.ACTIVE, "state": DeviceState.TRUSTED, "state_at_ms": write.now_ms}
         write.execute(insert(devices), values | standing)
-        return None
-    if device.status != DeviceStatus.ACTIVE:
-        raise Conflict(f"device {device_id} of tenant {tenant} is {device.status}: it cannot be enrolled")
-    former = _credentials(write, tenant, device_id)[0]
-    if former.status == CredentialStatus.ACTIVE:
+        return
+    if device.status == DeviceStatus.DECOMMISSIONED and device.state != DeviceState.BANNED:
+        write.execute(update(devices).where(device_is(devices, tenant, device_id)).values(status=DeviceStatus.ACTIVE))
+        return
+    _check_not_kept_out(device)
+    if credentials_of(write, tenant, device_id)[0].status == CredentialStatus.ACTIVE:
         raise Conflict(
-            f"device {device_id} of tenant {tenant} is enrolled already: to give it new keys, revoke it first with "
+            f"device {device_id} of tenant {tenant} is enrolled already: to give it its next credential, "
+            f"`fleetgate device renew`; if its keys are lost, revoke it first with "
             f"`fleetgate device revoke --tenant {tenant} --device {device_id} --reason ...`"
         )
-    return int(former.credential_id)
+
+
+def _check_not_kept_out(device: Row[Any]) -> None:
+    """New keys are no way around what keeps a device out."""
+    status = DeviceStatus.BANNED if device.state == DeviceState.BANNED else device.status
+    if status != DeviceStatus.ACTIVE:
+        raise Conflict(f"device {device.device_id} of tenant {device.tenant} is {status}: it gets no new credential")
 
 
 def _bind(write: Write, tenant: str, device_id: str, vehicle_id: str) -> None:
@@ -153,35 +234,29 @@ def _bind(write: Write, tenant: str, device_id: str, vehicle_id: str) -> None:
     if write.row(select(vehicles).where(vehicles.c.tenant == tenant, vehicles.c.vehicle_id == vehicle_id)) is None:
         values = {"tenant": tenant, "vehicle_id": vehicle_id, "created_at_ms": write.now_ms}
         write.execute(insert(vehicles), values)
-    open_here = select(bindings).where(bindings.c.tenant == tenant, bindings.c.to_ms.is_(None))
-    of_device = write.row(open_here.where(bindings.c.device_id == device_id))
-    if of_device is not None and of_device.vehicle_id == vehicle_id:
+    gone = select(transfers).where(transfers.c.from_tenant == tenant, transfers.c.from_vehicle_id == vehicle_id)
+    if write.row(gone) is not None:
+        raise Conflict(f"vehicle {vehicle_id} of tenant {tenant} was transferred: name another for the car that it is")
+    sits_in = vehicle_of(write, tenant, device_id)
+    if sits_in == vehicle_id:
         return
-    if of_device is not None:
+    if sits_in is not None:
         raise Conflict(
-            f"device {device_id} of tenant {tenant} sits in vehicle {of_device.vehicle_id}: "
-            "name that vehicle, or another device"
+            f"device {device_id} of tenant {tenant} sits in vehicle {sits_in}: name that vehicle, or another device"
         )
-    of_vehicle = write.row(open_here.where(bindings.c.vehicle_id == vehicle_id))
+    of_vehicle = write.row(
+        select(bindings).where(
+            bindings.c.tenant == tenant, bindings.c.vehicle_id == vehicle_id, bindings.c.to_ms.is_(None)
+        )
+    )
     if of_vehicle is not None:
-        if _credentials(write, tenant, of_vehicle.device_id)[0].status == CredentialStatus.ACTIVE:
+        if credentials_of(write, tenant, of_vehicle.device_id)[0].status == CredentialStatus.ACTIVE:
             raise Conflict(
-                f"vehicle {vehicle_id} of tenant {tenant} has device {of_vehicle.device_id} in it: to replace it, "
-                f"revoke it first with `fleetgate device revoke --tenant {tenant} --device {of_vehicle.device_id} "
-                "--reason ...`"
+                f"vehicle {vehicle_id} of tenant {tenant} has device {of_vehicle.device_id} in it: to put another in "
+                f"its place, `fleetgate device replace --tenant {tenant} --device {of_vehicle.device_id} "
+                f"--by {device_id} --reason ...`"
             )
-        closed = update(bindings).where(bindings.c.binding_id == of_vehicle.binding_id)
-        write.execute(closed.values(to_ms=write.now_ms))
+        take_out(write, tenant, of_vehicle.device_id)
         write.record("unbind", tenant, of_vehicle.device_id, {"vehicle": vehicle_id, "replaced_by": device_id})
     values = {"tenant": tenant, "device_id": device_id, "vehicle_id": vehicle_id, "from_ms": write.now_ms}
     write.execute(insert(bindings), values)
-
-
-def _device(write: Write, tenant: str, device_id: str) -> Row[Any] | None:
-    return write.row(select(devices).where(device_is(devices, tenant, device_id)))
-
-
-def _credentials(write: Write, tenant: str, device_id: str) -> Sequence[Row[Any]]:
-    """All of a known device, newest first; there is at least the one it was enrolled with."""
-    query = select(credentials).where(device_is(credentials, tenant, device_id))
-    return write.rows(query.order_by(credentials.c.credential_id.desc()))

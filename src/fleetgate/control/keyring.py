@@ -1,7 +1,8 @@
 """The keyring: MAC root keys in a file that only its owner reads.
 
-Decides which root keys there are, which of them still verify, and which one new credentials are made under. How a
-device's key follows from a root is decided by `judge.keys`; the file's mode and owner by `control.secretfile`.
+Decides which root keys there are, which of them still verify, and which one new credentials are made under. When one
+may be added or ended is decided by `control.rotation`; how a device's key follows from a root, by `judge.keys`; the
+file's mode and owner, by `control.secretfile`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -26,37 +28,54 @@ FIRST_KID = 1
 class RootState(StrEnum):
     ACTIVE = "active"
     RETIRED = "retired"  # its last credential has ended: kept for proving old messages, verifies no new one
+    WITHDRAWN = "withdrawn"  # in an emergency, while credentials are under it: like a retired one, but blames nobody
 
 
-class _Root(Struct, frozen=True, forbid_unknown_fields=True):
+class Root(Struct, frozen=True, forbid_unknown_fields=True):
+    """A root key as it stands in the file. Its repr holds no secret."""
+
     root: bytes
     created_at: int
     state: RootState
 
+    def __repr__(self) -> str:
+        return f"Root(created_at={self.created_at}, state={self.state.value!r})"
+
+    def __rich_repr__(self) -> Any:
+        yield "state", self.state.value
+
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    roots: dict[str, _Root]
+    roots: dict[str, Root]
 
 
 class Keyring:
     """Root keys by key id. Its repr tells the key ids and nothing else."""
 
-    __slots__ = ("_newest_kid", "_roots")
+    __slots__ = ("_newest_kid", "_roots", "_withdrawn")
 
-    def __init__(self, roots: Mapping[int, bytes | None]) -> None:
-        """`roots` maps each key id to its 32 bytes, or to None once retired. Raises ValueError if none is active."""
+    def __init__(self, roots: Mapping[int, bytes | None], withdrawn: frozenset[int] = frozenset()) -> None:
+        """`roots` maps each key id to its 32 bytes, or to None once retired; withdrawn ones are not among them. Raises
+        ValueError if none is active."""
         active = [kid for kid, root in roots.items() if root is not None]
         if not active:
             raise ValueError("a keyring needs an active root key")
         self._roots = MappingProxyType(dict(roots))
         self._newest_kid = max(active)
+        self._withdrawn = withdrawn
 
     @classmethod
     def load(cls, path: Path) -> Keyring:
         """Raises ConfigError, naming the file, for one that others can read or that is not a keyring."""
-        entries = _entries(path)
+        entries = read_roots(path)
+        withdrawn = frozenset(kid for kid, entry in entries.items() if entry.state is RootState.WITHDRAWN)
+        roots = {
+            kid: entry.root if entry.state is RootState.ACTIVE else None
+            for kid, entry in entries.items()
+            if kid not in withdrawn
+        }
         try:
-            return cls({kid: entry.root if entry.state is RootState.ACTIVE else None for kid, entry in entries.items()})
+            return cls(roots, withdrawn)
         except ValueError:
             raise ConfigError(f"{path} holds no active root key: restore the file or make a new keyring") from None
 
@@ -64,15 +83,14 @@ class Keyring:
     def create(cls, path: Path, now_ms: int, entropy: Entropy) -> Keyring:
         """Writes a new keyring with one root key. Raises Conflict where the file exists."""
         root = entropy(ROOT_BYTES)
-        file = _File({str(FIRST_KID): _Root(root, now_ms, RootState.ACTIVE)})
-        write_secret(path, msgspec.json.format(msgspec.json.encode(file)) + b"\n")
+        write_secret(path, encode_roots({FIRST_KID: Root(root, now_ms, RootState.ACTIVE)}))
         return cls({FIRST_KID: root})
 
     @staticmethod
     def proving_roots(path: Path) -> Mapping[int, bytes]:
-        """Every root key in the file, the retired ones too: for proving what was accepted under them, never for
+        """Every root key in the file, those that ended too: for proving what was accepted under them, never for
         accepting. Raises ConfigError."""
-        return {kid: entry.root for kid, entry in _entries(path).items()}
+        return {kid: entry.root for kid, entry in read_roots(path).items()}
 
     @property
     def newest_kid(self) -> int:
@@ -81,7 +99,11 @@ class Keyring:
 
     @property
     def roots(self) -> Mapping[int, bytes | None]:
-        """Every key id the gate knows; None for a retired one. As `judge.keys.MacKeys` takes it."""
+        """Every key id the gate knows; None for a retired one. As `judge.keys.MacKeys` takes it.
+
+        A withdrawn one is not among them, as if the gate never had it: devices that did nothing wrong send under it,
+        and must not be scored for that.
+        """
         return self._roots
 
     def root(self, kid: int) -> bytes | None:
@@ -95,17 +117,28 @@ class Keyring:
         an old copy, and every device under that key would be refused and scored. Retired it may be at once.
         """
         for kid, root in self._roots.items():
-            if root is not None and kid not in later.roots:
+            if root is None or kid in later._withdrawn:
+                continue
+            if kid not in later.roots:
                 raise ConfigError(f"the keyring has no root key {kid} any more: retire it first, or restore it")
-            if root is not None and later.roots[kid] not in (root, None):
+            if later.roots[kid] not in (root, None):
                 raise ConfigError(f"root key {kid} of the keyring is another one now: give a new key a new key id")
 
     def __repr__(self) -> str:
         return f"Keyring(kids={sorted(self._roots)})"
 
 
-def _entries(path: Path) -> dict[int, _Root]:
-    """Raises ConfigError, naming the file, for one that others can read or that is not a keyring."""
+def encode_roots(roots: Mapping[int, Root]) -> bytes:
+    """The content of the file."""
+    file = _File({str(kid): entry for kid, entry in sorted(roots.items())})
+    return msgspec.json.format(msgspec.json.encode(file)) + b"\n"
+
+
+def read_roots(path: Path) -> dict[int, Root]:
+    """Everything in the file, by key id.
+
+    Raises ConfigError, naming the file, for one that others can read or that is not a keyring.
+    """
     content = read_secret(path)
     try:
         entries = msgspec.json.decode(content, type=_File).roots

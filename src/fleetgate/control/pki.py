@@ -114,7 +114,7 @@ class Authority:
                 raise ConfigError(f"the {field} id must match [a-z0-9][a-z0-9._-]{{0,62}}")
         if not 1 <= days <= MAX_VALIDITY.days:
             raise ConfigError(f"a device certificate is valid for 1 to {MAX_VALIDITY.days} days, not {days}")
-        uri = f"spiffe://{self.trust_domain}/tenant/{tenant}/device/{device_id}"
+        uri = device_uri(self.trust_domain, tenant, device_id)
         builder = _builder(
             _name(device_id), self.issuing.subject, check_public_key(public_key), _now(self._clock), days
         )
@@ -142,6 +142,11 @@ class Authority:
             )
             .sign(self._key, SHA256())
         )
+
+
+def device_uri(trust_domain: str, tenant: str, device_id: str) -> str:
+    """The one name in a device's certificate, a SPIFFE id."""
+    return f"spiffe://{trust_domain}/tenant/{tenant}/device/{device_id}"
 
 
 def check_trust_domain(trust_domain: str) -> None:

@@ -46,8 +46,17 @@ class CredentialStatus(StrEnum):
     REVOKED = "revoked"
 
 
+def status_at(status: str, revoked_from_ms: int | None, now_ms: int) -> CredentialStatus:
+    """A credential's status now, whether or not anybody has written down since that its revocation took effect."""
+    revoked = revoked_from_ms is not None and revoked_from_ms <= now_ms
+    return CredentialStatus.REVOKED if revoked else CredentialStatus(status)
+
+
 class CredentialRecord(Struct, frozen=True, gc=False):
-    """A certificate of a device. `key_digest`, `fingerprint`: SHA-256, 32 bytes; times in Unix milliseconds."""
+    """A certificate of a device. `key_digest`, `fingerprint`: SHA-256, 32 bytes; times in Unix milliseconds.
+
+    `revoked_from_ms` may be still to come: `status` is that of the time when the record was read.
+    """
 
     key_digest: bytes
     fingerprint: bytes
@@ -55,6 +64,7 @@ class CredentialRecord(Struct, frozen=True, gc=False):
     status: CredentialStatus
     not_after_ms: int
     ended_at_ms: int | None
+    revoked_from_ms: int | None = None
 
 
 class DeviceRecord(Struct, frozen=True, gc=False):

@@ -2,8 +2,9 @@
 
 Tenant, vehicle, device, credential and binding are apart, so that replacing a unit, renewing a certificate or selling
 the car changes one of them and leaves the history of the others. VINs stand in a table of their own, which a
-connection opened for reading cannot read (`control.store`). Which rows may be written together is decided by
-`control.devices` and `control.quarantine`. All times are Unix milliseconds.
+connection opened for reading cannot read (`control.database`), nor what ties the car of one tenant to that of another.
+Which rows may be written together is decided by `control.devices`, `control.credentials` and `control.quarantine`. All
+times are Unix milliseconds.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # what changed since 1 is in `control.migrations`
 
 _RowId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
 
@@ -94,9 +96,18 @@ credentials = Table(
     Column("status", String(16), nullable=False),
     Column("ended_at_ms", BigInteger),
     Column("reason", Text),
+    Column("revoked_from_ms", BigInteger),
+    Column("invalid_from_ms", BigInteger),
     ForeignKeyConstraint(["tenant", "device_id"], ["devices.tenant", "devices.device_id"]),
 )
+"""`parent`: the credential that this one was renewed from; none: a person enrolled it. `ended_at_ms`: when another took
+its place or it was revoked. `revoked_from_ms`: when a revocation takes effect; where that is still to come, `status` is
+what it was, and becomes `revoked` with the first write after it (`control.store`). `invalid_from_ms`: since when it was
+not to be trusted, where that is known to be before its revocation."""
 Index("credentials_of_device", credentials.c.tenant, credentials.c.device_id)
+Index("credentials_of_key", credentials.c.key_digest)
+_to_come = and_(credentials.c.revoked_from_ms.is_not(None), credentials.c.status != "revoked")
+Index("revocations_to_come", credentials.c.revoked_from_ms, sqlite_where=_to_come, postgresql_where=_to_come)
 Index(
     "one_active_credential",
     credentials.c.tenant,
@@ -127,6 +138,22 @@ for _side in ("device_id", "vehicle_id"):
         sqlite_where=bindings.c.to_ms.is_(None),
         postgresql_where=bindings.c.to_ms.is_(None),
     )
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("transfer_id", _RowId, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("from_tenant", String(63), nullable=False),
+    Column("from_vehicle_id", String(63), nullable=False),
+    Column("to_tenant", String(63), nullable=False),
+    Column("to_vehicle_id", String(63), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    ForeignKeyConstraint(["from_tenant", "from_vehicle_id"], ["vehicles.tenant", "vehicles.vehicle_id"]),
+    ForeignKeyConstraint(["to_tenant", "to_vehicle_id"], ["vehicles.tenant", "vehicles.vehicle_id"]),
+)
+"""Which pseudonym of one tenant was the same car as which of another: for those who may see VINs, like those."""
 
 quarantine_cases = Table(
     "quarantine_cases",

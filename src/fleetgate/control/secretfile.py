@@ -56,10 +56,19 @@ def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def replace_secret(path: Path, content: bytes) -> None:
-    """Writes a file of mode 0600 over an older one; a crash leaves one of the two, whole. Raises OSError."""
+    """Writes a file of mode 0600, or of the mode, owner and group of the one that it takes the place of; a crash leaves
+    one of the two, whole. Behind a link it is the file itself that is replaced. Raises OSError."""
+    path = path.resolve()
+    former = path.stat() if path.exists() else None
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    temporary.unlink(missing_ok=True)  # of a crash
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
+        if former is not None:
+            made = os.fstat(descriptor)
+            if (made.st_uid, made.st_gid) != (former.st_uid, former.st_gid):
+                os.fchown(descriptor, former.st_uid, former.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(former.st_mode))
         file.write(content)
         file.flush()
         os.fsync(descriptor)

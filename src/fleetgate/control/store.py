@@ -6,6 +6,8 @@ Invariants
 - Writers stand in line (SQLite: BEGIN IMMEDIATE; elsewhere: the row of the revision is locked), so that revisions
   appear in their order and a reader who saw revision n has seen all before it.
 - A store opened for reading cannot write, and cannot read VINs.
+- In a transaction of writing, a credential whose revocation has taken effect has the status `revoked`.
+- A database of an older version is brought to this one by whoever opens it for writing (`control.migrations`).
 - Whatever goes wrong in the database is ControlAway. That is never a reason to let anybody in, or to say "unknown".
 
 What the rows mean is decided by `control.devices` and `control.quarantine`. Safe to use from several threads.
@@ -20,12 +22,12 @@ from typing import Any, Self
 
 import msgspec
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     Executable,
     Row,
     Table,
+    Update,
     and_,
     func,
     insert,
@@ -39,31 +41,32 @@ from sqlalchemy.sql import Select
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.database import WRITING, answering, open_engine
+from fleetgate.control.lookup import device_record, devices_query
+from fleetgate.control.migrations import OLDEST_VERSION, migrate
 from fleetgate.control.records import (
     Change,
-    CredentialRecord,
     CredentialStatus,
     DeviceRecord,
-    DeviceState,
-    DeviceStatus,
 )
 from fleetgate.control.schema import (
     SCHEMA_VERSION,
     audit,
-    bindings,
     changes,
     credentials,
-    devices,
     meta,
     metadata,
 )
 from fleetgate.errors import ConfigError
-from fleetgate.judge.mac import FORMER_CREDENTIAL_MS
 
 ENROLMENT = "enrol"
-"""The kind of change that refuses nobody: a device is new, or its new credential replaces a revoked one."""
+"""The kind of change by which a device is new, or known again: it may lift a refusal."""
+RENEWAL = "renew"
+"""The kind of change by which a device gets its next credential, be it by itself: it lifts no refusal."""
 TRANSITION = "transition"
 """The kind of change that a machine makes: it may refuse a device, and never lifts a refusal."""
+REFUSES_NOBODY = frozenset({ENROLMENT, RENEWAL})
+LIFTS_NOTHING = frozenset({RENEWAL, TRANSITION})
+"""Every other kind is a person's decision, which may do both."""
 BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
 
 
@@ -91,8 +94,19 @@ class Write:
     def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> None:
         self._connection.execute(statement, values)
 
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """What is done in the block is undone alone when anything is raised in it; the transaction goes on."""
+        changes, audit = len(self._changes), len(self._audit)
+        try:
+            with self._connection.begin_nested():
+                yield
+        except BaseException:
+            del self._changes[changes:], self._audit[audit:]
+            raise
+
     def record(self, action: str, tenant: str, device_id: str, detail: Mapping[str, Any]) -> None:
-        """Makes the change known to edges and to the audit; `detail` holds no key material."""
+        """Makes a change of a device known to edges and to the audit; `detail` holds no key material."""
         revision = self._first_revision + len(self._changes)
         self._changes.append(
             {
@@ -103,23 +117,28 @@ class Write:
                 "at_ms": self.now_ms,
             }
         )
+        self.note(action, tenant, f"device/{device_id}", detail)
+
+    def note(self, action: str, tenant: str, what: str, detail: Mapping[str, Any]) -> None:
+        """Makes something known to the audit alone: no edge has to know it. The tenant may be empty: the gate's own."""
         self._audit.append(
             {
                 "at_ms": self.now_ms,
                 "actor": self._actor,
                 "action": action,
                 "tenant": tenant,
-                "object": f"device/{device_id}",
+                "object": what,
                 "detail": msgspec.json.encode(detail).decode(),
             }
         )
 
     def flush(self) -> None:
         """Writes what was recorded, at the end of the transaction."""
+        if self._audit:
+            self._connection.execute(insert(audit), self._audit)
         if not self._changes:
             return
         self._connection.execute(insert(changes), self._changes)
-        self._connection.execute(insert(audit), self._audit)
         newest = self._changes[-1]["revision"]
         self._connection.execute(update(meta).where(meta.c.name == "revision").values(value=newest))
 
@@ -142,9 +161,9 @@ class Store:
         with answering():
             if create:
                 store._create_tables()
+            elif write:
+                store._bring_up_to_date()
             store._check_version()
-            if write:
-                store._create_tables()  # those that a newer fleetgate has
         return store
 
     def close(self) -> None:
@@ -176,9 +195,9 @@ class Store:
         sees whether it is still the same change."""
         return self._changes(select(changes).where(changes.c.revision >= revision), limit)
 
-    def changes_but_enrolments(self, revision: int, through: int, limit: int) -> list[Change]:
+    def changes_that_refuse(self, revision: int, through: int, limit: int) -> list[Change]:
         """The same up to `through`; between these two, which are among them, only those that may refuse somebody."""
-        of_interest = or_(changes.c.kind != ENROLMENT, changes.c.revision.in_((revision, through)))
+        of_interest = or_(changes.c.kind.not_in(REFUSES_NOBODY), changes.c.revision.in_((revision, through)))
         between = and_(changes.c.revision >= revision, changes.c.revision <= through, of_interest)
         return self._changes(select(changes).where(between), limit)
 
@@ -192,9 +211,10 @@ class Store:
             return {}
         if len(names) > BATCH_LIMIT:
             raise ValueError(f"at most {BATCH_LIMIT} devices in one look-up")
-        rows = self.rows(_devices_query(names, self.clock.now_ms()))
+        now_ms = self.clock.now_ms()
+        rows = self.rows(devices_query(names, now_ms))
         grouped = groupby(rows, key=lambda row: (str(row.tenant), str(row.device_id)))
-        return {name: _device_record(list(of_device)) for name, of_device in grouped}
+        return {name: device_record(list(of_device), now_ms) for name, of_device in grouped}
 
     def _changes(self, query: Select[Any], limit: int) -> list[Change]:
         rows = self.rows(query.order_by(changes.c.revision).limit(limit))
@@ -210,96 +230,49 @@ class Store:
             with connection.begin():
                 revision = connection.execute(_REVISION.with_for_update()).scalar_one()
                 write = Write(connection, revision, actor, self.clock.now_ms())
+                write.execute(_settle_revocations(write.now_ms))
                 yield write
                 write.flush()
+
+    def _bring_up_to_date(self) -> None:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(**{WRITING: True})
+            with connection.begin():
+                migrate(connection)
 
     def _create_tables(self) -> None:
         with self._engine.connect() as connection:
             connection = connection.execution_options(**{WRITING: True})
             with connection.begin():
+                if inspect(connection).has_table(meta.name):
+                    migrate(connection)
+                    return
                 metadata.create_all(connection)
                 if connection.execute(select(func.count()).select_from(meta)).scalar_one() == 0:
                     rows = [{"name": "schema", "value": SCHEMA_VERSION}, {"name": "revision", "value": 0}]
                     connection.execute(insert(meta), rows)
 
     def _check_version(self) -> None:
-        version = self.rows(select(meta.c.value).where(meta.c.name == "schema"))
-        if [row.value for row in version] != [SCHEMA_VERSION]:
+        versions = [row.value for row in self.rows(select(meta.c.value).where(meta.c.name == "schema"))]
+        if versions == [SCHEMA_VERSION]:
+            return
+        if versions and OLDEST_VERSION <= versions[0] < SCHEMA_VERSION:
             raise ConfigError(
-                f"the control database of control.url is not of version {SCHEMA_VERSION}: "
-                "use the fleetgate that made it, or another database"
+                f"the control database of control.url is of version {versions[0]}, from an earlier fleetgate: end all "
+                "processes of that one; `fleetgate up` and `fleetgate load` of this one bring it to version "
+                f"{SCHEMA_VERSION}"
             )
+        raise ConfigError(
+            f"the control database of control.url is not of version {SCHEMA_VERSION}: "
+            "use the fleetgate that made it, or another database"
+        )
 
 
 _REVISION = select(meta.c.value).where(meta.c.name == "revision")
 
 
-def _devices_query(names: Sequence[tuple[str, str]], now_ms: int) -> Select[Any]:
-    """A row for each device and credential, newest first; credential columns are null where none is left."""
-    binding = and_(
-        bindings.c.tenant == devices.c.tenant,
-        bindings.c.device_id == devices.c.device_id,
-        bindings.c.to_ms.is_(None),
-    )
-    credential = and_(
-        credentials.c.tenant == devices.c.tenant,
-        credentials.c.device_id == devices.c.device_id,
-        or_(
-            credentials.c.ended_at_ms.is_(None),
-            credentials.c.ended_at_ms > now_ms - FORMER_CREDENTIAL_MS,
-            and_(credentials.c.status == CredentialStatus.REVOKED, credentials.c.not_after_ms > now_ms),
-        ),
-    )
-    return (
-        select(
-            devices.c.tenant,
-            devices.c.device_id,
-            devices.c.status.label("device_status"),
-            devices.c.state,
-            devices.c.state_at_ms,
-            bindings.c.vehicle_id,
-            credentials.c.key_digest,
-            credentials.c.fingerprint,
-            credentials.c.kid,
-            credentials.c.status,
-            credentials.c.not_after_ms,
-            credentials.c.ended_at_ms,
-        )
-        .select_from(devices)
-        .outerjoin(bindings, binding)
-        .outerjoin(credentials, credential)
-        .where(or_(*(_of_tenant(tenant, names) for tenant in sorted({tenant for tenant, _ in names}))))
-        .order_by(devices.c.tenant, devices.c.device_id, credentials.c.credential_id.desc())
-    )
-
-
-def _of_tenant(tenant: str, names: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
-    """Apart for each tenant: for pairs in one list SQLite walks through the whole table."""
-    return and_(
-        devices.c.tenant == tenant, devices.c.device_id.in_([device_id for of, device_id in names if of == tenant])
-    )
-
-
-def _device_record(rows: Sequence[Row[Any]]) -> DeviceRecord:
-    """The rows of one device as its record."""
-    first = rows[0]
-    return DeviceRecord(
-        tenant=first.tenant,
-        device_id=first.device_id,
-        vehicle_id=first.vehicle_id,
-        status=DeviceStatus(first.device_status),
-        state=DeviceState(first.state),
-        state_at_ms=first.state_at_ms,
-        credentials=tuple(
-            CredentialRecord(
-                key_digest=row.key_digest,
-                fingerprint=row.fingerprint,
-                kid=row.kid,
-                status=CredentialStatus(row.status),
-                not_after_ms=row.not_after_ms,
-                ended_at_ms=row.ended_at_ms,
-            )
-            for row in rows
-            if row.fingerprint is not None
-        ),
-    )
+def _settle_revocations(now_ms: int) -> Update:
+    """Writes down what has come to pass. The decision was told to edges and audit when it was taken."""
+    due = and_(credentials.c.revoked_from_ms <= now_ms, credentials.c.status != CredentialStatus.REVOKED)
+    ended_at_ms = func.coalesce(credentials.c.ended_at_ms, credentials.c.revoked_from_ms)
+    return update(credentials).where(due).values(status=CredentialStatus.REVOKED, ended_at_ms=ended_at_ms)

@@ -12,22 +12,21 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from sqlalchemy import update
+from cryptography import x509
 
 from fleetgate.accept import registry as registry_module
-from fleetgate.accept.denials import DenialMemory
+from fleetgate.accept.denials import Denial, DenialMemory
 from fleetgate.accept.fleet import Fleet, KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import SystemClock
 from fleetgate.config import Config, Policy
-from fleetgate.control.devices import enrol, revoke
+from fleetgate.control.devices import Enrolment, enrol, renew, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
 from fleetgate.control.quarantine import apply_transition
-from fleetgate.control.records import DeviceRecord, DeviceStatus
-from fleetgate.control.roster import device_is
-from fleetgate.control.schema import devices
+from fleetgate.control.records import DeviceRecord
+from fleetgate.control.retirement import suspend
 from fleetgate.control.store import Store
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
@@ -53,22 +52,20 @@ class Office:
             yield write
 
     def enrol(self, vehicle: str) -> CertificateIdentity:
-        from cryptography import x509
-
         with self.writing() as write:
-            enrolment = enrol(write, self.authority, self.keyring, "acme", vehicle)
-        [leaf, *_] = x509.load_pem_x509_certificates(enrolment.certificate)
-        return identity_of(leaf, "fleet.example")
+            return _identity(enrol(write, self.authority, self.keyring, "acme", vehicle))
 
-    def revoke(self, identity: CertificateIdentity) -> None:
+    def revoke(self, identity: CertificateIdentity, effective_ms: int | None = None) -> None:
         with self.writing() as write:
-            revoke(write, identity.tenant, identity.device_id, "a test")
+            revoke(write, identity.tenant, identity.device_id, "a test", effective_ms=effective_ms)
+
+    def renew(self, identity: CertificateIdentity) -> CertificateIdentity:
+        with self.writing() as write:
+            return _identity(renew(write, self.authority, self.keyring, identity.tenant, identity.device_id))
 
     def suspend(self, identity: CertificateIdentity) -> None:
-        of_device = device_is(devices, identity.tenant, identity.device_id)
         with self.writing() as write:
-            write.execute(update(devices).where(of_device).values(status=DeviceStatus.SUSPENDED))
-            write.record("suspend", identity.tenant, identity.device_id, {})
+            suspend(write, identity.tenant, identity.device_id, "a test")
 
     def run(self, act: Callable[[Registry], Awaitable[None]]) -> None:
         async def whole() -> None:
@@ -81,6 +78,11 @@ class Office:
                     nursery.cancel_scope.cancel()
 
         trio.run(whole)
+
+
+def _identity(enrolment: Enrolment) -> CertificateIdentity:
+    [leaf, *_] = x509.load_pem_x509_certificates(enrolment.certificate)
+    return identity_of(leaf, "fleet.example")
 
 
 @pytest.fixture
@@ -253,6 +255,9 @@ def test_a_new_edge_passes_over_enrolments_and_learns_who_is_refused(
     monkeypatch.setattr(registry_module, "HISTORY_BATCH", 3)
     cars = [office.enrol(f"car-{number}") for number in range(10)]
     office.revoke(cars[1])
+    with Store.open(office.config, CLOCK) as store:
+        revoked_at = store.devices([("acme", "car-1-tcu")])[("acme", "car-1-tcu")].credentials[0].revoked_from_ms
+    assert revoked_at is not None
     again = office.enrol("car-1")
     office.suspend(cars[8])
     asked: list[tuple[str, str]] = []
@@ -271,7 +276,7 @@ def test_a_new_edge_passes_over_enrolments_and_learns_who_is_refused(
     learnt = {car.device_id: office.denials.of("acme", car.device_id) for car in cars}
     assert {device_id for _, device_id in asked} == {"car-1-tcu", "car-8-tcu"}
     assert {device_id for device_id, denials in learnt.items() if denials} == {"car-1-tcu", "car-8-tcu"}
-    assert learnt["car-1-tcu"] == {cars[1].key_digest: Reason.REVOKED}
+    assert learnt["car-1-tcu"] == {cars[1].key_digest: Denial(Reason.REVOKED, revoked_at)}
     assert again.key_digest != cars[1].key_digest
 
 
@@ -287,9 +292,96 @@ def test_an_edge_that_has_seen_changes_reads_enrolments_too(office: Office) -> N
     async def enrolled(registry: Registry) -> None:
         known = await registry.lookup(first)
         second = office.enrol("car-1")
-        await until(lambda: registry.revision == 3)
         assert known is not None
-        assert known.has_record_of(second.key_digest)
+        await until(lambda: known.has_record_of(second.key_digest))
 
     office.run(revoked)
     office.run(enrolled)
+
+
+def test_a_renewal_after_a_restore_lifts_no_revocation_that_was_lost(office: Office, tmp_path: Path) -> None:
+    """Yesterday's database lets the device renew; the credential that was revoked today stays refused all the same."""
+    stolen = office.enrol("car-1")
+    with closing(sqlite3.connect(tmp_path / "control.db")) as today, closing(sqlite3.connect(":memory:")) as yesterday:
+        today.backup(yesterday)
+        office.revoke(stolen)
+
+        async def act(registry: Registry) -> None:
+            await until(lambda: office.denials.revision() == 2)
+            known = await registry.lookup(stolen)
+            yesterday.backup(today)
+            await until(lambda: registry.older_than_seen)
+            for _ in range(3):
+                renewed = office.renew(stolen)
+            assert known is not None
+            await until(lambda: known.has_record_of(renewed.key_digest))
+            assert (refusal(known, stolen), refusal(known, renewed)) == (Reason.REVOKED, None)
+
+        office.run(act)
+
+
+def test_a_revocation_takes_effect_at_its_time_on_a_device_in_memory(office: Office) -> None:
+    """Nothing happens in control then: the edge waits for it by itself, and says so once."""
+    car, changed = office.enrol("car-1"), list[KnownDevice]()
+
+    async def act(registry: Registry) -> None:
+        known = await registry.lookup(car)
+        office.revoke(car, CLOCK.now_ms() + 1500)
+        await until(lambda: registry.revision == 2 and office.denials.revision() == 2)
+        assert refusal(known, car) is None
+        registry.on_change = changed.append
+        await until(lambda: refusal(known, car) is Reason.REVOKED)
+        await until(lambda: changed == [known])
+
+    office.run(act)
+
+
+def test_a_revocation_takes_effect_while_control_is_away(office: Office, tmp_path: Path) -> None:
+    """The edge has it on its own disk; a device that comes back then is refused too."""
+    car = office.enrol("car-1")
+
+    async def learns(registry: Registry) -> None:
+        office.revoke(car, CLOCK.now_ms() + 2500)
+        await until(lambda: office.denials.revision() == 2)
+
+    async def is_alone(registry: Registry) -> None:
+        known = await registry.lookup(car)
+        assert refusal(known, car) is None
+        (tmp_path / "control.db").rename(tmp_path / "away.db")
+        await until(lambda: not registry.answers)
+        await until(lambda: refusal(known, car) is Reason.REVOKED)
+
+    office.run(learns)
+    office.fleet = Fleet(office.keyring.roots, Policy())
+    office.run(is_alone)
+
+
+def test_a_revocation_to_come_can_be_put_off(office: Office) -> None:
+    """By a person, until it has taken effect."""
+    car = office.enrol("car-1")
+
+    async def act(registry: Registry) -> None:
+        known = await registry.lookup(car)
+        first = CLOCK.now_ms() + 1000
+        office.revoke(car, first)
+        office.revoke(car, CLOCK.now_ms() + 3_600_000)
+        await until(lambda: office.denials.revision() == 3)
+        await until(lambda: CLOCK.now_ms() > first + 300)
+        assert refusal(known, car) is None
+
+    office.run(act)
+
+
+def test_what_is_renewed_from_a_credential_goes_with_its_revocation_to_come(office: Office) -> None:
+    """The new one is refused at the same time, also by an edge that passed over the renewal as history."""
+    first = office.enrol("car-1")
+    office.revoke(first, CLOCK.now_ms() + 1500)
+    second = office.renew(first)
+
+    async def act(registry: Registry) -> None:
+        known = await registry.lookup(second)
+        assert refusal(known, second) is None
+        await until(lambda: refusal(known, second) is Reason.REVOKED)
+        assert refusal(known, first) is Reason.REVOKED
+
+    office.run(act)

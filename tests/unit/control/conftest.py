@@ -66,3 +66,10 @@ def gate(config: Config, clock: SetClock, authority: Authority, tmp_path: Path) 
     gate = Gate(config, clock, authority, keyring)
     yield gate
     gate.store.close()
+
+
+@pytest.fixture
+def car(gate: Gate) -> Gate:
+    """A gate with one device, car-tcu, in the vehicle car of acme."""
+    gate.enrol()
+    return gate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,12 @@ from sqlalchemy import func, insert, select, update
 
 from fleetgate.config import Config, Control
 from fleetgate.control import database
-from fleetgate.control.devices import revoke
+from fleetgate.control.devices import enrol, revoke
 from fleetgate.control.records import CredentialStatus
+from fleetgate.control.roster import list_devices
 from fleetgate.control.schema import audit, changes, meta, tenants, vehicles, vins
 from fleetgate.control.store import BATCH_LIMIT, Store
-from fleetgate.errors import ConfigError, ControlAway
+from fleetgate.errors import ConfigError, Conflict, ControlAway
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate, SetClock
@@ -230,3 +231,19 @@ def test_revoked_credential_is_told_until_it_expires(gate: Gate) -> None:
     gate.clock.ms += 100 * DAY_MS
     expired = gate.store.devices([("acme", "a-tcu")])[("acme", "a-tcu")].credentials
     assert ([credential.status for credential in told], expired) == ([CredentialStatus.REVOKED], ())
+
+
+def test_a_part_of_a_transaction_is_undone_alone(gate: Gate) -> None:
+    """Its rows, its change and its audit entry; the others stand."""
+    with gate.store.write("test") as write:
+        for vehicle, good in (("a", True), ("b", False), ("c", True)):
+            with suppress(Conflict), write.part():
+                enrol(write, gate.authority, gate.keyring, "acme", vehicle)
+                if not good:
+                    raise Conflict("a test")
+    assert [line.device_id for line in list_devices(gate.store)] == ["a-tcu", "c-tcu"]
+    assert [(change.revision, change.device_id) for change in gate.store.changes_from(1, 9)] == [
+        (1, "a-tcu"),
+        (2, "c-tcu"),
+    ]
+    assert [row.object for row in gate.store.rows(select(audit.c.object))] == ["device/a-tcu", "device/c-tcu"]

@@ -1,0 +1,59 @@
+"""What every command that issues a credential has in common: authority and keyring, the request, the bundle's place.
+
+Decides options and where files are; what is issued is decided by `control`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleetgate.cli.session import Session
+from fleetgate.control.bundle import write_bundle
+from fleetgate.control.csr import MAX_CSR_BYTES
+from fleetgate.control.devices import Enrolment
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.pki import Authority
+from fleetgate.errors import ConfigError
+
+Days = Annotated[int, typer.Option(help="Lifetime of the certificate, at most 400.")]
+Request = Annotated[
+    Path | None, typer.Option("--csr", help="Certificate request of the device, whose private key stays where it is.")
+]
+Out = Annotated[Path | None, typer.Option(help="New directory for the device's files; by default devices/DEVICE.")]
+
+
+def issuers(session: Session) -> tuple[Authority, Keyring]:
+    """Raises ConfigError where either cannot be used, or the edge would refuse what the authority issues."""
+    authority = Authority.load(session.pki, session.clock)
+    if authority.trust_domain != session.config.trust_domain:
+        raise ConfigError(
+            f"the CA in {session.pki} is of the trust domain {authority.trust_domain}, but the setting trust_domain "
+            f"is {session.config.trust_domain}: the edge would refuse its devices; set trust_domain to the CA's"
+        )
+    return authority, Keyring.load(session.config.path(session.config.edge.keyring))
+
+
+def read_request(path: Path | None) -> bytes | None:
+    """No more of it than tells that it is too large. Raises ConfigError."""
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_CSR_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+def hand_over(session: Session, enrolment: Enrolment, out: Path | None) -> Path:
+    """Writes the bundle, inside the transaction; returns its directory."""
+    directory = out if out is not None else session.config.path("devices") / enrolment.device_id
+    write_bundle(directory, enrolment)
+    return directory
+
+
+def told(directory: Path, enrolment: Enrolment) -> str:
+    """The end of a command's line: where the files are, and what is special about them."""
+    return f"{directory}" + (" (its private key has no copy)" if enrolment.private is not None else "")

@@ -1,0 +1,224 @@
+"""`fleetgate device enroll-many`: killed at any moment it goes on, and no device is without its bundle."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from sqlalchemy import func, select
+
+from fleetgate.clock import SystemClock
+from fleetgate.config import load
+from fleetgate.control.bulk import STAGING
+from fleetgate.control.roster import show_device
+from fleetgate.control.schema import audit
+from fleetgate.control.store import Store
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Shell
+
+COUNT = 10
+
+KILLED = """
+import os, signal, sys
+from fleetgate.cli.main import main
+from fleetgate.control import bulk, store
+bulk.BATCH = 4
+owner, name = {"Bulk": bulk.Bulk, "Write": store.Write}.get(sys.argv[1], bulk), sys.argv[2]
+passes, real = int(sys.argv[3]), getattr(owner, name)
+
+def killed(*arguments):
+    global passes
+    passes -= 1
+    if not passes:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+
+setattr(owner, name, killed)
+sys.argv[1:] = ["device", "enroll-many", "cars.csv", "--out", "out"]
+main()
+"""
+"""The command, in batches of 4, ended by kill -9 when it gets to a step for the n-th time."""
+
+MOMENTS = {
+    "before anything of a second batch": "bulk enrol 5",
+    "half of the bundles of a batch are written": "bulk stage_bundle 3",
+    "they are written, and not synced": "bulk sync_bundles 1",
+    "they are durable, and the records not written": "Write flush 1",
+    "the records are committed, and no bundle is at its place": "Bulk _place 1",
+    "some are": "Bulk _place 3",
+    "all of a batch are": "bulk sync 1",
+    "in the second batch, committed": "Bulk _place 6",
+}
+
+
+@pytest.fixture
+def shop(shell: Shell) -> Shell:
+    """A gate without devices, and a list of ten."""
+    shell.must("ca", "init")
+    write_list(shell.directory, [f"acme,car-{number}," for number in range(COUNT)])
+    return shell
+
+
+def write_list(directory: Path, rows: list[str], columns: str = "tenant,vehicle,device") -> None:
+    (directory / "cars.csv").write_text("\n".join([columns, *rows]) + "\n")
+
+
+def killed(directory: Path, moment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *moment.split()],
+        cwd=directory,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("FLEETGATE_")},
+    )
+    assert done.returncode == -9, done.stderr.decode()
+
+
+def bundles(directory: Path) -> dict[str, Path]:
+    """The bundles at their place, each of which is whole."""
+    found = {path.name: path for path in sorted(directory.glob("out/acme/*"))}
+    for path in found.values():
+        leaf = x509.load_pem_x509_certificates((path / "certificate.pem").read_bytes())[0]
+        assert load_pem_private_key((path / "private.pem").read_bytes(), None).public_key() == leaf.public_key()
+        assert json.loads((path / "device.json").read_bytes())["device_id"] == path.name
+    return found
+
+
+def fingerprint(bundle: Path) -> str:
+    leaf = x509.load_pem_x509_certificates((bundle / "certificate.pem").read_bytes())[0]
+    return leaf.fingerprint(SHA256()).hex()
+
+
+def on_record(shop: Shell) -> dict[str, str]:
+    """The fingerprint of each enrolled device's active credential."""
+    with Store.open(load(None, {}), SystemClock()) as store:
+        names = [line["device_id"] for line in shop.json("device", "list")]
+        return {name: show_device(store, "acme", name).credentials[0].fingerprint for name in names}
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
+def test_killed_at_any_moment_no_device_is_without_its_bundle_or_the_other_way_round(shop: Shell, moment: str) -> None:
+    """Whoever is on record has a bundle, placed or staged; what is placed is on record; and a second run ends it."""
+    killed(shop.directory, moment)
+    recorded, placed = on_record(shop), bundles(shop.directory)
+    staged = {path.name: path for path in shop.directory.glob(f"out/{STAGING}/acme/*")}
+    assert {name: fingerprint(path) for name, path in placed.items()}.items() <= recorded.items()
+    assert {name: fingerprint((staged | placed)[name]) for name in recorded} == recorded
+    shop.must("device", "enroll-many", "cars.csv", "--out", "out")
+    recorded = on_record(shop)
+    assert {name: fingerprint(path) for name, path in bundles(shop.directory).items()} == recorded
+    assert len(recorded) == COUNT
+    assert [path.name for path in (shop.directory / "out").iterdir()] == ["acme"]
+    with Store.open(load(None, {}), SystemClock()) as store:
+        assert store.rows(select(func.count()).select_from(audit))[0][0] == COUNT
+
+
+def test_killed_again_while_it_goes_on(shop: Shell) -> None:
+    """What is left of two runs is mended by the third."""
+    killed(shop.directory, "Bulk _place 2")
+    killed(shop.directory, "Bulk _place 2")
+    shop.must("device", "enroll-many", "cars.csv", "--out", "out")
+    assert {name: fingerprint(path) for name, path in bundles(shop.directory).items()} == on_record(shop)
+    assert len(on_record(shop)) == COUNT
+
+
+def test_a_run_that_is_through_does_nothing_when_it_is_run_again(shop: Shell) -> None:
+    """No device gets other keys."""
+    shop.must("device", "enroll-many", "cars.csv", "--out", "out")
+    before = on_record(shop)
+    told = shop.must("device", "enroll-many", "cars.csv", "--out", "out")
+    assert "enrolled 0 devices" in told
+    assert "10 were enrolled before; the files of 0 of them are not in out" in told
+    assert on_record(shop) == before
+
+
+def test_devices_whose_files_were_taken_away_are_told_and_not_enrolled_anew(shop: Shell) -> None:
+    """Their keys are with them."""
+    shop.must("device", "enroll-many", "cars.csv", "--out", "out")
+    assert "the files of 10 of them are not in elsewhere" in shop.must(
+        "device", "enroll-many", "cars.csv", "--out", "elsewhere"
+    )
+
+
+def test_a_bad_row_is_told_with_its_line_and_stops_no_other(shop: Shell) -> None:
+    """The command ends with 1, and all the others are enrolled."""
+    bad = ["acme,Car-X,", "acme,car-0,", "acme", "acme,car-1,other-tcu", "\udcff,car-x,", ",,"]
+    rows = ["acme,car-0,", *bad, "acme,car-1,", "", "acme,car-2,tcu-2"]
+    (shop.directory / "cars.csv").write_bytes(
+        "\n".join(["tenant,vehicle,device", *rows]).encode("utf-8", "surrogateescape")
+    )
+    assert shop.run("device", "enroll-many", "cars.csv", "--out", "out") == 1
+    lines = {
+        int(line.split(":")[0].removeprefix("line ")) for line in shop.err.splitlines() if line.startswith("line ")
+    }
+    # car-1 has other-tcu in it, which came first.
+    assert lines == {3, 4, 5, 7, 8, 9}
+    assert sorted(bundles(shop.directory)) == ["car-0-tcu", "other-tcu", "tcu-2"]
+    assert "6 of 9 rows of cars.csv were not enrolled" in shop.err
+
+
+def test_devices_are_enrolled_from_their_requests(shop: Shell) -> None:
+    """A path in the list is relative to the list; a request that is no good costs its row."""
+    (shop.directory / "csr").mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, SHA256())
+    (shop.directory / "csr" / "0.pem").write_bytes(request.public_bytes(Encoding.PEM))
+    (shop.directory / "csr" / "1.pem").write_bytes(b"no request")
+    rows = [f"acme,car-{number},csr/{number}.pem" for number in range(3)]
+    write_list(shop.directory, rows, "tenant,vehicle,csr")
+    assert shop.run("device", "enroll-many", "cars.csv", "--out", "out") == 1
+    assert "line 3: the certificate request cannot be parsed" in shop.err
+    assert "line 4: cannot read the certificate request 'csr/2.pem'" in shop.err
+    assert sorted(path.name for path in (shop.directory / "out" / "acme" / "car-0-tcu").iterdir()) == [
+        "ca.pem",
+        "certificate.pem",
+        "device.json",
+    ]
+
+
+@pytest.mark.parametrize("columns", ["", "tenant,device", "tenant,vehicle,colour", "tenant,vehicle,vehicle"])
+def test_a_list_without_its_columns_is_refused(shop: Shell, columns: str) -> None:
+    """Before anything is made."""
+    write_list(shop.directory, [], columns)
+    assert shop.run("device", "enroll-many", "cars.csv", "--out", "out") == 2
+    assert "the first line must name the columns" in shop.err
+    assert not (shop.directory / "out").exists()
+
+
+def test_two_runs_do_not_work_on_one_directory(shop: Shell) -> None:
+    """The second would take what the first is about to place for what a killed one left."""
+    (shop.directory / "out").mkdir()
+    descriptor = os.open(shop.directory / "out", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert shop.run("device", "enroll-many", "cars.csv", "--out", "out") == 4
+    os.close(descriptor)
+    assert shop.json("device", "list") == []
+
+
+def test_a_disk_that_takes_no_more_ends_the_run_and_no_row_is_blamed(
+    shop: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is undone; run again, it goes on."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fleetgate.control.bulk.sync_bundles", full)
+        assert shop.run("device", "enroll-many", "cars.csv", "--out", "out") == 2
+    assert "No space left on device" in shop.err
+    assert shop.json("device", "list") == []
+    shop.must("device", "enroll-many", "cars.csv", "--out", "out")
+    assert len(on_record(shop)) == COUNT
