@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,8 +141,8 @@ class Installation:
         shutil.copytree(self.directory, directory, dirs_exist_ok=True)
         return Installation(directory)
 
-    def configure(self, **tables: dict[str, Any]) -> None:
-        """Writes fleetgate.toml: free ports, and the given keys of the given tables."""
+    def configure(self, crls: Sequence[dict[str, Any]] = (), **tables: dict[str, Any]) -> None:
+        """Writes fleetgate.toml: free ports, the given keys of the given tables, a table [[crls]] for each entry."""
         mqtt, https, admin, load, clickhouse = free_ports(5)
         edge = {
             "mqtt_listen": f"127.0.0.1:{mqtt}",
@@ -153,6 +153,7 @@ class Installation:
             "edge": edge | tables.get("edge", {}),
             "spool": {"min_free_bytes": 0} | tables.get("spool", {}),
             "policy": tables.get("policy", {}),
+            "issuers": tables.get("issuers", {}),
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
@@ -161,6 +162,8 @@ class Installation:
             for table, keys in written.items()
             for line in (f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()))
         ]
+        for entry in crls:
+            lines += ["[[crls]]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
         file = self.directory / "fleetgate.toml"
         file.write_text("\n".join(lines) + "\n")
         self.config = settings.load(file, {})
@@ -380,11 +383,26 @@ class Gate:
         )
 
 
+def replace(path: Path, content: bytes) -> None:
+    """As one should: another file, of the same mode, takes the name."""
+    new = path.with_name(path.name + ".new")
+    new.touch(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+    new.write_bytes(content)
+    new.replace(path)
+
+
 @contextmanager
-def running(authority: Installation, directory: Path, **tables: dict[str, Any]) -> Iterator[Gate]:
+def running(authority: Installation, directory: Path, **tables: Any) -> Iterator[Gate]:
     """An edge on a copy of `authority`, configured by the given tables. When it goes, its log is searched."""
     home = authority.copy(directory)
     home.configure(**tables)
+    with started(home) as gate:
+        yield gate
+
+
+@contextmanager
+def started(home: Installation) -> Iterator[Gate]:
+    """An edge on an installation that is configured already."""
     gate = Gate(home)
     try:
         gate.start()

@@ -57,6 +57,14 @@ class Edge(Section, frozen=True):
             description="How long live sessions go on while control is away (rows carry stale_revocation).",
         ),
     ] = 900
+    crl_grace_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How long a CRL is used past its nextUpdate (rows carry stale_revocation); then devices under "
+            "its issuer are told to come back later.",
+        ),
+    ] = 259_200
     drain_seconds: Annotated[Count, Meta(description="Deadline of the drain on SIGTERM.")] = 10
 
 
@@ -142,6 +150,18 @@ class Policy(Section, frozen=True):
     )
 
 
+class Crl(Section, frozen=True):
+    """One entry of `[[crls]]`: a file or a URL, PEM or DER."""
+
+    file: str = ""
+    url: Annotated[str, Meta(pattern="^(https?://.+)?$")] = ""
+    refresh_seconds: Count = 3600  # of a URL; a file is looked at once a second
+
+    def __post_init__(self) -> None:
+        if bool(self.file) == bool(self.url):
+            raise ValueError("an entry of crls has either a file or a url")
+
+
 class Config(Section, frozen=True):
     trust_domain: Annotated[str, Meta(description="Trust domain in the devices' SPIFFE ids.")] = "fleet.example"
     testing: Annotated[
@@ -155,6 +175,20 @@ class Config(Section, frozen=True):
     load: Load = msgspec.field(default_factory=Load)
     signer: Signer = msgspec.field(default_factory=Signer)
     policy: Policy = msgspec.field(default_factory=Policy)
+    issuers: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(
+            description="CA certificates that speak for a tenant, and for no other: its name, then their SHA-256 in "
+            "hex or PEM files. Empty: each CA of the trust bundle speaks for every tenant."
+        ),
+    ] = msgspec.field(default_factory=dict)
+    crls: Annotated[
+        tuple[Crl, ...],
+        Meta(
+            description="Revocation lists of CAs of the trust bundle, a table [[crls]] for each: `file`, or `url` "
+            "(fetched every `refresh_seconds`, 3600, and before its nextUpdate)."
+        ),
+    ] = ()
     home: Annotated[str, Meta(description="Directory that relative paths start from; default: that of this file.")] = (
         "."
     )

@@ -24,6 +24,10 @@ class Bucket:
         self._tokens = burst
         self.used_at = -math.inf
 
+    def limit(self, rate: float, burst: float) -> None:
+        """Other limits from now on; what is in the bucket stays."""
+        self._rate, self._burst = rate, burst
+
     def take(self, count: int, now: float) -> float:
         """0.0 when the messages may pass, else the seconds until the bucket is above zero again. `now` in seconds."""
         tokens = self._tokens + (now - self.used_at) * self._rate

@@ -12,7 +12,7 @@ import ssl
 from typing import Final
 
 from fleetgate.accept.mqtt import Session
-from fleetgate.accept.tls import resumed
+from fleetgate.accept.tls import resumed, verified_chain
 
 READ_BYTES: Final = 16_384  # the most that a TLS record holds: nothing stays behind inside OpenSSL
 
@@ -38,8 +38,8 @@ class Connection:
         self.lingering = False
         self.mask = select.EPOLLIN
 
-    def handshake(self) -> bytes | int:
-        """The client's certificate (DER) once the handshake is done, else the epoll events it waits for.
+    def handshake(self) -> list[bytes] | int:
+        """The client's verified chain (DER, leaf first) once the handshake is done, else the epoll events it waits for.
 
         Raises GoneError when it failed, or when it was an abbreviated one that checked no certificate.
         """
@@ -52,10 +52,10 @@ class Connection:
         except _GONE as error:
             why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
             raise GoneError(why) from None
-        certificate = self.sock.getpeercert(binary_form=True)
-        if certificate is None or resumed(self.sock):
+        chain = verified_chain(self.sock)
+        if not chain or resumed(self.sock):
             raise GoneError("no certificate was checked")
-        return certificate
+        return chain
 
     def receive(self) -> bytes:
         """At most one TLS record; empty for nothing now. Raises GoneError."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fleetgate.accept.edge import Edge
 
 TRANSPORTS = ("mqtt", "https")
+EFFECT_BUCKETS = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 30.0, 300.0)  # the promise is 2 s; minutes where control was away
 ACK_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -47,6 +48,16 @@ class Counts:
             buckets=ACK_BUCKETS,
             registry=registry,
         )
+        self._effect_seconds = Histogram(
+            "fleetgate_decision_to_effect_seconds",
+            "From a person's decision to the end of the live session that it refuses.",
+            buckets=EFFECT_BUCKETS,
+            registry=registry,
+        )
+
+    def took_effect(self, after_ms: int) -> None:
+        """A session has ended, that long after somebody decided so (by two machines' clocks)."""
+        self._effect_seconds.observe(max(0, after_ms) / 1000)
 
 
 class EdgeCollector(Collector):
@@ -109,13 +120,24 @@ class EdgeCollector(Collector):
         edge = self._edge
         yield CounterMetricFamily(
             "fleetgate_files_replaced",
-            "Times that certificate, bundle or keyring were replaced and took effect.",
+            "Times that certificate, bundle, keyring or configuration were replaced and took effect.",
             value=edge.files.replaced,
         )
         yield GaugeMetricFamily(
             "fleetgate_files_refused",
             "1 while those on the disk cannot be used and the edge goes on with the former ones.",
             value=float(bool(edge.files.refused)),
+        )
+        crls = GaugeMetricFamily(
+            "fleetgate_crls", "Revocation lists: stale past nextUpdate, expired past the grace too.", labels=["age"]
+        )
+        for age in ("fresh", "stale", "expired"):
+            crls.add_metric([age], edge.lists.ages.count(age))
+        yield crls
+        yield GaugeMetricFamily(
+            "fleetgate_crls_refused",
+            "Sources whose newest revocation list cannot be had or used: the former one stays.",
+            value=float(edge.lists.refused),
         )
         yield GaugeMetricFamily("fleetgate_ready", "1 while the edge can store.", value=float(edge.room.open))
         yield GaugeMetricFamily("fleetgate_spool_bytes", "Bytes in the spool.", value=edge.spool.writer.total_bytes)

@@ -1,7 +1,8 @@
 """The door of the MQTT listener: who may begin a session, and whose session ends.
 
 The certificate's identity goes to the registry; the answer begins the session (and takes over the device's former one),
-or turns it away with the reason. When the records change, what is refused now ends now.
+or turns it away with the reason. When the records, the issuers or the revocation lists change, what is refused now ends
+now.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
+from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import Clock
 from fleetgate.config import Config
-from fleetgate.control.profile import CertificateIdentity
-from fleetgate.judge import Reason
+from fleetgate.control.profile import CertificateIdentity, ProfileError
+from fleetgate.judge import Peer, Reason
 
 STRANGER_LOGS_PER_SECOND: Final = 5
 
@@ -31,13 +33,22 @@ class Door:
     """`on_answer` is called with a session that has something new to send."""
 
     def __init__(
-        self, registry: Registry, fleet: Fleet, room: Room, counts: Counts, config: Config, clock: Clock
+        self,
+        registry: Registry,
+        vetting: Vetting,
+        fleet: Fleet,
+        room: Room,
+        counts: Counts,
+        config: Config,
+        clock: Clock,
     ) -> None:
         self._registry = registry
+        self._vetting = vetting
         self._fleet = fleet
         self._room = room
         self._counts = counts
-        self._config = config
+        self._edge_id = config.edge.id
+        self._policy_version = config.policy.version
         self._clock = clock
         self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
         self.on_answer: Callable[[Session], None] = lambda session: None
@@ -63,18 +74,26 @@ class Door:
         peer = self._fleet.peer(known, identity, now_ms, json_allowed=False) if known is not None else None
         if known is None or peer is None:
             return self._turn_away(session, identity, Reason.UNKNOWN_DEVICE)
-        refusal = peer.device.refusal or peer.credential.refusal
+        try:
+            refusal = peer.device.refusal or peer.credential.refusal or self._vetting.refusal(identity)
+        except NobodyKnows:
+            return session.turn_away(None)
+        except ProfileError as error:
+            return session.refuse_certificate(str(error))
         if refusal is not None:
             return self._turn_away(session, identity, refusal)
         if not self._room.open or session.phase is Phase.ENDED:
             return session.turn_away(None)
+        peer.flags = self._vetting.flags(identity)
         if known.session is not None:
             known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
             self.on_answer(known.session)
         known.session = session
         self._counts.connections["mqtt"] += 1
-        caller = Caller(known, peer, session.address, "mqtt", self._config.edge.id, self._config.policy.version)
-        return session.welcome(caller, now_ms)
+        return session.welcome(self._caller(session, known, peer), now_ms)
+
+    def _caller(self, session: Session, known: KnownDevice, peer: Peer) -> Caller:
+        return Caller(known, peer, session.address, "mqtt", self._edge_id, self._policy_version)
 
     def _turn_away(self, session: Session, identity: CertificateIdentity, refusal: Reason) -> None:
         self._counts.refused_connections[refusal] += 1
@@ -92,23 +111,56 @@ class Door:
         if session.caller is None:
             return
         self._counts.connections["mqtt"] -= 1
+        if session.decided_ms:
+            self._counts.took_effect(self._clock.now_ms() - session.decided_ms)
         known = session.caller.known
         if known.session is session:
             known.session = None
             known.idle_since = self._clock.monotonic()
 
-    def device_changed(self, known: KnownDevice) -> None:
-        """Ends the live session of a device that may no longer send; renews what the spool says of one that may."""
+    def device_changed(self, known: KnownDevice, decided_ms: int = 0) -> None:
+        """Ends the live session of a device that may no longer send; renews what the spool says of one that may.
+        `decided_ms` is when somebody decided so, 0 where it was the edge itself."""
         session = known.session
         if session is None or session.caller is None:
             return
         peer = session.caller.peer
         refusal = peer.device.refusal or peer.credential.refusal
         if refusal is not None:
-            self._counts.refused_connections[refusal] += 1
-            session.end(Code.NOT_AUTHORIZED, refusal.value)
-            self.on_answer(session)
+            session.decided_ms = decided_ms
+            self._end(session, refusal)
         elif session.caller.sender.facts.vehicle_id != peer.device.vehicle_id:
-            session.caller = Caller(
-                known, peer, session.address, "mqtt", self._config.edge.id, self._config.policy.version
-            )
+            session.caller = self._caller(session, known, peer)
+
+    def _end(self, session: Session, refusal: Reason) -> None:
+        self._counts.refused_connections[refusal] += 1
+        session.end(Code.NOT_AUTHORIZED, refusal.value)
+        self.on_answer(session)
+
+    def vet_again(self) -> None:
+        """Issuers or revocation lists are others, or older, than when the sessions began."""
+        for known in self._fleet.all():
+            session = known.session
+            if session is not None and session.caller is not None and session.identity is not None:
+                self._vet(session, session.identity, session.caller.peer)
+
+    def _vet(self, session: Session, identity: CertificateIdentity, peer: Peer) -> None:
+        try:
+            refusal = self._vetting.refusal(identity)
+        except NobodyKnows:
+            session.end(Code.SERVER_BUSY, "come back later")
+            self.on_answer(session)
+        except ProfileError as error:
+            session.end(Code.NOT_AUTHORIZED, f"certificate: {error}")
+            self.on_answer(session)
+        else:
+            peer.flags = self._vetting.flags(identity)
+            if refusal is not None:
+                self._end(session, refusal)
+
+    def replace_policy(self, version: str) -> None:
+        """From the next message on the spool says that it was judged under this one."""
+        self._policy_version = version
+        for known in self._fleet.all():
+            if known.session is not None and known.session.caller is not None:
+                known.session.caller = self._caller(known.session, known, known.session.caller.peer)

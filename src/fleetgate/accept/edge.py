@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+from pathlib import Path
 
 import msgspec
 import trio
@@ -23,16 +24,19 @@ from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.lists import Lists, Source
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
 from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
+from fleetgate.accept.vetting import Vetting
 from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
+from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
@@ -55,12 +59,13 @@ _log = log.get("accept.edge")
 class Edge:
     """One edge; `run` serves until SIGTERM or SIGINT."""
 
-    def __init__(self, config: Config, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, config: Config, clock: Clock, entropy: Entropy, file: Path | None) -> None:
         self._clock = clock
         self._cursor_trouble = ""
         self._seal_seconds = config.spool.segment_seconds
         self.registry_of_metrics = CollectorRegistry()
-        self.files = Replacement(config)
+        self.files = Replacement(config, file)
+        self.vetting = Vetting(config.trust_domain, self.files.now.paths, self.files.now.issuers, clock)
         self._store = Store.open(config, clock)
         self.spool = Spool(
             config.path(config.spool.directory), clock, entropy, config.spool.segment_bytes, self._known_spools
@@ -71,8 +76,10 @@ class Edge:
             )
         if self.spool.cut_bytes:
             _log.warning("tail_cut", bytes=self.spool.cut_bytes, kept_in="parked")
+        self.lists = Lists(config, self.files.now.bundle, self.spool.directory / "crls", clock)
+        self.files.prepare_lists = self.lists.prepare
         self._denials = DenialMemory(self.spool.directory / "denials.db")
-        self._policy = Policy(config.policy.version, catalogue().bodies, fence_ms=self.spool.identity.fence_ms)
+        policy = Policy(config.policy.version, catalogue().bodies, fence_ms=self.spool.identity.fence_ms)
         self.counts = Counts(self.registry_of_metrics)
         self.fleet = Fleet(self.files.now.keyring.roots, config.policy)
         self.registry = Registry(
@@ -81,7 +88,7 @@ class Edge:
         self._config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
         self._timekeeper = Timekeeper(clock)
         self.room = Room(self.spool, config.spool, clock)
-        self.intake = Intake(self.spool.writer, self.fleet, self._policy, config.policy, self.counts, clock)
+        self.intake = Intake(self.spool.writer, self.fleet, policy, config.policy, self.counts, clock)
         self.registry_of_metrics.register(EdgeCollector(self))
 
     def _known_spools(self) -> list[Known] | None:
@@ -93,28 +100,48 @@ class Edge:
         self.room.look(self._doubt())
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
-        door = Door(self.registry, self.fleet, self.room, self.counts, self._config, self._clock)
+        door = Door(self.registry, self.vetting, self.fleet, self.room, self.counts, self._config, self._clock)
         loop = SocketLoop(
-            mqtt_socket, self.files.now.mqtt, self._config, self.intake, door, self.room, self.counts, self._clock
+            mqtt_socket,
+            self.files.now.mqtt,
+            self.vetting,
+            self._config,
+            self.intake,
+            door,
+            self.room,
+            self.counts,
+            self._clock,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
-        app = VehicleApp(self.intake, self.registry, self.fleet, self.room, self._clock, self._config.edge.id)
+        app = VehicleApp(
+            self.intake, self.registry, self.vetting, self.fleet, self.room, self._clock, self._config.edge.id
+        )
         https = HttpsServer(
             app,
             trio.SocketListener(trio.socket.from_stdlib_socket(https_socket)),
             self.files.now.https,
-            self._config.trust_domain,
+            self.vetting,
             self._config.edge,
             self.counts,
+            self._clock,
         )
 
-        def replaced(material: Material, distrusts: bool) -> None:
+        def lists_changed() -> None:
+            self.vetting.lists = self.lists.in_force
+            door.vet_again()
+
+        def replaced(material: Material, distrusts: bool, sources: list[Source]) -> None:
             self.fleet.replace_roots(material.keyring.roots)
+            self._replace_policy(material.config.policy, door)
+            self.vetting.paths, self.vetting.issuers = material.paths, material.issuers
+            self.lists.replace(material.config, material.bundle, sources)
             loop.replace_tls(material.mqtt, distrusts=distrusts)
             https.replace_tls(material.https, distrusts=distrusts)
 
+        self.lists.on_change = lists_changed
+        lists_changed()
         self.files.on_replaced = replaced
         gc.collect()
         gc.freeze()  # modules and recovered devices stay: a full collection walks through 100,000 objects less, 31 ms
@@ -122,7 +149,7 @@ class Edge:
         asked = asked_to_end()
         with admin:
             async with trio.open_nursery() as nursery:
-                rooms = (self.registry.run, self.intake.run, self.files.run, loop.run, https.run)
+                rooms = (self.registry.run, self.intake.run, self.files.run, self.lists.run, loop.run, https.run)
                 for task in (*rooms, self._housekeeping, self._checkpoints):
                     nursery.start_soon(task)
                 _log.info("ready", mqtt=self._config.edge.mqtt_listen, https=self._config.edge.https_listen)
@@ -236,20 +263,28 @@ class Edge:
             fault.point("checkpoint.advanced")
         self.fleet.forget_idle(self._clock.monotonic())
 
+    def _replace_policy(self, settings: PolicySettings, door: Door) -> None:
+        """Another `[policy]`, from the next message on."""
+        policy = msgspec.structs.replace(self.intake.policy, version=settings.version)
+        self.intake.replace_policy(policy, settings)
+        self.fleet.replace_policy(settings)
+        door.replace_policy(settings.version)
+
     def _note_control(self) -> None:
         """Flags what is accepted while control is away: revocations may be missing."""
         flags = 0 if self.registry.answers else Flag.STALE_REVOCATION.value
         if flags != self.intake.policy.standing_flags:
-            self.intake.policy = msgspec.structs.replace(self._policy, standing_flags=flags)
+            self.intake.policy = msgspec.structs.replace(self.intake.policy, standing_flags=flags)
 
     def spool_age_seconds(self) -> float:
         return self.spool.oldest_age_ms(self._clock.now_ms()) / 1000
 
 
-def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
-    """Runs an edge in this process until it is told to stop. Raises FleetgateError."""
+def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom, file: Path | None = None) -> None:
+    """Runs an edge in this process until it is told to stop. `file` is where `config` stands: it is watched. Raises
+    FleetgateError."""
     try:
-        trio.run(Edge(config, clock, entropy).run)
+        trio.run(Edge(config, clock, entropy, file).run)
     except BaseExceptionGroup as group:
         raise first_of(group) from group
 

@@ -45,7 +45,8 @@ Key = tuple[str, str]
 class KnownDevice:
     """A device in memory. `session` is its live MQTT session. `denials` is what control and this edge's memory say
     against it, now or later; `denied` is what of that is of the whole device, now. `dirty` says that it changed since
-    it was last taken for the checkpoint.
+    it was last taken for the checkpoint. `decided_ms` is the time (Unix ms) of the last change of its records that was
+    learnt while it was in memory, 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -55,6 +56,7 @@ class KnownDevice:
         "ahead_at",
         "bucket",
         "credentials",
+        "decided_ms",
         "denials",
         "denied",
         "device",
@@ -74,6 +76,7 @@ class KnownDevice:
         self.credentials: dict[bytes, Credential] = {}
         self.standing = standing
         self.bucket = bucket
+        self.decided_ms = 0
         self.denials: Denials = {}
         self.denied: Reason | None = None
         self.dirty = False
@@ -152,6 +155,12 @@ class Fleet:
         for known in self._known.values():
             for credential in known.credentials.values():
                 credential.macs = MacKeys(roots, known.device.tenant, known.device.device_id, credential.key_digest)
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Other limits of a device, from the next message on."""
+        self._policy = policy
+        for known in self._known.values():
+            known.bucket.limit(policy.messages_per_second, policy.burst_messages)
 
     def get(self, key: Key) -> KnownDevice | None:
         return self._known.get(key)

@@ -22,8 +22,9 @@ from fleetgate.accept.intake import Intake
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import RETRY_AFTER_SECONDS, Room
+from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import Clock
-from fleetgate.control.profile import CertificateIdentity
+from fleetgate.control.profile import CertificateIdentity, ProfileError
 from fleetgate.errors import ControlAway, SpoolError
 from fleetgate.judge import Outcome, Reason, Verdict
 from fleetgate.judge.envelope import UNDECODABLE, open_envelope
@@ -45,15 +46,20 @@ _STATUS = {
 
 
 class Link:
-    """What one HTTPS connection carries: the certificate's identity or why it has none, and the caller once known."""
+    """What one HTTPS connection carries: the certificate's identity or why it has none, and the caller once known.
 
-    __slots__ = ("address", "caller", "identity", "profile_error")
+    `requests` counts those that are not answered yet; once `ending`, the next answer is the last one.
+    """
+
+    __slots__ = ("address", "caller", "ending", "identity", "profile_error", "requests")
 
     def __init__(self, identity: CertificateIdentity | None, profile_error: str, address: str) -> None:
         self.identity = identity
         self.profile_error = profile_error
         self.address = address
         self.caller: Caller | None = None
+        self.ending = False
+        self.requests = 0
 
     @property
     def who(self) -> str:
@@ -66,9 +72,17 @@ class VehicleApp:
     """The ASGI application of the vehicles' HTTPS listener."""
 
     def __init__(
-        self, intake: Intake, registry: Registry, fleet: Fleet, room: Room, clock: Clock, edge_id: str
+        self,
+        intake: Intake,
+        registry: Registry,
+        vetting: Vetting,
+        fleet: Fleet,
+        room: Room,
+        clock: Clock,
+        edge_id: str,
     ) -> None:
         self._intake = intake
+        self._vetting = vetting
         self._registry = registry
         self._fleet = fleet
         self._room = room
@@ -77,12 +91,23 @@ class VehicleApp:
         self._others = _quart()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/v1/telemetry":
+        if scope["type"] != "http":
             await self._others(scope, receive, send)
             return
+        link: Link = scope["state"]["link"]
+        link.requests += 1
+        try:
+            if scope["path"] == "/v1/telemetry":
+                await self._answer(link, scope, receive, send)
+            else:
+                await self._others(scope, receive, send)
+        finally:
+            link.requests -= 1
+
+    async def _answer(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             form = _form(scope)
-            results = await self._telemetry(scope["state"]["link"], form, scope, receive)
+            results = await self._telemetry(link, form, scope, receive)
         except Problem as problem:
             await send_problem(receive, send, problem)
             return
@@ -90,25 +115,45 @@ class VehicleApp:
             self._intake.fail(error)  # Hypercorn would keep it to itself, and the edge would go on
             return
         content = msgspec.json.encode(results) if form == JSON_TYPE else msgspec.msgpack.encode(results)
-        await send(answer_start(HTTPStatus.ACCEPTED, form, content))
+        # Who is kept out is told so, and that was the last answer.
+        headers = [(b"connection", b"close")] if link.ending or self.kept_out(link) is not None else []
+        await send(answer_start(HTTPStatus.ACCEPTED, form, content, headers))
         await send(answer_body(content))
+
+    def kept_out(self, link: Link) -> int | None:
+        """None while this connection may go on; else when somebody decided that it may not (Unix ms), 0 for nobody."""
+        identity = link.identity
+        if identity is None:
+            return None  # its first request is answered with the reason, and that ends it
+        try:
+            if self._clock.now_ms() > identity.not_after_ms or self._vetting.refusal(identity) is not None:
+                return 0
+        except (NobodyKnows, ProfileError):
+            return 0
+        known = self._fleet.get((identity.tenant, identity.device_id))
+        if known is None:
+            return None
+        credential = known.credentials.get(identity.key_digest)
+        may_send = known.device.refusal is None and credential is not None and credential.refusal is None
+        return None if may_send else known.decided_ms
 
     async def _telemetry(self, link: Link, form: str, scope: Scope, receive: Receive) -> list[dict[str, object]]:
         """Judges each item, waits for the commit, returns a result for each. Raises Problem."""
         if not self._room.open:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
-        if caller is not None:
+        if isinstance(caller, Caller):
             self._admit(caller, 0)  # an empty bucket is told before the body is read and taken apart
         try:
             items = _items(await _read_body(scope, receive), form)
         except Problem as problem:
-            if caller is not None and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             raise
-        if caller is None:
-            return [_unknown_sender(item) for item in items]
+        if isinstance(caller, Reason):
+            self._intake.counts.refused_connections[caller] += 1
+            return [_refused_unjudged(item, caller) for item in items]
         self._admit(caller, len(items))
         started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()
         results = []
@@ -130,8 +175,9 @@ class VehicleApp:
             self._intake.wake()
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=wait_s)
 
-    async def _caller(self, link: Link) -> Caller | None:
-        """The device behind the certificate; None when the records do not have it. Raises Problem."""
+    async def _caller(self, link: Link) -> Caller | Reason:
+        """The device behind the certificate, or why it is none: the records do not have it, or a revocation list has
+        its certificate. Raises Problem."""
         identity = link.identity
         if identity is None:
             raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {link.profile_error}")
@@ -142,18 +188,30 @@ class VehicleApp:
         except ControlAway:
             raise _unavailable("the records of devices are away") from None
         if known is None:
-            self._intake.counts.refused_connections[Reason.UNKNOWN_DEVICE] += 1
-            return None
+            return Reason.UNKNOWN_DEVICE
+        try:
+            refusal = self._vetting.refusal(identity)
+        except NobodyKnows:
+            raise _unavailable("a revocation list of the certificate's issuer is out of date") from None
+        except ProfileError as error:
+            raise Problem(HTTPStatus.FORBIDDEN, f"certificate: {error}") from None
+        if refusal is not None:
+            return refusal
         caller = link.caller
         # The fleet may have forgotten an idle device and read it again: only the device it has now has true windows.
-        if caller is None or caller.known is not known or caller.sender.facts.vehicle_id != known.device.vehicle_id:
+        if (
+            caller is None
+            or caller.known is not known
+            or caller.sender.facts.vehicle_id != known.device.vehicle_id
+            or caller.policy_version != self._intake.policy.version
+        ):
             peer = self._fleet.peer(known, identity, self._clock.now_ms(), json_allowed=True)
             if peer is None:
-                self._intake.counts.refused_connections[Reason.UNKNOWN_DEVICE] += 1
-                return None
+                return Reason.UNKNOWN_DEVICE
             caller = link.caller = Caller(
                 known, peer, link.address, "https", self._edge_id, self._intake.policy.version
             )
+        caller.peer.flags = self._vetting.flags(identity)
         return caller
 
 
@@ -235,13 +293,13 @@ def _msgpack_items(body: bytes) -> list[bytes]:
     return [body]
 
 
-def _unknown_sender(item: bytes) -> dict[str, object]:
-    """The result for a device that control does not have: nothing is judged, but the item's numbers are told."""
+def _refused_unjudged(item: bytes, reason: Reason) -> dict[str, object]:
+    """The result where the sender is refused before the judge: nothing is judged, but the item's numbers are told."""
     epoch = seq = None
     with contextlib.suppress(Reject):
         envelope = open_envelope(item, json_allowed=True)
         epoch, seq = envelope.epoch, envelope.seq
-    return {"epoch": epoch, "seq": seq, "status": "rejected", "reason": Reason.UNKNOWN_DEVICE.value}
+    return {"epoch": epoch, "seq": seq, "status": "rejected", "reason": reason.value}
 
 
 def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:

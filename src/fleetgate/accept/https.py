@@ -1,14 +1,15 @@
 """Serves the vehicles' HTTPS with Hypercorn, which by itself would not tell the application the client certificate.
 
 Decides how a connection's certificate reaches the request: in a connection state made for that connection alone (the
-one that Hypercorn's own server hands out is shared by all of them, and would give one vehicle another's identity).
+one that Hypercorn's own server hands out is shared by all of them, and would give one vehicle another's identity). And
+when a connection ends whose device may not send any more: at once where it is idle, with its answer where it waits for
+one.
 """
 
 from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 
 import trio
 from hypercorn.config import Config as HypercornConfig
@@ -20,12 +21,20 @@ from hypercorn.utils import wrap_app
 from fleetgate import log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
-from fleetgate.accept.http import Link
+from fleetgate.accept.http import Link, VehicleApp
+from fleetgate.accept.tls import verified_chain
+from fleetgate.accept.vetting import Vetting
+from fleetgate.clock import Clock
 from fleetgate.config import Edge as EdgeSettings
-from fleetgate.control.profile import ProfileError, identity_of
+from fleetgate.control.profile import ProfileError
 
 MAX_CONNECTIONS_OF_A_DEVICE = 8
 """A device has one batch in flight; the rest is room for connections that it has lost and we have not noticed yet."""
+
+LOOK_SECONDS = 0.25  # half a microsecond for each connection
+LAST_ANSWER_SECONDS = 1.0
+"""For the answer of a request that was on its way when its device was refused. With the poll of control and one look it
+stays within the 2 s that a revocation may take."""
 
 SEND_SECONDS = 5.0  # the kernel takes an answer at once, unless many wait that the client did not read
 
@@ -57,29 +66,33 @@ class HttpsServer:
 
     def __init__(
         self,
-        app: Callable[..., Awaitable[None]],
+        app: VehicleApp,
         listener: trio.SocketListener,
         context: ssl.SSLContext,
-        trust_domain: str,
+        vetting: Vetting,
         limits: EdgeSettings,
         counts: Counts,
+        clock: Clock,
     ) -> None:
         self._config = hypercorn_config(limits.handshake_seconds)
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
+        self._kept_out = app.kept_out
         self._listener = listener
         self._context = context
-        self._trust_domain = trust_domain
+        self._vetting = vetting
         self._limits = limits
         self._counts = counts
+        self._clock = clock
         self._worker = WorkerContext(None)
         self._handshaking: dict[trio.CancelScope, None] = {}
-        self._conversing: set[trio.CancelScope] = set()
+        self._conversing: dict[trio.CancelScope, Link] = {}
         self._of_device: dict[str, int] = {}
         self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, time.monotonic)
 
     async def run(self) -> None:
         """Serves until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look)
             while True:
                 try:
                     stream = await self._listener.accept()
@@ -121,12 +134,12 @@ class HttpsServer:
                 del self._handshaking[scope]
         if scope.cancelled_caught:
             return None
-        certificate = tls.getpeercert(binary_form=True)
-        if certificate is None or tls.session_reused:
+        chain = verified_chain(tls._ssl_object)
+        if not chain or tls.session_reused:
             return None
         host, port = tls.transport_stream.socket.getpeername()[:2]
         try:
-            return Link(identity_of(certificate, self._trust_domain), "", f"{host}:{port}")
+            return Link(self._vetting.identity(chain[0], chain), "", f"{host}:{port}")
         except ProfileError as error:
             self._stranger_log.warning("certificate_profile", address=f"{host}:{port}", error=str(error))
             return Link(None, str(error), f"{host}:{port}")
@@ -140,18 +153,31 @@ class HttpsServer:
         self._counts.connections["https"] += 1
         self._of_device[link.who] = self._of_device.get(link.who, 0) + 1
         scope = trio.CancelScope()
-        self._conversing.add(scope)
+        self._conversing[scope] = link
         try:
             # The type asks for trio's own socket stream; of what lies below TLS only the attribute `socket` is used.
             server = _Server(self._app, self._config, self._worker, ConnectionState({"link": link}), tls)  # type: ignore[arg-type]
             with scope:
                 await server.run()
         finally:
-            self._conversing.discard(scope)
+            del self._conversing[scope]
+            if link.ending and (decided_ms := self._kept_out(link)):
+                self._counts.took_effect(self._clock.now_ms() - decided_ms)
             self._counts.connections["https"] -= 1
             self._of_device[link.who] -= 1
             if not self._of_device[link.who]:
                 del self._of_device[link.who]
+
+    async def _look(self) -> None:
+        """Ends the connections of devices that may not send any more, and those whose certificate has expired."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            for scope, link in self._conversing.items():
+                if link.caller is None:
+                    continue  # it is told with its first answer, which is the last one too
+                if not link.ending and self._kept_out(link) is not None:
+                    link.ending = True
+                    scope.deadline = trio.current_time() + (LAST_ANSWER_SECONDS if link.requests else 0)
 
     def replace_tls(self, context: ssl.SSLContext, *, distrusts: bool) -> None:
         """For handshakes from now on. `distrusts`: a CA is trusted no more, so everybody is verified again; who waits

@@ -83,6 +83,10 @@ class Intake:
         self.on_state: Callable[[KnownDevice], None] = lambda known: None
         self.on_commit: Callable[[], None] = lambda: None
 
+    def replace_policy(self, policy: Policy, settings: PolicySettings) -> None:
+        """From the next message on."""
+        self.policy, self._settings = policy, settings
+
     def receive(self, caller: Caller, raw: bytes, topic: bytes | None, now: int) -> Verdict:
         """Judges one message and, if it is to be kept, appends and claims it. `now` in Unix ms."""
         peer = caller.peer

@@ -24,9 +24,10 @@ from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.room import Room
+from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
 from fleetgate.config import Config
-from fleetgate.control.profile import CertificateIdentity, ProfileError, identity_of
+from fleetgate.control.profile import CertificateIdentity, ProfileError
 
 MAX_EVENTS: Final = 192  # 5 ms: the longest wait for a commit. 512 cost the same CPU, 64 cost 6 % more
 MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 ms
@@ -46,6 +47,7 @@ class SocketLoop:
         self,
         listener: socket.socket,
         context: ssl.SSLContext,
+        vetting: Vetting,
         config: Config,
         intake: Intake,
         door: Door,
@@ -55,6 +57,7 @@ class SocketLoop:
     ) -> None:
         self._listener = listener
         self._context = context
+        self._vetting = vetting
         self._config = config
         self._intake = intake
         self._door = door
@@ -132,17 +135,17 @@ class SocketLoop:
 
     def _handshake(self, connection: Connection, now_s: float) -> None:
         try:
-            certificate = connection.handshake()
+            chain = connection.handshake()
         except GoneError as error:
             self._counts.failed_handshakes += 1
             self._stranger_log.warning("handshake_failed", address=connection.address, error=str(error))
             return self._close(connection)
-        if isinstance(certificate, int):
-            return self._watch(connection, certificate)
+        if isinstance(chain, int):
+            return self._watch(connection, chain)
         identity: CertificateIdentity | None = None
         profile_error = ""
         try:
-            identity = identity_of(certificate, self._config.trust_domain)
+            identity = self._vetting.identity(chain[0], chain)
         except ProfileError as error:
             profile_error = str(error)
             self._stranger_log.warning("certificate_profile", address=connection.address, error=profile_error)

@@ -54,13 +54,14 @@ class Session:
 
     `out` is to be sent now, `acks` only after the next commit, and `farewell` behind both; when `phase` is ENDED the
     connection is closed once all of it is sent. `identity` is None where the certificate does not fit the profile
-    (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds.
+    (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
+    what ended it, in Unix ms; 0 for any other end.
     """
 
     __slots__ = (
         "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
-        "acks", "address", "caller", "ended_because", "farewell", "identity", "keep_alive_s", "last_packet_s",
-        "out", "phase",
+        "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "identity", "keep_alive_s",
+        "last_packet_s", "out", "phase",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,7 @@ class Session:
         self.last_packet_s = now_s
         self.farewell = b""
         self.ended_because = ""
+        self.decided_ms = 0
 
     def feed(self, data: bytes, now_ms: int, now_s: float) -> None:
         """Takes what the socket gave. Never raises for anything in it."""
@@ -190,7 +192,7 @@ class Session:
         self._problem_info = connect.request_problem_info
         self.keep_alive_s = min(connect.keep_alive or self._max_keep_alive_s, self._max_keep_alive_s)
         if self.identity is None:
-            self._refuse(ConnAckReasonCode.NOT_AUTHORIZED, f"certificate: {self._profile_error}")
+            self.refuse_certificate(self._profile_error)
         elif connect.authentication_method is not None:
             self._refuse(ConnAckReasonCode.BAD_AUTHENTICATION_METHOD, "the certificate is the only authentication")
         elif connect.client_id not in ("", self.identity.device_id):
@@ -242,6 +244,10 @@ class Session:
             self._refuse(ConnAckReasonCode.SERVER_UNAVAILABLE, "come back later")
         else:
             self._refuse(connack_code(refusal), refusal.value)
+
+    def refuse_certificate(self, why: str) -> None:
+        """The certificate names nobody; `why` is a sentence for whoever issued it."""
+        self._refuse(ConnAckReasonCode.NOT_AUTHORIZED, f"certificate: {why}")
 
     def _refuse(self, code: ConnAckReasonCode, why: str) -> None:
         if self.phase is not Phase.ENDED:

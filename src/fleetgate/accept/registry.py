@@ -78,7 +78,7 @@ class Registry:
         self.answers = True
         self.older_than_seen = False
         self.restores = 0
-        self.on_change: Callable[[KnownDevice], None] = lambda known: None
+        self.on_change: Callable[[KnownDevice, int], None] = lambda known, decided_ms: None
         self.on_grace_over: Callable[[], None] = lambda: None
 
     @property
@@ -236,6 +236,7 @@ class Registry:
             if change.revision > self._seen_through and change.kind not in LIFTS_NOTHING
         }
         denials = {key: _denials_of(records.get(key)) for key in _devices_of(changes)}
+        decided_ms = {(change.tenant, change.device_id): change.at_ms for change in changes}
         for key in denials.keys() - lifting:
             denials[key] = strictest(denials[key], self._denials.of(*key))
         newest = reached.revision >= self._seen_through
@@ -247,7 +248,8 @@ class Registry:
             if known is not None and record is not None:
                 self._fleet.renew(known, record)
                 self._deny(known, denials[key])
-                self.on_change(known)
+                known.decided_ms = decided_ms[key]
+                self.on_change(known, known.decided_ms)
 
     def _compare(self, newest: int) -> None:
         """Notices a database older than what this edge has seen of it."""

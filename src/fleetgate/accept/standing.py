@@ -10,9 +10,23 @@ from __future__ import annotations
 
 from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
+from fleetgate.errors import ConfigError
 from fleetgate.judge.verdict import Reason
 
 _SCORED_STATES = frozenset({DeviceState.TRUSTED, DeviceState.WATCHED, DeviceState.RELEASED})
+
+
+def check_weights(policy: Policy) -> None:
+    """Raises ConfigError for the name of a reason that there is not."""
+    unknown = sorted(set(policy.weights) - set(Reason))
+    if unknown:
+        raise ConfigError(f"policy.weights names no reason: {', '.join(unknown)}; the reasons are {', '.join(Reason)}")
+
+
+def check_scores(policy: Policy) -> None:
+    """Raises ConfigError where a device would be quarantined before it is watched."""
+    if policy.watched_score > policy.quarantined_score:
+        raise ConfigError("policy.watched_score is above policy.quarantined_score: nobody would ever be watched")
 
 
 class Standing:

@@ -15,15 +15,18 @@ import msgspec
 import typer
 
 from fleetgate import fault
+from fleetgate.accept.lists import Source
+from fleetgate.accept.standing import check_scores, check_weights
+from fleetgate.accept.tls import trust_bundle
 from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
 from fleetgate.clock import SystemClock, clock_from_environment
 from fleetgate.config import ENVIRONMENT_PREFIX, Config, host_and_port, settings
+from fleetgate.control.issuers import Issuers
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.secretfile import read_secret
 from fleetgate.control.store import Store
 from fleetgate.errors import EXIT_CODES, ConfigError, FleetgateError
-from fleetgate.judge.verdict import Reason
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -89,17 +92,6 @@ def _clickhouse(config: Config) -> None:
         raise ConfigError(f"{url} is neither chdb://DIRECTORY nor http(s)://HOST:PORT")
 
 
-def _weights(config: Config) -> None:
-    unknown = sorted(set(config.policy.weights) - set(Reason))
-    if unknown:
-        raise ConfigError(f"names no reason: {', '.join(unknown)}; the reasons are {', '.join(Reason)}")
-
-
-def _scores(config: Config) -> None:
-    if config.policy.watched_score > config.policy.quarantined_score:
-        raise ConfigError("is above policy.quarantined_score: a device would be quarantined before it is watched")
-
-
 def _certificate(config: Config) -> None:
     certificate, key = config.path(config.edge.certificate), config.path(config.edge.private_key)
     read_secret(key)
@@ -125,6 +117,17 @@ def _keyring(config: Config) -> None:
     Keyring.load(config.path(config.edge.keyring))
 
 
+def _issuers(config: Config) -> None:
+    Issuers.load(config)
+
+
+def _crls(config: Config) -> None:
+    """As the edge does when it starts, but for the copies on its disk."""
+    bundle = trust_bundle(config)
+    for entry in config.crls:
+        Source(entry, config, None).begin(bundle, SystemClock().now_ms())
+
+
 def _control(config: Config) -> None:
     Store.open(config, SystemClock()).close()
 
@@ -133,11 +136,13 @@ CHECKS: dict[str, Callable[[Config], None]] = {
     "testing": _testing,
     "addresses": _addresses,
     "clickhouse.url": _clickhouse,
-    "policy.weights": _weights,
-    "policy.watched_score": _scores,
+    "policy.weights": lambda config: check_weights(config.policy),
+    "policy.watched_score": lambda config: check_scores(config.policy),
     "edge.certificate": _certificate,
     "edge.trust_bundle": _trust_bundle,
     "edge.keyring": _keyring,
+    "issuers": _issuers,
+    "crls": _crls,
     "control.url": _control,
 }
 
@@ -184,7 +189,7 @@ def exit_codes_page() -> str:
 
 def toml(value: Any) -> str:
     """A value as it stands in the file."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return "{ " + ", ".join(f"{name} = {toml(inner)}" for name, inner in value.items()) + " }"
     return msgspec.json.encode(value).decode()
 

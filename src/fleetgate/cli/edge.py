@@ -15,8 +15,9 @@ def edge(context: typer.Context) -> None:
     """Receive telemetry from vehicles into the spool (MQTT 5 and HTTPS)."""
     from fleetgate.accept.edge import serve  # the listeners' libraries take a second: other commands do without
 
-    config = session_of(context).config
+    session = session_of(context)
+    config = session.config
     log.configure("edge", config.log_level)
     os.umask(OTHERS_NOTHING)
     fault.arm(config.testing)
-    serve(config, clock_from_environment(config.testing))
+    serve(config, clock_from_environment(config.testing), file=session.file)

@@ -35,15 +35,28 @@ class ProfileError(CheckFailed):
     """The certificate does not fit the profile; the text is one sentence that says where."""
 
 
+class Issuance(Struct, frozen=True, gc=False):
+    """One step of a verified chain: a certificate's serial number, and who issued it.
+
+    `ca` is SHA-256 of the issuer's certificate (DER); `authority` of its name and public key, which stay when a CA
+    certificate is renewed: what a revocation list is bound to.
+    """
+
+    serial: int
+    ca: bytes
+    authority: bytes
+
+
 class CertificateIdentity(Struct, frozen=True, gc=False):
     """Whom a certificate speaks for, until `not_after_ms`. `fingerprint`: SHA-256 of its DER; `key_digest`: of its
-    public key info."""
+    public key info. `issuances` are the steps of the chain that was verified, the leaf's first."""
 
     tenant: str
     device_id: str
     fingerprint: bytes
     key_digest: bytes
     not_after_ms: int
+    issuances: tuple[Issuance, ...] = ()
 
 
 def identity_of(certificate: x509.Certificate | bytes, trust_domain: str) -> CertificateIdentity:
@@ -64,6 +77,16 @@ def identity_of(certificate: x509.Certificate | bytes, trust_domain: str) -> Cer
     _check_use(extensions)
     tenant, device_id = _spiffe_names(extensions, trust_domain)
     return CertificateIdentity(tenant, device_id, fingerprint, key_digest, not_after_ms)
+
+
+def issuance_of(certificate: x509.Certificate, issuer: x509.Certificate) -> Issuance:
+    """Raises ValueError for a certificate that cannot be parsed."""
+    return Issuance(certificate.serial_number, issuer.fingerprint(SHA256()), authority_of(issuer))
+
+
+def authority_of(issuer: x509.Certificate) -> bytes:
+    """SHA-256 of the name and public key of a CA: 32 bytes."""
+    return hashlib.sha256(issuer.subject.public_bytes() + key_digest_of(issuer.public_key())).digest()
 
 
 def key_digest_of(public_key: CertificatePublicKeyTypes) -> bytes:

@@ -50,7 +50,8 @@ def judge(raw: bytes, peer: Peer, now: int, policy: Policy, topic: bytes | None 
         return Verdict(_REJECTED, refusal.reason, 0, envelope, credential, 0, refusal.scores)
     events = body.n if isinstance(body, Columns) else len(body.events)
     outcome = _HELD if peer.device.held else _ACCEPTED
-    return Verdict(outcome, None, flags | place | policy.standing_flags, envelope, credential, events, False)
+    flags |= place | peer.flags | policy.standing_flags
+    return Verdict(outcome, None, flags, envelope, credential, events, False)
 
 
 def claim(verdict: Verdict, device: Device, now: int) -> None:

@@ -54,10 +54,10 @@ class Peer:
     """One connection: the device, the credential it presented, and the former ones that may still verify.
 
     `former` has at most two, newest first. `topic` is the only address the peer may use, in the bytes of the wire;
-    `json_allowed` is true on HTTPS.
+    `json_allowed` is true on HTTPS. `flags` stand on every message that is accepted from it.
     """
 
-    __slots__ = ("credential", "device", "former", "json_allowed", "topic")
+    __slots__ = ("credential", "device", "flags", "former", "json_allowed", "topic")
 
     def __init__(
         self, device: Device, credential: Credential, former: tuple[Credential, ...] = (), *, json_allowed: bool
@@ -65,6 +65,7 @@ class Peer:
         self.device = device
         self.credential = credential
         self.former = former
+        self.flags = 0
         self.json_allowed = json_allowed
         self.topic = f"fleet/v1/{device.tenant}/{device.device_id}/telemetry".encode("ascii")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from tests.gate import Car, Gate, Installation, running, until
+from tests.gate import Car, Gate, Installation, replace, running, until
 from tests.http_peer import HttpPeer
 from tests.mqtt_peer import Ended, MqttPeer, told
 
@@ -30,14 +30,6 @@ def gate(authority: Installation, tmp_path: Path) -> Iterator[Gate]:
 @pytest.fixture
 def car(gate: Gate) -> Car:
     return gate.home.enrol("car-1")
-
-
-def replace(path: Path, content: bytes) -> None:
-    """As one should: another file, of the same mode, takes the name."""
-    new = path.with_suffix(".new")
-    new.touch(path.stat().st_mode & 0o777)
-    new.write_bytes(content)
-    new.replace(path)
 
 
 def change_keyring(gate: Gate, **entries: object) -> None:
