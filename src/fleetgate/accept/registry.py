@@ -182,11 +182,12 @@ class Registry:
             await trio.sleep(POLL_SECONDS)
             now_ms = self._clock.now_ms()
             while self._to_come and self._to_come[0][0] <= now_ms:
-                _, key = heapq.heappop(self._to_come)
+                from_ms, key = heapq.heappop(self._to_come)
                 known = self._fleet.get(key)
                 if known is not None:  # else it comes back with what the memory of denials says of it
                     self._fleet.deny(known, now_ms)
-                    self.on_change(known)
+                    known.decided_ms = from_ms
+                    self.on_change(known, from_ms)
 
     def load(self, keys: list[Key]) -> None:
         """Takes devices into memory before the listeners open, for the replay of the spool. Raises ControlAway."""

@@ -329,7 +329,7 @@ def test_a_revocation_takes_effect_at_its_time_on_a_device_in_memory(office: Off
         office.revoke(car, CLOCK.now_ms() + 1500)
         await until(lambda: registry.revision == 2 and office.denials.revision() == 2)
         assert refusal(known, car) is None
-        registry.on_change = changed.append
+        registry.on_change = lambda known, _decided_ms: changed.append(known)
         await until(lambda: refusal(known, car) is Reason.REVOKED)
         await until(lambda: changed == [known])
 
