@@ -21,8 +21,8 @@ from fleetgate.errors import ClickHouseAway, ControlAway, SpoolError
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.columns import segment_rows
 from fleetgate.load.counts import Counts
-from fleetgate.load.inserts import Apart, Inserts
-from fleetgate.load.isolation import Cuts, CutsDamaged, Refusal, in_words
+from fleetgate.load.inserts import Inserts
+from fleetgate.load.isolation import Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
 from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
@@ -83,7 +83,7 @@ class Loader:
         self._log = log.get("load")
         self._names: UnknownNames | None = None
         self._cursor: Cursor | None = None
-        self._first = True  # a former process may have got anywhere in the first segment
+        self._tried = 0  # up to this number a former process may have got anywhere
         self._waiting = "the loader has not looked at its spool yet"
 
     def unready(self) -> str:
@@ -114,7 +114,9 @@ class Loader:
             self._waiting = ""  # the edge has not started for the first time: nothing to load is not a fault
             return False
         # Read each time: a spool restored from an older copy brings an older cursor with it.
-        self._cursor = self._stored_cursor(identity.spool)
+        cursor = self._stored_cursor(identity.spool)
+        if cursor != self._cursor:
+            self._cursor, self._tried = cursor, self._highest_tried(cursor)
         wanted = asked(self._settings.spool / "parked")[:1]  # one before each segment, so that they hold up nothing
         for path in wanted:
             self._try_again(identity, path)
@@ -134,6 +136,16 @@ class Loader:
         if cursor is not None:
             self._log.warning("the cursor is of another spool: starting at the first segment", cursor=cursor.spool)
         return Cursor(spool, 0, "")
+
+    def _highest_tried(self, cursor: Cursor) -> int:
+        """The highest segment that another process may have tried, which left this cursor: the next one. Without a
+        cursor (it was damaged and removed) any that is there, as what is parked of them has no row in `segments`. One
+        that lost its sealed name in a power cut gets it back when the edge starts."""
+        if cursor.sha256:
+            found = self._next(cursor.segment)
+            return found[0] if found else cursor.segment + 1
+        there = [*segment_paths(self._segments), *segment_paths(self._segments, ".open")]
+        return max((number for number, _ in there), default=1)
 
     def _next(self, after: int) -> tuple[int, Path] | None:
         path = self._segments / f"{after + 1:020d}.seg"
@@ -168,7 +180,6 @@ class Loader:
         self._insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
         self._progress.reached(identity.spool, number)
         fault.point("cursor.written")
-        self._first = False
 
     def _in_its_place(self, identity: Identity, segment: Segment, path: Path) -> bool:
         """Whether the file is the segment that its name says, of this spool or one that it was; else it is parked."""
@@ -206,13 +217,7 @@ class Loader:
         spool, number, sha256 = segment.header.spool.hex(), segment.header.segment, segment.sha256.hex()
         found = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number, sha256))
         replaced = self._parking.before_repair(path)
-        try:
-            cuts = Cuts(self._parking.cuts_of(path))
-        except CutsDamaged as error:
-            self._park(path, number, "refused", str(error))
-            return False
         if found == sha256 and not again:
-            cuts.done()
             self._counts.segments.labels("repeated").inc()
             return True
         if found not in (None, sha256, *replaced):
@@ -226,18 +231,23 @@ class Loader:
         if segment.lost and not again:  # else they were told when the segment was parked
             self._counts.damaged.inc(len(segment.lost))
             self._log.error("a repair gave up records of a segment", segment=number, places=len(segment.lost))
-        started = self._first
-        apart = Apart(cuts, lambda refused: self._set_aside(path, number, refused))
+        tried = again or number <= self._tried or bool(replaced or segment.lost)
 
         def insert(tries: int) -> bool:
-            now_ms = self._clock.now_ms()
             stored = self._inserts.loaded(spool, number, sha256) if tries else found
-            if again or replaced or segment.lost:
-                return self._inserts.insert_missing(segment, rows, names, previous, now_ms, stored, replaced, apart)
-            if stored == sha256:  # the row in `segments` got through, and its answer did not
-                cuts.done()
+            if stored == sha256 and not again:  # the row in `segments` got through, and its answer did not
                 return True
-            return self._inserts.insert(segment, rows, names, previous, now_ms, started or tries > 0, apart)
+            return self._inserts.insert(
+                segment,
+                rows,
+                names,
+                previous,
+                self._clock.now_ms(),
+                tried or tries > 0,
+                stored,
+                replaced,
+                lambda refused: self._set_aside(path, number, refused),
+            )
 
         try:
             whole = self._insist("ClickHouse", insert) and whole

@@ -68,10 +68,6 @@ class Parking:
         withdraw(path)
         self._count()
 
-    def cuts_of(self, path: Path) -> Path:
-        """The file that says how inserts of this segment were cut (isolation.py)."""
-        return self._directory / f"{path.stem}.cuts.json"
-
     def before_repair(self, path: Path) -> set[str]:
         """The SHA-256 (hex) of what a repair replaced by the segment at `path`: parts of it may be inserted already."""
         if not (self._directory / f"{path.stem}.damaged").exists():
