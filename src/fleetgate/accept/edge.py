@@ -93,7 +93,7 @@ class Edge:
 
     def _known_spools(self) -> list[Known] | None:
         found = known_spools(self._store)
-        return None if found is None else [Known(one.spool, one.loaded, one.replaced) for one in found]
+        return None if found is None else [Known(*msgspec.structs.astuple(one)) for one in found]
 
     async def run(self) -> None:
         await self._recover()

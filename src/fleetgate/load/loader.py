@@ -83,6 +83,7 @@ class Loader:
         self._log = log.get("load")
         self._names: UnknownNames | None = None
         self._cursor: Cursor | None = None
+        self._newest_received_ms = 0  # of what this process has loaded
         self._tried = 0  # up to this number a former process may have got anywhere
         self._waiting = "the loader has not looked at its spool yet"
 
@@ -178,7 +179,7 @@ class Loader:
                 self._load_segment(segment, path, previous)
         cursor = self._cursor = Cursor(identity.spool, number, sha256)
         self._insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
-        self._progress.reached(identity.spool, number)
+        self._progress.reached(identity.spool, number, self._newest_received_ms)
         fault.point("cursor.written")
 
     def _in_its_place(self, identity: Identity, segment: Segment, path: Path) -> bool:
@@ -254,6 +255,7 @@ class Loader:
         except Refused as error:
             self._park(path, number, "refused", str(error), error.code)
             return False
+        self._newest_received_ms = max(self._newest_received_ms, rows.last_received_at or 0)
         self._counts.segments.labels("loaded").inc()
         self._log.debug("loaded", segment=number, **rows.counts)
         return whole

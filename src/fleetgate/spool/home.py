@@ -32,11 +32,12 @@ from fleetgate.spool.writer import SEGMENT_BYTES, Writer, recover_live
 
 class Known(NamedTuple):
     """What is known elsewhere of a spool: its identity in hex, the last segment that was loaded, whether another was
-    begun in its place."""
+    begun in its place, and the latest time of receipt (Unix ms) among what was loaded, 0 where that is not known."""
 
     spool: str
     loaded: int
     replaced: bool
+    newest_received_ms: int = 0
 
 
 Witness = Callable[[], Sequence[Known] | None]

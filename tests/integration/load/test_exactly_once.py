@@ -411,3 +411,14 @@ def test_a_spool_is_on_record_before_its_first_segment_is_loaded(bench: Any) -> 
     bench.load_all()
     assert bench.begun == [(bench.spool.identity.hex(), 0)]
     assert (bench.control_away, bench.count("segments")) == (0, 3)
+
+
+def test_control_is_told_the_newest_time_of_receipt(bench: Any) -> None:
+    """Of all that was loaded, not of the last segment: with a message that was received before, it stays."""
+    fill(bench, "newest")
+    bench.spool.message(rows_body(sample(0, s1=1.0)))
+    bench.spool.seal()
+    bench.load_all()
+    with bench.progress:
+        pass
+    assert bench.noted == [(bench.spool.identity.hex(), 2, RECEIVED_AT + DAY_MS)]
