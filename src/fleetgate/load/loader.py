@@ -8,6 +8,7 @@ and what is set aside; inserts.py decides how an insert is made repeatable.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 from collections.abc import Callable
@@ -39,6 +40,9 @@ POLL_SECONDS = 0.05
 """How soon a sealed segment is noticed; the edge seals one a second at most, so looking is cheap."""
 
 FIRST_PAUSE_SECONDS = 0.2
+
+_NOBODY_CAN_SAY = "0" * 64
+"""For the SHA-256 of a segment that cannot be read."""
 
 T = TypeVar("T")
 
@@ -170,6 +174,9 @@ class Loader:
         except DamagedError as error:
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             self._park(path, number, "unreadable", str(error))
+        except OSError as error:
+            sha256 = _NOBODY_CAN_SAY
+            self._park_unread(path, number, error)
         else:
             sha256 = segment.sha256.hex()
             fault.point("load.read")
@@ -201,6 +208,8 @@ class Loader:
             pass
         except DamagedError as error:
             self._park(path, int(path.stem), "unreadable", str(error))
+        except OSError as error:
+            self._park_unread(path, int(path.stem), error)
         else:
             if self._in_its_place(identity, segment, path) and self._load_parked(segment, path):
                 self._log.info("a parked segment is loaded and goes", segment=segment.header.segment)
@@ -281,6 +290,13 @@ class Loader:
         if why not in ("damaged", REFUSED_IN_PART):  # of which the rest is loaded
             self._counts.segments.labels("parked").inc()
         self._log.error("segment set aside", segment=number, why=why, error=error)
+
+    def _park_unread(self, path: Path, number: int, error: OSError) -> None:
+        """A sector that the disk does not give back costs its segment, and holds up nothing. Raises other errors."""
+        if error.errno != errno.EIO:
+            raise error
+        remedy = "`fleetgate spool repair` keeps what can be read of it"
+        self._park(path, number, "unreadable", f"the disk does not give it back ({error.strerror}): {remedy}")
 
     def _insist(self, what: str, attempt: Callable[[int], T]) -> T:
         """Tries until it succeeds, with growing, jittered pauses; `attempt` gets the number of failed tries."""

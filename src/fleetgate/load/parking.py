@@ -44,7 +44,8 @@ class Parking:
         """Keeps the segment at `path` under the same name, durably; once more changes nothing but the reason."""
         self._directory.mkdir(exist_ok=True)
         kept = self._directory / path.name
-        if kept.exists() and kept != path and not filecmp.cmp(kept, path, shallow=False):
+        # The same file is not read: perhaps it cannot be.
+        if kept.exists() and not kept.samefile(path) and not filecmp.cmp(kept, path, shallow=False):
             kept.rename(self._free(path.name))  # of a spool that was here before, which numbered from 1 too
         if not kept.exists():
             try:

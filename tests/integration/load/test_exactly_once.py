@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ from tests.spools import rejection
 
 from fleetgate.clock import SystemClock
 from fleetgate.errors import ClickHouseAway
+from fleetgate.load import loader
 from fleetgate.load.clickhouse import ClickHouse
 from fleetgate.load.lag import Lag, lag_of
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
+from fleetgate.spool.reader import Segment, read_segment
+from fleetgate.spool.requests import ask
 
 
 class Flaky:
@@ -283,6 +288,34 @@ def test_a_file_that_is_no_segment_is_parked(bench: Any) -> None:
     bench.load_all()
     assert bench.count("segments") == 1
     assert (bench.spool.directory / "parked" / path.name).read_bytes() == b"nonsense"
+
+
+def test_a_sector_that_cannot_be_read_costs_its_segment(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set aside, the one behind it is loaded, and a start finds nothing in its way. When the disk gives it back,
+    a retry loads it."""
+    for vehicle in ("unread", "behind-it"):
+        fill(bench, vehicle)
+    unread = f"{1:020d}.seg"
+
+    def failing(path: Path) -> Segment:
+        if path.name == unread:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_segment(path)
+
+    monkeypatch.setattr(loader, "read_segment", failing)
+    bench.load_all()
+    parked = bench.spool.directory / "parked" / unread
+    assert (bench.count("segments"), bench.count("events"), parked.exists()) == (1, 3, True)
+    (bench.spool.directory / "cursor.json").unlink()
+    ask(parked)
+    bench.restart()
+    bench.load_all()
+    error = json.loads(parked.with_suffix(".error.json").read_text())
+    assert (error["why"], "Input/output error" in error["error"], bench.count("segments")) == ("unreadable", True, 1)
+    monkeypatch.undo()
+    ask(parked)
+    bench.load_all()
+    assert (state(bench, "unread")["rollup"], bench.count("events"), parked.exists()) == (ONCE["rollup"], 6, False)
 
 
 def test_a_changed_segment_is_not_loaded_over_the_old_one(bench: Any) -> None:
