@@ -168,7 +168,7 @@ class Loader:
                 after=self._cursor.segment,
                 count=missing,
             )
-        previous = "" if missing else self._cursor.sha256
+        previous = "" if missing or self._cursor.sha256 == _NOBODY_CAN_SAY else self._cursor.sha256
         try:
             segment = read_segment(path)
         except DamagedError as error:
