@@ -30,7 +30,7 @@ test: setup tools check
 	$(BIN)/python -m pytest tests/unit tests/property $(SPREAD) --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/integration $(SPREAD) --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/e2e --durations=5 $(ARGS)
-	$(BIN)/python -m pytest tests/faults --quick --durations=5 $(ARGS)
+	$(BIN)/python -m pytest tests/faults --quick --numprocesses 2 --durations=5 $(ARGS)
 
 .PHONY: tools
 tools:
@@ -58,9 +58,9 @@ soak: setup
 outage: setup
 	$(BIN)/python -m loadtest.bench.outage $(ARGS)
 
-# The fault suite: every fault under load, and the oracle; ARGS="--only NAME --seed N", ARGS="--quick"
+# The fault suite: every fault under load, two at a time, and the oracle; ARGS="--only NAME --seed N", ARGS="--quick"
 faults: setup
-	@$(BIN)/python -m pytest -q --tb=short tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -q --tb=short --numprocesses 2 tests/faults $(ARGS)
 
 # Pins every dependency with its hashes; no download host stands in the file.
 lock: setup

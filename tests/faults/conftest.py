@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,6 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # CPython leaves the socket open when its peer goes between connect() and the wrapping in TLS, as killed edges do.
     leak = "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
     config.addinivalue_line("filterwarnings", leak)
+    config.pluginmanager.register(Lines(config))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,20 +54,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started.close()
 
 
-@pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Prints a line at once, whatever pytest captures."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    capture = request.config.pluginmanager.get_plugin("capturemanager")
-    assert reporter is not None
-    assert capture is not None
+class Lines:
+    """Prints each fault's line when it is over, whichever process it ran in."""
 
-    def say(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(line)
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
 
-    return say
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.when != "call" or reporter is None:  # a process of its own for the faults has none
+            return
+        for name, line in report.user_properties:
+            if name == "line":
+                reporter.ensure_newline()
+                reporter.write_line(str(line))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

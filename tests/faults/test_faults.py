@@ -24,7 +24,6 @@ def test_fault(
     server: Server,
     seed: int,
     tmp_path: Path,
-    tell: Callable[[str], None],
     record_property: Callable[[str, object], None],
 ) -> None:
     """Whatever the fault breaks under load, every acknowledged event is in ClickHouse once, as it was sent."""
@@ -38,7 +37,7 @@ def test_fault(
         trial.close()
     record_property("lost_and_doubled", (found.lost, found.doubled))
     verdict = "ok" if not found.problems else "FAILED"
-    tell(f"{fault.name}: {verdict}: {found.line()}; {time.monotonic() - started_s:.0f} s")
+    record_property("line", f"{fault.name}: {verdict}: {found.line()}; {time.monotonic() - started_s:.0f} s")
     assert not found.problems, "\n".join(found.problems)
 
 

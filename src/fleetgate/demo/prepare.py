@@ -5,6 +5,7 @@ Decides who takes part: honest vehicles of two tenants and one attacker of each 
 
 from __future__ import annotations
 
+import secrets
 import socket
 import subprocess
 import sys
@@ -76,15 +77,26 @@ listen = "127.0.0.1:{clickhouse}"
 """
 
 
+LISTENING_PORTS = range(10_000, 32_768)
+"""Below those that the kernel gives to connections that go out: an edge that starts again must find its port free."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now; held open together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
+    found: dict[int, socket.socket] = {}
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        while len(found) < count:
+            port = secrets.choice(LISTENING_PORTS)
+            one = socket.socket()
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                one.close()
+            else:
+                found[port] = one
+        return list(found)
     finally:
-        for one in sockets:
+        for one in found.values():
             one.close()
 
 

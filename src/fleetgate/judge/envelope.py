@@ -18,6 +18,9 @@ VERSION = 1
 ARRAY_OF_EIGHT = b"\x98"
 MAX_BODY_BYTES = 64 * 1024
 TAG_BYTES = 16
+MAX_JSON_BYTES = 96 * 1024
+"""The largest body takes 86 KiB in base64, everything around it less than one. A MessagePack envelope needs no limit of
+its own: it has one form, and so at most some 50 bytes beside its body."""
 _MAX_BODY_BASE64 = 4 * ((MAX_BODY_BYTES + 2) // 3)
 
 U8 = Annotated[int, Meta(ge=0, le=2**8 - 1)]
@@ -83,6 +86,8 @@ def open_envelope(raw: bytes, json_allowed: bool) -> Envelope:
 
 
 def _from_json(raw: bytes) -> Envelope:
+    if len(raw) > MAX_JSON_BYTES:  # white space has no bound, and what is accepted must fit a record of the spool
+        raise Reject(Reason.MALFORMED_ENVELOPE)
     text = _decode_json(raw)
     body, tag = _canonical_base64(text.body), _canonical_base64(text.tag)
     if not 1 <= len(body) <= MAX_BODY_BYTES or len(tag) != TAG_BYTES:

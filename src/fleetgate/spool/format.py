@@ -31,6 +31,7 @@ MESSAGE_HEAD: Final = Layout("<IqBH")  # peer, received_at, outcome, flags
 _MESSAGE = Layout("<IBIqBH").pack  # length, kind, then MESSAGE_HEAD
 MESSAGE_HEAD_BYTES: Final = MESSAGE_HEAD.size
 MESSAGE_OVERHEAD_BYTES: Final = RECORD_HEAD_BYTES + MESSAGE_HEAD_BYTES
+MAX_RAW_BYTES: Final = MAX_RECORD_BYTES - MESSAGE_HEAD_BYTES
 
 _crc32 = zlib.crc32
 
@@ -146,8 +147,13 @@ def pack_lost(data: bytes) -> bytes:
 
 
 def pack_message(parts: list[bytes], peer: int, received_at: int, outcome: int, flags: int, raw: bytes) -> int:
-    """Appends a message record to `parts` without copying `raw`; returns its length in bytes."""
+    """Appends a message record to `parts` without copying `raw`; returns its length in bytes.
+
+    Raises ValueError for more than a record holds: written, it would hide every record behind it.
+    """
     size = len(raw)
+    if size > MAX_RAW_BYTES:
+        raise ValueError(f"a message of {size} bytes does not fit a record")
     head = _MESSAGE(MESSAGE_HEAD_BYTES + size, MESSAGE, peer, received_at, outcome, flags)
     parts += (_CRC(_crc32(raw, _crc32(head))), head, raw)  # raw is copied once, when the batch is joined
     return MESSAGE_OVERHEAD_BYTES + size

@@ -45,6 +45,18 @@ def test_one_bad_item_costs_only_itself(client: HttpPeer, car: Car, form: str) -
     assert (answer.items[1]["epoch"], answer.items[1]["seq"]) == (None, None)
 
 
+def test_a_padded_envelope_is_malformed_and_the_messages_behind_it_stay_readable(
+    shared_gate: Gate, client: HttpPeer, car: Car
+) -> None:
+    """White space up to the request's limit: what is accepted must fit a record, or it hides everybody's behind it."""
+    raw = car.sign_json(1, 0)
+    answer = client.post(raw + b" " * (1024 * 1024 - len(raw)), JSON)
+    assert [told(item) for item in answer.items] == [("rejected", "malformed_envelope")]
+    behind = car.sign(1, 0)
+    assert [told(item) for item in client.batch(behind).items] == [ACCEPTED]
+    assert [message.raw for message in shared_gate.stored(car)] == [behind]
+
+
 def test_a_full_batch_is_stored_whole_and_once(shared_gate: Gate, client: HttpPeer, car: Car) -> None:
     """500 envelopes, then the same request again: 500 duplicates."""
     batch = [car.sign(1, seq) for seq in range(500)]

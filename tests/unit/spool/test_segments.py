@@ -36,6 +36,17 @@ def test_what_was_appended_comes_back(spool: OpenSpool, clock: SetClock) -> None
     assert (segment.header.segment, segment.header.opened_at, segment.damaged) == (number, clock.ms, [])
 
 
+def test_no_message_is_written_that_a_reader_would_take_for_damage(spool: OpenSpool) -> None:
+    """The largest one comes back; a larger one is an error of the caller, with nothing of it in the segment."""
+    with pytest.raises(ValueError, match="does not fit a record"):
+        spool.writer.message(sender(), NOW, 1, 0, bytes(fmt.MAX_RAW_BYTES + 1))
+    spool.writer.message(sender(), NOW, 1, 0, bytes(fmt.MAX_RAW_BYTES))
+    spool.writer.message(sender(), NOW, 1, 0, b"behind it")
+    spool.writer.seal()
+    (segment,) = spool.segments()
+    assert ([len(message.raw) for message in segment.messages], segment.damaged) == ([fmt.MAX_RAW_BYTES, 9], [])
+
+
 def test_the_bytes_are_those_of_the_documented_format(spool: OpenSpool) -> None:
     """Header, records, footer and trailer are read here with `struct` and `zlib` alone, by the text of spool.md."""
     spool.writer.message(sender(), NOW, 2, 5, b"raw bytes")
