@@ -162,7 +162,9 @@ class Signer(Section, frozen=True):
 
 class Policy(Section, frozen=True):
     version: Annotated[str, Meta(description="Stands on every row that was judged under this policy.")] = "1"
-    messages_per_second: Annotated[float, Meta(gt=0, description="Sustained rate of one device.")] = 200.0
+    messages_per_second: Annotated[
+        float, Meta(gt=0, description="Sustained rate of one device; each KiB of a message counts as one more.")
+    ] = 200.0
     burst_messages: Annotated[Count, Meta(description="What a device may send at once.")] = 1_000
     score_half_life_seconds: Annotated[float, Meta(gt=0, description="A device's score halves in this time.")] = 600.0
     watched_score: Annotated[float, Meta(gt=0, description="From this score a device is watched.")] = 50.0

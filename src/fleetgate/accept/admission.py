@@ -1,11 +1,27 @@
 """What is decided before the judge sees a byte: may this device send now? Whether the gate can store is room.py's.
 
-A token bucket for each device. Limits of tenants and of the gate come with a later part.
+A token bucket for each device, and for each certificate that control does not know. A large message counts as several:
+what it costs edge and load grows with its bytes. Limits of tenants and of the gate come with a later part.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+
+MESSAGE_BYTES = 1024
+"""So many bytes of an envelope count as a message more: the dearest body of 64 KiB, of names that nobody knows, takes
+7 ms to judge, where a usual message of 170 bytes takes 0.03 to 0.06 ms."""
+
+STRANGER_RATE, STRANGER_BURST = 10.0, 100.0
+"""Messages of a certificate that is refused: one batch to be told of at once, and then few. It is to stop."""
+
+MAX_STRANGERS = 1_000
+
+
+def cost(size: int) -> int:
+    """What an envelope of so many bytes takes from a bucket."""
+    return 1 + size // MESSAGE_BYTES
 
 
 class Bucket:
@@ -39,3 +55,19 @@ class Bucket:
             return max(0.001, (1.0 - tokens) / self._rate)
         self._tokens = tokens - count
         return 0.0
+
+
+class Strangers:
+    """Buckets of who is refused, by the device that the certificate names. Only of the latest: whoever has more
+    certificates than that gets as many more answers."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def take(self, who: str, count: int, now: float) -> float:
+        """As `Bucket.take`."""
+        bucket = self._buckets.pop(who, None) or Bucket(STRANGER_RATE, STRANGER_BURST)
+        self._buckets[who] = bucket
+        if len(self._buckets) > MAX_STRANGERS:
+            self._buckets.popitem(last=False)
+        return bucket.take(count, now)

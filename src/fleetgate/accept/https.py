@@ -233,11 +233,19 @@ async def _named_address(stream: trio.SocketStream) -> str:
 
 
 class _Server(TCPServer):
-    """Hypercorn's connection, which ends when its peer has gone: by itself it would wait for its keep-alive timeout."""
+    """Hypercorn's connection, which ends when its peer has gone: by itself it would wait for its keep-alive timeout. It
+    speaks HTTP/1.1 only."""
 
     async def _read_data(self) -> None:
+        self.protocol.protocol._check_protocol = _stay_with_http_1  # type: ignore[union-attr, method-assign]
         await super()._read_data()
         await self.idle_task.stop()
+
+
+async def _stay_with_http_1(_request: object) -> None:
+    """In the place of what would go over to HTTP/2 with whoever sends its preface, or `Upgrade: h2c`, whatever ALPN
+    said: a hundred requests at once would hold their bodies in memory. So the upgrade is not heard, and the preface is
+    a request like others, for which there is no route."""
 
 
 class _Impatient(trio.abc.Stream):

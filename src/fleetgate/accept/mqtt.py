@@ -15,6 +15,7 @@ from mqtt5 import ConnAckReasonCode
 from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate.accept import packets
+from fleetgate.accept.admission import cost
 from fleetgate.accept.answers import ACCEPTED_PUBACK, connack_code, duplicate_puback, refusing_puback
 from fleetgate.accept.fleet import Caller
 from fleetgate.accept.intake import Intake
@@ -136,7 +137,7 @@ class Session:
         if qos and len(self.acks) >= RECEIVE_MAXIMUM:
             raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
         intake = self._intake
-        if caller.known.bucket.take(1, now_s):
+        if caller.known.bucket.take(cost(len(payload)), now_s):
             intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
             if qos:
                 self.acks.append(refusing_puback(packet_id, Reason.RATE_LIMITED, 0, self._problem_info))

@@ -27,6 +27,10 @@ STEPS: Mapping[int, tuple[str, ...]] = MappingProxyType(
             "CREATE INDEX credentials_of_key ON credentials (key_digest)",
             "CREATE INDEX revocations_to_come ON credentials (revoked_from_ms) "
             "WHERE revoked_from_ms IS NOT NULL AND status != 'revoked'",
+            # The first databases of version 1 had no such table.
+            "CREATE TABLE IF NOT EXISTS spools (spool VARCHAR(32) NOT NULL PRIMARY KEY, begun_at_ms BIGINT NOT NULL, "
+            "loaded BIGINT NOT NULL, replaced_at_ms BIGINT)",
+            "ALTER TABLE spools ADD COLUMN newest_received_ms BIGINT NOT NULL DEFAULT 0",
         ),
     }
 )

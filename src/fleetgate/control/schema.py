@@ -211,6 +211,7 @@ spools = Table(
     Column("spool", String(32), primary_key=True),
     Column("begun_at_ms", BigInteger, nullable=False),
     Column("loaded", BigInteger, nullable=False),
+    Column("newest_received_ms", BigInteger, nullable=False, server_default="0"),
     Column("replaced_at_ms", BigInteger),
 )
 """See `control.spools`."""

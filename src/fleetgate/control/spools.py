@@ -2,8 +2,9 @@
 
 Load writes it (a spool before its first segment, its position about once a second), an edge reads it when it starts: an
 empty disk in the place of one that load knows is a replaced disk, and one that ends before what was loaded of it is an
-older copy. What follows from that is decided by `spool.home`. These rows are of no device: they have no revision and no
-audit. Replay windows live in one edge, so one edge is assumed for one control database.
+older copy. The newest time of receipt that was loaded says more than a clock which may be behind. What follows from
+that is decided by `spool.home`. These rows are of no device: they have no revision and no audit. Replay windows live in
+one edge, so one edge is assumed for one control database.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ ACTOR = "load"
 class SpoolRecord(Struct, frozen=True):
     """`spool` is its identity in hex, `loaded` the number of the last segment in ClickHouse that load told of.
 
-    `replaced`: another one was begun in its place.
+    `replaced`: another one was begun in its place. `newest_received_ms` is the latest time of receipt among what was
+    loaded, 0 where that is not known.
     """
 
     spool: str
     loaded: int
     replaced: bool
+    newest_received_ms: int
 
 
 def known_spools(store: Store) -> list[SpoolRecord] | None:
@@ -35,7 +38,7 @@ def known_spools(store: Store) -> list[SpoolRecord] | None:
     if not store.has_table(spools):
         return None
     rows = store.rows(select(spools).order_by(spools.c.begun_at_ms, spools.c.spool))
-    return [SpoolRecord(row.spool, row.loaded, row.replaced_at_ms is not None) for row in rows]
+    return [SpoolRecord(row.spool, row.loaded, row.replaced_at_ms is not None, row.newest_received_ms) for row in rows]
 
 
 def begin_spool(store: Store, spool: str, former: Sequence[str]) -> None:
@@ -46,11 +49,12 @@ def begin_spool(store: Store, spool: str, former: Sequence[str]) -> None:
         write.execute(of_former.values(replaced_at_ms=write.now_ms))
 
 
-def note_loaded(store: Store, spool: str, segment: int) -> None:
-    """Everything up to this segment is in ClickHouse. Raises ControlAway."""
+def note_loaded(store: Store, spool: str, segment: int, newest_received_ms: int) -> None:
+    """Everything up to this segment is in ClickHouse, the newest of it received then. Raises ControlAway."""
     with store.write(ACTOR) as write:
         _put_on_record(write, spool)  # one that an earlier fleetgate began
-        write.execute(update(spools).where(spools.c.spool == spool, spools.c.loaded < segment).values(loaded=segment))
+        for column, value in ((spools.c.loaded, segment), (spools.c.newest_received_ms, newest_received_ms)):
+            write.execute(update(spools).where(spools.c.spool == spool, column < value).values({column: value}))
 
 
 def _put_on_record(write: Write, spool: str) -> None:

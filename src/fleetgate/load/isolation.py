@@ -1,9 +1,8 @@
 """One bad row among 250,000: found by halving, so that it costs its message and no other.
 
-Decides how an insert that ClickHouse refuses is cut into blocks of whole messages, and how that stays exactly once. A
-block is cut only when it was refused, so with nothing of it stored; the cut is durable before its halves are tried; and
-each block has a token of its own, made of its place. So whatever ends the process, the same blocks come again under the
-same tokens, also when ClickHouse has changed its mind meanwhile. Why it is done so: docs/adr/0006-poison-isolation.md.
+Decides how an insert that ClickHouse refuses is cut into blocks of whole messages. A block is cut only when it was
+refused, so with nothing of it stored, and each has a token of its own, made of its place. Whatever ends the process,
+the next try finds which rows are there (inserts.py). Why it is done so: docs/adr/0006-poison-isolation.md.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.columns import SegmentRows
 from fleetgate.load.rowshash import rows_hash
-from fleetgate.spool.cursor import replace_durably
 
 MAX_REFUSED = 16
 """So many blocks of an insert are set aside before what is still refused is cut no further. One message in 250,000
@@ -38,51 +34,15 @@ class Refusal(NamedTuple):
     error: Refused
 
 
-class CutsDamaged(Exception):
-    """Nobody knows any more which blocks of the segment were inserted under which token."""
-
-
-class Cuts:
-    """Where the rows of a token were cut, in a file beside parked segments; `done` when the segment has its row."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises CutsDamaged, once: what was damaged is kept under another name, and is not met again."""
-        self._path = path
-        self._cuts: dict[str, list[int]] = {}
-        if path.exists():
-            try:
-                self._cuts = msgspec.json.decode(path.read_bytes(), type=dict[str, list[int]])
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                path.replace(path.with_name(path.name + ".damaged"))
-                raise CutsDamaged(f"{path.name} is damaged: `fleetgate spool retry` loads what is missing") from None
-
-    def of(self, token: str) -> list[int]:
-        """Ascending numbers of rows; empty for an insert that was never cut."""
-        return self._cuts.get(token, [])
-
-    def add(self, token: str, row: int) -> None:
-        """Durable when it returns."""
-        self._cuts[token] = sorted({*self.of(token), row})
-        self._path.parent.mkdir(exist_ok=True)
-        replace_durably(self._path, msgspec.json.encode(self._cuts))
-
-    def done(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-
-def insert_apart(
-    insert: Callable[[str, pa.Table, str], None], table: str, rows: pa.Table, token: str, cuts: Cuts
-) -> list[Refusal]:
+def insert_apart(insert: Callable[[str, pa.Table, str], None], table: str, rows: pa.Table, token: str) -> list[Refusal]:
     """Inserts what ClickHouse takes of `rows`, of which a whole insert was refused; gives back the rest.
 
-    Raises ClickHouseAway; then the same again.
+    Raises ClickHouseAway.
     """
     offsets = rows.column("record_offset").to_numpy()
     messages = np.flatnonzero(np.diff(offsets)) + 1  # a message's rows stand beside one another
-    if not cuts.of(token) and len(messages):
-        cuts.add(token, int(messages[len(messages) // 2]))
-    edges = [0, *cuts.of(token), len(offsets)]
-    blocks = deque(itertools.pairwise(edges))
+    middle = [int(messages[len(messages) // 2])] if len(messages) else []
+    blocks = deque(itertools.pairwise([0, *middle, len(offsets)]))
     refused: list[Refusal] = []
     while blocks:
         start, end = blocks.popleft()
@@ -93,9 +53,8 @@ def insert_apart(
             if not len(inner) or len(refused) >= MAX_REFUSED:
                 refused.append(Refusal(table, np.unique(offsets[start:end]).tolist(), end - start, error))
                 continue
-            middle = int(inner[len(inner) // 2])
-            cuts.add(token, middle)
-            blocks.extendleft([(middle, end), (start, middle)])
+            cut = int(inner[len(inner) // 2])
+            blocks.extendleft([(cut, end), (start, cut)])
     return refused
 
 

@@ -8,6 +8,7 @@ and what is set aside; inserts.py decides how an insert is made repeatable.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 from collections.abc import Callable
@@ -21,8 +22,8 @@ from fleetgate.errors import ClickHouseAway, ControlAway, SpoolError
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.columns import segment_rows
 from fleetgate.load.counts import Counts
-from fleetgate.load.inserts import Apart, Inserts
-from fleetgate.load.isolation import Cuts, CutsDamaged, Refusal, in_words
+from fleetgate.load.inserts import Inserts
+from fleetgate.load.isolation import Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
 from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
@@ -39,6 +40,9 @@ POLL_SECONDS = 0.05
 """How soon a sealed segment is noticed; the edge seals one a second at most, so looking is cheap."""
 
 FIRST_PAUSE_SECONDS = 0.2
+
+_NOBODY_CAN_SAY = "0" * 64
+"""For the SHA-256 of a segment that cannot be read."""
 
 T = TypeVar("T")
 
@@ -83,7 +87,8 @@ class Loader:
         self._log = log.get("load")
         self._names: UnknownNames | None = None
         self._cursor: Cursor | None = None
-        self._first = True  # a former process may have got anywhere in the first segment
+        self._newest_received_ms = 0  # of what this process has loaded
+        self._tried = 0  # up to this number a former process may have got anywhere
         self._waiting = "the loader has not looked at its spool yet"
 
     def unready(self) -> str:
@@ -114,7 +119,9 @@ class Loader:
             self._waiting = ""  # the edge has not started for the first time: nothing to load is not a fault
             return False
         # Read each time: a spool restored from an older copy brings an older cursor with it.
-        self._cursor = self._stored_cursor(identity.spool)
+        cursor = self._stored_cursor(identity.spool)
+        if cursor != self._cursor:
+            self._cursor, self._tried = cursor, self._highest_tried(cursor)
         wanted = asked(self._settings.spool / "parked")[:1]  # one before each segment, so that they hold up nothing
         for path in wanted:
             self._try_again(identity, path)
@@ -135,6 +142,16 @@ class Loader:
             self._log.warning("the cursor is of another spool: starting at the first segment", cursor=cursor.spool)
         return Cursor(spool, 0, "")
 
+    def _highest_tried(self, cursor: Cursor) -> int:
+        """The highest segment that another process may have tried, which left this cursor: the next one. Without a
+        cursor (it was damaged and removed) any that is there, as what is parked of them has no row in `segments`. One
+        that lost its sealed name in a power cut gets it back when the edge starts."""
+        if cursor.sha256:
+            found = self._next(cursor.segment)
+            return found[0] if found else cursor.segment + 1
+        there = [*segment_paths(self._segments), *segment_paths(self._segments, ".open")]
+        return max((number for number, _ in there), default=1)
+
     def _next(self, after: int) -> tuple[int, Path] | None:
         path = self._segments / f"{after + 1:020d}.seg"
         if path.exists():
@@ -151,12 +168,15 @@ class Loader:
                 after=self._cursor.segment,
                 count=missing,
             )
-        previous = "" if missing else self._cursor.sha256
+        previous = "" if missing or self._cursor.sha256 == _NOBODY_CAN_SAY else self._cursor.sha256
         try:
             segment = read_segment(path)
         except DamagedError as error:
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             self._park(path, number, "unreadable", str(error))
+        except OSError as error:
+            sha256 = _NOBODY_CAN_SAY
+            self._park_unread(path, number, error)
         else:
             sha256 = segment.sha256.hex()
             fault.point("load.read")
@@ -166,9 +186,8 @@ class Loader:
                 self._load_segment(segment, path, previous)
         cursor = self._cursor = Cursor(identity.spool, number, sha256)
         self._insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
-        self._progress.reached(identity.spool, number)
+        self._progress.reached(identity.spool, number, self._newest_received_ms)
         fault.point("cursor.written")
-        self._first = False
 
     def _in_its_place(self, identity: Identity, segment: Segment, path: Path) -> bool:
         """Whether the file is the segment that its name says, of this spool or one that it was; else it is parked."""
@@ -189,6 +208,8 @@ class Loader:
             pass
         except DamagedError as error:
             self._park(path, int(path.stem), "unreadable", str(error))
+        except OSError as error:
+            self._park_unread(path, int(path.stem), error)
         else:
             if self._in_its_place(identity, segment, path) and self._load_parked(segment, path):
                 self._log.info("a parked segment is loaded and goes", segment=segment.header.segment)
@@ -206,13 +227,7 @@ class Loader:
         spool, number, sha256 = segment.header.spool.hex(), segment.header.segment, segment.sha256.hex()
         found = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number, sha256))
         replaced = self._parking.before_repair(path)
-        try:
-            cuts = Cuts(self._parking.cuts_of(path))
-        except CutsDamaged as error:
-            self._park(path, number, "refused", str(error))
-            return False
         if found == sha256 and not again:
-            cuts.done()
             self._counts.segments.labels("repeated").inc()
             return True
         if found not in (None, sha256, *replaced):
@@ -226,24 +241,30 @@ class Loader:
         if segment.lost and not again:  # else they were told when the segment was parked
             self._counts.damaged.inc(len(segment.lost))
             self._log.error("a repair gave up records of a segment", segment=number, places=len(segment.lost))
-        started = self._first
-        apart = Apart(cuts, lambda refused: self._set_aside(path, number, refused))
+        tried = again or number <= self._tried or bool(replaced or segment.lost)
 
         def insert(tries: int) -> bool:
-            now_ms = self._clock.now_ms()
             stored = self._inserts.loaded(spool, number, sha256) if tries else found
-            if again or replaced or segment.lost:
-                return self._inserts.insert_missing(segment, rows, names, previous, now_ms, stored, replaced, apart)
-            if stored == sha256:  # the row in `segments` got through, and its answer did not
-                cuts.done()
+            if stored == sha256 and not again:  # the row in `segments` got through, and its answer did not
                 return True
-            return self._inserts.insert(segment, rows, names, previous, now_ms, started or tries > 0, apart)
+            return self._inserts.insert(
+                segment,
+                rows,
+                names,
+                previous,
+                self._clock.now_ms(),
+                tried or tries > 0,
+                stored,
+                replaced,
+                lambda refused: self._set_aside(path, number, refused),
+            )
 
         try:
             whole = self._insist("ClickHouse", insert) and whole
         except Refused as error:
             self._park(path, number, "refused", str(error), error.code)
             return False
+        self._newest_received_ms = max(self._newest_received_ms, rows.last_received_at or 0)
         self._counts.segments.labels("loaded").inc()
         self._log.debug("loaded", segment=number, **rows.counts)
         return whole
@@ -269,6 +290,13 @@ class Loader:
         if why not in ("damaged", REFUSED_IN_PART):  # of which the rest is loaded
             self._counts.segments.labels("parked").inc()
         self._log.error("segment set aside", segment=number, why=why, error=error)
+
+    def _park_unread(self, path: Path, number: int, error: OSError) -> None:
+        """A sector that the disk does not give back costs its segment, and holds up nothing. Raises other errors."""
+        if error.errno != errno.EIO:
+            raise error
+        remedy = "`fleetgate spool repair` keeps what can be read of it"
+        self._park(path, number, "unreadable", f"the disk does not give it back ({error.strerror}): {remedy}")
 
     def _insist(self, what: str, attempt: Callable[[int], T]) -> T:
         """Tries until it succeeds, with growing, jittered pauses; `attempt` gets the number of failed tries."""

@@ -44,7 +44,8 @@ class Parking:
         """Keeps the segment at `path` under the same name, durably; once more changes nothing but the reason."""
         self._directory.mkdir(exist_ok=True)
         kept = self._directory / path.name
-        if kept.exists() and kept != path and not filecmp.cmp(kept, path, shallow=False):
+        # The same file is not read: perhaps it cannot be.
+        if kept.exists() and not kept.samefile(path) and not filecmp.cmp(kept, path, shallow=False):
             kept.rename(self._free(path.name))  # of a spool that was here before, which numbered from 1 too
         if not kept.exists():
             try:
@@ -67,10 +68,6 @@ class Parking:
         sync_directory(self._directory)
         withdraw(path)
         self._count()
-
-    def cuts_of(self, path: Path) -> Path:
-        """The file that says how inserts of this segment were cut (isolation.py)."""
-        return self._directory / f"{path.stem}.cuts.json"
 
     def before_repair(self, path: Path) -> set[str]:
         """The SHA-256 (hex) of what a repair replaced by the segment at `path`: parts of it may be inserted already."""

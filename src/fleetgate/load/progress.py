@@ -2,6 +2,8 @@
 
 Decides when. A spool is on record before the first of its segments is loaded, so nothing is in ClickHouse of a spool
 that control never heard of. Its position follows about once a second, from a thread: telemetry does not wait for it.
+With it goes the newest time of receipt that was loaded: an edge on an empty disk whose clock is behind would else take
+again what is in ClickHouse.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ TELL_SECONDS = 1.0
 Begin = Callable[[str, Sequence[str]], None]
 """Puts a spool on record: (identity in hex, those it had before). Raises ControlAway."""
 
-Note = Callable[[str, int], None]
-"""(identity in hex, last segment that is loaded). Raises ControlAway."""
+Note = Callable[[str, int, int], None]
+"""(identity in hex, last segment that is loaded, newest time of receipt in Unix ms). Raises ControlAway."""
 
 
 class Progress:
@@ -27,8 +29,8 @@ class Progress:
     def __init__(self, begin: Begin, note: Note) -> None:
         self._begin = begin
         self._note = note
-        self._reached: tuple[str, int] | None = None
-        self._told: tuple[str, int] | None = None
+        self._reached: tuple[str, int, int] | None = None
+        self._told: tuple[str, int, int] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
@@ -44,9 +46,9 @@ class Progress:
         """Before the first segment of a spool is loaded. Raises ControlAway."""
         self._begin(spool, former)
 
-    def reached(self, spool: str, segment: int) -> None:
-        """The cursor stands here, durably."""
-        self._reached = (spool, segment)
+    def reached(self, spool: str, segment: int, newest_received_ms: int) -> None:
+        """The cursor stands here, durably, and nothing that this process loaded was received later."""
+        self._reached = (spool, segment, newest_received_ms)
 
     def _run(self) -> None:
         while not self._stop.wait(TELL_SECONDS):

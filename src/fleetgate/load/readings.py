@@ -225,5 +225,6 @@ class _SparseParts:
 
 
 def _name(key: int | str) -> str:
-    """How a signal that is not in the catalogue is called: by its name, or by `#` and its number."""
-    return key if isinstance(key, str) else f"#{key}"
+    """How a signal that is not in the catalogue is called: by its name, or by `#` and its number. A name that begins
+    with `#` gets another one, so that no two keys of an event are the same."""
+    return key if isinstance(key, str) and key[:1] != "#" else f"#{key}"

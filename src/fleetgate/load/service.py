@@ -183,8 +183,8 @@ class _Control:
     def begin(self, spool: str, former: Sequence[str]) -> None:
         begin_spool(self._opened(), spool, former)
 
-    def note(self, spool: str, segment: int) -> None:
-        note_loaded(self._opened(), spool, segment)
+    def note(self, spool: str, segment: int, newest_received_ms: int) -> None:
+        note_loaded(self._opened(), spool, segment, newest_received_ms)
 
     def _opened(self) -> Store:
         with self._opening:

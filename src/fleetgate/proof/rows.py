@@ -80,7 +80,7 @@ def check_rows(
             for segment in batch:
                 count, text = found.get(segment.segment, (0, ""))
                 report.rows += count
-                if table == "raw_messages" and count < segment.count(table) and _may_be_expired(segment, keeping):
+                if table == "raw_messages" and _is_expired(clickhouse, spool, segment, count, keeping):
                     expired += 1
                 else:
                     _compare(spool, segment, table, count, text, report)
@@ -121,7 +121,7 @@ def _check_earlier(clickhouse: ClickHouse, spool: str, segment: Expected, keepin
             answer = clickhouse.rows(hash_query(table, _CAME_SINCE.format(table)), parameters)
             count, text = (int(answer[0][1]), str(answer[0][2])) if answer else (0, "")
             so_far = Expected(row.segment, segment.rows[:number])
-            expired = table == "raw_messages" and count < so_far.count(table) and _may_be_expired(so_far, keeping)
+            expired = table == "raw_messages" and _is_expired(clickhouse, spool, so_far, count, keeping)
             if not expired and (count, text) != (so_far.count(table), getattr(row, f"{table}_hash")):
                 what = (
                     f"the rows of this segment in {table} that place {row.place} of the chain stands for are not those "
@@ -142,10 +142,26 @@ def _compare(spool: str, segment: Expected, table: str, count: int, text: str, r
         report.find(Kind.ALTERED, spool, number, what, table)
 
 
-def _may_be_expired(segment: Expected, keeping: Keeping) -> bool:
-    """ClickHouse drops whole parts, at a time of its choice after the oldest row has come of age."""
+def _is_expired(clickhouse: ClickHouse, spool: str, segment: Expected, count: int, keeping: Keeping) -> bool:
+    """Whether age explains that only `count` signed messages of the segment are there.
+
+    ClickHouse drops whole parts, at a time of its choice after the oldest row has come of age. A segment's rows of one
+    day came in one part: with some of the first day there, somebody took the others. One that was inserted in pieces,
+    as rows of it were refused or came later, has several.
+    """
     received = [row.first_received_at for row in segment.rows if row.first_received_at is not None]
-    return bool(received) and min(received) + keeping.raw_days * DAY_MS <= keeping.now_ms
+    if count >= segment.count("raw_messages") or not received:
+        return False
+    if min(received) + keeping.raw_days * DAY_MS > keeping.now_ms:
+        return False
+    if not count or len(segment.rows) > 1 or segment.rows[0].refused:
+        return True
+    [[left]] = clickhouse.rows(
+        "SELECT count() FROM raw_messages WHERE spool = {spool:String} AND segment = {segment:UInt64} "
+        "AND toYYYYMMDD(received_at) = toYYYYMMDD(toDate({day:UInt16}))",
+        {"spool": spool, "segment": segment.segment, "day": min(received) // DAY_MS},
+    )
+    return not int(left)
 
 
 def _batches(segments: Sequence[Expected]) -> Iterator[list[Expected]]:

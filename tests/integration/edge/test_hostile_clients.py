@@ -14,7 +14,7 @@ import mqtt5
 import msgspec
 import pytest
 from tests.gate import Car, Gate, NewGate
-from tests.http_peer import MSGPACK
+from tests.http_peer import MSGPACK, HttpsWire
 from tests.mqtt_peer import DEADLINE_SECONDS, MqttPeer, publish_bytes, told
 
 LISTENERS = ["mqtt", "https"]
@@ -172,3 +172,17 @@ def test_noise_inside_tls_ends_only_its_connection(shared_gate: Gate, car: Car, 
                     wait_for_end(sock)
                 except TimeoutError:
                     continue
+
+
+H2_UPGRADE = (
+    b"OPTIONS * HTTP/1.1\r\nHost: gate\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("begin", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", H2_UPGRADE], ids=["preface", "h2c"])
+def test_nobody_is_spoken_http_2_with(shared_gate: Gate, car: Car, begin: bytes) -> None:
+    """It is not offered, and who begins with it gets an answer of HTTP/1.1: no route."""
+    with HttpsWire(shared_gate, car) as wire:
+        wire.sock.sendall(begin)
+        assert wire.sock.recv(12) == b"HTTP/1.1 404"

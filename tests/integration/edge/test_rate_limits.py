@@ -9,6 +9,7 @@ from tests.gate import Car, Gate, Installation, running, until
 from tests.http_peer import HttpPeer
 from tests.http_peer import told as told_item
 from tests.mqtt_peer import MqttPeer, told
+from tests.units import pack
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,29 @@ def test_one_fast_device_does_not_slow_another(narrow_gate: Gate, fast_car: Car)
     with HttpPeer(narrow_gate, fast_car) as fast, HttpPeer(narrow_gate, other) as steady:
         fast.batch(*(fast_car.sign(1, seq) for seq in range(20)))
         assert told_item(steady.ask(other.sign(1, 0))) == ("accepted", None)
+
+
+def test_a_large_message_counts_as_several(narrow_gate: Gate, fast_car: Car) -> None:
+    """Over both transports each KiB is one more, so nobody sends what is dear within the rate."""
+    large = {"body": pack(["2026.44.1", "cfg", [[0, "sample", {1: 50.5}, {}]] * 400])}  # 8 KiB
+    with HttpPeer(narrow_gate, fast_car) as peer:
+        assert told_item(peer.ask(fast_car.sign(1, 0, **large))) == ("accepted", None)
+        answer = peer.post(fast_car.sign(1, 1))
+        assert (answer.status, 3 <= int(answer.headers["retry-after"]) <= 5) == (429, True)
+    other = narrow_gate.home.enrol("large-over-mqtt")
+    with MqttPeer(narrow_gate, other) as mqtt:
+        mqtt.hello()
+        answers = [told(mqtt.ask(other.sign(1, seq, **given))) for seq, given in enumerate((large, {}))]
+        assert answers == [(0, None), (0x97, "rate_limited")]
+
+
+def test_who_is_refused_is_limited_too(narrow_gate: Gate, stranger: Car) -> None:
+    """A certificate that control does not know gets one batch of answers, and is then told to wait, unread, on each of
+    its connections; nobody else waits for it."""
+    with HttpPeer(narrow_gate, stranger) as one, HttpPeer(narrow_gate, stranger) as two:
+        first = one.batch(*(stranger.sign(1, seq) for seq in range(500)))
+        assert (first.status, {told_item(item) for item in first.items}) == (202, {("rejected", "unknown_device")})
+        assert [peer.post(stranger.sign(1, 500)).status for peer in (one, two)] == [429, 429]
+    steady = narrow_gate.home.enrol("beside-a-stranger")
+    with HttpPeer(narrow_gate, steady) as peer:
+        assert told_item(peer.ask(steady.sign(1, 0))) == ("accepted", None)

@@ -20,7 +20,7 @@ def loaded(gate: Gate, segment: int) -> None:
     assert identity is not None
     with Store.open(gate.home.config, SystemClock(), write=True) as store:
         begin_spool(store, identity.spool, identity.former)
-        note_loaded(store, identity.spool, segment)
+        note_loaded(store, identity.spool, segment, 0)
 
 
 def test_an_empty_disk_begins_behind_a_fence(new_gate: NewGate) -> None:

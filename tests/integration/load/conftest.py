@@ -81,6 +81,7 @@ class Bench:
         self.clickhouse = clickhouse
         self.transitions: list[tuple[int, str]] = []
         self.begun: list[tuple[str, int]] = []
+        self.noted: list[tuple[str, int, int]] = []
         self.control_away = 0
         self.loader = self.restart()
 
@@ -91,7 +92,7 @@ class Bench:
         self.inserts = Inserts(clickhouse or self.clickhouse, counts, self.spool.directory)
         stop = stop or threading.Event()
         transitions = Transitions(self.spool.directory, self._note, counts, stop)
-        progress = Progress(self.begin, lambda *_: None)
+        progress = self.progress = Progress(self.begin, lambda *told: self.noted.append(told))
         self.loader = Loader(
             settings, self.inserts, catalogue(), transitions, progress, counts, SystemClock(), os.urandom, stop
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ from tests.spools import rejection
 
 from fleetgate.clock import SystemClock
 from fleetgate.errors import ClickHouseAway
-from fleetgate.load import inserts
+from fleetgate.load import loader
 from fleetgate.load.clickhouse import ClickHouse
 from fleetgate.load.lag import Lag, lag_of
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
+from fleetgate.spool.reader import Segment, read_segment
+from fleetgate.spool.requests import ask
 
 
 class Flaky:
@@ -141,23 +145,78 @@ def test_an_answer_that_got_lost_is_asked_for_again(bench: Any) -> None:
     assert state(bench, "lost-answer") == ONCE
 
 
-def test_behind_the_window_rows_are_counted_instead(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When so much was loaded in between that ClickHouse has forgotten the token, what is there is left alone."""
-    fill(bench, "old")
+@pytest.mark.parametrize("table", ["events", "held_events", "raw_messages", "received_ranges"])
+def test_what_clickhouse_has_forgotten_is_told_by_the_rows(bench: Any, table: str) -> None:
+    """Its memory of tokens is gone when the segment is repeated: what is there is left alone, rollups too."""
+    vehicle = f"forgotten-{table}"
+    fill(bench, vehicle)
     flaky = Flaky(bench.clickhouse)
-    flaky.breaks["raw_messages"] = "after"
-    flaky.on_break = lambda: _forget_tokens(bench)
-    monkeypatch.setattr(inserts, "WINDOW_SEGMENTS", -1)
+    flaky.breaks[table] = "after"
+    flaky.on_break = lambda: forget_tokens(bench)
     bench.restart(flaky)
     bench.load_all()
-    assert state(bench, "old") == ONCE
+    assert state(bench, vehicle) == ONCE
 
 
-def _forget_tokens(bench: Any) -> None:
+def forget_tokens(bench: Any) -> None:
     """Empties the windows, as thousands of other inserts would."""
-    for table in ("events", "held_events", "rejections", "raw_messages", "received_ranges"):
+    tables = ("events", "held_events", "rejections", "raw_messages", "received_ranges", "signal_minute", "fleet_minute")
+    for table in tables:
         for size in (0, 10_000):
             bench.clickhouse.command(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {size}")
+
+
+def test_nothing_is_repeated_behind_an_insert_that_still_runs(bench: Any) -> None:
+    """It may be between a table and its views: load waits for it, and then completes what it left out."""
+    fill(bench, "running")
+    killed_at(bench, "events", "after")
+    running = Running(bench.clickhouse, 2)
+    bench.restart(running)
+    bench.load_all()
+    assert (state(bench, "running"), running.left) == (ONCE, 0)
+
+
+class Running:
+    """The real ClickHouse, with an insert running for so many looks at it."""
+
+    def __init__(self, clickhouse: ClickHouse, looks: int) -> None:
+        self._clickhouse = clickhouse
+        self.left = looks
+
+    def rows(self, sql: str, parameters: Any = None) -> list[list[Any]]:
+        if "system.processes" in sql and self.left:
+            self.left -= 1
+            return [[1]]
+        return self._clickhouse.rows(sql, parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clickhouse, name)
+
+
+def test_without_a_cursor_everything_may_have_been_tried(bench: Any) -> None:
+    """The cursor is removed, as its own message says, while a segment is in hand and one is parked: when ClickHouse has
+    forgotten both, each row still counts once."""
+    for vehicle in ("whole", "parked", "in-hand"):
+        fill(bench, vehicle)
+    bench.clickhouse.command(POISON)
+    try:
+        bench.loader.step()
+        bench.loader.step()
+    finally:
+        bench.clickhouse.command("ALTER TABLE signal_minute DROP CONSTRAINT no_view")
+    killed_at(bench, "events", "after")
+    forget_tokens(bench)
+    (bench.spool.directory / "cursor.json").unlink()
+    bench.restart()
+    bench.load_all()
+    rows = {table: 3 * count for table, count in ONCE.items() if isinstance(count, int)}
+    assert {table: bench.count(table) for table in rows} == rows
+    assert {vehicle: state(bench, vehicle)["rollup"] for vehicle in ("whole", "parked", "in-hand")} == dict.fromkeys(
+        ("whole", "parked", "in-hand"), ONCE["rollup"]
+    )
+
+
+POISON = "ALTER TABLE signal_minute ADD CONSTRAINT no_view CHECK vehicle_id NOT LIKE '%parked'"
 
 
 def test_transitions_do_not_wait_for_clickhouse(bench: Any) -> None:
@@ -229,6 +288,34 @@ def test_a_file_that_is_no_segment_is_parked(bench: Any) -> None:
     bench.load_all()
     assert bench.count("segments") == 1
     assert (bench.spool.directory / "parked" / path.name).read_bytes() == b"nonsense"
+
+
+def test_a_sector_that_cannot_be_read_costs_its_segment(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set aside, the one behind it is loaded, and a start finds nothing in its way. When the disk gives it back,
+    a retry loads it."""
+    for vehicle in ("unread", "behind-it"):
+        fill(bench, vehicle)
+    unread = f"{1:020d}.seg"
+
+    def failing(path: Path) -> Segment:
+        if path.name == unread:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_segment(path)
+
+    monkeypatch.setattr(loader, "read_segment", failing)
+    bench.load_all()
+    parked = bench.spool.directory / "parked" / unread
+    assert (bench.count("segments"), bench.count("events"), parked.exists()) == (1, 3, True)
+    (bench.spool.directory / "cursor.json").unlink()
+    ask(parked)
+    bench.restart()
+    bench.load_all()
+    error = json.loads(parked.with_suffix(".error.json").read_text())
+    assert (error["why"], "Input/output error" in error["error"], bench.count("segments")) == ("unreadable", True, 1)
+    monkeypatch.undo()
+    ask(parked)
+    bench.load_all()
+    assert (state(bench, "unread")["rollup"], bench.count("events"), parked.exists()) == (ONCE["rollup"], 6, False)
 
 
 def test_a_changed_segment_is_not_loaded_over_the_old_one(bench: Any) -> None:
@@ -357,3 +444,14 @@ def test_a_spool_is_on_record_before_its_first_segment_is_loaded(bench: Any) -> 
     bench.load_all()
     assert bench.begun == [(bench.spool.identity.hex(), 0)]
     assert (bench.control_away, bench.count("segments")) == (0, 3)
+
+
+def test_control_is_told_the_newest_time_of_receipt(bench: Any) -> None:
+    """Of all that was loaded, not of the last segment: with a message that was received before, it stays."""
+    fill(bench, "newest")
+    bench.spool.message(rows_body(sample(0, s1=1.0)))
+    bench.spool.seal()
+    bench.load_all()
+    with bench.progress:
+        pass
+    assert bench.noted == [(bench.spool.identity.hex(), 2, RECEIVED_AT + DAY_MS)]

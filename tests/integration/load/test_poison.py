@@ -225,22 +225,3 @@ def test_a_type_that_was_narrowed_costs_what_does_not_fit(
     own_database.command("ALTER TABLE events MODIFY COLUMN config LowCardinality(String)")
     retry(bench)
     assert bench.count("events") == 50
-
-
-def test_cuts_that_are_damaged_stop_nothing(bench: Any) -> None:
-    """The segment is set aside and says why; the one behind it is loaded, and a retry loads each row once."""
-    vehicle = fill(bench, 5)
-    [segment] = (bench.spool.directory / "segments").iterdir()
-    fill(bench)
-    cuts = bench.spool.directory / "parked" / f"{segment.stem}.cuts.json"
-    cuts.parent.mkdir(exist_ok=True)
-    cuts.write_text('{"x')
-    bench.load_all()
-    assert (
-        why(bench),
-        "cuts.json is damaged" in json.loads(parked(bench).with_suffix(".error.json").read_text())["error"],
-    ) == ("refused", True)
-    assert bench.count("raw_messages") == MESSAGES
-    retry(bench)
-    assert (bench.count("raw_messages"), bench.count("events")) == (2 * MESSAGES, 2 * MESSAGES * EVENTS)
-    assert whole(bench, vehicle)[0] == 2 * MESSAGES * EVENTS

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.load.test_exactly_once import ONCE, _forget_tokens, fill, killed_at, state
+from tests.integration.load.test_exactly_once import ONCE, fill, forget_tokens, killed_at, state
 from tests.segments import peer, rows_body, sample
 from tests.spools import alter_identity
 
 from fleetgate.clock import SystemClock
-from fleetgate.load import inserts
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.custody import held
@@ -85,14 +84,11 @@ def test_a_refused_segment_is_loaded_once_its_cause_is_mended(bench: Any, table:
     assert list((bench.spool.directory / "parked").iterdir()) == []
 
 
-def test_behind_the_window_a_refused_segment_is_completed_by_its_rows(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_segment_is_completed_by_its_rows(bench: Any) -> None:
     """When ClickHouse has forgotten the tokens of the tables that took it, what is there is left alone."""
     fill(bench, "late-poison")
     refuse(bench, "raw_messages", bench.load_all)
-    _forget_tokens(bench)
-    monkeypatch.setattr(inserts, "WINDOW_SEGMENTS", -1)
+    forget_tokens(bench)
     retry(bench)
     assert state(bench, "late-poison") == TWICE_TOLD
 

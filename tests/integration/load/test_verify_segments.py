@@ -194,6 +194,16 @@ def test_signed_bytes_that_came_of_age_are_no_finding(audit: Audit) -> None:
     assert len(audit.verify(now_ms=RECEIVED_AT + 6 * DAY_MS).findings) == 3
 
 
+def test_age_excuses_no_single_row(audit: Audit) -> None:
+    """A part goes as a whole: what is left of a day, forged or not, shows that the others were taken."""
+    audit.tamper(
+        "raw_messages",
+        f"DELETE WHERE {ONE} AND record_offset = (SELECT min(record_offset) FROM raw_messages WHERE {ONE})",
+    )
+    report = audit.verify(now_ms=RECEIVED_AT + 8 * DAY_MS)
+    assert [(f.kind.value, f.segment, f.table) for f in report.findings] == [("missing", 2, "raw_messages")]
+
+
 def test_only_some_segments_may_be_hashed(audit: Audit) -> None:
     """The chain is checked whole all the same."""
     audit.tamper("events", f"DELETE WHERE {ONE}")

@@ -25,6 +25,7 @@ DROP INDEX credentials_of_key;
 DROP INDEX revocations_to_come;
 ALTER TABLE credentials DROP COLUMN revoked_from_ms;
 ALTER TABLE credentials DROP COLUMN invalid_from_ms;
+ALTER TABLE spools DROP COLUMN newest_received_ms;
 UPDATE credentials SET parent = 1 WHERE credential_id = 2;
 UPDATE meta SET value = 1 WHERE name = 'schema';
 """
@@ -56,6 +57,7 @@ def test_a_writer_brings_the_database_to_this_version(former: Gate) -> None:
     found = {index["name"] for index in inspect(engine).get_indexes("credentials")}
     assert {"credentials_of_key", "revocations_to_come"} <= found
     assert inspect(engine).has_table("transfers")
+    assert "newest_received_ms" in {column["name"] for column in inspect(engine).get_columns("spools")}
     engine.dispose()
 
 

@@ -17,13 +17,13 @@ ONE, TWO = "a1" * 16, "b2" * 16
 
 
 def test_a_spool_is_known_from_its_begin_on_with_the_last_segment_told(gate: Gate) -> None:
-    """Positions only grow, and neither makes a change that edges poll."""
+    """Positions and times only grow, and neither makes a change that edges poll."""
     assert known_spools(gate.store) == []
     begin_spool(gate.store, ONE, [])
-    for segment in (3, 9, 4):
-        note_loaded(gate.store, ONE, segment)
+    for segment, received_ms in ((3, 3000), (9, 2500), (4, 0)):
+        note_loaded(gate.store, ONE, segment, received_ms)
     begin_spool(gate.store, ONE, [])
-    assert (known_spools(gate.store), gate.store.revision()) == ([SpoolRecord(ONE, 9, False)], 0)
+    assert (known_spools(gate.store), gate.store.revision()) == ([SpoolRecord(ONE, 9, False, 3000)], 0)
 
 
 def test_a_spool_that_names_former_ones_takes_their_place(gate: Gate) -> None:
@@ -35,8 +35,8 @@ def test_a_spool_that_names_former_ones_takes_their_place(gate: Gate) -> None:
 
 def test_a_spool_from_before_these_records_is_known_once_load_tells(gate: Gate) -> None:
     """Its first segment was loaded by an earlier fleetgate."""
-    note_loaded(gate.store, ONE, 5)
-    assert known_spools(gate.store) == [SpoolRecord(ONE, 5, False)]
+    note_loaded(gate.store, ONE, 5, 1000)
+    assert known_spools(gate.store) == [SpoolRecord(ONE, 5, False, 1000)]
 
 
 def test_records_that_nobody_wrote_to_since_say_that_they_cannot_know(gate: Gate) -> None:

@@ -8,21 +8,21 @@ from fleetgate.load.progress import Progress
 
 def test_the_last_position_is_told_at_the_end_and_once() -> None:
     """However many segments there were since; the same one is not told again."""
-    told: list[tuple[str, int]] = []
+    told: list[tuple[str, int, int]] = []
     with Progress(lambda *_: None, lambda *position: told.append(position)) as progress:
         for segment in range(1, 50):
-            progress.reached("ab" * 16, segment)
-    assert told == [("ab" * 16, 49)]
+            progress.reached("ab" * 16, segment, 1000 + segment)
+    assert told == [("ab" * 16, 49, 1049)]
 
 
 def test_while_control_is_away_a_later_position_is_tried() -> None:
     """Nothing is raised where the segments are loaded, and the end is not held up."""
     tried: list[int] = []
 
-    def away(_spool: str, segment: int) -> None:
+    def away(_spool: str, segment: int, _received_ms: int) -> None:
         tried.append(segment)
         raise ControlAway("control does not answer")
 
     with Progress(lambda *_: None, away) as progress:
-        progress.reached("ab" * 16, 7)
+        progress.reached("ab" * 16, 7, 0)
     assert tried == [7]

@@ -224,3 +224,10 @@ def _naive(event: dict[Any, float], numbers: Any, paths: Any) -> tuple[dict[int,
         else:
             unknown[name if isinstance(name, str) else f"#{name}"] = value
     return readings, unknown
+
+
+def test_a_name_is_not_taken_for_a_number(spool: SpoolOnDisk) -> None:
+    """A number that is not in the catalogue is called `#` and itself; a name that looks so gets another one."""
+    spool.message(rows_body([0, "sample", {60001: 1.0, "#60001": 2.0, "##60001": 3.0}, {}]))
+    [event] = events(spool)
+    assert sorted(event["unknown_values"]) == [("###60001", 3.0), ("##60001", 2.0), ("#60001", 1.0)]

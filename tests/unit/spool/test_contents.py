@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.spools import OpenSpool, SetClock
 
-from fleetgate.accept.denials import WHOLE_DEVICE, DenialMemory
+from fleetgate.accept.denials import WHOLE_DEVICE, Denial, DenialMemory
 from fleetgate.control import records
 from fleetgate.control.records import Change
 from fleetgate.errors import SpoolError
@@ -32,7 +32,9 @@ def written(spool: OpenSpool) -> Path:
     spool.home.checkpoint.save([DeviceState("acme", "tcu-0001", 3, "watched", 5, 12.5, 6, 2, 7, [window])])
     spool.home.checkpoint.advance(0)
     with closing(DenialMemory(spool.directory / "denials.db")) as denials:
-        denials.learn(CHANGE, {("acme", "tcu-0001"): {WHOLE_DEVICE: Reason.BANNED, b"k" * 32: Reason.REVOKED}})
+        denials.learn(
+            CHANGE, {("acme", "tcu-0001"): {WHOLE_DEVICE: Denial(Reason.BANNED), b"k" * 32: Denial(Reason.REVOKED)}}
+        )
     spool.leave()
     return spool.directory
 
