@@ -16,7 +16,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+
+from fleetgate.control.keyring import SETTLING_MS, encode_roots, read_roots
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Shell
@@ -147,6 +150,13 @@ def test_rotate_the_mac_root_key(shell: Shell) -> None:
         with closing(sqlite3.connect(shell.directory / "control.db")) as db, db:
             db.execute("UPDATE credentials SET ended_at_ms = ended_at_ms - 7 * 86400000 WHERE status = 'former'")
 
+    def seconds_later() -> None:
+        file = shell.directory / "keyring.json"
+        roots = read_roots(file)
+        settled = msgspec.structs.replace(roots[2], created_at=roots[2].created_at - SETTLING_MS)
+        file.write_bytes(encode_roots(roots | {2: settled}))
+
+    reader.before["device renew"] = seconds_later
     reader.before["retire 1"] = a_week_later
     reader.follow()
     assert [(root["kid"], root["state"]) for root in shell.json("keyring", "list")] == [

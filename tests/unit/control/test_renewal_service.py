@@ -7,6 +7,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -44,7 +45,8 @@ class Asker:
     def send(self, data: bytes) -> bytes:
         """What comes back until the signer closes."""
         with self.connect() as client, client.makefile("rb") as answers:
-            client.sendall(data)
+            with suppress(BrokenPipeError):  # who finds no place is told so before it asks
+                client.sendall(data)
             return answers.read()
 
     def ask(self, enrolled: Enrolment, csr: bytes) -> Answer:

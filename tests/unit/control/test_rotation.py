@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from fleetgate.control.devices import renew, revoke
-from fleetgate.control.keyring import Keyring, read_roots
+from fleetgate.control.keyring import SETTLING_MS, Keyring, read_roots
 from fleetgate.control.rotation import list_roots, retire, rotate, withdraw
 from fleetgate.control.schema import audit, changes
 from fleetgate.errors import ConfigError, Conflict, NotFound
@@ -30,8 +30,10 @@ class Roots:
         gate.enrol()
 
     def rotate(self) -> int:
+        """And waits until it is issued under."""
         with self.gate.store.write("test") as write:
             kid = rotate(write, self.path, os.urandom)
+        self.gate.clock.ms += SETTLING_MS
         self.gate.keyring = self.keyring
         return kid
 
