@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import quantiles
 
-from fleetgate.accept.http import BODY_SECONDS
 from fleetgate.accept.https import SEND_SECONDS
 from fleetgate.accept.mqtt import KEEP_ALIVE_FACTOR
+from fleetgate.accept.request import BODY_SECONDS
 from tests.faults.cars import HttpsDriver, MqttDriver
 from tests.faults.crowd import client_hello
 from tests.faults.idlers import Deaf, DeafHttps, Idler, Idlers, connected, secured

@@ -1,8 +1,9 @@
 """HTTPS for vehicles: `POST /v1/telemetry`, one envelope or a batch, a result for each item; `POST /v1/renew`.
 
 The routes are a bare ASGI callable (Quart costs half as much again for each request); everything else is Quart's, with
-RFC 9457 problems. Decides sizes and forms of a request; an item's fate is decided by the intake, a renewal by `renew`,
-and how a whole request is refused by `problems`. 413, 429 and 503 answer the whole request and claim nothing.
+RFC 9457 problems. Decides whether a request may pass; its form is decided by `request`, an item's fate by the intake, a
+renewal by `renew`, and how a whole request is refused by `problems`. 413, 429 and 503 answer the whole request and
+claim nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
+from fleetgate.accept.request import (
+    HELP,
+    JSON_TYPE,
+    MAX_REQUEST_BYTES,
+    RENEWAL_TYPES,
+    TELEMETRY_TYPES,
+    form_of,
+    items_of,
+    read_body,
+)
 from fleetgate.accept.room import RETRY_AFTER_SECONDS, Room
 from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import Clock
@@ -32,19 +43,11 @@ from fleetgate.control.profile import CertificateIdentity, ProfileError
 from fleetgate.control.renewalform import MAX_CSR_BYTES
 from fleetgate.errors import ControlAway, SpoolError
 from fleetgate.judge import Outcome, Reason, Verdict
-from fleetgate.judge.envelope import UNDECODABLE, open_envelope
+from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.verdict import Reject
 
-MAX_REQUEST_BYTES = 1024 * 1024
-MAX_ITEMS = 500
 TURN_BYTES = 8 * 1024
 """After so many bytes of a batch others get their turn: at most about a millisecond, and one item more."""
-BODY_SECONDS = 30.0
-MSGPACK_TYPE = "application/vnd.fleetgate.v1+msgpack"
-JSON_TYPE = "application/vnd.fleetgate.v1+json"
-TELEMETRY_TYPES = (MSGPACK_TYPE, JSON_TYPE)
-RENEWAL_TYPES = ("application/pkcs10",)  # RFC 7030, 4.2.1
-_BIN_HEADS = (0xC4, 0xC5, 0xC6)
 
 _STATUS = {
     Outcome.ACCEPTED: "accepted",
@@ -114,7 +117,7 @@ class VehicleApp:
 
     async def _take_telemetry(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Problem, SpoolError."""
-        form = _form(scope, TELEMETRY_TYPES)
+        form = form_of(scope, TELEMETRY_TYPES)
         results = await self._telemetry(link, form, scope, receive)
         content = msgspec.json.encode(results) if form == JSON_TYPE else msgspec.msgpack.encode(results)
         # Who is kept out is told so, and that was the last answer.
@@ -124,10 +127,10 @@ class VehicleApp:
 
     async def _renew(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Problem."""
-        _form(scope, RENEWAL_TYPES)
+        form_of(scope, RENEWAL_TYPES)
         identity = _identity_of(link, self._clock.now_ms())
         await self._renewals.admit(identity, self._listed(identity))
-        csr = await _read_body(scope, receive, MAX_CSR_BYTES)
+        csr = await read_body(scope, receive, MAX_CSR_BYTES)
         await self._renewals.admit(identity, self._listed(identity))  # a revocation may have come while the body did
         answer = await self._renewals.ask(identity, csr)
         content = msgspec.json.encode({"certificate": answer.certificate, "kid": answer.kid, "mac_key": answer.mac_key})
@@ -160,7 +163,7 @@ class VehicleApp:
         caller = await self._caller(link)
         self._admit(link, caller, [])  # an empty bucket is told before the body is read and taken apart
         try:
-            items = _items(await _read_body(scope, receive, MAX_REQUEST_BYTES), form)
+            items = items_of(await read_body(scope, receive, MAX_REQUEST_BYTES), form)
         except Problem as problem:
             if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
@@ -249,84 +252,6 @@ def _identity_of(link: Link, now_ms: int) -> CertificateIdentity:
     return link.identity
 
 
-def _form(scope: Scope, types: tuple[str, ...]) -> str:
-    """The content type, one of `types`. Raises Problem; Transfer-Encoding is refused: h11 lets a few pairs pass."""
-    if scope["method"] != "POST":
-        raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, _HELP)
-    headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        if name in headers and name in (b"content-length", b"content-type", b"transfer-encoding"):
-            raise Problem(HTTPStatus.BAD_REQUEST, f"{name.decode('ascii', 'replace')} stands there twice")
-        headers[name] = value
-    if b"transfer-encoding" in headers:
-        raise Problem(HTTPStatus.BAD_REQUEST, "Transfer-Encoding is not taken: send Content-Length")
-    if b"content-encoding" in headers:
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding is not taken")
-    if b"content-length" not in headers:
-        raise Problem(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
-    form = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-    if form not in types:
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type is {' or '.join(types)}")
-    return form
-
-
-async def _read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
-    """The body, if it is announced and small enough. Raises Problem."""
-    announced = next(value for name, value in scope["headers"] if name == b"content-length")
-    if not announced.isdigit():
-        raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
-    if len(announced) > 10 or int(announced) > most_bytes:
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most_bytes} bytes")
-    parts: list[bytes] = []
-    size = 0
-    with trio.move_on_after(BODY_SECONDS):
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise Problem(HTTPStatus.BAD_REQUEST, "the client left")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > most_bytes:
-                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most_bytes} bytes")
-            if not message.get("more_body", False):
-                return b"".join(parts)
-    raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_SECONDS:.0f} s")
-
-
-_decode_batch = msgspec.msgpack.Decoder(list[bytes]).decode
-_decode_json_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
-def _items(body: bytes, form: str) -> list[bytes]:
-    """The envelopes of a request. What is no batch is one envelope, for the judge to refuse. Raises Problem (413)."""
-    try:
-        items = _json_items(body) if form == JSON_TYPE else _msgpack_items(body)
-    except UNDECODABLE:
-        return [body]
-    if len(items) > MAX_ITEMS:
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_ITEMS} envelopes: split the batch")
-    return items
-
-
-def _json_items(body: bytes) -> list[bytes]:
-    text = body.lstrip(b" \t\r\n")
-    if text[:1] != b"[":
-        # A MessagePack envelope is not let in under the JSON type: one request has one form.
-        return [b"" if body[:1] == b"\x98" else body]
-    return [bytes(item) for item in _decode_json_batch(body)]
-
-
-def _msgpack_items(body: bytes) -> list[bytes]:
-    """An envelope is an array too; its first element is an integer, a batch's are byte strings."""
-    head = body[:1]
-    skip = 1 if head[:1] and 0x90 <= head[0] <= 0x9F else {b"\xdc": 3, b"\xdd": 5}.get(head, 0)
-    if not skip:
-        return [b""]
-    if body == b"\x90" or (len(body) > skip and body[skip] in _BIN_HEADS):
-        return [item if item[:1] == b"\x98" else b"" for item in _decode_batch(body)]
-    return [body]
-
-
 def _refused_unjudged(item: bytes, reason: Reason) -> dict[str, object]:
     """The result where the sender is refused before the judge: nothing is judged, but the item's numbers are told."""
     epoch = seq = None
@@ -361,10 +286,7 @@ def _quart() -> QuartTrio:
     @app.errorhandler(HTTPException)
     async def problem(error: HTTPException) -> Response:
         status = HTTPStatus(error.code or 500)
-        content = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": _HELP}
+        content = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": HELP}
         return Response(msgspec.json.encode(content), status.value, content_type="application/problem+json")
 
     return app
-
-
-_HELP = "vehicles POST to /v1/telemetry and /v1/renew"
