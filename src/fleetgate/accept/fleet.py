@@ -258,7 +258,7 @@ class Fleet:
 
     def admits(self, known: KnownDevice, identity: CertificateIdentity, now_ms: int) -> bool:
         """Whether the records have this credential, and, of a former one, whether it may still be what the device has:
-        for a week after it was renewed, and until a message under a newer one was accepted (docs/adr/0009)."""
+        for a week after it was renewed, and until a message under a newer one was accepted (docs/adr/0007)."""
         newer_has_signed = False
         for entry in known.record.credentials:  # newest first
             if entry.key_digest == identity.key_digest:

@@ -20,7 +20,7 @@ NOT_THROUGH_A_PROXY: Final = {
     "/v1/renew": "a certificate is not renewed through a proxy that ends TLS, which could ask for one in any vehicle's "
     "name: renew over a connection whose TLS the edge ends"
 }
-"""Routes, and why no proxy's word is enough there (docs/adr/0010)."""
+"""Routes, and why no proxy's word is enough there (docs/adr/0008)."""
 
 
 class Link:

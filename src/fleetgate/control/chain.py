@@ -2,7 +2,7 @@
 
 Decides with `cryptography`'s own path validation (RFC 5280: signatures, validity, CA flag and path length, key usage,
 name constraints; a critical extension that it does not know refuses), bounded in depth and in what it is given
-(docs/adr/0011). What the leaf may look like beyond that is `control.profile`'s; revocation is `control.revocation`'s.
+(docs/adr/0009). What the leaf may look like beyond that is `control.profile`'s; revocation is `control.revocation`'s.
 """
 
 from __future__ import annotations

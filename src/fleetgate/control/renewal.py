@@ -1,4 +1,4 @@
-"""Renewal by the device itself: what the records allow, and what they show about who asks (docs/adr/0009-renewal.md).
+"""Renewal by the device itself: what the records allow, and what they show about who asks (docs/adr/0007-renewal.md).
 
 Decides from the records alone; of the edge it takes whose certificate was verified, and nothing else. A credential is
 renewed once: the same key again is a lost answer and gets the same certificate again, another key is the sign of a

@@ -2,7 +2,7 @@
 
 Decides whom it is sealed for: the agreement key that the certificate request names, under the request's own signature,
 else the request's P-256 key itself. Ed25519 cannot agree on keys, so such a request has to name one. Who may have a MAC
-key at all is decided by `control.renewal`; why it is sealed, by docs/adr/0009-renewal.md.
+key at all is decided by `control.renewal`; why it is sealed, by docs/adr/0007-renewal.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 NIST's PKITS as `cryptography-vectors` carries it, at a fixed time: section 4.4 (revocation) with the lists of each test
 as the configured sources, and the path tests of sections 4.1, 4.2, 4.3, 4.5, 4.6, 4.7, 4.13 and 4.16. Sections on
 policies, DSA, distribution points, deltas and indirect lists are about what this gate refuses as a whole. Where the
-gate is stricter than the suite, or asks less, the case says why (docs/adr/0011).
+gate is stricter than the suite, or asks less, the case says why (docs/adr/0009).
 """
 
 from __future__ import annotations
