@@ -30,6 +30,7 @@ class DenialRow(Struct, frozen=True, array_like=True):
     key_digest: Annotated[bytes, Meta(max_length=32)]
     reason: Reason
     revision: _Revision
+    from_ms: Annotated[int, Meta(ge=0)] = 0
 
 
 class ChangeForm(Struct, frozen=True):

@@ -73,6 +73,7 @@ def test_what_an_edge_wrote_is_good(written: Path) -> None:
         ("checkpoint.db", "UPDATE windows SET slots = substr(slots, 1, 8184)"),
         ("checkpoint.db", "UPDATE windows SET highest = 'x1'"),
         ("denials.db", "UPDATE denials SET reason = 'revokee'"),
+        ("denials.db", "UPDATE denials SET from_ms = 'x'"),
         ("denials.db", "UPDATE newest SET change = replace(change, '{', '[')"),
         ("denials.db", "UPDATE newest SET change = replace(change, 'kind', 'kine')"),
     ],
