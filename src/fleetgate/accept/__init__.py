@@ -1,6 +1,6 @@
 """The vehicles' door: from a socket to the spool, and back with an acknowledgement.
 
-tls, https, loop, connection   sockets               mqtt, packets, http, request   what is spoken
+tls, https, loop, connection, stall   sockets               mqtt, packets, http, request   what is spoken
 door, registry     who is that, may it come in       fleet, denials        what is known of it
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands

@@ -29,10 +29,11 @@ class GoneError(Exception):
 class Connection:
     """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage began.
 
-    `proxied`: the peer is one whose connections begin with a PROXY protocol header.
+    `proxied`: the peer is one whose connections begin with a PROXY protocol header. `stalled`: a read of it did not
+    end, see `stall`.
     """
 
-    __slots__ = ("_header", "address", "fd", "lingering", "mask", "session", "since_s", "sock")
+    __slots__ = ("_header", "address", "fd", "lingering", "mask", "session", "since_s", "sock", "stalled")
 
     def __init__(self, sock: ssl.SSLSocket, address: str, now_s: float, *, proxied: bool = False) -> None:
         self._header = bytearray() if proxied else None  # what is there of it; None when it is not, or no more, due
@@ -42,6 +43,7 @@ class Connection:
         self.session: Session | None = None
         self.since_s = now_s
         self.lingering = False
+        self.stalled = False
         self.mask = select.EPOLLIN
 
     def handshake(self) -> list[bytes] | int:
@@ -89,8 +91,10 @@ class Connection:
         try:
             # `recv` of an SSLSocket is one more Python call around `read`, which ends with TLS itself.
             data = self.sock.recv(READ_BYTES) if self.lingering else self.sock.read(READ_BYTES)
-        except _NOT_NOW:
+        except ssl.SSLWantReadError:
             return b""
+        except ssl.SSLWantWriteError:  # it asks for answers of TLS itself, megabytes of them, and takes none
+            raise GoneError("the client reads no answers") from None
         except _GONE as error:
             raise GoneError(str(error)) from None
         if not data:

@@ -12,6 +12,7 @@ import contextlib
 import select
 import socket
 import ssl
+import time
 from typing import Final
 
 import trio
@@ -25,6 +26,7 @@ from fleetgate.accept.intake import Intake
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.room import Room
+from fleetgate.accept.stall import LONG_READ_SECONDS, Stalls
 from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
 from fleetgate.config import Config
@@ -74,6 +76,7 @@ class SocketLoop:
         self._touched: dict[int, Connection] = {}
         self._of_session: dict[Session, Connection] = {}
         self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
+        self._stalls = Stalls()
         self._turn_started_s = 0.0
         self._draining = False
         intake.on_commit = self._send_answers
@@ -81,17 +84,21 @@ class SocketLoop:
 
     async def run(self) -> None:
         """Serves until cancelled. SpoolError ends it, and with it the process."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._sweep)
-            while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
-                self._turn()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                while True:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self._turn()
+        finally:
+            self._stalls.close()
 
     # One turn.
 
     def _turn(self) -> None:
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
         self._turn_started_s = now_s
+        self._stalls.turn += 1
         handshakes = 0
         for fd, mask in self._epoll.poll(0, MAX_EVENTS):
             connection = self._connections.get(fd)
@@ -108,6 +115,7 @@ class SocketLoop:
                 self._close(connection)
             else:
                 self._touched[fd] = connection
+        self._stalls.end_turn(self._clock.monotonic() - now_s)
         self._intake.commit()
 
     def _accept(self, now_s: float) -> None:
@@ -138,12 +146,15 @@ class SocketLoop:
             self._epoll.register(connection.fd, connection.mask)
 
     def _handshake(self, connection: Connection, now_s: float) -> None:
+        self._stalls.reading = connection
         try:
             chain = connection.handshake()
         except GoneError as error:
             self._counts.failed_handshakes += 1
             self._stranger_log.warning("handshake_failed", address=connection.address, error=str(error))
             return self._close(connection)
+        finally:
+            self._stalls.reading = None
         if isinstance(chain, int):
             return self._watch(connection, chain)
         identity: CertificateIdentity | None = None
@@ -153,6 +164,8 @@ class SocketLoop:
         except ProfileError as error:
             profile_error = str(error)
             self._stranger_log.warning("certificate_profile", address=connection.address, error=profile_error)
+        if self._stalls.barred(_who(identity, connection), now_s):
+            return self._close(connection)
         connection.session = Session(
             identity,
             profile_error,
@@ -166,14 +179,30 @@ class SocketLoop:
         return self._watch(connection, select.EPOLLIN)
 
     def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
+        stalls = self._stalls
+        stalls.reading = connection
+        spent_s = time.thread_time() if stalls.measuring else None
         try:
             data = connection.receive()
         except GoneError:
+            data = None
+        stalls.reading = None
+        if connection.stalled or (spent_s is not None and time.thread_time() - spent_s > LONG_READ_SECONDS):
+            return self._bar(connection, session, now_s)
+        if data is None:
             return self._close(connection)
         if data and not connection.lingering:
             session.feed(data, now_ms, now_s)
             self._touched[connection.fd] = connection
         return None
+
+    def _bar(self, connection: Connection, session: Session, now_s: float) -> None:
+        """Ends a connection that held everybody up, and keeps its vehicle out for a while."""
+        who = _who(session.identity, connection)
+        self._counts.protocol_errors += 1
+        self._stranger_log.warning("stalled", by=who, address=connection.address, means="kept out for ten minutes")
+        self._stalls.bar(who, now_s)
+        self._close(connection)
 
     # Answers, once the commit has returned.
 
@@ -267,10 +296,13 @@ class SocketLoop:
             _log.debug("session_ended", address=connection.address, why=connection.session.ended_because)
         self._release(connection)
         connection.since_s = self._clock.monotonic()
+        self._stalls.reading = connection
         try:
             connection.say_goodbye()
         except GoneError:
             return self._close(connection)
+        finally:
+            self._stalls.reading = None
         self._unready.pop(connection.fd, None)
         return self._watch(connection, select.EPOLLIN)
 
@@ -336,3 +368,8 @@ class SocketLoop:
     def empty(self) -> bool:
         """Whether every goodbye is said."""
         return all(connection.lingering for connection in self._connections.values())
+
+
+def _who(identity: CertificateIdentity | None, connection: Connection) -> str:
+    """The vehicle, or where the certificate names none, the address."""
+    return f"{identity.tenant}/{identity.device_id}" if identity is not None else connection.address.rpartition(":")[0]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
+import fcntl
 import itertools
+import os
 import random
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import mqtt5
@@ -15,7 +21,7 @@ import msgspec
 import pytest
 from tests.gate import Car, Gate, NewGate
 from tests.http_peer import MSGPACK, HttpsWire
-from tests.mqtt_peer import DEADLINE_SECONDS, MqttPeer, publish_bytes, told
+from tests.mqtt_peer import DEADLINE_SECONDS, Ended, MqttPeer, publish_bytes, told
 
 LISTENERS = ["mqtt", "https"]
 
@@ -67,6 +73,49 @@ def test_a_client_that_reads_no_acknowledgements_ends_alone(shared_gate: Gate, c
                 peer.send(flood)
         except (ConnectionError, ssl.SSLError):  # at the deadline of the socket it would be a TimeoutError
             return
+
+
+def key_updates(sock: ssl.SSLSocket, *, answered: bool) -> None:
+    """Sends KeyUpdates of TLS 1.3 until the gate ends the connection. Python has no call for that, OpenSSL has.
+
+    `answered`: each asks for one in return, which is not read.
+    """
+    openssl = ctypes.CDLL(_ssl.__file__)
+    openssl.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    openssl.SSL_do_handshake.argtypes = [ctypes.c_void_p]
+    behind_the_head = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)  # of `PySSLSocket`: a weak reference
+    connection = ctypes.c_void_p.from_address(id(sock._sslobj) + behind_the_head)  # type: ignore[attr-defined]
+    sock.settimeout(DEADLINE_SECONDS)
+    fcntl.fcntl(sock, fcntl.F_SETFL, fcntl.fcntl(sock, fcntl.F_GETFL) & ~os.O_NONBLOCK)  # OpenSSL waits by itself
+    deadline_s = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline_s:
+        openssl.SSL_key_update(connection, int(answered))
+        if openssl.SSL_do_handshake(connection) != 1:
+            return
+    raise TimeoutError("the gate goes on taking them")
+
+
+def test_a_flood_of_key_updates_stalls_nobody(new_gate: NewGate) -> None:
+    """OpenSSL takes them inside one read, for as long as they come: the connection is cut and its car kept out."""
+    gate = new_gate()
+    flooding, other = gate.home.enrol("flooding"), gate.home.enrol("other")
+    with MqttPeer(gate, other) as bystander, ThreadPoolExecutor() as pool:
+        bystander.hello()
+        with acknowledged_meanwhile(bystander), MqttPeer(gate, flooding) as one, MqttPeer(gate, flooding) as two:
+            floods = [pool.submit(key_updates, peer.sock, answered=False) for peer in (one, two)]
+            for flood in floods:
+                flood.result()
+        with pytest.raises((Ended, ConnectionError, ssl.SSLError)), MqttPeer(gate, flooding) as again:
+            again.hello()
+        assert told(bystander.ask(other.sign(bystander.epoch, 1_000))) == (0, None)
+
+
+def test_key_updates_whose_answers_nobody_reads_end_their_connection(
+    shared_gate: Gate, car: Car, bystander: MqttPeer
+) -> None:
+    """The gate's answers fill the socket; it does not try to write them for ever."""
+    with acknowledged_meanwhile(bystander), MqttPeer(shared_gate, car, buffer=4096) as peer:
+        key_updates(peer.sock, answered=True)
 
 
 def test_an_https_client_that_reads_no_answers_does_not_keep_the_edge_from_draining(new_gate: NewGate) -> None:
