@@ -78,6 +78,9 @@ class GateMachine:
         except FleetgateError as error:
             return cannot_tell(MAC_KEY, str(error), AS_EDGE)
         kid, root, entry = device.kid, keyring.root(device.kid), _entry_of(detail, leaf)
+        if kid in keyring.withdrawn:
+            what = f"root key {kid} was withdrawn: nothing is accepted under it any more"
+            return wrong(MAC_KEY, Finding.ROOT_WITHDRAWN, what)
         if kid not in keyring.roots:
             known = ", ".join(map(str, sorted(keyring.roots)))
             return wrong(MAC_KEY, Finding.WRONG_KID, f"device.json says key id {kid}, the keyring has {known}")
