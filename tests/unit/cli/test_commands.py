@@ -216,6 +216,22 @@ def test_config_check_names_each_broken_file(gate: Shell, damage: str, says: str
 
 
 @pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('authority = "nope"', "nope"),
+        ('audit_key = "zzz"', "zzz does not exist"),
+        ('socket = "nowhere/signer.sock"', "signer.socket: there is no directory"),
+        ('renewal_socket = "nowhere/renewal.sock"', "signer.renewal_socket: there is no directory"),
+    ],
+)
+def test_config_check_looks_at_the_signer(gate: Shell, setting: str, says: str) -> None:
+    """Before it is started: without its CA and key nothing is renewed, and nothing signed."""
+    (gate.directory / "fleetgate.toml").write_text(f"[signer]\n{setting}\n")
+    assert gate.run("config", "check") == 2
+    assert says in gate.out
+
+
+@pytest.mark.parametrize(
     "policy", ["[policy.weights]\nbad_mack = 1.0\n", "[policy]\nwatched_score = 200.0\n"], ids=["reason", "order"]
 )
 def test_config_check_refuses_a_policy_that_cannot_work(gate: Shell, policy: str) -> None:
