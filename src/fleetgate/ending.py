@@ -1,8 +1,7 @@
 """When a process with a trio loop was asked to end: at the first SIGTERM or SIGINT. Any further one changes nothing.
 
 Decides only that. Not `trio.open_signal_receiver`, which raises again, as it closes, what came after the first: whoever
-presses Ctrl-C twice, or presses it in the terminal of `fleetgate up` (which then sends its children a SIGTERM as well),
-would end the process in the middle of its draining.
+presses Ctrl-C twice would end the process in the middle of its draining.
 """
 
 from __future__ import annotations

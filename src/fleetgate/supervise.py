@@ -1,7 +1,8 @@
 """Runs the processes of one machine as children and starts them again when they end.
 
 Crash-only: a child that was killed is started with the same arguments, on the same ports; nothing else is done for
-it. Children end when this process does, however it ends (`leash`). Decides only when to start and when to give up
+it. Children end when this process does, however it ends (`leash`); Ctrl-C in its terminal does not reach them, so that
+they end in the order of `Machine.stop`. Decides only when to start and when to give up
 waiting; what a child does, it reads from the configuration.
 """
 
@@ -54,7 +55,11 @@ class Child:
         while not self._stopping:
             started_s = trio.current_time()
             self.process = await trio.lowlevel.open_process(
-                self._arguments, stdin=subprocess.PIPE, stdout=self._output, stderr=self._output
+                self._arguments,
+                stdin=subprocess.PIPE,
+                stdout=self._output,
+                stderr=self._output,
+                start_new_session=True,  # a terminal's signals are for us alone
             )
             _log.info("child_started", child=self.name, pid=self.process.pid)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -24,7 +25,7 @@ def test_up_starts_a_killed_edge_again_and_a_second_up_gives_up(authority: Insta
     command = [sys.executable, "-m", "fleetgate.cli.main", "up"]
     log_file = tmp_path / "up.log"
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, cwd=home.directory, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=home.directory, stdout=log, stderr=log, start_new_session=True)
     try:
         ready(edge, load)
         [pid] = re.findall(r'"child": "edge", "pid": (\d+)', log_file.read_text())
@@ -44,11 +45,14 @@ def test_up_starts_a_killed_edge_again_and_a_second_up_gives_up(authority: Insta
         assert "another edge holds" in second.stderr
         assert "cannot start" in second.stderr
     finally:
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to all that the terminal has in the foreground
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)  # a second one changes nothing
         assert process.wait(40) == 0
-    assert '"event": "drained"' in log_file.read_text()
+    log_text = log_file.read_text()
+    assert '"event": "drained"' in log_text
+    assert "is not signed" not in log_text  # the signer was there until load had ended
+    assert log_text.count('"child": "signer", "pid"') == 1
 
 
 def test_children_end_with_an_up_that_was_killed(authority: Installation, tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_a_child_is_started_for_ever_where_it_may_help(
     trio.run(some_time)
 
 
+def test_ctrl_c_does_not_reach_a_child() -> None:
+    """A terminal sends SIGINT to the processes of its session: a child ends when its order has come."""
+    child = Child("edge", [sys.executable, "-S", "-c", "import sys; sys.stdin.read()"], None)
+
+    async def some_time() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child.run)
+            while child.process is None:  # noqa: ASYNC110  nothing tells
+                await trio.sleep(0.01)
+            assert os.getsid(child.process.pid) == child.process.pid != os.getsid(0)
+            await child.stop()
+
+    trio.run(some_time)
+
+
 @pytest.fixture
 def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

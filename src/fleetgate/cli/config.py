@@ -23,8 +23,10 @@ from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
 from fleetgate.clock import SystemClock, clock_from_environment
 from fleetgate.config import ENVIRONMENT_PREFIX, Config, host_and_port, settings
+from fleetgate.control.auditkey import read_audit_key
 from fleetgate.control.issuers import Issuers
 from fleetgate.control.keyring import Keyring
+from fleetgate.control.pki import Authority
 from fleetgate.control.secretfile import read_secret
 from fleetgate.control.store import Store
 from fleetgate.errors import EXIT_CODES, ConfigError, FleetgateError
@@ -118,6 +120,23 @@ def _keyring(config: Config) -> None:
     Keyring.load(config.path(config.edge.keyring))
 
 
+def _authority(config: Config) -> None:
+    authority = Authority.load(config.path(config.signer.authority), SystemClock())
+    if authority.trust_domain != config.trust_domain:
+        raise ConfigError(f"the CA is of the trust domain {authority.trust_domain}, trust_domain is another")
+
+
+def _audit_key(config: Config) -> None:
+    read_audit_key(config.path(config.signer.audit_key), config.path(config.signer.audit_public_key))
+
+
+def _signer_sockets(config: Config) -> None:
+    for name, value in (("socket", config.signer.socket), ("renewal_socket", config.signer.renewal_socket)):
+        directory = config.path(value).parent
+        if not directory.is_dir():
+            raise ConfigError(f"signer.{name}: there is no directory {directory}: make it, or name another place")
+
+
 def _proxy(config: Config) -> None:
     Proxies(config.proxy)
     ProxyTls.load(config)
@@ -147,6 +166,9 @@ CHECKS: dict[str, Callable[[Config], None]] = {
     "edge.certificate": _certificate,
     "edge.trust_bundle": _trust_bundle,
     "edge.keyring": _keyring,
+    "signer.authority": _authority,
+    "signer.audit_key": _audit_key,
+    "signer sockets": _signer_sockets,
     "proxy": _proxy,
     "issuers": _issuers,
     "crls": _crls,

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fleetgate import log
-from fleetgate.errors import CheckFailed, FleetgateError, first_of
+from fleetgate.errors import CheckFailed, ConfigError, FleetgateError, first_of
 
 if TYPE_CHECKING:
     from fleetgate.demo.reconcile import Report
@@ -34,6 +34,8 @@ def demo(
     """Run the whole gate with a simulated fleet and attackers, then reconcile what was sent with what was stored."""
     from fleetgate.demo import prepare, stage
 
+    if report is not None:
+        _write(report, b"")  # nobody waits for a run whose report has no place
     console = Console()
     log.configure("demo", "error")  # what gate and fleet log stands in their own files
     directory = keep if keep is not None else Path(tempfile.mkdtemp(prefix="fleetgate-demo-"))
@@ -42,14 +44,14 @@ def demo(
         with console.status(f"enrolling {vehicles} vehicles and {len(prepare.ATTACKS)} attackers"):
             config, config_file, fleet_file = prepare.prepare(directory.resolve(), vehicles)
         result = trio.run(stage.run, config, config_file, fleet_file, plan, console)
+        if report is not None:
+            _write(report, msgspec.json.format(msgspec.json.encode(result.report)) + b"\n")
     except BaseExceptionGroup as group:
         console.print(f"kept for you to look at: {directory}")
         raise first_of(group) from group
     except FleetgateError:
         console.print(f"kept for you to look at: {directory}")
         raise
-    if report is not None:
-        report.write_bytes(msgspec.json.format(msgspec.json.encode(result.report)) + b"\n")
     for title, lines in result.examples:
         console.print(f"[bold]{title}[/]", *(f"  {line}" for line in lines), sep="\n", highlight=False)
     _tell(console, result.report)
@@ -64,6 +66,13 @@ def demo(
         console.print(f"everything is in {directory}")
     if problems:
         raise CheckFailed("; ".join(problems))
+
+
+def _write(report: Path, content: bytes) -> None:
+    try:
+        report.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(f"--report: cannot write {report}: {error.strerror}") from None
 
 
 def _kills(plan: Plan, report: Report) -> list[str]:

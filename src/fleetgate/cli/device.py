@@ -215,7 +215,7 @@ def list_(
 
 @app.command("show")
 def show_(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson = False) -> None:
-    """Show one device with its credentials and vehicles, newest first."""
+    """Show one device with its credentials, its vehicles and what people decided about it, newest first."""
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
         detail = show_device(store, tenant, device)
@@ -230,3 +230,5 @@ def show_(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJso
     )
     say("")
     print_records(detail.bindings, ("vehicle_id", "from_ms", "to_ms"), empty="never in a vehicle")
+    say("")
+    print_records(detail.decisions, ("at_ms", "decision", "actor", "reason"), empty="no decisions")

@@ -17,6 +17,7 @@ import typer
 from typer.main import get_command
 
 from fleetgate.cli import (
+    audit,
     ca,
     config,
     db,
@@ -71,6 +72,7 @@ app.command()(load.load)
 app.command()(signer.signer)
 app.command()(proof.prove)
 app.command()(demo.demo)
+app.command()(audit.audit)
 app.command()(gaps.gaps)
 app.command()(schema.schema)
 app.command()(doctor.doctor)

@@ -126,7 +126,10 @@ def repair(
         known = _known_spools(session)
         steps = Repair(custody, session.clock, os.urandom, only=segment, restored=restored, known=known).steps
         if not steps:
-            say("nothing to repair; what `fleetgate verify spool` still names can only come from a backup")
+            say(
+                "nothing to repair; what `fleetgate verify spool` still names is loaded already, "
+                "or can only come from a backup"
+            )
             return
         for number, step in enumerate(steps, 1):
             say(f"{number}. {step.finding}\n   {step.remedy}")

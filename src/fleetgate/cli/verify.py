@@ -32,14 +32,16 @@ def spool(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json(report)
     else:
-        for line in [*report.trouble, *(line for finding in report.findings for line in _told(finding)), *report.notes]:
+        findings = (line for finding in report.findings for line in _told(finding))
+        for line in [*report.trouble, *findings, *report.loaded, *report.notes]:
             say(cell(line))
         say(f"segments: {report.segments}, good records: {report.records}")
     if not report.good:
         wrong = len(report.findings) + len(report.trouble)
-        raise CheckFailed(
-            f"{directory} is not as it was written (findings: {wrong}): `fleetgate spool repair` says what can be done"
-        )
+        then = f" (findings: {wrong}): `fleetgate spool repair` says what can be done"
+        if not wrong:
+            then = ", but all of that is loaded: start the edge, which deletes it"
+        raise CheckFailed(f"{directory} is not as it was written{then}")
 
 
 def _told(finding: Finding) -> list[str]:

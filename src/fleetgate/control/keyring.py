@@ -114,6 +114,11 @@ class Keyring:
         """
         return self._roots
 
+    @property
+    def withdrawn(self) -> frozenset[int]:
+        """The key ids that were ended in an emergency."""
+        return self._withdrawn
+
     def root(self, kid: int) -> bytes | None:
         """32 bytes; None where the key id is unknown or retired."""
         return self._roots.get(kid)
@@ -125,7 +130,7 @@ class Keyring:
         an old copy, and every device under that key would be refused and scored. Retired it may be at once.
         """
         for kid, root in self._roots.items():
-            if root is None or kid in later._withdrawn:
+            if root is None or kid in later.withdrawn:
                 continue
             if kid not in later.roots:
                 raise ConfigError(f"the keyring has no root key {kid} any more: retire it first, or restore it")

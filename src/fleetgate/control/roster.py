@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Row, Table, and_, select
 
+from fleetgate.control.audit import DecisionTaken, decisions_about
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus, status_at
 from fleetgate.control.schema import bindings, credentials, devices
 from fleetgate.control.store import Store
@@ -82,6 +83,21 @@ class DeviceDetail(Struct, frozen=True):
     enrolled_at_ms: int
     credentials: list[CredentialDetail]
     bindings: list[BindingDetail]
+    decisions: list[DecisionTaken]
+
+    @property
+    def kept_out_by(self) -> DecisionTaken | None:
+        """The decision that keeps the device out as such, whatever its credentials are."""
+        keeps_out = _KEEPS_OUT.get(DeviceState.BANNED if self.state == DeviceState.BANNED else self.status)
+        return next((taken for taken in self.decisions if taken.decision == keeps_out), None)
+
+
+_KEEPS_OUT: dict[str, str] = {
+    DeviceStatus.SUSPENDED: "suspend",
+    DeviceStatus.BANNED: "ban",
+    DeviceStatus.DECOMMISSIONED: "decommission",
+}
+"""The decision that each of these comes from."""
 
 
 def list_devices(store: Store, tenant: str | None = None) -> list[DeviceSummary]:
@@ -179,6 +195,7 @@ def show_device(store: Store, tenant: str, device_id: str) -> DeviceDetail:
         enrolled_at_ms=found[0].enrolled_at_ms,
         credentials=_credential_details(of_credentials, now_ms),
         bindings=[BindingDetail(row.vehicle_id, row.from_ms, row.to_ms) for row in of_bindings],
+        decisions=decisions_about(store, tenant, device_id),
     )
 
 

@@ -146,8 +146,16 @@ def _kept_out(case: Case, reason: Reason) -> str:
         return f"certificate {_newest(case)} is revoked{since}" + (f": {clip(entry.reason)}" if entry.reason else "")
     standing = _standing(detail)
     if reason is not Reason.REVOKED and standing != DeviceStatus.ACTIVE:
-        return f"{case.key[1]} of {case.key[0]} is {standing}"
+        return f"{case.key[1]} of {case.key[0]} is {standing}{_by_whom(detail)}"
     return f"the edge was told {reason} by newer records than these, which were restored from an older day"
+
+
+def _by_whom(detail: DeviceDetail | None) -> str:
+    """Since when, and why."""
+    taken = detail.kept_out_by if detail is not None else None
+    if taken is None:
+        return ""
+    return f" since {_time(taken.at_ms)}" + (f": {clip(taken.reason)}" if taken.reason else "")
 
 
 def _standing(detail: DeviceDetail | None) -> str:

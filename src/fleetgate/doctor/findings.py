@@ -56,6 +56,7 @@ class Finding(StrEnum):
     DECOMMISSIONED = "decommissioned"
     QUARANTINED = "quarantined"
     WRONG_KID = "wrong_kid"
+    ROOT_WITHDRAWN = "root_withdrawn"
     WRONG_MAC_KEY = "wrong_mac_key"
     UNKNOWN_HOST = "unknown_host"
     PORT_CLOSED = "port_closed"
@@ -81,9 +82,9 @@ class Remedy(NamedTuple):
     mend: str
 
 
-_NEW_KEYS = (
-    "give it new ones on the gate's machine: `fleetgate device revoke --tenant TENANT --device DEVICE --reason ...`, "
-    "then `fleetgate device enroll`"
+_RENEW = (
+    "give it new files on the gate's machine: "
+    "`fleetgate device renew --tenant TENANT --device DEVICE --out next/DEVICE`"
 )
 _SHOW = "`fleetgate device show --tenant TENANT --device DEVICE` on the gate's machine"
 
@@ -104,7 +105,9 @@ REMEDIES: dict[Finding, Remedy] = {
     ),
     Finding.SECRET_EXPOSED: Remedy(
         "a file with a private key or MAC key can be read by others",
-        "run `chmod 600` on it; where others have had a shell on this machine, replace the keys: " + _NEW_KEYS,
+        "run `chmod 600` on it; where others have had a shell on this machine, replace the keys on "
+        "the gate's machine: `fleetgate device revoke --tenant TENANT --device DEVICE --reason ...`, then "
+        "`fleetgate device enroll`",
     ),
     Finding.KEY_ENCRYPTED: Remedy(
         "the private key is encrypted with a passphrase, which no agent can type",
@@ -112,12 +115,12 @@ REMEDIES: dict[Finding, Remedy] = {
     ),
     Finding.KEY_MISMATCH: Remedy(
         "the private key is not the one that the certificate was issued for",
-        "bring certificate.pem and private.pem from one enrolment; if the right key is lost, " + _NEW_KEYS,
+        "bring certificate.pem and private.pem from one enrolment; if the right key is lost, " + _RENEW,
     ),
-    Finding.EXPIRED: Remedy("the certificate has expired", "renew it; a device that cannot: " + _NEW_KEYS),
+    Finding.EXPIRED: Remedy("the certificate has expired", "let the device renew it; one that cannot: " + _RENEW),
     Finding.NOT_YET_VALID: Remedy(
         "the certificate is not valid yet",
-        "set this machine's clock; if it is right, that of the machine with the CA was ahead: set it, and " + _NEW_KEYS,
+        "set this machine's clock; if it is right, that of the machine with the CA was ahead: set it, and " + _RENEW,
     ),
     Finding.CLOCK_OFF: Remedy(
         "the clock of this machine is wrong",
@@ -195,7 +198,7 @@ REMEDIES: dict[Finding, Remedy] = {
     ),
     Finding.UNKNOWN_CERTIFICATE: Remedy(
         "the records have the device, but not this certificate",
-        "use the files of its last enrolment: " + _SHOW + " lists the fingerprints; if they are lost, " + _NEW_KEYS,
+        "use the files of its last enrolment: " + _SHOW + " lists the fingerprints; if they are lost, " + _RENEW,
     ),
     Finding.FORMER_CERTIFICATE: Remedy(
         "a newer certificate took this one's place",
@@ -216,7 +219,11 @@ REMEDIES: dict[Finding, Remedy] = {
     ),
     Finding.WRONG_KID: Remedy(
         "device.json names another root key than the device's MAC key was made under, or one that is retired",
-        "bring device.json from the last enrolment or renewal; if it is lost, " + _NEW_KEYS,
+        "bring device.json from the last enrolment or renewal; if it is lost, " + _RENEW,
+    ),
+    Finding.ROOT_WITHDRAWN: Remedy(
+        "the root key that the device's MAC key was made under was withdrawn",
+        "use the files of a renewal since then, if there was one; else " + _RENEW,
     ),
     Finding.WRONG_MAC_KEY: Remedy(
         "the MAC key is not the one that the gate derives for this certificate",

@@ -21,6 +21,7 @@ from fleetgate.doctor.clocks import check_clock
 from fleetgate.doctor.findings import Check, Finding, good, wrong
 from fleetgate.doctor.reach import ANSWER_SECONDS, MAX_ANSWER_BYTES, PORT, SESSION, Checks, Target, Trouble, connect
 from fleetgate.doctor.tls import (
+    HTTP,
     SETTLE_SECONDS,
     Means,
     Silent,
@@ -62,7 +63,7 @@ async def _ask(target: Target, means: Means, checks: Checks) -> _Answer:
         with suppress(Silent):
             async with await connect(target) as stream:
                 checks.good(PORT, f"{target}: it is open")
-                tls = await secure(stream, target, means, "http/1.1")
+                tls = await secure(stream, target, means, HTTP)
                 checks.server(verified=bool(means.cas))
                 if await hear_refusal(tls, means, settle_s):
                     raise Trouble(SESSION, Finding.WRONG_PORT, f"{target}: TLS, but not HTTP")

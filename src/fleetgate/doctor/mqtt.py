@@ -19,6 +19,7 @@ from fleetgate.doctor.connack import Connack, NotConnackError, read_connack
 from fleetgate.doctor.findings import Check, Finding, cannot_tell, good, wrong
 from fleetgate.doctor.reach import ANSWER_SECONDS, MAX_ANSWER_BYTES, PORT, SESSION, Checks, Target, Trouble, connect
 from fleetgate.doctor.tls import (
+    MQTT,
     SETTLE_SECONDS,
     Means,
     Silent,
@@ -89,7 +90,7 @@ async def _talk(target: Target, means: Means, hello: bytes, settle_s: float, che
     """Says `hello` on a connection of its own. Raises Trouble, Silent."""
     async with await connect(target) as stream:
         checks.good(PORT, f"{target}: it is open")
-        tls = await secure(stream, target, means, "mqtt")
+        tls = await secure(stream, target, means, MQTT)
         checks.server(verified=bool(means.cas))
         answer = await _answer(tls, target, means, hello, settle_s)
         with trio.move_on_after(1), suppress(trio.BrokenResourceError):

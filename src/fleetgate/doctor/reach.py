@@ -26,6 +26,9 @@ PORT, TLS, SERVER, SESSION = "port", "TLS", "server", "session"
 """The parts of the way, in their order; a check is called by protocol and part."""
 
 
+NAME_CA = "name the device's CA file with --ca"
+
+
 class Target(NamedTuple):
     host: str
     port: int
@@ -35,12 +38,13 @@ class Target(NamedTuple):
 
 
 class Trouble(Exception):
-    """The way ends here. `finding` is None where that tells nothing of device or gate."""
+    """The way ends here. `finding` is None where that tells nothing of device or gate: `find_out` is what would."""
 
-    def __init__(self, part: str, finding: Finding | None, what: str) -> None:
+    def __init__(self, part: str, finding: Finding | None, what: str, find_out: str = "") -> None:
         super().__init__(what)
         self.part = part
         self.finding = finding
+        self.find_out = find_out
 
 
 class Checks:
@@ -66,7 +70,7 @@ class Checks:
             self.good(SERVER, "TLS, and the CA file verifies the server's certificate for this name")
         else:
             why = "TLS, but without a CA file nobody knows whose"
-            self.add(cannot_tell(f"{self._protocol} {SERVER}", why, "name the device's CA file with --ca"))
+            self.add(cannot_tell(f"{self._protocol} {SERVER}", why, NAME_CA))
 
     @contextmanager
     def to_the_end(self) -> Iterator[None]:
@@ -76,7 +80,7 @@ class Checks:
         except Trouble as trouble:
             part = f"{self._protocol} {trouble.part}"
             if trouble.finding is None:
-                self.add(cannot_tell(part, str(trouble), "name the device's files too"))
+                self.add(cannot_tell(part, str(trouble), trouble.find_out))
             else:
                 self.add(wrong(part, trouble.finding, str(trouble)))
 

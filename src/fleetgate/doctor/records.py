@@ -78,6 +78,9 @@ class GateMachine:
         except FleetgateError as error:
             return cannot_tell(MAC_KEY, str(error), AS_EDGE)
         kid, root, entry = device.kid, keyring.root(device.kid), _entry_of(detail, leaf)
+        if kid in keyring.withdrawn:
+            what = f"root key {kid} was withdrawn: nothing is accepted under it any more"
+            return wrong(MAC_KEY, Finding.ROOT_WITHDRAWN, what)
         if kid not in keyring.roots:
             known = ", ".join(map(str, sorted(keyring.roots)))
             return wrong(MAC_KEY, Finding.WRONG_KID, f"device.json says key id {kid}, the keyring has {known}")
@@ -152,12 +155,20 @@ def _entry_of(detail: DeviceDetail | None, leaf: x509.Certificate) -> Credential
 
 def _of_device(detail: DeviceDetail) -> list[Check]:
     if (finding := _STATUS.get(DeviceStatus(detail.status))) is not None:
-        return [wrong(RECORDS, finding, f"{detail.device_id} of {detail.tenant} is {detail.status}")]
+        return [wrong(RECORDS, finding, f"{detail.device_id} of {detail.tenant} is {detail.status}{_by_whom(detail)}")]
     if detail.state == DeviceState.BANNED:
-        return [wrong(RECORDS, Finding.BANNED, f"{detail.device_id} of {detail.tenant} is banned")]
+        return [wrong(RECORDS, Finding.BANNED, f"{detail.device_id} of {detail.tenant} is banned{_by_whom(detail)}")]
     if detail.state == DeviceState.QUARANTINED:
         return [wrong(RECORDS, Finding.QUARANTINED, f"{detail.device_id} of {detail.tenant} is in quarantine")]
     return []
+
+
+def _by_whom(detail: DeviceDetail) -> str:
+    """Since when, and why."""
+    taken = detail.kept_out_by
+    if taken is None:
+        return ""
+    return f" since {day(at(taken.at_ms))}" + (f": {taken.reason}" if taken.reason else "")
 
 
 def _of_credential(detail: DeviceDetail, leaf: x509.Certificate) -> list[Check]:

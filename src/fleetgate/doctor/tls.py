@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetgate.doctor.certificate import clip, day
 from fleetgate.doctor.files import name_of
 from fleetgate.doctor.findings import Finding
-from fleetgate.doctor.reach import SERVER, SESSION, TLS, Target, Trouble, connect, without_tls
+from fleetgate.doctor.reach import NAME_CA, SERVER, SESSION, TLS, Target, Trouble, connect, without_tls
 
 HANDSHAKE_SECONDS = 5.0
 SETTLE_SECONDS = (0.5, 4.0)
@@ -27,6 +27,9 @@ SETTLE_SECONDS = (0.5, 4.0)
 connection, and the reset takes the alert along: so nothing is said for this long. The second time is for a gate that
 was too busy for the first."""
 
+
+MQTT, HTTP = "mqtt", "http/1.1"
+"""The names of ALPN."""
 
 TlsStream = trio.SSLStream[trio.SocketStream]
 
@@ -55,6 +58,9 @@ async def secure(stream: trio.SocketStream, target: Target, means: Means, protoc
         raise await without_tls(target, Finding.NO_ANSWER, "it takes the connection and does not answer TLS") from None
     except (trio.BrokenResourceError, ValueError) as error:
         raise await _handshake_trouble(error.__cause__ or error, target, means) from None
+    if (other := tls.selected_alpn_protocol()) not in (None, protocol):
+        what = "it speaks HTTPS, not MQTT" if other == HTTP else "it speaks MQTT, not HTTPS"
+        raise Trouble(TLS, Finding.WRONG_PORT, f"{target}: {what}")
     return tls
 
 
@@ -62,7 +68,7 @@ def _context(means: Means, protocol: str) -> ssl.SSLContext:
     """Raises Trouble where OpenSSL does not take the files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols([protocol])
+    context.set_alpn_protocols([protocol, *{MQTT, HTTP} - {protocol}])  # of both a gate names the one that it speaks
     if not means.cas:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
@@ -110,7 +116,7 @@ async def _server_certificate(target: Target) -> x509.Certificate | None:
     """What the server shows to somebody who does not verify it, and shows it nothing."""
     try:
         async with await connect(target) as stream:
-            tls = trio.SSLStream(stream, _context(Means(), "http/1.1"), server_hostname=target.host)
+            tls = trio.SSLStream(stream, _context(Means(), HTTP), server_hostname=target.host)
             with trio.move_on_after(HANDSHAKE_SECONDS):
                 await tls.do_handshake()
                 shown = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
@@ -146,7 +152,10 @@ def refused(error: BaseException | None, means: Means) -> Trouble:
     reason = str(getattr(error, "reason", None) or error or "it ends the connection without a word")
     alert = reason.upper().partition("ALERT_")[2]
     if not means.can_show:
-        return Trouble(SESSION, None, "the gate asks for the certificate of a device, and none was shown")
+        what = "the gate asks for the certificate of a device, and none was shown"
+        if means.certificate is not None:
+            return Trouble(SESSION, None, f"{what}: without a CA file nobody knows to whom it would be", NAME_CA)
+        return Trouble(SESSION, None, what, "name the device's files too")
     finding, what = _ALERTS.get(alert, (Finding.CERTIFICATE_REFUSED, f"is refused ({clip(alert.lower() or reason)})"))
     if finding is Finding.UNKNOWN_ISSUER and means.alone:
         finding, what = Finding.MISSING_INTERMEDIATE, "is shown without its issuing CA's, which the gate does not have"

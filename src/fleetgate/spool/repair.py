@@ -243,7 +243,9 @@ class Repair:
             self._fence |= not found.good or (found.lost_records > 0 and may_have)
 
         where = "parked/" if file.state == "parked" else ""
-        return [Step(_damage(found, where, file), _remedy(found, file), lambda: self._rewrite(file))]
+        loaded = file.state == "sealed" and file.number <= self._loaded()
+        remedy = _remedy(found, file, loaded=loaded)
+        return [Step(_damage(found, where, file), remedy, lambda: self._rewrite(file))]
 
     def _rewrite(self, file: SegmentFile) -> None:
         data = file.read() or b""  # again: a plan with many segments need not fit into memory
@@ -331,10 +333,15 @@ def _damage(found: Examination, where: str, file: SegmentFile) -> str:
     return f"{where}{file.path.name}, {first.what}"
 
 
-def _remedy(found: Examination, file: SegmentFile) -> str:
+def _remedy(found: Examination, file: SegmentFile, *, loaded: bool) -> str:
     kept = f"the file as it was is kept as parked/{file.path.stem}.damaged"
     if not found.lost_records:
         return f"nothing is lost: it is written again as it was; {kept}"
     lost = f"{'' if found.exact else 'at least '}{found.lost_records}"
+    if loaded:
+        return (
+            f"loaded already: ClickHouse has what is gone from this file (records: {lost}), which the edge deletes "
+            f"when it is started; {kept}"
+        )
     then = "; then `fleetgate spool retry` loads what could not be read before" if file.state == "parked" else ""
     return f"good records: {len(found.good)}, which stay; lost: {lost}; {kept}{then}"

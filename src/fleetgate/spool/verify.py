@@ -47,17 +47,19 @@ class Finding(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """`trouble` is what is wrong with the spool as a whole, `notes` what is remarkable and not wrong."""
+    """`trouble` is what is wrong with the spool as a whole, `notes` what is remarkable and not wrong. `loaded` is
+    what is not as it was written and needs nothing: ClickHouse has it, and the edge deletes the file."""
 
     segments: int
     records: int
     findings: list[Finding]
     trouble: list[str]
+    loaded: list[str]
     notes: list[str]
 
     @property
     def good(self) -> bool:
-        return not self.findings and not self.trouble
+        return not self.findings and not self.trouble and not self.loaded
 
 
 def verify(directory: Path) -> Report:
@@ -72,6 +74,7 @@ def verify(directory: Path) -> Report:
         trouble.append(f"{directory / 'segments'} is missing: what it held is lost, and which numbers were given")
     cursor = _cursor(directory, trouble)
     _positions(directory, identity, cursor, files, trouble)
+    loaded = _changed_since(identity, cursor, files)
     spools = identity.all() if identity is not None else [bytes(16)]
     if identity is not None and (wrong := altered(identity, files, cursor)):
         trouble.append(wrong)
@@ -92,7 +95,7 @@ def verify(directory: Path) -> Report:
         for offset, length in found.segment.lost:
             notes.append(f"segment {file.number}: {length} bytes at {offset} were given up by an earlier repair")
     notes += _set_aside(directory)
-    return Report(segments, records, findings, trouble, notes)
+    return Report(segments, records, findings, trouble, loaded, notes)
 
 
 def _live(file: SegmentFile) -> bool:
@@ -134,8 +137,8 @@ def _positions(
     files: list[SegmentFile],
     trouble: list[str],
 ) -> None:
-    """Steps 2 and 5. An edge that runs writes and deletes meanwhile: `files` are from before the positions were read,
-    and listed again after that."""
+    """Step 2, and the cursor's number. An edge that runs writes and deletes meanwhile: `files` are from before the
+    positions were read, and listed again after that."""
     position: int | None = None
     with contextlib.suppress(SpoolError):  # step 4 told it
         position = checkpoint_position(directory)
@@ -149,10 +152,20 @@ def _positions(
     for low, high in missing(numbers, checkpointed, loaded if ours else None):
         which = f"segment {low} is" if low == high else f"segments {low} to {high} are"
         trouble.append(f"{which} missing: restore from a backup, or see `fleetgate spool repair`")
-    named = next((file for file in files if (file.number, file.state) == (loaded, "sealed")), None)
+
+
+def _changed_since(identity: Identity | None, cursor: Cursor | None, files: list[SegmentFile]) -> list[str]:
+    """Of step 5, whether the file that was loaded last is another one now, by a repair too."""
+    if cursor is None or identity is None or cursor.spool != identity.spool:
+        return []
+    named = next((file for file in files if (file.number, file.state) == (cursor.segment, "sealed")), None)
     data = named.read() if named is not None else None
-    if cursor is not None and data is not None and hashlib.sha256(data).hexdigest() != cursor.sha256:
-        trouble.append(f"segment {loaded} was loaded with SHA-256 {cursor.sha256} and is another file now")
+    if data is None or hashlib.sha256(data).hexdigest() == cursor.sha256:
+        return []
+    return [
+        f"segment {cursor.segment} was loaded with SHA-256 {cursor.sha256} and is another file now: ClickHouse has "
+        "what was loaded, there is nothing to mend, and the edge deletes the file when it is started"
+    ]
 
 
 def _cursor(directory: Path, trouble: list[str]) -> Cursor | None:

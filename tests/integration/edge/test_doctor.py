@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from datetime import timedelta
@@ -203,9 +204,20 @@ def _plain_broker(sock: socket.socket) -> None:
 
 
 def test_the_other_protocols_port(shared_gate: Gate, car: Car, at: At) -> None:
-    """MQTT to the HTTPS port, HTTPS to the MQTT port."""
-    checks = at(car, mqtt=https_of(shared_gate), https=mqtt_of(shared_gate))
-    assert found(checks) == [(f"{name} session", Finding.WRONG_PORT) for name in ("MQTT", "HTTPS")]
+    """MQTT to the HTTPS port, HTTPS to the MQTT port; the gate's word in TLS is enough, without any files too."""
+    for files in (car, None):
+        checks = at(files, mqtt=https_of(shared_gate), https=mqtt_of(shared_gate))
+        assert found(checks) == [(f"{name} TLS", Finding.WRONG_PORT) for name in ("MQTT", "HTTPS")]
+
+
+def test_without_a_ca_file_it_is_what_is_asked_for(shared_gate: Gate, car: Car, at: At, tmp_path: Path) -> None:
+    """The certificate is there, and not shown to a server that nothing verifies."""
+    copy = Car(shutil.copytree(car.directory, tmp_path / "copy"))
+    (copy.directory / "ca.pem").unlink()
+    for name, target in (("mqtt", mqtt_of(shared_gate)), ("https", https_of(shared_gate))):
+        [check] = [check for check in at(copy, **{name: target}) if check.check == f"{name.upper()} session"]
+        assert (check.says, "without a CA file" in check.what) == (Says.CANNOT_TELL, True)
+        assert "--ca" in check.mend
 
 
 def test_without_files_the_way_is_told(shared_gate: Gate, at: At) -> None:

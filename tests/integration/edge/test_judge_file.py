@@ -144,7 +144,9 @@ def test_a_device_that_people_keep_out(
 ) -> None:
     """By its status, and by security's decision."""
     decide(shared_gate.home, car)
-    assert court.step(car.sign(1, 0)) == (2, reason, f"{car.device_id} of acme is {reason}")
+    step, why, told = court.step(car.sign(1, 0))
+    assert (step, why) == (2, reason)
+    assert told.startswith(f"{car.device_id} of acme is {reason} since ")
 
 
 def test_a_refusal_that_only_the_edge_remembers(shared_gate: Gate, car: Car, session: MqttPeer, court: Court) -> None:

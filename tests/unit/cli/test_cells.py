@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from fleetgate.cli.console_output import cell
+from fleetgate.cli.console_output import TIME_NAMES, cell, show
 from fleetgate.cli.db import exact
 
 
@@ -27,3 +30,22 @@ def test_no_text_of_a_device_moves_the_terminal(value: object, shown: str) -> No
 def test_a_reading_is_not_rounded(value: float) -> None:
     """`db query` shows numbers as they are stored."""
     assert float(cell(exact(value))) == value
+
+
+SOURCE = Path(__file__).parents[3] / "src" / "fleetgate"
+RECORDS = [
+    *(f"control/{name}.py" for name in ("audit", "cases", "roster", "rotation", "vehicles")),
+    *("cli/spool_records.py", "load/gaps.py", "proof/message.py", "spool/survey.py"),
+]
+"""The structs that are shown to people."""
+DURATIONS = {"lag_ms", "oldest_unloaded_age_ms"}
+
+
+def test_every_column_in_milliseconds_is_a_time_or_a_known_duration() -> None:
+    """Nobody is shown raw milliseconds."""
+    fields = [re.findall(r"^    (\w+_ms): ", (SOURCE / name).read_text(), re.MULTILINE) for name in RECORDS]
+    named = [re.findall(r'"(\w+_ms)"', path.read_text()) for path in sorted((SOURCE / "cli").glob("*.py"))]
+    columns = {name for names in [*fields, *named] for name in names} - set(TIME_NAMES) - DURATIONS
+    assert {"needed_until_ms", "not_after_ms"} <= columns
+    assert [name for name in sorted(columns) if not name.endswith(TIME_NAMES)] == []
+    assert show("needed_until_ms", 1_767_225_600_000) == "2026-01-01 00:00:00Z"

@@ -117,6 +117,19 @@ def test_revoked_device_is_shown_with_the_reason(gate: Shell) -> None:
     assert (credential["status"], credential["reason"]) == ("revoked", "stolen")
 
 
+def test_a_suspension_is_told_with_its_reason_wherever_one_looks(gate: Shell) -> None:
+    """To the operator by `device show` and `audit`, beside the device's files by `doctor`."""
+    gate.must("device", "suspend", *CAR, "--reason", "in the workshop")
+    assert "in the workshop" in gate.must("device", "show", *CAR)
+    newest = gate.must("audit", *CAR).splitlines()[0]
+    assert "  suspend acme device/car-tcu by " in newest
+    assert newest.endswith(": reason in the workshop")
+    assert gate.json("audit", "--last", "1")[0]["detail"] == {"reason": "in the workshop"}
+    assert gate.must("audit", "--tenant", "umbra") == "no entries\n"
+    assert gate.run("doctor", "devices/car-tcu") == 1
+    assert "in the workshop" in gate.out
+
+
 def test_ban_and_release_from_the_shell(gate: Shell) -> None:
     """A ban needs no finding, for it has only one; a release asks for it."""
     gate.must("quarantine", "ban", *CAR)
@@ -198,6 +211,22 @@ def test_config_check_names_each_broken_file(gate: Shell, damage: str, says: str
     path = gate.directory / damage
     path.write_bytes(b"junk" * 4096)
     path.chmod(0o644)
+    assert gate.run("config", "check") == 2
+    assert says in gate.out
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('authority = "nope"', "nope"),
+        ('audit_key = "zzz"', "zzz does not exist"),
+        ('socket = "nowhere/signer.sock"', "signer.socket: there is no directory"),
+        ('renewal_socket = "nowhere/renewal.sock"', "signer.renewal_socket: there is no directory"),
+    ],
+)
+def test_config_check_looks_at_the_signer(gate: Shell, setting: str, says: str) -> None:
+    """Before it is started: without its CA and key nothing is renewed, and nothing signed."""
+    (gate.directory / "fleetgate.toml").write_text(f"[signer]\n{setting}\n")
     assert gate.run("config", "check") == 2
     assert says in gate.out
 

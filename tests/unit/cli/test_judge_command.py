@@ -30,6 +30,16 @@ def test_the_steps_for_a_person(gate: Shell, car: Car) -> None:
     assert gate.err == "fleetgate: the gate refuses it at step 3: bad_mac\n"
 
 
+def test_a_suspended_device_is_told_since_when_and_why(gate: Shell, car: Car) -> None:
+    """By the identity's step."""
+    (gate.directory / "message").write_bytes(car.sign(1, 0))
+    gate.must("device", "suspend", "--tenant", "acme", "--device", "car-tcu", "--reason", "in the workshop")
+    assert gate.run("judge", "message", "--device", "car-tcu") == 1
+    [line] = [line for line in gate.out.splitlines() if line.startswith("2 ")]
+    assert "car-tcu of acme is suspended since 20" in line
+    assert line.rstrip().endswith(": in the workshop")
+
+
 def test_the_time_of_receipt_is_understood(gate: Shell, car: Car) -> None:
     """ISO 8601, with and without a zone, and Unix milliseconds."""
     (gate.directory / "message").write_bytes(car.sign(1, 0, sent_at=1_767_225_600_000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from fleetgate.cli import proof as proof_module
 from fleetgate.cli import spool as spool_module
 from fleetgate.cli import verify as verify_module
 from fleetgate.spool.checkpoint import Checkpoint
+from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.home import Spool
 from fleetgate.spool.requests import asked
 
@@ -159,6 +161,19 @@ def test_verify_repair_verify(shell: Shell, spool: SpoolOnDisk) -> None:
     assert "kept as parked/" in shell.must("spool", "repair", "--yes")
     assert "given up by an earlier repair" in shell.must("verify", "spool")
     assert "nothing to repair" in shell.must("spool", "repair", "--yes")
+
+
+def test_verify_and_repair_of_a_loaded_segment(shell: Shell, spool: SpoolOnDisk) -> None:
+    """Neither calls lost what ClickHouse has, nor sends to the other for what ends by itself."""
+    [segment] = (spool.directory / "segments").glob("*.seg")
+    write_cursor(spool.directory, Cursor(spool.identity.hex(), 1, hashlib.sha256(segment.read_bytes()).hexdigest()))
+    damage(spool)
+    told = shell.must("spool", "repair", "--yes")
+    assert ("loaded already" in told, "lost:" in told) == (True, False)
+    assert shell.run("verify", "spool") == 1
+    assert "there is nothing to mend" in shell.out
+    assert ("start the edge" in shell.err, "spool repair" in shell.err) == (True, False)
+    assert "is loaded already, or" in shell.must("spool", "repair", "--yes")
 
 
 def test_a_repair_asks_first(shell: Shell, spool: SpoolOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:

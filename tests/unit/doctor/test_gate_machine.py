@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fleetgate.config import Crl
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.records import CredentialStatus, DeviceStatus
 from fleetgate.control.roster import device_is
+from fleetgate.control.rotation import rotate, withdraw
 from fleetgate.control.schema import credentials, devices
 from fleetgate.doctor.examine import Ports, examine
 from fleetgate.doctor.files import Paths
@@ -159,6 +161,17 @@ def test_a_root_key_that_is_retired(home: Installation, car: Car) -> None:
     """Nothing is accepted under it any more."""
     retire(home)
     assert findings(home, car) == [Finding.WRONG_KID]
+
+
+def test_a_root_key_that_was_withdrawn(home: Installation, car: Car) -> None:
+    """The command that helps can be typed as it stands; the new files are good."""
+    path = home.config.path(home.config.edge.keyring)
+    with home.write() as write:
+        rotate(write, path, os.urandom)
+        withdraw(write, path, 1, "a test")
+    [check] = [check for check in look(home, car) if check.says is Says.WRONG]
+    assert check.finding is Finding.ROOT_WITHDRAWN
+    assert "fleetgate device renew --tenant acme --device car-7-tcu --out next/car-7-tcu" in check.mend
 
 
 def test_a_key_id_of_another_root(home: Installation, car: Car) -> None:

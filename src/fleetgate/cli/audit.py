@@ -1,0 +1,47 @@
+"""`fleetgate audit`: who changed what in the records, when, and why.
+
+Decides options and output; what stands there is decided by whoever made the change, in `control`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fleetgate.cli.console_output import AsJson, cell, label, print_json, say, say_wrapped, show
+from fleetgate.cli.session import session_of
+from fleetgate.control.audit import AuditEntry, list_audit
+from fleetgate.control.store import Store
+
+
+def audit(
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    device: Annotated[str | None, typer.Option(help="Only of devices with this id.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="At most so many entries.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show who changed what in the control records, and why, newest first."""
+    session = session_of(context)
+    with Store.open(session.config, session.clock) as store:
+        entries = list_audit(store, tenant, device, last)
+    if as_json:
+        print_json(entries)
+        return
+    for entry in entries:
+        say_wrapped(_told(entry), indent="")
+    if not entries:
+        say("no entries")
+
+
+def _told(entry: AuditEntry) -> str:
+    """A line of its own for each: details do not fit the columns of a table."""
+    what = f"{entry.tenant} {entry.object}".lstrip()
+    head = f"{show('at_ms', entry.at_ms)}  {entry.action} {what} by {entry.actor}"
+    facts = "; ".join(f"{label(name)} {_shown(name, value)}" for name, value in entry.detail.items())
+    return cell(f"{head}: {facts}" if facts else head)
+
+
+def _shown(name: str, value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else show(name, value)
