@@ -18,6 +18,7 @@ from fleetgate.control.csr import public_key_of
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import DEVICE_DAYS, Authority, private_pem
 from fleetgate.control.profile import DevicePublicKey, key_digest_of
+from fleetgate.control.reason import check_reason
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus, is_id
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import bindings, credentials, devices, tenants, transfers, vehicles
@@ -144,11 +145,6 @@ def check_names(tenant: str, vehicle_id: str, device_id: str) -> None:
     for field, text in (("tenant", tenant), ("vehicle", vehicle_id), ("device", device_id)):
         if not is_id(text):
             raise ConfigError(f"the {field} id {text!r} must match [a-z0-9][a-z0-9._-]{{0,62}}")
-
-
-def check_reason(reason: str) -> None:
-    if not reason.strip():
-        raise ConfigError("it needs a reason: that is what the next person reads")
 
 
 def device_on_record(write: Write, tenant: str, device_id: str) -> Row[Any]:

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select
 
 from fleetgate.clock import Entropy
 from fleetgate.control.keyring import MAX_KID, ROOT_BYTES, Root, RootState, encode_roots, read_roots
+from fleetgate.control.reason import check_reason
 from fleetgate.control.records import CredentialStatus
 from fleetgate.control.schema import credentials
 from fleetgate.control.secretfile import replace_secret
@@ -94,8 +95,7 @@ def retire(write: Write, path: Path, kid: int) -> None:
 def withdraw(write: Write, path: Path, kid: int, reason: str) -> int:
     """Ends a root key at once, because somebody else has it; returns how many active credentials were under it, whose
     devices are refused until they are given new keys. Raises NotFound, Conflict."""
-    if not reason.strip():
-        raise ConfigError("it needs a reason: that is what the next person reads")
+    check_reason(reason)
     roots = read_roots(path)
     root = _root(roots, path, kid)
     if root.state is RootState.WITHDRAWN:

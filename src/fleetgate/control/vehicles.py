@@ -13,9 +13,10 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Row, and_, insert, select, update
 
-from fleetgate.control.devices import Enrolment, check_reason, enrol
+from fleetgate.control.devices import Enrolment, enrol
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import DEVICE_DAYS, Authority
+from fleetgate.control.reason import check_reason
 from fleetgate.control.retirement import decommission
 from fleetgate.control.schema import bindings, transfers, vehicles, vins
 from fleetgate.control.store import Store, Write

@@ -118,11 +118,13 @@ def test_revoked_device_is_shown_with_the_reason(gate: Shell) -> None:
 
 
 def test_ban_and_release_from_the_shell(gate: Shell) -> None:
-    """A ban needs no finding, for it has only one; a release asks for it."""
-    gate.must("quarantine", "ban", *CAR)
+    """A ban needs no finding, for it has only one; a release asks for it. Both need a reason."""
+    assert gate.run("quarantine", "ban", *CAR) == 2
+    assert gate.run("quarantine", "ban", *CAR, "--reason", " ") == 2
+    gate.must("quarantine", "ban", *CAR, "--reason", "a test")
     assert gate.json("quarantine", "show", *CAR)["state"] == "banned"
-    assert gate.run("quarantine", "release", *CAR) == 2
-    gate.must("quarantine", "release", *CAR, "--classification", "false_positive", "--comment", "wrong car")
+    assert gate.run("quarantine", "release", *CAR, "--reason", "a test") == 2
+    gate.must("quarantine", "release", *CAR, "--classification", "false_positive", "--reason", "wrong car")
     assert [d["decision"] for d in gate.json("quarantine", "show", *CAR)["decisions"]] == ["release", "ban"]
     assert "wrong car" in gate.must("quarantine", "show", *CAR)
 
@@ -145,8 +147,8 @@ def test_markup_in_a_reason_is_printed_as_it_is(gate: Shell) -> None:
         (("device", "enroll", "--tenant", "ACME", "--vehicle", "car"), 2, "must match"),
         (("device", "enroll", "--tenant", "acme", "--vehicle", "bus", "--days", "401"), 2, "400 days"),
         (("device", "revoke", "--tenant", "acme", "--device", "ghost", "--reason", "x"), 3, "device list"),
-        (("quarantine", "release", *CAR, "--classification", "benign"), 4, "nothing to release"),
-        (("quarantine", "ban", *CAR, "--classification", "benign"), 2, "confirmed"),
+        (("quarantine", "release", *CAR, "--classification", "benign", "--reason", "x"), 4, "nothing to release"),
+        (("quarantine", "ban", *CAR, "--classification", "benign", "--reason", "x"), 2, "confirmed"),
         (("--config", "absent.toml", "config", "check"), 2, "absent.toml"),
     ],
 )
