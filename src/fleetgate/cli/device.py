@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say, show
-from fleetgate.cli.issuing import Days, Out, Request, hand_over, issuers, read_request, told
+from fleetgate.cli.issuing import Days, Out, OutNext, Request, hand_over, hand_over_next, issuers, read_request, told
 from fleetgate.cli.progress import progress
 from fleetgate.cli.session import actor, session_of
 from fleetgate.control.bulk import Bulk
@@ -105,7 +105,7 @@ def renew(
     tenant: Tenant,
     device: Device,
     csr: Request = None,
-    out: Out = None,
+    out: OutNext = None,
     days: Days = DEVICE_DAYS,
 ) -> None:
     """Give a device its next certificate and MAC key. What it signed under the present ones stays good for 30 days."""
@@ -114,7 +114,7 @@ def renew(
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = renew_device(write, authority, keyring, tenant, device, days, request)
-        directory = hand_over(session, enrolment, out)
+        directory = hand_over_next(session, enrolment, out)
     say(f"renewed the credential of {device} of {tenant}: {told(directory, enrolment)}")
 
 

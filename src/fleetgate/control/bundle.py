@@ -34,7 +34,9 @@ def write_bundle(directory: Path, enrolment: Enrolment) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
     except FileExistsError:
-        raise Conflict(f"{directory} exists already: name another directory with --out") from None
+        raise Conflict(
+            f"{directory} exists already (of another tenant's device?): name another directory with --out"
+        ) from None
     except OSError as error:
         raise ConfigError(f"cannot make the directory {directory}: {error.strerror}") from None
     try:

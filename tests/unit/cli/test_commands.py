@@ -110,6 +110,14 @@ def test_device_whose_bundle_cannot_be_written_is_not_enrolled(gate: Shell) -> N
     gate.must(*enroll, "--out", "elsewhere")
 
 
+def test_a_renewal_has_a_place_beside_the_files_of_the_present_credential(gate: Shell) -> None:
+    """Each renewal one of its own, without anything being named or moved."""
+    for _ in range(2):
+        gate.must("device", "renew", *CAR)
+    places = sorted(path.parent.name for path in (gate.directory / "devices" / "car-tcu").rglob("private.pem"))
+    assert places == ["car-tcu", "renewal-1", "renewal-2"]
+
+
 def test_revoked_device_is_shown_with_the_reason(gate: Shell) -> None:
     """`device revoke` ends the credential and says why to whoever looks."""
     gate.must("device", "revoke", *CAR, "--reason", "stolen")
