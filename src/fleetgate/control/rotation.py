@@ -57,7 +57,8 @@ def list_roots(store: Store, path: Path) -> list[RootSummary]:
 
 
 def rotate(write: Write, path: Path, entropy: Entropy) -> int:
-    """Adds a root key, which new credentials are made under from now on; returns its key id. Nothing ends."""
+    """Adds a root key, which new credentials are made under once every edge knows it (`keyring.SETTLING_MS`); returns
+    its key id. Nothing ends."""
     roots = read_roots(path)
     kid = max(roots, default=0) + 1
     if kid > MAX_KID:
