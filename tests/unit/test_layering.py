@@ -34,10 +34,10 @@ class Border(NamedTuple):
     closed: frozenset[str]
 
 
-SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin", "ending"})
+SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin", "ending", "durable"})
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
-    "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault"}), SOCKETS | DATABASES),
+    "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),
     "accept": Border(SHARED | {"judge", "spool", "control"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, say, show
@@ -143,10 +142,9 @@ def _known_spools(session: Session) -> list[Known] | None:
     """What control says; a spool is repaired without it too."""
     try:
         with Store.open(session.config, session.clock) as store:
-            found = known_spools(store)
+            return known_spools(store, Known)
     except (ConfigError, ControlAway):
         return None
-    return None if found is None else [Known(*msgspec.structs.astuple(one)) for one in found]
 
 
 def _agreed() -> bool:

@@ -24,13 +24,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 from sqlalchemy import select
 
-from fleetgate.control.bundle import CERTIFICATE, stage_bundle, sync, sync_bundles
+from fleetgate.control.bundle import CERTIFICATE, stage_bundle, sync_bundles
 from fleetgate.control.devices import Enrolment, check_names, enrol
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceStatus
 from fleetgate.control.schema import credentials
 from fleetgate.control.store import Store, Write
+from fleetgate.durable import sync_directory
 from fleetgate.errors import CheckFailed, ConfigError, Conflict, NotFound
 
 BATCH = 100  # devices in one transaction: it holds the database for half a second, and others wait 5
@@ -125,7 +126,7 @@ class Bulk:
         for enrolment in made:
             self._place(self._staged(enrolment))
         for tenant in {enrolment.tenant for enrolment in made}:
-            sync(self._out / tenant)
+            sync_directory(self._out / tenant)
         self.tally.enrolled += len(made)
 
     def _is_there(self, row: Row, record: DeviceRecord | None) -> bool:
