@@ -12,7 +12,17 @@ from typing import Annotated
 import typer
 
 from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say, show
-from fleetgate.cli.issuing import Days, Out, OutNext, Request, hand_over, hand_over_next, issuers, read_request, told
+from fleetgate.cli.issuing import (
+    Days,
+    Out,
+    OutNext,
+    Request,
+    authority_and_keyring,
+    hand_over,
+    hand_over_next,
+    read_request,
+    told,
+)
 from fleetgate.cli.progress import progress
 from fleetgate.cli.session import actor, session_of
 from fleetgate.control.bulk import Bulk
@@ -59,7 +69,7 @@ def enroll(
 ) -> None:
     """Make a device known and write its certificate, private key and MAC key into a directory."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days, request)
@@ -78,7 +88,7 @@ def enroll_many(
 ) -> None:
     """Enrol the devices of a list. Ended at any moment, it goes on where it was when it is run again."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     rows = read_list(file)
     directory = out if out is not None else session.config.path("devices")
     with Store.open(session.config, session.clock, write=True) as store, progress(len(rows)) as bar:
@@ -110,7 +120,7 @@ def renew(
 ) -> None:
     """Give a device its next certificate and MAC key. What it signed under the present ones stays good for 30 days."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = renew_device(write, authority, keyring, tenant, device, days, request)
@@ -179,7 +189,7 @@ def replace(
 ) -> None:
     """Put another unit into a device's vehicle: the old one is decommissioned, the new one enrolled."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = replace_device(write, authority, keyring, tenant, device, by, reason, days, request)

@@ -29,7 +29,7 @@ OutNext = Annotated[
 ]
 
 
-def issuers(session: Session) -> tuple[Authority, Keyring]:
+def authority_and_keyring(session: Session) -> tuple[Authority, Keyring]:
     """Raises ConfigError where either cannot be used, or the edge would refuse what the authority issues."""
     authority = Authority.load(session.pki, session.clock)
     if authority.trust_domain != session.config.trust_domain:

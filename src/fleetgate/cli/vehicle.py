@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say
-from fleetgate.cli.issuing import Days, Out, Request, hand_over, issuers, read_request, told
+from fleetgate.cli.issuing import Days, Out, Request, authority_and_keyring, hand_over, read_request, told
 from fleetgate.cli.session import actor, session_of
 from fleetgate.control.pki import DEVICE_DAYS
 from fleetgate.control.store import Store
@@ -99,7 +99,7 @@ def transfer(
 ) -> None:
     """Give a vehicle to another tenant: its device is ended there, and a new one enrolled here, TO_VEHICLE-tcu."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = transfer_vehicle(

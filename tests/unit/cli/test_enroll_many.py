@@ -57,7 +57,7 @@ MOMENTS = {
     "they are durable, and the records not written": "Write flush 1",
     "the records are committed, and no bundle is at its place": "Bulk _place 1",
     "some are": "Bulk _place 3",
-    "all of a batch are": "bulk sync 1",
+    "all of a batch are": "bulk sync_directory 1",
     "in the second batch, committed": "Bulk _place 6",
 }
 
