@@ -222,8 +222,15 @@ def _make_device(write: Write, tenant: str, device_id: str) -> None:
 def _check_not_kept_out(device: Row[Any]) -> None:
     """New keys are no way around what keeps a device out."""
     status = DeviceStatus.BANNED if device.state == DeviceState.BANNED else device.status
-    if status != DeviceStatus.ACTIVE:
-        raise Conflict(f"device {device.device_id} of tenant {device.tenant} is {status}: it gets no new credential")
+    if status == DeviceStatus.ACTIVE:
+        return
+    whom = f"--tenant {device.tenant} --device {device.device_id}"
+    way = {
+        DeviceStatus.SUSPENDED: f"; `fleetgate device resume {whom} --reason ...` lets it in again",
+        DeviceStatus.BANNED: f"; `fleetgate quarantine release {whom} --classification ... --reason ...` lifts the ban",
+        DeviceStatus.DECOMMISSIONED: f"; `fleetgate device enroll --vehicle VEHICLE {whom}` makes it known again",
+    }[DeviceStatus(status)]
+    raise Conflict(f"device {device.device_id} of tenant {device.tenant} is {status}: it gets no new credential{way}")
 
 
 def _bind(write: Write, tenant: str, device_id: str, vehicle_id: str) -> None:

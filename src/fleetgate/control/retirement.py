@@ -51,7 +51,10 @@ def decommission(write: Write, tenant: str, device_id: str, reason: str) -> None
     check_reason(reason)
     device = device_on_record(write, tenant, device_id)
     if device.status == DeviceStatus.DECOMMISSIONED:
-        raise Conflict(f"device {device_id} of tenant {tenant} is decommissioned already")
+        raise Conflict(
+            f"device {device_id} of tenant {tenant} is decommissioned already: there is "
+            f"nothing to end; `fleetgate device enroll` makes it known again"
+        )
     held = credentials_of(write, tenant, device_id)
     ended = revoke_credentials(write, held, [row.credential_id for row in held], reason, write.now_ms)
     vehicle_id = take_out(write, tenant, device_id)

@@ -137,7 +137,9 @@ def transfer(
     check_reason(reason)
     _check_known(write, tenant, vehicle_id)
     if to_tenant == tenant:
-        raise Conflict(f"vehicle {vehicle_id} is of tenant {tenant} already")
+        raise Conflict(
+            f"vehicle {vehicle_id} is of tenant {tenant} already: name the tenant that the car goes to with --to-tenant"
+        )
     taken = select(vehicles).where(_name_is(vehicles.c.tenant, vehicles.c.vehicle_id, to_tenant, to_vehicle_id))
     if write.row(taken) is not None:
         raise Conflict(f"tenant {to_tenant} has a vehicle {to_vehicle_id} already: name another for this car")
