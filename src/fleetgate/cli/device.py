@@ -104,7 +104,8 @@ def enroll_many(
         ).run(rows)
     say(f"enrolled {tally.enrolled} devices into {directory}")
     if tally.before:
-        say(f"{tally.before} were enrolled before; the files of {tally.elsewhere} of them are not in {directory}")
+        elsewhere = f"; the files of {tally.elsewhere} of them are not in {directory}" if tally.elsewhere else ""
+        say(f"{tally.before} were enrolled before{elsewhere}")
     if tally.refused:
         raise CheckFailed(f"{tally.refused} of {len(rows)} rows of {file} were not enrolled: the reasons stand above")
 
@@ -154,7 +155,11 @@ def revoke(
         count = revoke_device(write, tenant, device, reason, credential, at_ms)
         to_come = at_ms is not None and at_ms > write.now_ms
     what = "the credential" if count == 1 else f"{count} credentials"
-    when = f"it takes effect at {show('at_ms', at_ms)}" if to_come else "edges end its connections within 2 s"
+    when = (
+        f"it takes effect at {show('at_ms', at_ms)}; to move it, revoke again"
+        if to_come
+        else "edges end its connections within 2 s"
+    )
     say(f"revoked {what} of {device} of {tenant}; {when}")
 
 
@@ -219,7 +224,17 @@ def list_(
     if as_json:
         print_json(devices)
         return
-    names = ("tenant", "device_id", "vehicle_id", "standing", "state", "credential", "kid", "not_after_ms")
+    names = (
+        "tenant",
+        "device_id",
+        "vehicle_id",
+        "standing",
+        "state",
+        "credential",
+        "kid",
+        "not_after_ms",
+        "revoked_from_ms",
+    )
     print_records(devices, names, empty="no devices; `fleetgate device enroll` makes one")
 
 
@@ -233,10 +248,8 @@ def show_(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJso
         print_json(detail)
         return
     print_fields(detail)
-    say("")
-    times = ("not_before_ms", "not_after_ms", "ended_at_ms", "revoked_from_ms", "invalid_from_ms")
-    print_records(
-        detail.credentials, ("fingerprint", "parent", "kid", "status", *times, "reason"), empty="no credentials"
-    )
+    for credential in detail.credentials:  # a line of one would be wider than any terminal
+        say("")
+        print_fields(credential)
     say("")
     print_records(detail.bindings, ("vehicle_id", "from_ms", "to_ms"), empty="never in a vehicle")

@@ -14,6 +14,7 @@ import typer
 from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, say, show
 from fleetgate.cli.session import OTHERS_NOTHING, Session, session_of
 from fleetgate.cli.spool_records import Kind, print_segment
+from fleetgate.cli.verify import spool as verify_spool
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, Conflict, ControlAway, NotFound
@@ -42,6 +43,9 @@ _COLUMNS = {
     "lag_ms": "lag",
 }
 """The rest of a row does not fit a terminal: notes stand below, `--json` has all."""
+
+
+app.command("verify", hidden=True)(verify_spool)  # where people look for it; it is `fleetgate verify spool`
 
 
 def kind_of(text: str) -> Kind:

@@ -118,6 +118,36 @@ def test_a_renewal_has_a_place_beside_the_files_of_the_present_credential(gate: 
     assert places == ["car-tcu", "renewal-1", "renewal-2"]
 
 
+def test_a_revocation_to_come_is_in_the_list(gate: Shell) -> None:
+    """With how it can be moved."""
+    told = gate.must("device", "revoke", *CAR, "--reason", "sold", "--effective", "2126-12-01T08:00Z")
+    assert "it takes effect at 2126-12-01 08:00:00Z; to move it, revoke again" in told
+    assert "2126-12-01 08:00:00Z" in gate.must("device", "list")
+
+
+def test_a_vehicle_under_its_former_name_tells_where_it_went(gate: Shell) -> None:
+    """The VIN is on record under the name that it has now."""
+    car = ("--tenant", "acme", "--vehicle", "car")
+    gate.must("vehicle", "set-vin", *car, "--vin", "WVWZZZ1JZXW000001")
+    gate.must("vehicle", "transfer", *car, "--to-tenant", "globex", "--to-vehicle", "g-1204", "--reason", "sold")
+    assert "moved to globex/g-1204" in gate.must("vehicle", "identify", *car)
+    assert "moved to" not in gate.must("vehicle", "identify", "--tenant", "globex", "--vehicle", "g-1204")
+
+
+@pytest.mark.parametrize(("deed", "way"), [("suspend", "fleetgate device resume"), ("decommission", "device enroll")])
+def test_a_refused_renewal_says_what_to_do_first(gate: Shell, deed: str, way: str) -> None:
+    """The next step, and not only that there is none here."""
+    gate.must("device", deed, *CAR, "--reason", "a test")
+    assert (gate.run("device", "renew", *CAR), way in gate.err) == (4, True)
+
+
+def test_a_table_of_the_configuration_makes_no_line_longer(gate: Shell) -> None:
+    """Each entry has a row, and no row is filled up to the width of the widest."""
+    shown = gate.must("config", "show")
+    assert "policy.weights.bad_mac" in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
+
+
 def test_revoked_device_is_shown_with_the_reason(gate: Shell) -> None:
     """`device revoke` ends the credential and says why to whoever looks."""
     gate.must("device", "revoke", *CAR, "--reason", "stolen")
