@@ -24,8 +24,8 @@ demo: setup
 	@$(BIN)/fleetgate demo $(ARGS)
 
 # Every test that CI runs. Debian's mosquitto_pub, curl, HAProxy and nginx are peers in a few of them, which skip with a
-# reason without. Those of the first two lines run in several processes, a file in one: what its tests share is started
-# once.
+# reason without; as root on Debian, `tools` installs them. Those of the first two lines run in several processes, a
+# file in one: what its tests share is started once.
 SPREAD := --numprocesses 3 --dist loadfile
 test: setup tools check
 	$(BIN)/python -m pytest tests/unit tests/property $(SPREAD) --durations=5 $(ARGS)

@@ -225,11 +225,11 @@ class Installation:
 
     def ban(self, car: Car) -> None:
         with self.control() as store:
-            decide(store, car.tenant, car.device_id, Decision.BAN, Classification.CONFIRMED, "test", "")
+            decide(store, car.tenant, car.device_id, Decision.BAN, Classification.CONFIRMED, "test", "a test")
 
     def release(self, car: Car) -> None:
         with self.control() as store:
-            decide(store, car.tenant, car.device_id, Decision.RELEASE, Classification.BENIGN, "test", "")
+            decide(store, car.tenant, car.device_id, Decision.RELEASE, Classification.BENIGN, "test", "a test")
 
     def command(self, *arguments: str) -> str:
         """Runs a command that must succeed; its output."""

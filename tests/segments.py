@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from fleetgate.clock import SystemClock
+from fleetgate.durable import replace_durably
 from fleetgate.spool import format as fmt
-from fleetgate.spool.cursor import replace_durably
 from fleetgate.spool.format import PeerRecord, TransitionRecord
 from fleetgate.spool.identity import Identity
 from fleetgate.spool.reader import Segment, read_segment

@@ -1,4 +1,6 @@
-"""Which room may import which: the table of design, held by the imports of every module.
+"""Which room may import which: the table of design, held by the imports of every module in a room that has a row.
+
+`cli`, `demo` and the modules of the top have none: they put the rooms together, and no room may import them.
 
 Reads the source, so that an import inside a function counts as well. An import for types only (`if TYPE_CHECKING`)
 is allowed inside one room, where it breaks a circle and loads nothing.
@@ -32,10 +34,10 @@ class Border(NamedTuple):
     closed: frozenset[str]
 
 
-SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin", "ending"})
+SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin", "ending", "durable"})
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
-    "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault"}), SOCKETS | DATABASES),
+    "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),
     "accept": Border(SHARED | {"judge", "spool", "control"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),
@@ -117,6 +119,16 @@ def test_gate_and_simulator_share_no_code(source: Path, stranger: str) -> None:
     for path in sorted(source.rglob("*.py")):
         for found in imports_of(path):
             assert found.module.partition(".")[0] != stranger, f"{path}:{found.line} imports {found.module}"
+
+
+@pytest.mark.parametrize("room", ["", "accept", "control", "demo", "doctor", "judge", "load", "proof", "spool"])
+def test_each_module_is_named_in_the_map_of_its_package(room: str) -> None:
+    """The docstring of a package says what is where; a module that it does not name is not found."""
+    package = SOURCE / room
+    chart = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    inside = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    missing = {name for name in inside if re.search(rf"(?<![\w-]){name}(?![\w-])", chart) is None}
+    assert not missing, f"{package / '__init__.py'} does not name {sorted(missing)}"
 
 
 def test_the_edge_cannot_reach_a_telemetry_database() -> None:

@@ -1,11 +1,15 @@
 """The vehicles' door: from a socket to the spool, and back with an acknowledgement.
 
 tls, https, loop, connection, stall   sockets               mqtt, packets, http, request   what is spoken
+problems           how HTTPS refuses                 link                  whose request it is
+proxies, proxyprotocol, clientcert   who comes through a proxy, as it says
+vetting, lists     whom a certificate speaks for, and whether a revocation list ends that
 door, registry     who is that, may it come in       fleet, denials        what is known of it
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
 answers            what it is told                   edge, recovery        the process
 renew              its next credential: carried to the signer, which decides
 material           certificates and keys, replaced while it runs
-descriptors        how many may connect at all       counts                the figures for Prometheus
+room               is there room to store it         counts                the figures for Prometheus
+descriptors        how many may connect at all
 """

@@ -1,4 +1,4 @@
-"""What a vehicle is told: one table from reasons to MQTT and HTTP codes (docs/reference/reasons.md is made from it).
+"""What a vehicle is told: one table from reasons to MQTT and HTTP codes (docs/reference/reasons.md says the same).
 
 Decides nothing; the reason was found by the judge or by admission.
 """

@@ -95,8 +95,7 @@ class Edge:
         self.registry_of_metrics.register(EdgeCollector(self))
 
     def _known_spools(self) -> list[Known] | None:
-        found = known_spools(self._store)
-        return None if found is None else [Known(*msgspec.structs.astuple(one)) for one in found]
+        return known_spools(self._store, Known)
 
     async def run(self) -> None:
         await self._recover()

@@ -172,12 +172,12 @@ class Fleet:
         return self._known.values()
 
     def add(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
-        """Takes a device into memory; one that is there already stays as it is, its record is renewed."""
+        """Takes a device into memory; one that is there already stays as it is, its record is updated."""
         known = self._known.get((record.tenant, record.device_id))
         if known is None:
             known = self._build(record, saved, now_s)
             self._known[known.key] = known
-        self.renew(known, record)
+        self.update(known, record)
         return known
 
     def _build(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
@@ -203,7 +203,7 @@ class Fleet:
             credential = known.credentials[key_digest] = Credential(key_digest, b"", macs)
         return credential
 
-    def renew(self, known: KnownDevice, record: DeviceRecord) -> None:
+    def update(self, known: KnownDevice, record: DeviceRecord) -> None:
         """Lets a newer control record take effect, from the next message on."""
         known.record = record
         known.device.vehicle_id = record.vehicle_id or ""

@@ -10,7 +10,6 @@ one.
 from __future__ import annotations
 
 import ssl
-import time
 
 import trio
 from hypercorn.config import Config as HypercornConfig
@@ -96,7 +95,7 @@ class HttpsServer:
         self._handshaking: dict[trio.CancelScope, bool] = {}  # whether it is with a proxy that ends TLS
         self._conversing: dict[trio.CancelScope, Link | Hop] = {}
         self._of_device: dict[str, int] = {}
-        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, time.monotonic)
+        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
 
     async def run(self) -> None:
         """Serves until cancelled."""

@@ -29,8 +29,8 @@ from fleetgate.clock import Clock
 from fleetgate.config import Config, Crl
 from fleetgate.control.profile import authority_of
 from fleetgate.control.revocation import MAX_LIST_BYTES, ListError, RevocationList, RevocationLists, read_list
+from fleetgate.durable import replace_durably
 from fleetgate.errors import ConfigError
-from fleetgate.spool.cursor import replace_durably
 
 LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 60.0  # after a fetch that failed

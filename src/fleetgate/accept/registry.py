@@ -95,22 +95,21 @@ class Registry:
         """
         key = (identity.tenant, identity.device_id)
         known = self._fleet.get(key)
-        if known is not None and not self._worth_another_look(known, identity):
+        if known is not None and not self._is_worth_another_look(known, identity):
             if self.within_grace:
                 known.idle_since = self._clock.monotonic()  # a request that is on its way must not lose its device
                 found(known)
             else:
                 away()
             return
+        if known is not None:
+            known.looked_at = self._clock.monotonic()
         self._wanted.setdefault(key, []).append((found, away))
         self._wake.set()
 
-    def _worth_another_look(self, known: KnownDevice, identity: CertificateIdentity) -> bool:
-        now_s = self._clock.monotonic()
-        if known.has_record_of(identity.key_digest) or now_s - known.looked_at < LOOK_AGAIN_SECONDS:
-            return False
-        known.looked_at = now_s
-        return True
+    def _is_worth_another_look(self, known: KnownDevice, identity: CertificateIdentity) -> bool:
+        looked_s_ago = self._clock.monotonic() - known.looked_at
+        return not known.has_record_of(identity.key_digest) and looked_s_ago >= LOOK_AGAIN_SECONDS
 
     async def lookup(self, identity: CertificateIdentity) -> KnownDevice | None:
         """The same for a task. Raises ControlAway."""
@@ -249,7 +248,7 @@ class Registry:
         for key in denials:
             known, record = self._fleet.get(key), records.get(key)
             if known is not None and record is not None:
-                self._fleet.renew(known, record)
+                self._fleet.update(known, record)
                 self._deny(known, denials[key])
                 known.decided_ms = decided_ms[key]
                 self.on_change(known, known.decided_ms)

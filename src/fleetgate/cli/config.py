@@ -69,7 +69,16 @@ def show(
     if as_json:
         print_json({name: value for name, value, _ in settings(config)})
         return
-    print_table(("setting", "value", "meaning"), [(n, toml(v), m) for n, v, m in settings(config)], empty="")
+    print_table(
+        ("setting", "value", "meaning"), [row for setting in settings(config) for row in _rows(*setting)], empty=""
+    )
+
+
+def _rows(name: str, value: Any, meaning: str) -> list[tuple[str, str, str]]:
+    """A table in the file has a row for each of its entries: in one, it would make every row as wide."""
+    if isinstance(value, dict) and value:
+        return [(f"{name}.{key}", toml(inner), meaning) for key, inner in value.items()]
+    return [(name, toml(value), meaning)]
 
 
 @app.command("exit-codes")

@@ -102,7 +102,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     if table.row_count:
-        console.print(table)
+        with console.capture() as shown:
+            console.print(table)
+        lines = shown.get().rstrip("\n").split("\n")
+        say("\n".join(line.rstrip() for line in lines))  # else each is filled up to the widest
     else:
         console.print(empty, markup=False)
 
@@ -111,6 +114,8 @@ def print_fields(value: msgspec.Struct) -> None:
     """A record's plain fields, one a line; lists in it are left to the caller."""
     fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
     grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     for name, content in fields:
         if not isinstance(content, list):
             grid.add_row(Text(label(name), style="bold"), Text(show(name, content)))
@@ -119,7 +124,7 @@ def print_fields(value: msgspec.Struct) -> None:
 
 def print_records(records: Sequence[msgspec.Struct], names: Sequence[str], *, empty: str) -> None:
     """The named fields of records as a table."""
-    rows = ([show(name, getattr(record, name)) for name in names] for record in records)
+    rows = ([show(name, getattr(record, name)) or "-" for name in names] for record in records)
     print_table([label(name) for name in names], rows, empty=empty)
 
 
@@ -139,6 +144,8 @@ def say_wrapped(text: str, *, indent: str) -> None:
 
 
 def label(name: str) -> str:
+    if name == "key_id":
+        return "kid"
     return name.removesuffix("_ms").removesuffix("_id").replace("_", " ")
 
 

@@ -12,7 +12,17 @@ from typing import Annotated
 import typer
 
 from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say, show
-from fleetgate.cli.issuing import Days, Out, Request, hand_over, issuers, read_request, told
+from fleetgate.cli.issuing import (
+    Days,
+    Out,
+    OutNext,
+    Request,
+    authority_and_keyring,
+    hand_over,
+    hand_over_next,
+    read_request,
+    told,
+)
 from fleetgate.cli.progress import progress
 from fleetgate.cli.session import actor, session_of
 from fleetgate.control.bulk import Bulk
@@ -59,7 +69,7 @@ def enroll(
 ) -> None:
     """Make a device known and write its certificate, private key and MAC key into a directory."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days, request)
@@ -78,7 +88,7 @@ def enroll_many(
 ) -> None:
     """Enrol the devices of a list. Ended at any moment, it goes on where it was when it is run again."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     rows = read_list(file)
     directory = out if out is not None else session.config.path("devices")
     with Store.open(session.config, session.clock, write=True) as store, progress(len(rows)) as bar:
@@ -94,7 +104,8 @@ def enroll_many(
         ).run(rows)
     say(f"enrolled {tally.enrolled} devices into {directory}")
     if tally.before:
-        say(f"{tally.before} were enrolled before; the files of {tally.elsewhere} of them are not in {directory}")
+        elsewhere = f"; the files of {tally.elsewhere} of them are not in {directory}" if tally.elsewhere else ""
+        say(f"{tally.before} were enrolled before{elsewhere}")
     if tally.refused:
         raise CheckFailed(f"{tally.refused} of {len(rows)} rows of {file} were not enrolled: the reasons stand above")
 
@@ -105,16 +116,16 @@ def renew(
     tenant: Tenant,
     device: Device,
     csr: Request = None,
-    out: Out = None,
+    out: OutNext = None,
     days: Days = DEVICE_DAYS,
 ) -> None:
     """Give a device its next certificate and MAC key. What it signed under the present ones stays good for 30 days."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = renew_device(write, authority, keyring, tenant, device, days, request)
-        directory = hand_over(session, enrolment, out)
+        directory = hand_over_next(session, enrolment, out)
     say(f"renewed the credential of {device} of {tenant}: {told(directory, enrolment)}")
 
 
@@ -144,7 +155,11 @@ def revoke(
         count = revoke_device(write, tenant, device, reason, credential, at_ms)
         to_come = at_ms is not None and at_ms > write.now_ms
     what = "the credential" if count == 1 else f"{count} credentials"
-    when = f"it takes effect at {show('at_ms', at_ms)}" if to_come else "edges end its connections within 2 s"
+    when = (
+        f"it takes effect at {show('at_ms', at_ms)}; to move it, revoke again"
+        if to_come
+        else "edges end its connections within 2 s"
+    )
     say(f"revoked {what} of {device} of {tenant}; {when}")
 
 
@@ -179,7 +194,7 @@ def replace(
 ) -> None:
     """Put another unit into a device's vehicle: the old one is decommissioned, the new one enrolled."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = replace_device(write, authority, keyring, tenant, device, by, reason, days, request)
@@ -209,7 +224,17 @@ def list_(
     if as_json:
         print_json(devices)
         return
-    names = ("tenant", "device_id", "vehicle_id", "standing", "state", "credential", "kid", "not_after_ms")
+    names = (
+        "tenant",
+        "device_id",
+        "vehicle_id",
+        "standing",
+        "state",
+        "credential",
+        "kid",
+        "not_after_ms",
+        "revoked_from_ms",
+    )
     print_records(devices, names, empty="no devices; `fleetgate device enroll` makes one")
 
 
@@ -223,11 +248,9 @@ def show_(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJso
         print_json(detail)
         return
     print_fields(detail)
-    say("")
-    times = ("not_before_ms", "not_after_ms", "ended_at_ms", "revoked_from_ms", "invalid_from_ms")
-    print_records(
-        detail.credentials, ("fingerprint", "parent", "kid", "status", *times, "reason"), empty="no credentials"
-    )
+    for credential in detail.credentials:  # a line of one would be wider than any terminal
+        say("")
+        print_fields(credential)
     say("")
     print_records(detail.bindings, ("vehicle_id", "from_ms", "to_ms"), empty="never in a vehicle")
     say("")

@@ -5,6 +5,7 @@ Decides options and where files are; what is issued is decided by `control`.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,12 @@ Request = Annotated[
     Path | None, typer.Option("--csr", help="Certificate request of the device, whose private key stays where it is.")
 ]
 Out = Annotated[Path | None, typer.Option(help="New directory for the device's files; by default devices/DEVICE.")]
+OutNext = Annotated[
+    Path | None, typer.Option("--out", help="New directory for the files; by default devices/DEVICE/renewal-N.")
+]
 
 
-def issuers(session: Session) -> tuple[Authority, Keyring]:
+def authority_and_keyring(session: Session) -> tuple[Authority, Keyring]:
     """Raises ConfigError where either cannot be used, or the edge would refuse what the authority issues."""
     authority = Authority.load(session.pki, session.clock)
     if authority.trust_domain != session.config.trust_domain:
@@ -49,9 +53,19 @@ def read_request(path: Path | None) -> bytes | None:
 
 def hand_over(session: Session, enrolment: Enrolment, out: Path | None) -> Path:
     """Writes the bundle, inside the transaction; returns its directory."""
-    directory = out if out is not None else session.config.path("devices") / enrolment.device_id
+    directory = out if out is not None else _place_of(session, enrolment)
     write_bundle(directory, enrolment)
     return directory
+
+
+def hand_over_next(session: Session, enrolment: Enrolment, out: Path | None) -> Path:
+    """The same for a renewal: the files of the present credential may still be where they were written."""
+    renewals = (_place_of(session, enrolment) / f"renewal-{number}" for number in itertools.count(1))
+    return hand_over(session, enrolment, out or next(place for place in renewals if not place.exists()))
+
+
+def _place_of(session: Session, enrolment: Enrolment) -> Path:
+    return session.config.path("devices") / enrolment.device_id
 
 
 def told(directory: Path, enrolment: Enrolment) -> str:

@@ -17,7 +17,7 @@ from fleetgate.control.store import Store
 
 Tenant = Annotated[str, typer.Option(help="Tenant id.")]
 Device = Annotated[str, typer.Option(help="Device id.")]
-Comment = Annotated[str, typer.Option(help="What the next person should know.")]
+Reason = Annotated[str, typer.Option(help="Why; stands in the records.")]
 Finding = Annotated[Classification, typer.Option("--classification", help="What you found out.")]
 
 app = typer.Typer(help="Devices under suspicion.", no_args_is_help=True, rich_markup_mode=None)
@@ -60,11 +60,9 @@ def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson
 
 
 @app.command()
-def release(
-    context: typer.Context, tenant: Tenant, device: Device, classification: Finding, comment: Comment = ""
-) -> None:
+def release(context: typer.Context, tenant: Tenant, device: Device, classification: Finding, reason: Reason) -> None:
     """Let a device out of quarantine, or lift its ban."""
-    _decide(context, tenant, device, Decision.RELEASE, classification, comment)
+    _decide(context, tenant, device, Decision.RELEASE, classification, reason)
 
 
 @app.command()
@@ -72,11 +70,11 @@ def ban(
     context: typer.Context,
     tenant: Tenant,
     device: Device,
+    reason: Reason,
     classification: Finding = Classification.CONFIRMED,
-    comment: Comment = "",
 ) -> None:
     """Keep a device out, on live connections too."""
-    _decide(context, tenant, device, Decision.BAN, classification, comment)
+    _decide(context, tenant, device, Decision.BAN, classification, reason)
 
 
 def _decide(
@@ -85,9 +83,9 @@ def _decide(
     device: str,
     decision: Decision,
     classification: Classification,
-    comment: str,
+    reason: str,
 ) -> None:
     session = session_of(context)
     with Store.open(session.config, session.clock, write=True) as store:
-        after = decide(store, tenant, device, decision, classification, actor(), comment)
+        after = decide(store, tenant, device, decision, classification, actor(), reason)
     say(f"{device} of {tenant} is {after} now; edges learn it within a second; what was held stays in held_events")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, say, show
 from fleetgate.cli.session import OTHERS_NOTHING, Session, session_of
 from fleetgate.cli.spool_records import Kind, print_segment
+from fleetgate.cli.verify import spool as verify_spool
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, Conflict, ControlAway, NotFound
@@ -43,6 +43,9 @@ _COLUMNS = {
     "lag_ms": "lag",
 }
 """The rest of a row does not fit a terminal: notes stand below, `--json` has all."""
+
+
+app.command("verify", hidden=True)(verify_spool)  # where people look for it; it is `fleetgate verify spool`
 
 
 def kind_of(text: str) -> Kind:
@@ -146,10 +149,9 @@ def _known_spools(session: Session) -> list[Known] | None:
     """What control says; a spool is repaired without it too."""
     try:
         with Store.open(session.config, session.clock) as store:
-            found = known_spools(store)
+            return known_spools(store, Known)
     except (ConfigError, ControlAway):
         return None
-    return None if found is None else [Known(*msgspec.structs.astuple(one)) for one in found]
 
 
 def _agreed() -> bool:

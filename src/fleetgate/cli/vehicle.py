@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say
-from fleetgate.cli.issuing import Days, Out, Request, hand_over, issuers, read_request, told
+from fleetgate.cli.issuing import Days, Out, Request, authority_and_keyring, hand_over, read_request, told
 from fleetgate.cli.session import actor, session_of
 from fleetgate.control.pki import DEVICE_DAYS
 from fleetgate.control.store import Store
@@ -66,6 +66,8 @@ def identify(context: typer.Context, tenant: Tenant, vehicle: Vehicle, as_json: 
         print_json(car)
         return
     print_fields(car)
+    if car.transfers and (now := car.transfers[-1]) and (now.to_tenant, now.to_vehicle_id) != (tenant, vehicle):
+        say(f"moved to {now.to_tenant}/{now.to_vehicle_id}: its VIN is on record there")
     say("")
     names = ("at_ms", "from_tenant", "from_vehicle_id", "to_tenant", "to_vehicle_id", "actor", "reason")
     print_records(car.transfers, names, empty="never transferred")
@@ -97,9 +99,9 @@ def transfer(
     out: Out = None,
     days: Days = DEVICE_DAYS,
 ) -> None:
-    """Give a vehicle to another tenant: its device is ended there, and a new one enrolled here, TO_VEHICLE-tcu."""
+    """Give a vehicle to another tenant: its device is ended here, and a new one enrolled there, TO_VEHICLE-tcu."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
         enrolment = transfer_vehicle(

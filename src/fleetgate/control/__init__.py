@@ -1,11 +1,21 @@
 """Who may do what: tenants, vehicles, devices, credentials, quarantine cases, decisions, and the keys they stand on.
 
-The edge reads here and never writes; load writes only transitions of quarantine; the rest are a person's commands:
-devices.py, retirement.py and vehicles.py say what may happen to a device over its life, credentials.py what becomes of
-its certificates, bulk.py how many are enrolled at once, rotation.py what may happen to a root key;
-audit.py tells who did what, and why.
+The edge reads here and never writes; load writes only transitions of quarantine, and with spools.py what it knows of
+spools; the rest are a person's commands.
+
+A device's life    devices.py, retirement.py and vehicles.py say what may happen to a device, credentials.py what
+                   becomes of its certificates, quarantine.py who keeps it out; reason.py asks a person why. bulk.py
+                   enrols many at once, from the list of devicelist.py; bundle.py hands a device its files.
+Looking            roster.py shows devices, cases.py the cases of quarantine, audit.py who did what, and why.
+The records        store.py has transactions, database.py the file, schema.py its tables, migrations.py those of earlier
+                   versions. lookup.py finds devices for the edge, records.py is what other rooms see.
+Certificates       pki.py is the gate's own authority, csr.py reads requests, profile.py says what a leaf must look
+                   like, chain.py whether it has a path to the trust bundle, issuers.py which CA speaks for whom,
+                   revocation.py what revocation lists say.
+MAC root keys      keyring.py reads them, rotation.py says what may happen to one, secretfile.py how its file is kept.
 
 The signer, a process of its own, is here too. Heads: heads.py says what is signed, signer.py has rules and socket,
 signing.py how it is asked, signlog.py and auditkey.py what it keeps. Renewals: renewal.py has the rules,
 renewalservice.py socket and limits, renewalform.py how it is asked, sealing.py how a MAC key is sealed for its device.
+Both stand on localsocket.py, and on allowance.py, which says how often one may ask.
 """

@@ -24,13 +24,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 from sqlalchemy import select
 
-from fleetgate.control.bundle import CERTIFICATE, stage_bundle, sync, sync_bundles
+from fleetgate.control.bundle import CERTIFICATE, stage_bundle, sync_bundles
 from fleetgate.control.devices import Enrolment, check_names, enrol
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceStatus
 from fleetgate.control.schema import credentials
 from fleetgate.control.store import Store, Write
+from fleetgate.durable import sync_directory
 from fleetgate.errors import CheckFailed, ConfigError, Conflict, NotFound
 
 BATCH = 100  # devices in one transaction: it holds the database for half a second, and others wait 5
@@ -81,6 +82,7 @@ class Bulk:
         self._days = days
         self._on_refused = on_refused
         self._on_progress = on_progress
+        self._refused: list[tuple[int, str]] = []
 
     def run(self, rows: Sequence[Row]) -> Tally:
         """Raises Conflict while another run works on the same directory, ConfigError where it cannot be written,
@@ -90,7 +92,10 @@ class Bulk:
             self._recover()
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
-                self._enrol([row for row in batch if self._readable(row, seen)])
+                try:
+                    self._enrol([row for row in batch if self._readable(row, seen)])
+                finally:
+                    self._tell_refused()
                 self._on_progress(len(batch))
             shutil.rmtree(self._out / STAGING, ignore_errors=True)
         return self.tally
@@ -110,7 +115,13 @@ class Bulk:
 
     def _refuse(self, row: Row, why: str) -> None:
         self.tally.refused += 1
-        self._on_refused(row.line, why)
+        self._refused.append((row.line, why))
+
+    def _tell_refused(self) -> None:
+        """In the order of the lines: some are refused before the batch is begun, others in it."""
+        for line, why in sorted(self._refused):
+            self._on_refused(line, why)
+        self._refused.clear()
 
     def _enrol(self, batch: list[Row]) -> None:
         records = self._store.devices([(row.tenant, row.device_id) for row in batch])
@@ -125,7 +136,7 @@ class Bulk:
         for enrolment in made:
             self._place(self._staged(enrolment))
         for tenant in {enrolment.tenant for enrolment in made}:
-            sync(self._out / tenant)
+            sync_directory(self._out / tenant)
         self.tally.enrolled += len(made)
 
     def _is_there(self, row: Row, record: DeviceRecord | None) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 
 from fleetgate.control.devices import Enrolment
 from fleetgate.control.secretfile import write_new
+from fleetgate.durable import sync_directory, sync_file
 from fleetgate.errors import ConfigError, Conflict, FleetgateError
 
 CERTIFICATE = "certificate.pem"
@@ -34,7 +35,9 @@ def write_bundle(directory: Path, enrolment: Enrolment) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
     except FileExistsError:
-        raise Conflict(f"{directory} exists already: name another directory with --out") from None
+        raise Conflict(
+            f"{directory} exists already (of another tenant's device?): name another directory with --out"
+        ) from None
     except OSError as error:
         raise ConfigError(f"cannot make the directory {directory}: {error.strerror}") from None
     try:
@@ -61,20 +64,12 @@ def sync_bundles(directories: Iterable[Path]) -> None:
     others' work along. Raises OSError."""
     parents = set[Path]()
     for directory in directories:
-        for path in (*directory.iterdir(), directory):
-            sync(path)
+        for path in directory.iterdir():
+            sync_file(path)
+        sync_directory(directory)
         parents |= {directory.parent, directory.parent.parent}
     for parent in parents:
-        sync(parent)
-
-
-def sync(path: Path) -> None:
-    """Makes a file, or the names in a directory, durable. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(parent)
 
 
 def _files(enrolment: Enrolment) -> list[tuple[str, int, bytes]]:

@@ -58,7 +58,8 @@ def issue(
     days: int,
     parent: int | None,
 ) -> Issued:
-    """Makes a certificate of this key for a device on record and puts it there, under the newest MAC root key.
+    """Makes a certificate of this key for a device on record and puts it there, under the newest MAC root key that
+    every edge knows.
 
     `parent` is the id of the active credential that this one renews, which becomes a former one; None at an enrolment.
     A revocation of the parent that is still to come is the new one's too. Says nothing to edges or audit: the caller

@@ -19,6 +19,7 @@ from fleetgate.errors import ConfigError
 
 COLUMNS = ("tenant", "vehicle", "device", "csr")
 REQUIRED = frozenset({"tenant", "vehicle"})
+MAX_SHOWN = 63  # of a name that is no column's
 MAX_LINE = 4096  # ids have 63 characters, a path 4,095 at most: what is longer is not this list
 
 
@@ -38,8 +39,9 @@ def _rows(file: TextIO, path: Path) -> Iterator[Row]:
         names = [name.strip() for name in next(reader, [])]
     except csv.Error:
         names = []
-    if REQUIRED - set(names) or set(names) - set(COLUMNS) or len(set(names)) != len(names):
-        raise ConfigError(f"{path}: the first line must name the columns, such as {','.join(COLUMNS)}")
+    trouble = _trouble_of(names)
+    if trouble:
+        raise ConfigError(f"{path}: the first line must name the columns, such as {','.join(COLUMNS)}; {trouble}")
     while True:
         try:
             cells = next(reader)
@@ -54,6 +56,18 @@ def _rows(file: TextIO, path: Path) -> Iterator[Row]:
             yield Row(reader.line_num, trouble=f"it has {len(cells)} fields, not {len(names)}")
             continue
         yield _row(reader.line_num, dict(zip(names, (cell.strip() for cell in cells), strict=True)), path.parent)
+
+
+def _trouble_of(names: list[str]) -> str:
+    missing = [name for name in COLUMNS if name in REQUIRED and name not in names]
+    if missing:
+        return f"it does not name {' and '.join(missing)}"
+    for number, name in enumerate(names):
+        if name not in COLUMNS:
+            return f"there is no column {name[:MAX_SHOWN]!r}"
+        if name in names[:number]:
+            return f"it names {name} twice"
+    return ""
 
 
 def _row(line: int, cells: dict[str, str], directory: Path) -> Row:

@@ -18,6 +18,7 @@ from fleetgate.control.csr import public_key_of
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import DEVICE_DAYS, Authority, private_pem
 from fleetgate.control.profile import DevicePublicKey, key_digest_of
+from fleetgate.control.reason import check_reason
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus, is_id
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import bindings, credentials, devices, tenants, transfers, vehicles
@@ -146,11 +147,6 @@ def check_names(tenant: str, vehicle_id: str, device_id: str) -> None:
             raise ConfigError(f"the {field} id {text!r} must match [a-z0-9][a-z0-9._-]{{0,62}}")
 
 
-def check_reason(reason: str) -> None:
-    if not reason.strip():
-        raise ConfigError("it needs a reason: that is what the next person reads")
-
-
 def device_on_record(write: Write, tenant: str, device_id: str) -> Row[Any]:
     """Raises NotFound."""
     device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
@@ -226,8 +222,15 @@ def _make_device(write: Write, tenant: str, device_id: str) -> None:
 def _check_not_kept_out(device: Row[Any]) -> None:
     """New keys are no way around what keeps a device out."""
     status = DeviceStatus.BANNED if device.state == DeviceState.BANNED else device.status
-    if status != DeviceStatus.ACTIVE:
-        raise Conflict(f"device {device.device_id} of tenant {device.tenant} is {status}: it gets no new credential")
+    if status == DeviceStatus.ACTIVE:
+        return
+    whom = f"--tenant {device.tenant} --device {device.device_id}"
+    way = {
+        DeviceStatus.SUSPENDED: f"; `fleetgate device resume {whom} --reason ...` lets it in again",
+        DeviceStatus.BANNED: f"; `fleetgate quarantine release {whom} --classification ... --reason ...` lifts the ban",
+        DeviceStatus.DECOMMISSIONED: f"; `fleetgate device enroll --vehicle VEHICLE {whom}` makes it known again",
+    }[DeviceStatus(status)]
+    raise Conflict(f"device {device.device_id} of tenant {device.tenant} is {status}: it gets no new credential{way}")
 
 
 def _bind(write: Write, tenant: str, device_id: str, vehicle_id: str) -> None:

@@ -28,7 +28,8 @@ MAX_VALIDITY = timedelta(days=400)  # a lost certificate ends by itself; renewal
 DevicePublicKey = EllipticCurvePublicKey | Ed25519PublicKey
 
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
-_SPIFFE_ID = re.compile(rf"spiffe://([^/]+)/tenant/({ID_PATTERN})/device/({ID_PATTERN})")
+DEVICE_NAME = re.compile(rf"spiffe://([^/]+)/tenant/({ID_PATTERN})/device/({ID_PATTERN})")
+"""The one name in a certificate, a SPIFFE id: trust domain, tenant, device id."""
 
 
 class ProfileError(CheckFailed):
@@ -126,7 +127,7 @@ def _spiffe_names(extensions: x509.Extensions, trust_domain: str) -> tuple[str, 
     listed = list(names) if names is not None else []
     if len(listed) != 1 or not isinstance(listed[0], x509.UniformResourceIdentifier):
         raise ProfileError("the certificate must have exactly one subject alternative name, a SPIFFE URI")
-    found = _SPIFFE_ID.fullmatch(listed[0].value)
+    found = DEVICE_NAME.fullmatch(listed[0].value)
     if found is None:
         raise ProfileError("the certificate's name must be spiffe://<trust-domain>/tenant/<tenant>/device/<device id>")
     if found[1] != trust_domain:

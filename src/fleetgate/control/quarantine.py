@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Row, and_, insert, select, update
 
+from fleetgate.control.reason import check_reason
 from fleetgate.control.records import DeviceState, DeviceStatus
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import decisions, devices, quarantine_cases, transitions_applied
@@ -146,13 +147,14 @@ def decide(
     decision: Decision,
     classification: Classification,
     actor: str,
-    comment: str,
+    reason: str,
 ) -> DeviceState:
     """Records a person's decision and closes the device's open case; returns the new state.
 
     Raises NotFound for an unknown device, Conflict where the device is not in a state that this decision ends,
-    ConfigError where the finding contradicts the decision.
+    ConfigError without a reason, and where the finding contradicts the decision.
     """
+    check_reason(reason)
     possible, after, findings = BY_PERSON[decision]
     if classification not in findings:
         allowed = " or ".join(sorted(findings))
@@ -174,7 +176,7 @@ def decide(
                 "decision": decision,
                 "classification": classification,
                 "actor": actor,
-                "comment": comment,
+                "comment": reason,
             },
         )
         if case is not None:
@@ -184,7 +186,7 @@ def decide(
         at_ms = max(write.now_ms, device.state_at_ms + 1)
         values = {"state": after, "state_at_ms": at_ms} | _status_after(decision, device.status)
         write.execute(update(devices).where(device_is(devices, tenant, device_id)).values(values))
-        detail = {"before": device.state, "classification": classification, "comment": comment}
+        detail = {"before": device.state, "classification": classification, "comment": reason}
         write.record(decision, tenant, device_id, detail)
     return after
 

@@ -57,7 +57,7 @@ def renew(write: Write, authority: Authority, keyring: Keyring, policy_version: 
         if child.status == CredentialStatus.REVOKED:
             raise Refused(Refusal.REVOKED, "what this credential was renewed to is revoked")
         if child.key_digest != key_digest:
-            return _clone_sign(write, policy_version, ask, presented, child, key_digest)
+            return _clone_sign(write, policy_version, ask, child, key_digest)
         if child.status != CredentialStatus.ACTIVE:
             raise Refused(Refusal.SUPERSEDED, f"what this credential was renewed to is {child.status} itself")
         return _again(write, child, authority, keyring, recipient)
@@ -147,9 +147,7 @@ def _sealed(leaf: bytes, kid: int, mac_key: bytes, authority: Authority, recipie
     return Renewed((leaf + authority.chain_pem).decode(), kid, seal(mac_key, recipient))
 
 
-def _clone_sign(
-    write: Write, policy_version: str, ask: AskRenewal, parent: Row[Any], child: Row[Any], key_digest: bytes
-) -> NotRenewed:
+def _clone_sign(write: Write, policy_version: str, ask: AskRenewal, child: Row[Any], key_digest: bytes) -> NotRenewed:
     """Two keys from one parent: its private key is in two places. Which one is the vehicle's, a person finds out."""
     detail = {
         "presented": ask.fingerprint,
@@ -158,5 +156,5 @@ def _clone_sign(
     }
     quarantine_for(write, ask.tenant, ask.device_id, CLONE_SIGN, detail, policy_version)
     return NotRenewed(
-        Refusal.LATER, f"credential {parent.credential_id} was renewed with another key before", LATER_SECONDS
+        Refusal.LATER, f"the credential {ask.fingerprint} was renewed with another key before", LATER_SECONDS
     )

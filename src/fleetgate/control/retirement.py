@@ -9,9 +9,10 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from fleetgate.control.credentials import credentials_of, revoke_credentials
-from fleetgate.control.devices import Enrolment, check_reason, device_on_record, enrol, take_out, vehicle_of
+from fleetgate.control.devices import Enrolment, device_on_record, enrol, take_out, vehicle_of
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import DEVICE_DAYS, Authority
+from fleetgate.control.reason import check_reason
 from fleetgate.control.records import DeviceState, DeviceStatus
 from fleetgate.control.roster import device_is
 from fleetgate.control.schema import devices
@@ -38,7 +39,7 @@ def resume(write: Write, tenant: str, device_id: str, reason: str) -> None:
     if device.state == DeviceState.BANNED:
         raise Conflict(
             f"device {device_id} of tenant {tenant} is banned as well: lift that first with "
-            f"`fleetgate quarantine release --tenant {tenant} --device {device_id} --classification ...`"
+            f"`fleetgate quarantine release --tenant {tenant} --device {device_id} --classification ... --reason ...`"
         )
     _set_status(write, tenant, device_id, DeviceStatus.ACTIVE)
     write.record("resume", tenant, device_id, {"reason": reason})
@@ -50,7 +51,10 @@ def decommission(write: Write, tenant: str, device_id: str, reason: str) -> None
     check_reason(reason)
     device = device_on_record(write, tenant, device_id)
     if device.status == DeviceStatus.DECOMMISSIONED:
-        raise Conflict(f"device {device_id} of tenant {tenant} is decommissioned already")
+        raise Conflict(
+            f"device {device_id} of tenant {tenant} is decommissioned already: there is "
+            f"nothing to end; `fleetgate device enroll` makes it known again"
+        )
     held = credentials_of(write, tenant, device_id)
     ended = revoke_credentials(write, held, [row.credential_id for row in held], reason, write.now_ms)
     vehicle_id = take_out(write, tenant, device_id)

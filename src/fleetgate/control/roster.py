@@ -35,7 +35,8 @@ class Standing(StrEnum):
 
 class DeviceSummary(Struct, frozen=True):
     """A line of `device list`. `status` is what people decided, `state` how far it is trusted, `credential` the status
-    of its newest one, which is under root key `kid`; `standing` is what comes of all three."""
+    of its newest one, which is under root key `kid`, and is revoked from `revoked_from_ms` on, be that past or to come;
+    `standing` is what comes of all three now."""
 
     tenant: str
     device_id: str
@@ -46,6 +47,7 @@ class DeviceSummary(Struct, frozen=True):
     credential: str | None
     kid: int | None
     not_after_ms: int | None
+    revoked_from_ms: int | None
     enrolled_at_ms: int
 
 
@@ -142,6 +144,7 @@ def _summary(rows: list[Row[Any]], now_ms: int) -> DeviceSummary:
         credential=status_at(held[0][0], held[0][1], now_ms) if held else None,
         kid=first.kid,
         not_after_ms=first.not_after_ms,
+        revoked_from_ms=first.revoked_from_ms,
         enrolled_at_ms=first.enrolled_at_ms,
     )
 

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select
 
 from fleetgate.clock import Entropy
 from fleetgate.control.keyring import MAX_KID, ROOT_BYTES, Root, RootState, encode_roots, read_roots
+from fleetgate.control.reason import check_reason
 from fleetgate.control.records import CredentialStatus
 from fleetgate.control.schema import credentials
 from fleetgate.control.secretfile import replace_secret
@@ -56,7 +57,8 @@ def list_roots(store: Store, path: Path) -> list[RootSummary]:
 
 
 def rotate(write: Write, path: Path, entropy: Entropy) -> int:
-    """Adds a root key, which new credentials are made under from now on; returns its key id. Nothing ends."""
+    """Adds a root key, which new credentials are made under once every edge knows it (`keyring.SETTLING_MS`); returns
+    its key id. Nothing ends."""
     roots = read_roots(path)
     kid = max(roots, default=0) + 1
     if kid > MAX_KID:
@@ -94,8 +96,7 @@ def retire(write: Write, path: Path, kid: int) -> None:
 def withdraw(write: Write, path: Path, kid: int, reason: str) -> int:
     """Ends a root key at once, because somebody else has it; returns how many active credentials were under it, whose
     devices are refused until they are given new keys. Raises NotFound, Conflict."""
-    if not reason.strip():
-        raise ConfigError("it needs a reason: that is what the next person reads")
+    check_reason(reason)
     roots = read_roots(path)
     root = _root(roots, path, kid)
     if root.state is RootState.WITHDRAWN:

@@ -3,8 +3,8 @@
 Tenant, vehicle, device, credential and binding are apart, so that replacing a unit, renewing a certificate or selling
 the car changes one of them and leaves the history of the others. VINs stand in a table of their own, which a
 connection opened for reading cannot read (`control.database`), nor what ties the car of one tenant to that of another.
-Which rows may be written together is decided by `control.devices`, `control.credentials` and `control.quarantine`. All
-times are Unix milliseconds.
+The clauses for PostgreSQL are not in use: `control.database` opens SQLite alone. Which rows may be written together is
+decided by `control.devices`, `control.credentials` and `control.quarantine`. All times are Unix milliseconds.
 """
 
 from __future__ import annotations

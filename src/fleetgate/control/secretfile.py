@@ -9,6 +9,7 @@ import os
 import stat
 from pathlib import Path
 
+from fleetgate.durable import sync_directory
 from fleetgate.errors import ConfigError, Conflict
 
 MAX_BYTES = 1024 * 1024  # a keyring of thousands of roots; anything larger is the wrong file
@@ -48,7 +49,7 @@ def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except FileExistsError:
         raise Conflict(f"{path} exists already and is left as it is: move it away first, if it is not needed") from None
     except OSError as error:
@@ -73,15 +74,7 @@ def replace_secret(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     temporary.replace(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)
 
 
 def _check(path: Path, found: os.stat_result) -> None:

@@ -9,9 +9,9 @@ one edge, so one edge is assumed for one control database.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from msgspec import Struct
 from sqlalchemy import insert, select, update
 
 from fleetgate.control.schema import spools
@@ -20,25 +20,20 @@ from fleetgate.control.store import Store, Write
 ACTOR = "load"
 
 
-class SpoolRecord(Struct, frozen=True):
-    """`spool` is its identity in hex, `loaded` the number of the last segment in ClickHouse that load told of.
+_Known = TypeVar("_Known")
 
-    `replaced`: another one was begun in its place. `newest_received_ms` is the latest time of receipt among what was
-    loaded, 0 where that is not known.
+
+def known_spools(store: Store, form: Callable[[str, int, bool, int], _Known]) -> list[_Known] | None:
+    """All of them, each given to `form`, which is the reader's; None where these records were made before spools were
+    kept. Raises ControlAway.
+
+    Of each: its identity in hex, the number of the last segment in ClickHouse that load told of, whether another was
+    begun in its place, and the latest time of receipt among what was loaded, 0 where that is not known.
     """
-
-    spool: str
-    loaded: int
-    replaced: bool
-    newest_received_ms: int
-
-
-def known_spools(store: Store) -> list[SpoolRecord] | None:
-    """All of them; None where these records were made before spools were kept. Raises ControlAway."""
     if not store.has_table(spools):
         return None
     rows = store.rows(select(spools).order_by(spools.c.begun_at_ms, spools.c.spool))
-    return [SpoolRecord(row.spool, row.loaded, row.replaced_at_ms is not None, row.newest_received_ms) for row in rows]
+    return [form(row.spool, row.loaded, row.replaced_at_ms is not None, row.newest_received_ms) for row in rows]
 
 
 def begin_spool(store: Store, spool: str, former: Sequence[str]) -> None:

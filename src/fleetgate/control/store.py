@@ -3,8 +3,9 @@
 Invariants
 - Every write of a device's records is one transaction that holds its rows, a row of `changes` with the next revision,
   and a row of `audit`.
-- Writers stand in line (SQLite: BEGIN IMMEDIATE; elsewhere: the row of the revision is locked), so that revisions
-  appear in their order and a reader who saw revision n has seen all before it.
+- Writers stand in line (BEGIN IMMEDIATE), so that revisions appear in their order and a reader who saw revision n has
+  seen all before it. (On a database server the lock of the revision's row would do that; `control.database` opens
+  SQLite alone.)
 - A store opened for reading cannot write, and cannot read VINs.
 - In a transaction of writing, a credential whose revocation has taken effect has the status `revoked`.
 - A database of an older version is brought to this one by whoever opens it for writing (`control.migrations`).

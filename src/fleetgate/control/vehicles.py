@@ -13,9 +13,10 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Row, and_, insert, select, update
 
-from fleetgate.control.devices import Enrolment, check_reason, enrol
+from fleetgate.control.devices import Enrolment, enrol
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import DEVICE_DAYS, Authority
+from fleetgate.control.reason import check_reason
 from fleetgate.control.retirement import decommission
 from fleetgate.control.schema import bindings, transfers, vehicles, vins
 from fleetgate.control.store import Store, Write
@@ -136,7 +137,9 @@ def transfer(
     check_reason(reason)
     _check_known(write, tenant, vehicle_id)
     if to_tenant == tenant:
-        raise Conflict(f"vehicle {vehicle_id} is of tenant {tenant} already")
+        raise Conflict(
+            f"vehicle {vehicle_id} is of tenant {tenant} already: name the tenant that the car goes to with --to-tenant"
+        )
     taken = select(vehicles).where(_name_is(vehicles.c.tenant, vehicles.c.vehicle_id, to_tenant, to_vehicle_id))
     if write.row(taken) is not None:
         raise Conflict(f"tenant {to_tenant} has a vehicle {to_vehicle_id} already: name another for this car")

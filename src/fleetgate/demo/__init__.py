@@ -3,5 +3,6 @@
 prepare    a gate of its own in a directory: configuration, CA, enrolled devices, the fleet file
 stage      runs gate and fleet as processes, kills one when asked, shows what happens
 figures    what the gate says of itself while it runs, and the table on the terminal
+examples   two messages of the run, shown whole
 reconcile  the simulator's ledger against ClickHouse: what was lost, doubled, let through
 """

@@ -6,6 +6,8 @@
     records       what the gate's machine knows: control records, keyring, trust bundle, its own certificate
     reach, tls    a host and port: name, TCP, the right server, and what answers where TLS does not
     mqtt, https   a real connection as the device, and what the gate says of it
+    connack       what a server answers to an MQTT CONNECT, or instead of it
+    clocks        this machine's clock beside the gate's
     examine       the order of the checks
     message       one captured message before the judge (`fleetgate judge`): `capture` reads it, `recall` has the device
                   as the edge has it, `evidence` says what each step had before it

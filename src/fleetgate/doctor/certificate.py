@@ -6,7 +6,6 @@ where they refuse and nothing here says why, their sentence is told. Time is an 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
@@ -18,13 +17,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleetgate.control.chain import PathError, Paths
 from fleetgate.control.profile import (
+    DEVICE_NAME,
     MAX_VALIDITY,
     CertificateIdentity,
     ProfileError,
     check_public_key,
     identity_of,
 )
-from fleetgate.control.records import ID_PATTERN
 from fleetgate.doctor.files import DeviceFile, is_ca, name_of
 from fleetgate.doctor.findings import Check, Finding, Who, cannot_tell, good, wrong
 
@@ -33,7 +32,6 @@ MAX_DEPTH = 8
 MAX_SHOWN = 120  # characters of a text that somebody else chose
 
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
-_DEVICE_NAME = re.compile(rf"spiffe://([^/]+)/tenant/({ID_PATTERN})/device/({ID_PATTERN})")
 _PURPOSES = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
     ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
@@ -54,7 +52,7 @@ def named_by(leaf: x509.Certificate) -> Named | None:
     """Whom the certificate names, whatever else is wrong with it; None where that cannot be told."""
     names = _extension(leaf, x509.SubjectAlternativeName)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
-    found = [match for uri in uris if (match := _DEVICE_NAME.fullmatch(uri)) is not None]
+    found = [match for uri in uris if (match := DEVICE_NAME.fullmatch(uri)) is not None]
     return Named(found[0][1], Who(found[0][2], found[0][3])) if len(found) == 1 else None
 
 
@@ -150,7 +148,7 @@ def _misnamed(leaf: x509.Certificate, trust_domain: str | None) -> Iterable[tupl
         shown = ", ".join(clip(f"{_kind(name)}:{name.value}") for name in names[:4])
         yield Finding.WRONG_SAN, f"it has {len(names)} names: {shown}" if names else "it has no name"
         return
-    match = _DEVICE_NAME.fullmatch(names[0].value)
+    match = DEVICE_NAME.fullmatch(names[0].value)
     if match is None:
         yield Finding.WRONG_SAN, f"its name is {clip(names[0].value)}"
     elif trust_domain is not None and match[1] != trust_domain:

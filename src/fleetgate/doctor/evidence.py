@@ -232,6 +232,8 @@ def of_freshness(case: Case, verdict: Verdict) -> str:
             return f"{told}: more than {_span(MAX_AGE_MS)}"
         case Reason.CLOCK_AHEAD:
             return f"{told}: more than {_span(MAX_AHEAD_MS)}, so the device's clock is ahead"
+    if verdict.outcome is Outcome.DUPLICATE and (sent_at < fence_ms or not -MAX_AHEAD_MS <= age_ms <= MAX_AGE_MS):
+        return f"{told}: no bound for this very message, which was taken before"
     return told
 
 

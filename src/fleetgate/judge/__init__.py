@@ -7,6 +7,8 @@
 5. sequence   look (epoch, seq) up; nothing is claimed yet              sequence.py
 6. body       decode and validate completely                            body.py
 
+Beside them: keys.py derives the MAC keys, policy.py is what the judge is told from outside, verdict.py its answer.
+
 No step runs before the one above it has passed, so nothing unauthenticated reaches the window. The number is claimed
 by `claim`, together with the record entering the commit batch: a message that was refused never used its number up.
 This package touches no socket, file, clock, log or randomness; a test holds that.

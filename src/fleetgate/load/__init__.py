@@ -10,6 +10,8 @@ ranges.py        which numbers came: the gap ledger, asked by gaps.py
 columns.py       the arrays as the rows of each table
 unknown.py       names that the catalogue does not have, bounded
 inserts.py       one segment into ClickHouse, so that any repetition changes nothing
+incarnation.py   which life of ClickHouse this is: what it has forgotten
+rollups.py       completed where an insert ended halfway
 missing.py       which of its rows are not there yet
 isolation.py     one bad row costs its message and no other
 parking.py       where segments go that cannot be loaded

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate.control.heads import NO_LINK, Head
+from fleetgate.durable import replace_durably
 from fleetgate.errors import SpoolError
-from fleetgate.spool.cursor import replace_durably
 
 _REMEDY = (
     ": see what `fleetgate verify segments` finds. Telemetry is loaded, and not signed until `fleetgate spool repair "

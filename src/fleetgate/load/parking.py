@@ -16,8 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate import fault
+from fleetgate.durable import replace_durably, sync_directory
 from fleetgate.load.counts import Counts
-from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.requests import withdraw
 
 REFUSED_IN_PART = "refused in part"

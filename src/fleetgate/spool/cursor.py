@@ -6,15 +6,14 @@ well-known disk buffer crash in a loop).
 
 from __future__ import annotations
 
-import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from fleetgate import fault
+from fleetgate.durable import replace_durably
 from fleetgate.errors import SpoolError
 
 _REMEDY = "remove it to load all segments again, which changes nothing for those that are loaded"
@@ -64,30 +63,3 @@ def write_cursor(spool_directory: Path, cursor: Cursor) -> None:
         replace_durably(path, msgspec.json.encode(file), lambda: fault.point("cursor.synced"))
     except OSError as error:
         raise SpoolError(f"cannot write {path}: {error.strerror}; mend the spool's disk") from None
-
-
-def replace_durably(path: Path, data: bytes, synced: Callable[[], None] | None = None) -> None:
-    """Writes a file so that a crash or a full disk leaves the old or the new one, never a mixture. `synced` is called
-    in between. Raises OSError."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)  # what it takes of a full disk, others need
-        raise
-    if synced is not None:
-        synced()
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes a rename or a new name in `directory` durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

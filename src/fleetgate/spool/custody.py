@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from fleetgate.durable import replace_durably, sync_directory
 from fleetgate.errors import SpoolError
-from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.files import require_spool
 from fleetgate.spool.home import take_lock
 

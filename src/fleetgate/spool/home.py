@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fleetgate.clock import Clock, Entropy
+from fleetgate.durable import replace_durably
 from fleetgate.errors import SpoolError
 from fleetgate.judge.freshness import MAX_AHEAD_MS
 from fleetgate.spool.checkpoint import Checkpoint
-from fleetgate.spool.cursor import read_cursor, replace_durably
+from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.files import SegmentFile
 from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.places import header_of, misplaced

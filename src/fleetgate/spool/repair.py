@@ -31,12 +31,13 @@ from functools import partial
 import msgspec
 
 from fleetgate.clock import Clock, Entropy
+from fleetgate.durable import sync_directory
 from fleetgate.errors import NotFound, SpoolError
 from fleetgate.spool import format as fmt
 from fleetgate.spool.astray import Astray
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.contents import check_contents
-from fleetgate.spool.cursor import Cursor, read_cursor, sync_directory
+from fleetgate.spool.cursor import Cursor, read_cursor
 from fleetgate.spool.custody import Custody, Step
 from fleetgate.spool.examine import Damage, Examination, Remark, empty_segment, examine, repaired
 from fleetgate.spool.files import SegmentFile, checkpoint_position, parked_for, segment_files

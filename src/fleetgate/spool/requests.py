@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from fleetgate.spool.cursor import replace_durably
+from fleetgate.durable import replace_durably
 
 _SUFFIX = ".retry"
 

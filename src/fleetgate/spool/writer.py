@@ -17,9 +17,9 @@ import msgspec
 
 from fleetgate import fault
 from fleetgate.clock import Clock, Entropy
+from fleetgate.durable import replace_durably, sync_directory
 from fleetgate.errors import SpoolError
 from fleetgate.spool import format as fmt
-from fleetgate.spool.cursor import replace_durably, sync_directory
 from fleetgate.spool.examine import examine
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import read_segment, segment_paths

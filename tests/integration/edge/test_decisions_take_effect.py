@@ -67,7 +67,8 @@ def test_the_release_command_makes_the_next_message_accepted_within_1_s(
     quarantine(session, car)
     shared_gate.carry_transitions(car)
     shared_gate.home.command(
-        "quarantine", "release", "--tenant", car.tenant, "--device", car.device_id, "--classification", "benign"
+        *("quarantine", "release", "--tenant", car.tenant, "--device", car.device_id),
+        *("--classification", "benign", "--reason", "a test"),
     )
     numbers = itertools.count(50)
 
@@ -82,7 +83,8 @@ def test_the_ban_command_ends_the_session_and_keeps_the_device_out(
     shared_gate: Gate, session: MqttPeer, car: Car
 ) -> None:
     """DISCONNECT with `banned`, then CONNACK 0x8A."""
-    shared_gate.home.command("quarantine", "ban", "--tenant", car.tenant, "--device", car.device_id)
+    whom = ("--tenant", car.tenant, "--device", car.device_id)
+    shared_gate.home.command("quarantine", "ban", *whom, "--reason", "a test")
     assert session.farewell().reason_str == "banned"
     with MqttPeer(shared_gate, car) as again:
         assert again.greet().reason_code == 0x8A

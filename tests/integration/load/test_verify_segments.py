@@ -26,6 +26,7 @@ from fleetgate.clock import SystemClock
 from fleetgate.control.auditkey import make_audit_key
 from fleetgate.control.heads import NO_LINK, next_link, read_public_key
 from fleetgate.control.signlog import count_of
+from fleetgate.durable import replace_durably
 from fleetgate.errors import ConfigError, NotFound
 from fleetgate.load.chain import ChainRow, chain_rows
 from fleetgate.load.clickhouse import ServerClickHouse
@@ -37,7 +38,6 @@ from fleetgate.proof.findings import Report
 from fleetgate.proof.heads import beside_one_another, read_export, sort_out, stored_heads
 from fleetgate.proof.rows import Keeping
 from fleetgate.proof.segments import Scope, twice, verify_segments
-from fleetgate.spool.cursor import replace_durably
 from fleetgate.spool.identity import Identity
 from fleetgate.spool.writer import Writer
 

@@ -142,41 +142,41 @@ class TestRecords:
     def test_a_status_refuses_as_its_table_says(self, gate: Gate, status: DeviceStatus) -> None:
         """On a live connection too."""
         caller = gate.caller()
-        gate.fleet.renew(caller.known, record(status=status))
+        gate.fleet.update(caller.known, record(status=status))
         assert gate.receive(sign(), caller).reason == REFUSAL_OF_STATUS[status]
 
     def test_a_revoked_credential_is_refused_on_its_live_connection(self, gate: Gate) -> None:
         """The peer of the connection reads the credential's state, not a copy."""
         caller = gate.caller()
-        gate.fleet.renew(caller.known, record(credentials=(credential(status=CredentialStatus.REVOKED),)))
+        gate.fleet.update(caller.known, record(credentials=(credential(status=CredentialStatus.REVOKED),)))
         assert gate.receive(sign(), caller).reason is Reason.REVOKED
 
     def test_a_quarantine_by_a_person_holds_the_next_message(self, gate: Gate) -> None:
         """And a later release lets it through again."""
         caller = gate.caller()
-        gate.fleet.renew(caller.known, record(state=DeviceState.QUARANTINED, state_at_ms=10))
+        gate.fleet.update(caller.known, record(state=DeviceState.QUARANTINED, state_at_ms=10))
         held = gate.receive(sign(), caller).outcome
-        gate.fleet.renew(caller.known, record(state=DeviceState.RELEASED, state_at_ms=11))
+        gate.fleet.update(caller.known, record(state=DeviceState.RELEASED, state_at_ms=11))
         assert (held, gate.receive(sign(seq=1), caller).outcome) == (Outcome.HELD, Outcome.ACCEPTED)
 
     def test_an_older_record_does_not_undo_what_the_edge_decided(self, gate: Gate) -> None:
         """Of two views of a device the newer stands."""
         caller = gate.caller()
         gate.intake.move(caller.known, DeviceState.QUARANTINED, NOW, "bad_mac")
-        gate.fleet.renew(caller.known, record(state=DeviceState.TRUSTED, state_at_ms=NOW - 1))
+        gate.fleet.update(caller.known, record(state=DeviceState.TRUSTED, state_at_ms=NOW - 1))
         assert caller.known.device.held
 
     def test_a_ban_outweighs_the_status(self, gate: Gate) -> None:
         """A banned state refuses, whatever the status says."""
         caller = gate.caller()
-        gate.fleet.renew(caller.known, record(state=DeviceState.BANNED, state_at_ms=10))
+        gate.fleet.update(caller.known, record(state=DeviceState.BANNED, state_at_ms=10))
         assert gate.receive(sign(), caller).reason is Reason.BANNED
 
     def test_a_remembered_denial_outweighs_an_active_record(self, gate: Gate) -> None:
         """A control database restored from yesterday lets nobody in."""
         caller = gate.caller()
         caller.known.denied = Reason.SUSPENDED
-        gate.fleet.renew(caller.known, record())
+        gate.fleet.update(caller.known, record())
         assert gate.receive(sign(), caller).reason is Reason.SUSPENDED
 
     def test_adding_a_device_again_keeps_its_windows(self, gate: Gate) -> None:

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
+from rich.console import Console
 
-from fleetgate.cli.console_output import TIME_NAMES, cell, show
+from fleetgate.cli import console_output
+from fleetgate.cli.console_output import TIME_NAMES, cell, label, print_fields, show
 from fleetgate.cli.db import exact
 
 
@@ -49,3 +52,22 @@ def test_every_column_in_milliseconds_is_a_time_or_a_known_duration() -> None:
     assert {"needed_until_ms", "not_after_ms"} <= columns
     assert [name for name in sorted(columns) if not name.endswith(TIME_NAMES)] == []
     assert show("needed_until_ms", 1_767_225_600_000) == "2026-01-01 00:00:00Z"
+
+
+class Long(Struct):
+    fingerprint: str
+
+
+def test_a_field_wider_than_the_terminal_is_folded_and_not_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every digit of a fingerprint is there."""
+    monkeypatch.setattr(console_output, "_console", lambda: Console(width=40))
+    print_fields(Long("0123456789abcdef" * 4))
+    shown = capsys.readouterr().out.removeprefix("fingerprint")
+    assert "".join(shown.split()) == "0123456789abcdef" * 4
+
+
+def test_the_id_of_a_root_key_has_the_name_that_commands_take() -> None:
+    """`key` alone could be any."""
+    assert (label("key_id"), label("device_id"), label("sent_at_ms")) == ("kid", "device", "sent at")

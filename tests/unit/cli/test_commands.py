@@ -110,6 +110,44 @@ def test_device_whose_bundle_cannot_be_written_is_not_enrolled(gate: Shell) -> N
     gate.must(*enroll, "--out", "elsewhere")
 
 
+def test_a_renewal_has_a_place_beside_the_files_of_the_present_credential(gate: Shell) -> None:
+    """Each renewal one of its own, without anything being named or moved."""
+    for _ in range(2):
+        gate.must("device", "renew", *CAR)
+    places = sorted(path.parent.name for path in (gate.directory / "devices" / "car-tcu").rglob("private.pem"))
+    assert places == ["car-tcu", "renewal-1", "renewal-2"]
+
+
+def test_a_revocation_to_come_is_in_the_list(gate: Shell) -> None:
+    """With how it can be moved."""
+    told = gate.must("device", "revoke", *CAR, "--reason", "sold", "--effective", "2126-12-01T08:00Z")
+    assert "it takes effect at 2126-12-01 08:00:00Z; to move it, revoke again" in told
+    assert "2126-12-01 08:00:00Z" in gate.must("device", "list")
+
+
+def test_a_vehicle_under_its_former_name_tells_where_it_went(gate: Shell) -> None:
+    """The VIN is on record under the name that it has now."""
+    car = ("--tenant", "acme", "--vehicle", "car")
+    gate.must("vehicle", "set-vin", *car, "--vin", "WVWZZZ1JZXW000001")
+    gate.must("vehicle", "transfer", *car, "--to-tenant", "globex", "--to-vehicle", "g-1204", "--reason", "sold")
+    assert "moved to globex/g-1204" in gate.must("vehicle", "identify", *car)
+    assert "moved to" not in gate.must("vehicle", "identify", "--tenant", "globex", "--vehicle", "g-1204")
+
+
+@pytest.mark.parametrize(("deed", "way"), [("suspend", "fleetgate device resume"), ("decommission", "device enroll")])
+def test_a_refused_renewal_says_what_to_do_first(gate: Shell, deed: str, way: str) -> None:
+    """The next step, and not only that there is none here."""
+    gate.must("device", deed, *CAR, "--reason", "a test")
+    assert (gate.run("device", "renew", *CAR), way in gate.err) == (4, True)
+
+
+def test_a_table_of_the_configuration_makes_no_line_longer(gate: Shell) -> None:
+    """Each entry has a row, and no row is filled up to the width of the widest."""
+    shown = gate.must("config", "show")
+    assert "policy.weights.bad_mac" in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
+
+
 def test_revoked_device_is_shown_with_the_reason(gate: Shell) -> None:
     """`device revoke` ends the credential and says why to whoever looks."""
     gate.must("device", "revoke", *CAR, "--reason", "stolen")
@@ -131,11 +169,13 @@ def test_a_suspension_is_told_with_its_reason_wherever_one_looks(gate: Shell) ->
 
 
 def test_ban_and_release_from_the_shell(gate: Shell) -> None:
-    """A ban needs no finding, for it has only one; a release asks for it."""
-    gate.must("quarantine", "ban", *CAR)
+    """A ban needs no finding, for it has only one; a release asks for it. Both need a reason."""
+    assert gate.run("quarantine", "ban", *CAR) == 2
+    assert gate.run("quarantine", "ban", *CAR, "--reason", " ") == 2
+    gate.must("quarantine", "ban", *CAR, "--reason", "a test")
     assert gate.json("quarantine", "show", *CAR)["state"] == "banned"
-    assert gate.run("quarantine", "release", *CAR) == 2
-    gate.must("quarantine", "release", *CAR, "--classification", "false_positive", "--comment", "wrong car")
+    assert gate.run("quarantine", "release", *CAR, "--reason", "a test") == 2
+    gate.must("quarantine", "release", *CAR, "--classification", "false_positive", "--reason", "wrong car")
     assert [d["decision"] for d in gate.json("quarantine", "show", *CAR)["decisions"]] == ["release", "ban"]
     assert "wrong car" in gate.must("quarantine", "show", *CAR)
 
@@ -158,8 +198,8 @@ def test_markup_in_a_reason_is_printed_as_it_is(gate: Shell) -> None:
         (("device", "enroll", "--tenant", "ACME", "--vehicle", "car"), 2, "must match"),
         (("device", "enroll", "--tenant", "acme", "--vehicle", "bus", "--days", "401"), 2, "400 days"),
         (("device", "revoke", "--tenant", "acme", "--device", "ghost", "--reason", "x"), 3, "device list"),
-        (("quarantine", "release", *CAR, "--classification", "benign"), 4, "nothing to release"),
-        (("quarantine", "ban", *CAR, "--classification", "benign"), 2, "confirmed"),
+        (("quarantine", "release", *CAR, "--classification", "benign", "--reason", "x"), 4, "nothing to release"),
+        (("quarantine", "ban", *CAR, "--classification", "benign", "--reason", "x"), 2, "confirmed"),
         (("--config", "absent.toml", "config", "check"), 2, "absent.toml"),
     ],
 )

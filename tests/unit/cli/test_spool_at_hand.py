@@ -9,7 +9,8 @@ import pytest
 from tests.segments import SpoolOnDisk, rows_body, sample
 
 from fleetgate.cli.proof import _in_hand, _parked
-from fleetgate.spool.cursor import Cursor, replace_durably, write_cursor
+from fleetgate.durable import replace_durably
+from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.identity import Identity
 
 NEW = "ab" * 16

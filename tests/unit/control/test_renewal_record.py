@@ -156,7 +156,7 @@ def test_a_clone_is_noticed_again_after_a_release(gate: Gate, enrolled: Enrolmen
     """A person who lets the device out without new keys has not ended it."""
     renewed(gate, enrolled.certificate, request(new_key()))
     refusal(gate, enrolled.certificate, request(new_key()))
-    decide(gate.store, "acme", "car-tcu", Decision.RELEASE, Classification.BENIGN, "test", "")
+    decide(gate.store, "acme", "car-tcu", Decision.RELEASE, Classification.BENIGN, "test", "a test")
     assert refusal(gate, enrolled.certificate, request(new_key())) is Refusal.LATER
     assert [case.closed_at_ms is None for case in list_cases(gate.store, closed=True)] == [True, False]
 
@@ -174,7 +174,7 @@ def quarantine(gate: Gate) -> None:
 
 
 def ban(gate: Gate) -> None:
-    decide(gate.store, "acme", "car-tcu", Decision.BAN, Classification.CONFIRMED, "test", "")
+    decide(gate.store, "acme", "car-tcu", Decision.BAN, Classification.CONFIRMED, "test", "a test")
 
 
 def end(gate: Gate) -> None:

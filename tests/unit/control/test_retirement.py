@@ -43,7 +43,7 @@ def test_only_what_is_suspended_can_be_resumed(car: Gate) -> None:
 def test_a_resumption_lifts_no_ban(car: Gate) -> None:
     """Each is lifted by its own command."""
     do(car, suspend, *CAR, "a test")
-    decide(car.store, *CAR, Decision.BAN, Classification.CONFIRMED, "test", "")
+    decide(car.store, *CAR, Decision.BAN, Classification.CONFIRMED, "test", "a test")
     with pytest.raises(Conflict, match="quarantine release"):
         do(car, resume, *CAR, "a test")
     assert standing(car) == "banned"
@@ -77,7 +77,7 @@ def test_re_enrolment_after_decommissioning(car: Gate) -> None:
 
 def test_decommissioning_launders_no_ban(car: Gate) -> None:
     """Who was banned is so when it comes back."""
-    decide(car.store, *CAR, Decision.BAN, Classification.CONFIRMED, "test", "")
+    decide(car.store, *CAR, Decision.BAN, Classification.CONFIRMED, "test", "a test")
     do(car, decommission, *CAR, "a test")
     with pytest.raises(Conflict):
         car.enrol()
@@ -132,7 +132,7 @@ def test_a_unit_does_not_replace_itself_or_one_in_no_vehicle(car: Gate) -> None:
 def test_quarantined_and_banned_devices_are_told_apart_in_the_list(car: Gate) -> None:
     """One word says what a device is to an edge."""
     words = [list_devices(car.store)[0].standing]
-    decide(car.store, *CAR, Decision.BAN, Classification.CONFIRMED, "test", "")
+    decide(car.store, *CAR, Decision.BAN, Classification.CONFIRMED, "test", "a test")
     words.append(list_devices(car.store)[0].standing)
     assert words == ["active", "banned"]
     assert list_devices(car.store)[0].status == DeviceStatus.BANNED

@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fleetgate.durable import replace_durably
 from fleetgate.errors import SpoolError
 from fleetgate.spool.checkpoint import Checkpoint, DeviceState, WindowState
-from fleetgate.spool.cursor import Cursor, read_cursor, replace_durably, write_cursor
+from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
 
 SLOTS = bytes(range(256)) * 32
 ONE, TWO = WindowState(b"a" * 32, 1, 9, 77, SLOTS), WindowState(b"b" * 32, 2**32 - 1, 2**63 - 1, -5, bytes(8192))

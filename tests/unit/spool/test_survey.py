@@ -7,7 +7,8 @@ from pathlib import Path
 from tests.segments import RECEIVED_AT, SpoolOnDisk, peer, rows_body, sample
 from tests.spools import rejection
 
-from fleetgate.spool.cursor import Cursor, replace_durably, write_cursor
+from fleetgate.durable import replace_durably
+from fleetgate.spool.cursor import Cursor, write_cursor
 from fleetgate.spool.survey import survey
 
 NOW = RECEIVED_AT + 60_000
