@@ -48,7 +48,10 @@ class Vetting:
         if len(chain) < 2 or chain[0] != leaf:
             raise ProfileError("no certificate authority vouches for the certificate")
         certificate = _leaf(leaf)
-        issuances = (issuance_of(certificate, _parsed(chain[1])), *_above(*chain[1:]))
+        try:
+            issuances = (issuance_of(certificate, _parsed(chain[1])), *_above(*chain[1:]))
+        except Exception:  # OpenSSL verifies with keys that the parser does not know, and the peer chose them
+            raise ProfileError("a CA certificate of the chain cannot be read: is its key of a common kind?") from None
         identity = msgspec.structs.replace(identity_of(certificate, self._trust_domain), issuances=issuances)
         self._check_issuers(identity)
         return identity

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
-from tests.authorities import CA, DAY, der, now_ms
+from tests.authorities import CA, DAY, der, now_ms, on_an_odd_curve
 
 from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import SystemClock
@@ -63,6 +64,19 @@ def test_bytes_that_are_no_certificate_have_no_path(authority: Authority, leaf: 
     """A sentence, not a traceback."""
     with pytest.raises(ProfileError, match="cannot be parsed"):
         vetting(authority.root).verify(leaf)
+
+
+@pytest.mark.parametrize("place", [1, 2], ids=["that issued the leaf", "above it"])
+@pytest.mark.parametrize("ca", [lambda good: on_an_odd_curve(good), lambda good: b"garbage"], ids=["odd", "garbage"])
+def test_a_ca_that_openssl_can_read_and_we_cannot(
+    authority: Authority, place: int, ca: Callable[[bytes], bytes]
+) -> None:
+    """A peer chose it: a sentence, no traceback."""
+    leaf = device(authority)
+    chain = [leaf, der(authority.issuing), der(authority.root)]
+    chain[place] = ca(chain[place])
+    with pytest.raises(ProfileError, match="a CA certificate of the chain cannot be read"):
+        vetting(authority.root, authority.issuing).identity(leaf, chain)
 
 
 ROOT = CA.root()
