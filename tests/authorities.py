@@ -94,6 +94,12 @@ class CA:
         is_root = self.certificate.subject == self.certificate.issuer
         return CA(certificate, key, () if is_root else (self.certificate, *self.above))
 
+    def cross(self, other: CA, **options: Any) -> CA:
+        """`other`, its name and key, vouched for by this CA."""
+        name = other.certificate.subject.rfc4514_string().removeprefix("CN=")
+        certificate = _ca_certificate(name, other.key, self.certificate.subject, self.key, **options)
+        return CA(certificate, other.key)
+
     def leaf(
         self,
         tenant: str = "acme",

@@ -101,6 +101,16 @@ def test_a_leaf_has_its_path_whoever_verified_it() -> None:
     assert len(rules.verify(leaf).issuances) == 2
 
 
+def test_a_handshake_that_ends_at_an_intermediate_does_not_hide_the_cas_above_it() -> None:
+    """The intermediate is in the bundle, so OpenSSL stops there: issuers and lists still see its root."""
+    leaf = ISSUING.leaf("globex").certificate
+    chain = [der(leaf), der(ISSUING.certificate)]
+    with pytest.raises(ProfileError, match="another tenant"):
+        external({"acme": ROOT}).identity(der(leaf), chain)
+    rules = external(None, ROOT.crl(ISSUING.certificate))
+    assert rules.refusal(rules.identity(der(leaf), chain)) is Reason.REVOKED
+
+
 def test_what_the_lists_say_is_asked_anew() -> None:
     """An identity stays what it is; good, revoked and unknown are said of it as the lists are now."""
     leaf = ISSUING.leaf().certificate
