@@ -187,11 +187,13 @@ class Policy(Section, frozen=True):
 
 
 class Crl(Section, frozen=True):
-    """One entry of `[[crls]]`: a file or a URL, PEM or DER."""
+    """One entry of `[[crls]]`: a file or a URL, PEM or DER. `only_cas`: the list may be one about CA certificates only;
+    elsewhere such a one would hide that nobody says which devices are revoked."""
 
     file: str = ""
     url: Annotated[str, Meta(pattern="^(https?://.+)?$")] = ""
     refresh_seconds: Count = 3600  # of a URL; a file is looked at once a second
+    only_cas: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.file) == bool(self.url):
@@ -223,7 +225,8 @@ class Config(Section, frozen=True):
         tuple[Crl, ...],
         Meta(
             description="Revocation lists of CAs of the trust bundle, a table [[crls]] for each: `file`, or `url` "
-            "(fetched every `refresh_seconds`, 3600, and before its nextUpdate)."
+            "(fetched every `refresh_seconds`, 3600, and before its nextUpdate); `only_cas` takes one that is about "
+            "certificates of CAs only."
         ),
     ] = ()
     home: Annotated[str, Meta(description="Directory that relative paths start from; default: that of this file.")] = (

@@ -62,7 +62,7 @@ class Source:
         """Takes the copy, and what stands in the file or, without a copy, at the URL. Raises ConfigError."""
         if self._copy is not None:
             with contextlib.suppress(OSError, ListError):  # as if there were none
-                self.in_force = read_list(self._copy.read_bytes(), bundle, now_ms)
+                self.in_force = self._read(self._copy.read_bytes(), bundle, now_ms)
         if self.entry.url and self.in_force is not None:
             return  # the first look fetches
         try:
@@ -79,7 +79,7 @@ class Source:
         content = _fetch(self.entry.url) if self.entry.url else self._changed_file()
         if content is None:
             return None
-        found = read_list(content, bundle, now_ms)
+        found = self._read(content, bundle, now_ms)
         if self.in_force is not None:
             if found.digest == self.in_force.digest:
                 self.refused = ""
@@ -87,6 +87,9 @@ class Source:
             self.in_force.check_successor(found)
         self._keep(content)
         return found
+
+    def _read(self, content: bytes, bundle: Sequence[x509.Certificate], now_ms: int) -> RevocationList:
+        return read_list(content, bundle, now_ms, only_cas=self.entry.only_cas)
 
     def look_again(self) -> None:
         """What was refused may be good under another bundle."""

@@ -125,7 +125,8 @@ class GateMachine:
             path = self._config.path(entry.file)
             try:
                 with path.open("rb") as file:
-                    lists.append(read_list(file.read(MAX_LIST_BYTES + 1), anchors, now_ms))
+                    content = file.read(MAX_LIST_BYTES + 1)
+                lists.append(read_list(content, anchors, now_ms, only_cas=entry.only_cas))
             except (OSError, ListError) as error:
                 found.append(cannot_tell(LISTS, f"{path}: {getattr(error, 'strerror', None) or error}", AS_EDGE))
         return RevocationLists(lists, self._config.edge.crl_grace_seconds * 1000), found
