@@ -146,7 +146,7 @@ class SocketLoop:
             self._close(connection)
         except Exception as error:  # what one client sends ends its own connection, whatever is overlooked here
             self._counts.failed_handshakes += 1
-            self._stranger_log.error("connection_failed", address=connection.address, error=type(error).__name__)
+            self._stranger_log.warning("connection_failed", address=connection.address, error=type(error).__name__)
             self._close(connection)
 
     def _shake_hands(self, connection: Connection, now_s: float) -> None:
