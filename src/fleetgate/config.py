@@ -217,8 +217,9 @@ class Config(Section, frozen=True):
     issuers: Annotated[
         dict[str, tuple[str, ...]],
         Meta(
-            description="CA certificates that speak for a tenant, and for no other: its name, then their SHA-256 in "
-            "hex or PEM files. Empty: each CA of the trust bundle speaks for every tenant."
+            description="CAs that speak for a tenant, and for no other: its name, then the SHA-256 in hex of their "
+            "certificates, or PEM files; the key of each is meant. Empty: each CA of the trust bundle speaks for "
+            "every tenant."
         ),
     ] = msgspec.field(default_factory=dict)
     crls: Annotated[

@@ -62,7 +62,7 @@ class Material(NamedTuple):
         bundle = trust_bundle(config)
         mqtt, https = (server_context(config, bundle, [name]) for name in ("mqtt", "http/1.1"))
         proxies = ProxyTls.load(config)
-        return cls(config, mqtt, https, proxies, bundle, Paths(bundle), Issuers.load(config), keyring)
+        return cls(config, mqtt, https, proxies, bundle, Paths(bundle), Issuers.load(config, bundle), keyring)
 
     def trusted(self) -> set[bytes]:
         """The CA certificates, DER."""

@@ -80,7 +80,7 @@ class Vetting:
         return _STALE if self.lists.stale(identity.issuances, self._clock.now_ms()) else 0
 
     def _check_issuers(self, identity: CertificateIdentity) -> None:
-        self.issuers.check(identity.tenant, [step.ca for step in identity.issuances])
+        self.issuers.check(identity.tenant, [digest for step in identity.issuances for digest in (step.ca, step.key)])
 
 
 def _leaf(content: bytes) -> x509.Certificate:

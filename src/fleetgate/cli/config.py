@@ -124,7 +124,7 @@ def _proxy(config: Config) -> None:
 
 
 def _issuers(config: Config) -> None:
-    Issuers.load(config)
+    Issuers.load(config, trust_bundle(config))
 
 
 def _crls(config: Config) -> None:

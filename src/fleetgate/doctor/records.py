@@ -97,7 +97,7 @@ class GateMachine:
         paths = Paths(anchors)
         path = [der(one) for one in paths.verified(chain.leaf, chain.sent, now_ms)]
         try:
-            vetting = Vetting(self.trust_domain or "", paths, Issuers.load(self._config), self._clock)
+            vetting = Vetting(self.trust_domain or "", paths, Issuers.load(self._config, anchors), self._clock)
             vetting.lists, found = self._lists(anchors, now_ms)
         except ConfigError as error:
             return [cannot_tell(ISSUER, str(error), AS_EDGE)]

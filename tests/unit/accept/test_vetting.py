@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
 from tests.authorities import CA, DAY, der, now_ms, on_an_odd_curve
 
 from fleetgate.accept.vetting import NobodyKnows, Vetting
@@ -16,7 +15,7 @@ from fleetgate.clock import SystemClock
 from fleetgate.control.chain import Paths
 from fleetgate.control.issuers import Issuers
 from fleetgate.control.pki import Authority
-from fleetgate.control.profile import ProfileError
+from fleetgate.control.profile import ProfileError, key_digest_of
 from fleetgate.control.revocation import RevocationLists, read_list
 from fleetgate.judge import Flag, Reason
 
@@ -85,7 +84,7 @@ ISSUING = ROOT.below("issuing")
 
 def external(of_tenant: dict[str, CA] | None = None, *lists: bytes) -> Vetting:
     """Rules of an edge that trusts an external PKI."""
-    named = {tenant: frozenset({ca.certificate.fingerprint(SHA256())}) for tenant, ca in (of_tenant or {}).items()}
+    named = {tenant: frozenset({key_digest_of(ca.key.public_key())}) for tenant, ca in (of_tenant or {}).items()}
     rules = Vetting("fleet.example", Paths([ROOT.certificate, ISSUING.certificate]), Issuers(named), CLOCK)
     bundle = [ROOT.certificate, ISSUING.certificate]
     rules.lists = RevocationLists([read_list(content, bundle, now_ms()) for content in lists], 3_600_000)
@@ -109,6 +108,27 @@ def test_a_handshake_that_ends_at_an_intermediate_does_not_hide_the_cas_above_it
         external({"acme": ROOT}).identity(der(leaf), chain)
     rules = external(None, ROOT.crl(ISSUING.certificate))
     assert rules.refusal(rules.identity(der(leaf), chain)) is Reason.REVOKED
+
+
+@pytest.mark.parametrize("name", ["acme CA", "another name"])
+def test_a_key_named_for_one_tenant_does_not_speak_for_another_through_a_cross_certificate(name: str) -> None:
+    """An unnamed CA of the bundle has vouched for the key of acme's CA, under its name or another."""
+    acme, industry = CA.root("acme CA"), CA.root("industry root")
+    cross = industry.cross(CA(CA.root(name).certificate, acme.key))
+    rules = Vetting(
+        "fleet.example",
+        Paths([acme.certificate, industry.certificate]),
+        Issuers({"acme": frozenset({key_digest_of(acme.key.public_key())})}),
+        CLOCK,
+    )
+    for tenant in ("acme", "globex"):
+        leaf = der(cross.leaf(tenant).certificate)
+        chain = [leaf, der(cross.certificate), der(industry.certificate)]
+        if tenant == "acme":
+            assert rules.identity(leaf, chain).tenant == "acme"
+        else:
+            with pytest.raises(ProfileError, match="another tenant"):
+                rules.identity(leaf, chain)
 
 
 def test_what_the_lists_say_is_asked_anew() -> None:
