@@ -21,6 +21,7 @@ from fleetgate.control.pki import private_pem
 
 DOMAIN = "fleet.example"
 DAY = 86_400.0
+_PRIME256V1, _PRIME239V1 = (bytes.fromhex(f"06082a8648ce3d0301{last}") for last in ("07", "04"))
 _USAGES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
            "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
 
@@ -39,6 +40,12 @@ def der(certificate: x509.Certificate) -> bytes:
 
 def pem(*certificates: x509.Certificate) -> bytes:
     return b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
+
+
+def on_an_odd_curve(ca: bytes) -> bytes:
+    """The certificate (DER) with a key on prime239v1, which OpenSSL knows and `cryptography` does not; badly signed."""
+    assert ca.count(_PRIME256V1) == 1
+    return ca.replace(_PRIME256V1, _PRIME239V1)
 
 
 def now() -> datetime:
@@ -86,6 +93,12 @@ class CA:
         certificate = _ca_certificate(name, key, self.certificate.subject, self.key, **options)
         is_root = self.certificate.subject == self.certificate.issuer
         return CA(certificate, key, () if is_root else (self.certificate, *self.above))
+
+    def cross(self, other: CA, **options: Any) -> CA:
+        """`other`, its name and key, vouched for by this CA."""
+        name = other.certificate.subject.rfc4514_string().removeprefix("CN=")
+        certificate = _ca_certificate(name, other.key, self.certificate.subject, self.key, **options)
+        return CA(certificate, other.key)
 
     def leaf(
         self,

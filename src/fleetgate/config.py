@@ -187,11 +187,13 @@ class Policy(Section, frozen=True):
 
 
 class Crl(Section, frozen=True):
-    """One entry of `[[crls]]`: a file or a URL, PEM or DER."""
+    """One entry of `[[crls]]`: a file or a URL, PEM or DER. `only_cas`: the list may be one about CA certificates only;
+    elsewhere such a one would hide that nobody says which devices are revoked."""
 
     file: str = ""
     url: Annotated[str, Meta(pattern="^(https?://.+)?$")] = ""
     refresh_seconds: Count = 3600  # of a URL; a file is looked at once a second
+    only_cas: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.file) == bool(self.url):
@@ -215,15 +217,17 @@ class Config(Section, frozen=True):
     issuers: Annotated[
         dict[str, tuple[str, ...]],
         Meta(
-            description="CA certificates that speak for a tenant, and for no other: its name, then their SHA-256 in "
-            "hex or PEM files. Empty: each CA of the trust bundle speaks for every tenant."
+            description="CAs that speak for a tenant, and for no other: its name, then the SHA-256 in hex of their "
+            "certificates, or PEM files; the key of each is meant. Empty: each CA of the trust bundle speaks for "
+            "every tenant."
         ),
     ] = msgspec.field(default_factory=dict)
     crls: Annotated[
         tuple[Crl, ...],
         Meta(
             description="Revocation lists of CAs of the trust bundle, a table [[crls]] for each: `file`, or `url` "
-            "(fetched every `refresh_seconds`, 3600, and before its nextUpdate)."
+            "(fetched every `refresh_seconds`, 3600, and before its nextUpdate); `only_cas` takes one that is about "
+            "certificates of CAs only."
         ),
     ] = ()
     home: Annotated[str, Meta(description="Directory that relative paths start from; default: that of this file.")] = (

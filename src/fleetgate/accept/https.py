@@ -130,7 +130,7 @@ class HttpsServer:
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the peer went away; Hypercorn has let go of the request
         except Exception as error:  # one connection's failure is not the others'
-            _log.error("connection_failed", error=type(error).__name__)
+            self._stranger_log.warning("connection_failed", error=type(error).__name__)
         finally:
             await trio.aclose_forcefully(stream)
 

@@ -4,27 +4,23 @@ A file is looked at once a second, a URL is fetched every `refresh_seconds` and 
 good list of each source lies in the spool's directory, so that a start neither depends on somebody else's web server
 nor takes an older list than was in force before. Whatever is wrong with a newer one, the former stays, and the log and
 `fleetgate_crls_refused` say so. A source that never had a good list is an error of the start: nobody could say which
-devices it is about. What a list must be is decided by `control.revocation`, whom it ends by the listeners.
+devices it is about. What a list must be is decided by `control.revocation`, how it is fetched by
+`accept.fetching`, whom it ends by the listeners.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import socket
-import ssl
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from threading import Timer
 from typing import Final
-from urllib.parse import urlsplit
 
 import trio
 from cryptography import x509
 
 from fleetgate import log
+from fleetgate.accept.fetching import fetch
 from fleetgate.clock import Clock
 from fleetgate.config import Config, Crl
 from fleetgate.control.profile import authority_of
@@ -34,8 +30,6 @@ from fleetgate.errors import ConfigError
 
 LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 60.0  # after a fetch that failed
-SILENT_SECONDS: Final = 5.0  # a server that says nothing for so long
-FETCH_SECONDS: Final = 30.0  # ... and for a whole list
 EARLY: Final = 0.9  # of a list's remaining life: then the next one is fetched
 
 _NO_ISSUER: Final = "its issuer is not in the trust bundle any more: take the entry out"
@@ -62,7 +56,7 @@ class Source:
         """Takes the copy, and what stands in the file or, without a copy, at the URL. Raises ConfigError."""
         if self._copy is not None:
             with contextlib.suppress(OSError, ListError):  # as if there were none
-                self.in_force = read_list(self._copy.read_bytes(), bundle, now_ms)
+                self.in_force = self._read(self._copy.read_bytes(), bundle, now_ms)
         if self.entry.url and self.in_force is not None:
             return  # the first look fetches
         try:
@@ -76,10 +70,10 @@ class Source:
     def look(self, bundle: Sequence[x509.Certificate], now_ms: int) -> RevocationList | None:
         """In a worker thread: the list that stands there now, kept; None where it is the one in force. Raises
         ListError."""
-        content = _fetch(self.entry.url) if self.entry.url else self._changed_file()
+        content = fetch(self.entry.url) if self.entry.url else self._changed_file()
         if content is None:
             return None
-        found = read_list(content, bundle, now_ms)
+        found = self._read(content, bundle, now_ms)
         if self.in_force is not None:
             if found.digest == self.in_force.digest:
                 self.refused = ""
@@ -87,6 +81,9 @@ class Source:
             self.in_force.check_successor(found)
         self._keep(content)
         return found
+
+    def _read(self, content: bytes, bundle: Sequence[x509.Certificate], now_ms: int) -> RevocationList:
+        return read_list(content, bundle, now_ms, only_cas=self.entry.only_cas)
 
     def look_again(self) -> None:
         """What was refused may be good under another bundle."""
@@ -227,38 +224,3 @@ class Lists:
     def refused(self) -> int:
         """How many sources have something that is not in force."""
         return sum(bool(source.refused) for source in self._sources)
-
-
-def _fetch(url: str) -> bytes:
-    """Straight from the server that is named: through no proxy of the environment, and without following it elsewhere.
-    The list is signed, so its way need not be; but it is bounded in size and time. Raises ListError."""
-    try:
-        where = urlsplit(url)
-        tls = where.scheme == "https"
-        connection = HTTPConnection(where.hostname or "", where.port or (443 if tls else 80))
-        plain = socket.create_connection((connection.host, connection.port), SILENT_SECONDS)
-    except (OSError, ValueError) as error:
-        raise ListError(f"it cannot be fetched: {error}") from None
-    context = ssl.create_default_context()
-    sock = context.wrap_socket(plain, server_hostname=where.hostname, do_handshake_on_connect=False) if tls else plain
-    connection.sock = sock
-    # A server that sends a byte now and then is never silent: after all that time its socket is shut from here.
-    watchdog = Timer(FETCH_SECONDS, socket.socket.shutdown, (sock, socket.SHUT_RDWR))
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        if isinstance(sock, ssl.SSLSocket):
-            sock.do_handshake()
-        connection.request("GET", f"{where.path or '/'}{'?' if where.query else ''}{where.query}")
-        answer = connection.getresponse()
-        if answer.status != HTTPStatus.OK:
-            raise ListError(f"it cannot be fetched: the server says {answer.status}; redirections are not followed")
-        content = answer.read(MAX_LIST_BYTES + 1)
-        if watchdog.finished.is_set():  # what was read so far looks like all of it
-            raise ListError(f"it cannot be fetched: it did not arrive within {FETCH_SECONDS:.0f} s")
-        return content
-    except (OSError, HTTPException, ValueError) as error:
-        raise ListError(f"it cannot be fetched: {error}") from None
-    finally:
-        watchdog.cancel()
-        connection.close()

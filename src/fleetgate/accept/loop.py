@@ -148,13 +148,21 @@ class SocketLoop:
     def _handshake(self, connection: Connection, now_s: float) -> None:
         self._stalls.reading = connection
         try:
-            chain = connection.handshake()
+            self._shake_hands(connection, now_s)
         except GoneError as error:
             self._counts.failed_handshakes += 1
             self._stranger_log.warning("handshake_failed", address=connection.address, error=str(error))
-            return self._close(connection)
+            self._close(connection)
+        except Exception as error:  # what one client sends ends its own connection, whatever is overlooked here
+            self._counts.failed_handshakes += 1
+            self._stranger_log.warning("connection_failed", address=connection.address, error=type(error).__name__)
+            self._close(connection)
         finally:
             self._stalls.reading = None
+
+    def _shake_hands(self, connection: Connection, now_s: float) -> None:
+        """Raises GoneError."""
+        chain = connection.handshake()
         if isinstance(chain, int):
             return self._watch(connection, chain)
         identity: CertificateIdentity | None = None

@@ -8,6 +8,7 @@ configuration that is policy, issuers and revocation lists; what else has change
 says what.
 Whatever is wrong with it, the former one goes on: an edge that ended for half a file would stop the fleet, one that
 went on without a check would let it down. It says so in its log and in `fleetgate_files_refused`, and looks again.
+A keyring fits whatever the other files are and may withdraw a root key that others have: it waits for none of them.
 
 Decides what may follow upon what. Who has to connect again is said here (a CA has left the bundle), done by the
 listeners. New revocation lists of the same sources come by `lists`.
@@ -37,6 +38,8 @@ from fleetgate.errors import ConfigError
 
 LOOK_SECONDS = 1.0
 
+_Files = dict[Path, tuple[int, ...]]
+
 _log = log.get("accept.material")
 
 
@@ -62,7 +65,7 @@ class Material(NamedTuple):
         bundle = trust_bundle(config)
         mqtt, https = (server_context(config, bundle, [name]) for name in ("mqtt", "http/1.1"))
         proxies = ProxyTls.load(config)
-        return cls(config, mqtt, https, proxies, bundle, Paths(bundle), Issuers.load(config), keyring)
+        return cls(config, mqtt, https, proxies, bundle, Paths(bundle), Issuers.load(config, bundle), keyring)
 
     def trusted(self) -> set[bytes]:
         """The CA certificates, DER."""
@@ -108,6 +111,9 @@ class Replacement:
         """What stands in the files, if they are others than those in force, and may follow upon them."""
         before, self._last_look = self._last_look, self._look(self.now.config)
         seen = self._last_look
+        keyring = self._later_keyring(before, seen)
+        if keyring is not None:
+            return self.now._replace(keyring=keyring), self.prepare_lists(self.now.config, self.now.bundle)
         if seen != before or (seen == self._seen and not self.refused):
             return None
         try:
@@ -126,6 +132,19 @@ class Replacement:
         self.refused = ""
         return later, sources
 
+    def _later_keyring(self, before: _Files, seen: _Files) -> Keyring | None:
+        """Another one, which may follow upon that in force. Why one may not is said when all files are looked at."""
+        path = self.now.config.path(self.now.config.edge.keyring)
+        if seen[path] != before[path] or seen[path] == self._seen[path]:
+            return None
+        try:
+            later = Keyring.load(path)
+            self.now.keyring.check_successor(later)
+        except ConfigError:
+            return None
+        self._seen = {**self._seen, path: seen[path]}
+        return later if later != self.now.keyring else None
+
     def _configured(self) -> Config:
         """The configuration in force with what may be replaced in it as it stands in the file. Raises ConfigError."""
         now = self.now.config
@@ -142,13 +161,13 @@ class Replacement:
                 _log.warning("restart_needed", settings=list(others), means="the file says otherwise than what runs")
         return taken
 
-    def _look(self, config: Config) -> dict[Path, tuple[int, ...]]:
+    def _look(self, config: Config) -> _Files:
         """What tells each file from the one that stood there before; nothing of one that is absent."""
         edge, proxies = config.edge, config.proxy.client_cert_proxy_trust
         names = (edge.certificate, edge.private_key, edge.trust_bundle, edge.keyring, proxies)
         paths = [config.path(name) for name in names]
         paths += Issuers.files(config) + ([self._file] if self._file is not None else [])
-        files: dict[Path, tuple[int, ...]] = {}
+        files: _Files = {}
         for path in paths:
             try:
                 status = path.stat()

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetgate.config import Config
+from fleetgate.control.profile import authority_of
 from fleetgate.errors import ConfigError
 
 _CA_INIT: Final = "`fleetgate ca init` makes one"
@@ -54,8 +56,18 @@ def verified_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
 
 
 def trust_bundle(config: Config) -> list[x509.Certificate]:
-    """The CA certificates that may vouch for devices. Raises ConfigError naming the file."""
-    return _certificates(config.path(config.edge.trust_bundle), "edge.trust_bundle", _CA_INIT)
+    """The CA certificates that may vouch for devices, each with a key that can be told from others: issuers and lists
+    are about keys. Raises ConfigError naming the file."""
+    path = config.path(config.edge.trust_bundle)
+    bundle = _certificates(path, "edge.trust_bundle", _CA_INIT)
+    for ca in bundle:
+        try:
+            authority_of(ca)
+        except (UnsupportedAlgorithm, ValueError):
+            name = ca.subject.rfc4514_string()
+            why = "has a key of a kind that is not known here, such as one on an uncommon curve"
+            raise ConfigError(f"edge.trust_bundle {path}: {name} {why}; take it out") from None
+    return bundle
 
 
 class ProxyTls(NamedTuple):

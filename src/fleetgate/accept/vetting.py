@@ -1,9 +1,10 @@
 """Vetting: from a certificate that a handshake or a proxy hands over to the identity it speaks for, and for how long.
 
 Decides by the leaf's profile, whether a CA of its chain may speak for the tenant that it names, and what the revocation
-lists say of the chain. The chain is the one that was verified, never what the peer sent along. Behind a proxy no
-handshake of ours has verified one, so `verify` does it. Issuers and lists may be others a minute later: `refusal` is
-asked again for what is open. Whether the device is known, active or banned is the registry's.
+lists say of the chain. The chain is the one that was verified, never what the peer sent along, and what the bundle has
+above it. Behind a proxy no handshake of ours has verified one, so `verify` does it. Issuers and lists may be others a
+minute later: `refusal` is asked again for what is open. Whether the device is known, active or banned is the
+registry's.
 """
 
 from __future__ import annotations
@@ -41,14 +42,18 @@ class Vetting:
         self.lists = RevocationLists()
 
     def identity(self, leaf: bytes, chain: Sequence[bytes]) -> CertificateIdentity:
-        """`chain` is the verified chain in DER, which begins with the leaf. Raises ProfileError.
+        """`chain` is the verified chain in DER, which begins with the leaf and need not end with a root. Raises
+        ProfileError.
 
         A revoked certificate has an identity too: what is answered to it is said by `refusal`.
         """
         if len(chain) < 2 or chain[0] != leaf:
             raise ProfileError("no certificate authority vouches for the certificate")
         certificate = _leaf(leaf)
-        issuances = (issuance_of(certificate, _parsed(chain[1])), *_above(*chain[1:]))
+        try:
+            issuances = (issuance_of(certificate, _parsed(chain[1])), *_above(self.paths, *chain[1:]))
+        except Exception:  # OpenSSL verifies with keys that the parser does not know, and the peer chose them
+            raise ProfileError("a CA certificate of the chain cannot be read: is its key of a common kind?") from None
         identity = msgspec.structs.replace(identity_of(certificate, self._trust_domain), issuances=issuances)
         self._check_issuers(identity)
         return identity
@@ -75,7 +80,7 @@ class Vetting:
         return _STALE if self.lists.stale(identity.issuances, self._clock.now_ms()) else 0
 
     def _check_issuers(self, identity: CertificateIdentity) -> None:
-        self.issuers.check(identity.tenant, [step.ca for step in identity.issuances])
+        self.issuers.check(identity.tenant, [digest for step in identity.issuances for digest in (step.ca, step.key)])
 
 
 def _leaf(content: bytes) -> x509.Certificate:
@@ -92,6 +97,6 @@ def _parsed(ca: bytes) -> x509.Certificate:
 
 
 @lru_cache(maxsize=64)
-def _above(*cas: bytes) -> tuple[Issuance, ...]:
-    """The steps from the issuing CA up."""
-    return tuple(issuance_of(_parsed(ca), _parsed(issuer)) for ca, issuer in pairwise(cas))
+def _above(paths: Paths, *cas: bytes) -> tuple[Issuance, ...]:
+    """The steps from the issuing CA up, as far as the bundle goes: OpenSSL stops at its first certificate."""
+    return tuple(issuance_of(ca, issuer) for ca, issuer in pairwise(paths.up([_parsed(ca) for ca in cas])))

@@ -123,6 +123,7 @@ def _trust_bundle(config: Config) -> None:
         raise ConfigError(f"{path} holds no certificates in PEM ({error.reason})") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; `fleetgate ca init` makes it") from None
+    trust_bundle(config)
 
 
 def _keyring(config: Config) -> None:
@@ -152,7 +153,7 @@ def _proxy(config: Config) -> None:
 
 
 def _issuers(config: Config) -> None:
-    Issuers.load(config)
+    Issuers.load(config, trust_bundle(config))
 
 
 def _crls(config: Config) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from fleetgate.control.profile import ProfileError
@@ -55,21 +55,26 @@ class Paths:
             raise PathError(_in_words(str(error))) from None
         except Exception:  # the parser's set of errors is open, and it reads much of a certificate only when asked
             raise PathError("a certificate of the chain cannot be parsed") from None
-        return self._up(found.chain)
+        return self.up(found.chain)
 
-    def _up(self, path: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
-        """The validation ends at the first certificate of the bundle; those above it are told apart by issuers and
-        revocation lists too."""
+    def up(self, path: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+        """A verified path (of any leaf, or of its CAs) as far as the bundle goes.
+
+        A validation, this one or OpenSSL's, ends at the first certificate of the bundle; those above it are told apart
+        by issuers and revocation lists too.
+        """
         whole = list(path)
-        while len(whole) <= MAX_DEPTH + 1 and (above := self._issuer_of(whole[-1])) is not None:
+        while (above := self._issuer_of(whole)) is not None:
             whole.append(above)
         return tuple(whole)
 
-    def _issuer_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
-        if certificate.issuer == certificate.subject:
+    def _issuer_of(self, path: Sequence[x509.Certificate]) -> x509.Certificate | None:
+        """None behind a root, and where CAs vouch for each other in a circle."""
+        last = path[-1]
+        if last.issuer == last.subject:
             return None
         for candidate in self._bundle:
-            if candidate.subject == certificate.issuer and _signed(certificate, candidate):
+            if candidate.subject == last.issuer and candidate not in path and _signed(last, candidate):
                 return candidate
         return None
 
@@ -77,7 +82,7 @@ class Paths:
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 

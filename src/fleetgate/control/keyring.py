@@ -137,6 +137,11 @@ class Keyring:
             if later.roots[kid] not in (root, None):
                 raise ConfigError(f"root key {kid} of the keyring is another one now: give a new key a new key id")
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keyring) and all(
+            getattr(self, name) == getattr(other, name) for name in Keyring.__slots__
+        )
+
     def __repr__(self) -> str:
         return f"Keyring(kids={sorted(self._roots)})"
 

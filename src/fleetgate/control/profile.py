@@ -39,12 +39,14 @@ class ProfileError(CheckFailed):
 class Issuance(Struct, frozen=True, gc=False):
     """One step of a verified chain: a certificate's serial number, and who issued it.
 
-    `ca` is SHA-256 of the issuer's certificate (DER); `authority` of its name and public key, which stay when a CA
-    certificate is renewed: what a revocation list is bound to.
+    `ca` is SHA-256 of the issuer's certificate (DER). `key` is that of its public key info, and `authority` that of its
+    name and `key`: both stay when the certificate is renewed, and when another CA makes one for the same key. A CA is
+    named for a tenant by its key; a revocation list is bound to the authority.
     """
 
     serial: int
     ca: bytes
+    key: bytes
     authority: bytes
 
 
@@ -82,12 +84,17 @@ def identity_of(certificate: x509.Certificate | bytes, trust_domain: str) -> Cer
 
 def issuance_of(certificate: x509.Certificate, issuer: x509.Certificate) -> Issuance:
     """Raises ValueError for a certificate that cannot be parsed."""
-    return Issuance(certificate.serial_number, issuer.fingerprint(SHA256()), authority_of(issuer))
+    key = key_digest_of(issuer.public_key())
+    return Issuance(certificate.serial_number, issuer.fingerprint(SHA256()), key, _authority(issuer, key))
 
 
 def authority_of(issuer: x509.Certificate) -> bytes:
     """SHA-256 of the name and public key of a CA: 32 bytes."""
-    return hashlib.sha256(issuer.subject.public_bytes() + key_digest_of(issuer.public_key())).digest()
+    return _authority(issuer, key_digest_of(issuer.public_key()))
+
+
+def _authority(issuer: x509.Certificate, key: bytes) -> bytes:
+    return hashlib.sha256(issuer.subject.public_bytes() + key).digest()
 
 
 def key_digest_of(public_key: CertificatePublicKeyTypes) -> bytes:

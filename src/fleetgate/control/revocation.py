@@ -44,10 +44,12 @@ class CertStatus(enum.Enum):
 
 
 class RevocationList(Struct, frozen=True):
-    """A list that was verified. `authority` as in `Issuance`; `number` is its CRL number, if it has one."""
+    """A list that was verified. `authority` as in `Issuance`; `scope` is its IssuingDistributionPoint in DER: of which
+    certificates of the issuer it is (empty: of all); `number` is its CRL number, if it has one."""
 
     authority: bytes
     issuer: str
+    scope: bytes
     serials: frozenset[int]
     number: int | None
     this_update_ms: int
@@ -58,6 +60,11 @@ class RevocationList(Struct, frozen=True):
         """Whether `later` may take this one's place. Raises ListError."""
         if later.authority != self.authority:
             raise ListError(f"it is of another issuer ({later.issuer}) than the one in force ({self.issuer})")
+        if later.scope != self.scope:
+            raise ListError(
+                "it is for other certificates of its issuer than the one in force (issuingDistributionPoint) and "
+                "would lift that one's revocations; where that is meant, give it an entry of its own, with another name"
+            )
         by_number = self.number is not None and later.number is not None and later.number < self.number
         if by_number or later.this_update_ms < self.this_update_ms:
             raise ListError(
@@ -66,12 +73,17 @@ class RevocationList(Struct, frozen=True):
             )
 
 
-def read_list(content: bytes, bundle: Sequence[x509.Certificate], now_ms: int) -> RevocationList:
-    """The list in `content` (PEM or DER), verified with a CA of `bundle`. Raises ListError, whatever the bytes."""
+def read_list(
+    content: bytes, bundle: Sequence[x509.Certificate], now_ms: int, *, only_cas: bool = False
+) -> RevocationList:
+    """The list in `content` (PEM or DER), verified with a CA of `bundle`. Raises ListError, whatever the bytes.
+
+    `only_cas`: it may be one that is about no certificate but those of CAs.
+    """
     if len(content) > MAX_LIST_BYTES:
         raise ListError(f"it is larger than {MAX_LIST_BYTES} bytes")
     try:
-        return _read(content, bundle, now_ms)
+        return _read(content, bundle, now_ms, only_cas=only_cas)
     except ListError:
         raise
     except Exception:  # the parser's set of errors is open, and it reads most of a list only when asked
@@ -115,11 +127,11 @@ class RevocationLists:
         ]
 
 
-def _read(content: bytes, bundle: Sequence[x509.Certificate], now_ms: int) -> RevocationList:
+def _read(content: bytes, bundle: Sequence[x509.Certificate], now_ms: int, *, only_cas: bool) -> RevocationList:
     pem = content.lstrip().startswith(b"-----BEGIN")
     crl = x509.load_pem_x509_crl(content) if pem else x509.load_der_x509_crl(content)
     issuer = _signer(crl, bundle)
-    _check_scope(crl)
+    scope = _scope(crl, only_cas=only_cas)
     if crl.next_update_utc is None:
         raise ListError("it does not say when the next one comes (nextUpdate)")
     this_ms, next_ms = (int(at.timestamp()) * 1000 for at in (crl.last_update_utc, crl.next_update_utc))
@@ -129,6 +141,7 @@ def _read(content: bytes, bundle: Sequence[x509.Certificate], now_ms: int) -> Re
     return RevocationList(
         authority_of(issuer),
         crl.issuer.rfc4514_string(),
+        scope,
         frozenset(_serial(entry) for entry in crl),
         number.crl_number if number is not None else None,
         this_ms,
@@ -175,17 +188,24 @@ def _signed_by(crl: x509.CertificateRevocationList, ca: x509.Certificate) -> boo
         return False
 
 
-def _check_scope(crl: x509.CertificateRevocationList) -> None:
+def _scope(crl: x509.CertificateRevocationList, *, only_cas: bool) -> bytes:
     for extension in crl.extensions:
         if isinstance(extension.value, x509.DeltaCRLIndicator):
             raise ListError("it is a delta of another list: publish a whole one")
         if extension.critical and not isinstance(extension.value, _KNOWN):
             raise ListError(f"it has a critical extension that is not understood ({extension.oid.dotted_string})")
     point = _extension(crl.extensions, x509.IssuingDistributionPoint)
-    if point is not None and point.indirect_crl:
+    if point is None:
+        return b""
+    if point.indirect_crl:
         raise ListError("it lists certificates of other issuers (indirectCRL)")
-    if point is not None and (point.only_contains_attribute_certs or point.only_some_reasons is not None):
+    if point.only_contains_attribute_certs or point.only_some_reasons is not None:
         raise ListError("it covers only attribute certificates or some reasons: publish a whole one")
+    if point.only_contains_ca_certs and not only_cas:
+        raise ListError(
+            "it is about certificates of CAs and no device (onlyContainsCACerts): say only_cas if that is meant"
+        )
+    return point.public_bytes()
 
 
 def _serial(entry: x509.RevokedCertificate) -> int:

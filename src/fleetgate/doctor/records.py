@@ -100,7 +100,7 @@ class GateMachine:
         paths = Paths(anchors)
         path = [der(one) for one in paths.verified(chain.leaf, chain.sent, now_ms)]
         try:
-            vetting = Vetting(self.trust_domain or "", paths, Issuers.load(self._config), self._clock)
+            vetting = Vetting(self.trust_domain or "", paths, Issuers.load(self._config, anchors), self._clock)
             vetting.lists, found = self._lists(anchors, now_ms)
         except ConfigError as error:
             return [cannot_tell(ISSUER, str(error), AS_EDGE)]
@@ -128,7 +128,8 @@ class GateMachine:
             path = self._config.path(entry.file)
             try:
                 with path.open("rb") as file:
-                    lists.append(read_list(file.read(MAX_LIST_BYTES + 1), anchors, now_ms))
+                    content = file.read(MAX_LIST_BYTES + 1)
+                lists.append(read_list(content, anchors, now_ms, only_cas=entry.only_cas))
             except (OSError, ListError) as error:
                 found.append(cannot_tell(LISTS, f"{path}: {getattr(error, 'strerror', None) or error}", AS_EDGE))
         return RevocationLists(lists, self._config.edge.crl_grace_seconds * 1000), found

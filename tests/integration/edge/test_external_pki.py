@@ -8,10 +8,13 @@ leaves a list in force that is newer than the one it found.
 from __future__ import annotations
 
 import itertools
+import shutil
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import httpx
@@ -24,6 +27,8 @@ from tests.authorities import CA, DAY, Leaf, pem, spiffe
 from tests.gate import Car, Gate, Installation, replace, started, until
 from tests.http_peer import HttpPeer
 from tests.mqtt_peer import Ended, MqttPeer, told
+
+from fleetgate.control.pki import private_pem
 
 GRACE_SECONDS = 2
 STALE_REVOCATION = 16
@@ -213,6 +218,36 @@ def raw_name(uri: bytes) -> x509.UnrecognizedExtension:
     return x509.UnrecognizedExtension(x509.OID_SUBJECT_ALTERNATIVE_NAME, b"\x30" + bytes([len(name)]) + name)
 
 
+ODD_CA = """
+openssl ecparam -name prime239v1 -genkey -noout -out odd.key
+openssl req -new -key odd.key -subj "/CN=odd CA" -out odd.csr
+openssl x509 -req -in odd.csr -CA root.pem -CAkey root.key -set_serial 2 -days 30 -extfile ca.ext -out odd.pem
+openssl req -new -key leaf.key -subj "/CN=car" -out leaf.csr
+openssl x509 -req -in leaf.csr -CA odd.pem -CAkey odd.key -set_serial 3 -days 30 -extfile leaf.ext -out leaf.pem
+cat leaf.pem odd.pem > chain.pem
+"""
+KEY_IDS = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+CA_EXT = f"basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n{KEY_IDS}"
+LEAF_EXT = (
+    f"basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n{KEY_IDS}"
+)
+
+
+def below_an_odd_ca(car: Car, root: CA, directory: Path) -> ssl.SSLContext:
+    """`root` vouches for a CA on a curve that `cryptography` does not have, and that one for the car."""
+    name = f"subjectAltName=URI:{spiffe('acme', car.device_id).value}\n"
+    contents = {"root.pem": pem(root.certificate), "root.key": private_pem(root.key)}
+    contents |= {
+        "leaf.key": car.key_file.read_bytes(),
+        "ca.ext": CA_EXT.encode(),
+        "leaf.ext": (LEAF_EXT + name).encode(),
+    }
+    for file, content in contents.items():
+        (directory / file).write_bytes(content)
+    subprocess.run(["sh", "-e", "-c", ODD_CA], cwd=directory, capture_output=True, timeout=30, check=True)
+    return car.context(directory / "chain.pem")
+
+
 class TestHostileLeaves:
     """A CA that is trusted signs what it should not; or one that is not trusted signs what it should."""
 
@@ -246,6 +281,18 @@ class TestHostileLeaves:
         """The leaf is valid, the root is trusted, what is between them has ended: TLS fails."""
         expired = Vehicle(gate, vendor.root.below("old CA", start_s=-2 * DAY, end_s=-DAY), "acme")
         assert refused_by_tls(gate, expired.car, expired.context)
+
+    @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+    def test_a_ca_with_a_key_that_only_openssl_knows(
+        self, gate: Gate, vendor: Vendor, vehicle: Vehicle, tmp_path: Path
+    ) -> None:
+        """A CA of the bundle without pathlen vouches for it, so the handshake succeeds: the edge goes on."""
+        context = below_an_odd_ca(vehicle.car, vendor.root, tmp_path)
+        code, why = connack(gate, vehicle.car, context)
+        assert code == 0x87
+        assert "cannot be read" in (why or "")
+        assert problem(gate, vehicle.car, context)[0] == 403
+        assert connack(gate, vehicle.car, vehicle.context)[0] == 0
 
 
 class TestRevocationLists:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
+import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +15,7 @@ import msgspec
 import pytest
 from tests.authorities import CA, now_ms
 
-from fleetgate.accept import lists
+from fleetgate.accept import fetching
 from fleetgate.accept.lists import Lists, Source
 from fleetgate.clock import SystemClock
 from fleetgate.config import Config, Crl
@@ -27,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers by the path."""
 
     def do_GET(self) -> None:
-        match self.path:
+        match self.path.replace("_", " "):
             case "/good":
                 self._answer(200, ROOT.crl())
             case "/moved":
@@ -36,6 +39,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.end_headers()
             case "/large":
                 self._answer(200, bytes(MAX_LIST_BYTES + 10))
+            case "/in chunks":
+                self._chunks(*(b"%x\r\n%s\r\n" % (len(part), part) for part in (ROOT.crl(), b"")))
+            case "/chunks without end":
+                self._chunks(*[b"100000\r\n" + bytes(0x100000) + b"\r\n"] * 64)
+            case "/a chunk of less than nothing":
+                self._chunks(b"-1\r\n", *[bytes(0x100000)] * 64)
             case "/garbage":
                 self.wfile.write(b"\x00\x01 no HTTP at all\r\n\r\n")
             case "/silent":
@@ -53,6 +62,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _chunks(self, *chunks: bytes) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for chunk in chunks:
+            self.wfile.write(chunk)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  its name in http.server
         """Silent."""
@@ -82,6 +96,8 @@ def source(**entry: str) -> Source:
         ("/absent", "the server says 404"),
         ("/moved", "the server says 302; redirections are not followed"),
         ("/large", "larger than"),
+        ("/chunks_without_end", "larger than"),
+        ("/a_chunk_of_less_than_nothing", "cannot be fetched"),
         ("/garbage", "cannot be fetched"),
         ("/silent", "cannot be fetched"),
         ("/slow", "cannot be fetched"),
@@ -89,12 +105,42 @@ def source(**entry: str) -> Source:
 )
 def test_a_server_that_gives_no_list(web: str, path: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is left in bounded time and memory, with a sentence."""
-    monkeypatch.setattr(lists, "SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(lists, "FETCH_SECONDS", 0.6)
+    monkeypatch.setattr(fetching, "SILENT_SECONDS", 0.3)
+    if path == "/slow":
+        monkeypatch.setattr(fetching, "FETCH_SECONDS", 0.6)
     begun_s = time.monotonic()
-    with pytest.raises(ListError, match=says):
-        source(url=web + path).look(BUNDLE, now_ms())
+    tracemalloc.start()
+    try:
+        with pytest.raises(ListError, match=says):
+            source(url=web + path).look(BUNDLE, now_ms())
+        assert tracemalloc.get_traced_memory()[1] < 4 * MAX_LIST_BYTES
+    finally:
+        tracemalloc.stop()
     assert time.monotonic() - begun_s < 30
+
+
+def test_a_list_may_come_in_chunks(web: str) -> None:
+    """As a server sends it that does not know its length."""
+    assert source(url=f"{web}/in_chunks").look(BUNDLE, now_ms()) is not None
+
+
+def test_a_server_that_resets_each_connection() -> None:
+    """Before the handshake, which then does not even begin: a sentence, at the start, at a look and in config check."""
+    reset = struct.pack("ii", 1, 0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                connection.close()
+
+        Thread(target=serve, daemon=True).start()
+        asked = source(url=f"https://127.0.0.1:{server.getsockname()[1]}/crl")
+        with pytest.raises(ConfigError, match="cannot be fetched"):
+            asked.begin(BUNDLE, now_ms())
+        with pytest.raises(ListError, match="cannot be fetched"):
+            asked.look(BUNDLE, now_ms())
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/crl", "https://127.0.0.1:1/crl", "http://127.0.0.1:99999/crl"])

@@ -28,6 +28,18 @@ def test_a_path_goes_up_as_far_as_the_bundle_does() -> None:
     assert path(leaf, ISSUING)[1:] == ["CN=issuing"]
 
 
+def test_a_path_goes_up_however_deep_it_began_and_not_in_circles() -> None:
+    """Many CAs below an intermediate do not hide its root; two that vouch for each other are passed once."""
+    deep = ROOT
+    for number in range(12):
+        deep = deep.below(f"CA {number}")
+    below_root = [deep.certificate, *deep.above]
+    assert Paths([ROOT.certificate, below_root[-1]]).up(below_root)[-1] == ROOT.certificate
+    first, second = CA.root("first"), CA.root("second")
+    circle = [first.cross(second).certificate, second.cross(first).certificate]
+    assert list(Paths(circle).up(circle[:1])) == circle
+
+
 HOSTILE: dict[str, Callable[[], Leaf]] = {
     "self-signed": lambda: CA.root("car").leaf(),
     "of another authority": lambda: CA.root("root").below("issuing").leaf(),

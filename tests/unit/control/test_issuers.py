@@ -11,7 +11,7 @@ from tests.authorities import CA, pem
 
 from fleetgate.config import Config
 from fleetgate.control.issuers import Issuers
-from fleetgate.control.profile import ProfileError
+from fleetgate.control.profile import ProfileError, key_digest_of
 from fleetgate.errors import ConfigError
 
 A, B, SHARED = (bytes([number]) * 32 for number in range(3))
@@ -56,15 +56,27 @@ def configured(directory: Path, *named: str, tenant: str = "acme") -> Config:
 
 
 def test_a_ca_is_named_by_its_file_or_by_its_digest(tmp_path: Path) -> None:
-    """In plain hex, or as `openssl x509 -fingerprint -sha256` prints it."""
+    """In plain hex, or as `openssl x509 -fingerprint -sha256` prints it: its key is meant, by whichever certificate."""
     cas = [CA.root(f"root {number}").certificate for number in range(3)]
     (tmp_path / "two.pem").write_bytes(pem(*cas[:2]))
     digests = [ca.fingerprint(SHA256()) for ca in cas]
     for third in (digests[2].hex(), digests[2].hex(":").upper()):
         config = configured(tmp_path, "two.pem", third)
-        for digest in digests:
-            Issuers.load(config).check("acme", [digest])
+        for ca in cas:
+            Issuers.load(config, cas).check("acme", [key_digest_of(ca.public_key())])
         assert Issuers.files(config) == [tmp_path / "two.pem"]
+
+
+def test_a_ca_by_its_digest_that_is_not_in_the_bundle_is_one_certificate(tmp_path: Path) -> None:
+    """Its key is not known. Where it is not in the bundle any more, the entry does not hold the rest up."""
+    ca = CA.root().certificate
+    digest = ca.fingerprint(SHA256())
+    rules = Issuers.load(configured(tmp_path, digest.hex()), [])
+    rules.check("acme", [digest])
+    with pytest.raises(ProfileError, match="no issuer"):
+        rules.check("acme", [key_digest_of(ca.public_key())])
+    with pytest.raises(ProfileError, match="another tenant"):
+        rules.check("globex", [digest])
 
 
 @pytest.mark.parametrize(
@@ -80,4 +92,4 @@ def test_an_entry_that_cannot_be_meant_is_refused(tmp_path: Path, named: list[st
     """Naming the tenant: at the start, at a reload and by `fleetgate config check`."""
     (tmp_path / "empty.pem").touch()
     with pytest.raises(ConfigError, match=says):
-        Issuers.load(configured(tmp_path, *named, tenant=tenant))
+        Issuers.load(configured(tmp_path, *named, tenant=tenant), [])

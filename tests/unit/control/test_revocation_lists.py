@@ -92,6 +92,9 @@ FORBIDDEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "of attribute certificates": (
         lambda: ISSUING.crl(extensions=[(point(only_contains_attribute_certs=True), True)]), "attribute certificates",
     ),
+    "of CAs only": (
+        lambda: ISSUING.crl(extensions=[(point(full_name=HERE, only_contains_ca_certs=True), True)]), "no device",
+    ),
     "no list at all": (lambda: b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "cannot be parsed"),
     "a certificate": (lambda: ROOT.certificate.public_bytes(Encoding.PEM), "cannot be parsed"),
     "empty": (lambda: b"", "cannot be parsed"),
@@ -144,6 +147,33 @@ def test_a_list_that_would_undo_a_revocation_does_not_follow(later: Callable[[],
     before = read(ISSUING.crl(LEAF.certificate, number=5, this_s=-3600))
     with pytest.raises(ListError, match=says):
         before.check_successor(read(later()))
+
+
+ANOTHER = [x509.UniformResourceIdentifier("http://pki.example/crl-2")]
+SCOPES: dict[str, list[tuple[x509.ExtensionType, bool]]] = {
+    "of all": [],
+    "of devices": [(point(only_contains_user_certs=True), True)],
+    "of CAs": [(point(only_contains_ca_certs=True), True)],
+    "of one part": [(point(full_name=HERE), True)],
+    "of another part": [(point(full_name=ANOTHER), True)],
+}
+
+
+@pytest.mark.parametrize("later", SCOPES)
+@pytest.mark.parametrize("before", SCOPES)
+def test_a_genuine_list_of_another_scope_does_not_lift_the_revocations_of_this_one(before: str, later: str) -> None:
+    """The same CA's newer list, whoever put it there: it says nothing of the certificates in the one in force."""
+    first, second = (
+        read_list(content, BUNDLE, now_ms(), only_cas=True)
+        for content in (
+            ISSUING.crl(LEAF.certificate, extensions=SCOPES[before]), ISSUING.crl(extensions=SCOPES[later]),
+        )
+    )  # fmt: skip
+    if before == later:
+        first.check_successor(second)
+    else:
+        with pytest.raises(ListError, match="other certificates"):
+            first.check_successor(second)
 
 
 def test_a_newer_list_follows() -> None:

@@ -1,0 +1,37 @@
+"""The loop that drives the MQTT sockets, where what it calls fails in a way that nobody foresaw."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from types import SimpleNamespace
+from typing import Any
+
+from prometheus_client.registry import CollectorRegistry
+
+from fleetgate.accept.connection import Connection
+from fleetgate.accept.counts import Counts
+from fleetgate.accept.loop import SocketLoop
+from fleetgate.clock import SystemClock
+from fleetgate.config import Config
+
+
+class Overlooked(Connection):
+    def handshake(self) -> list[bytes] | int:
+        raise RuntimeError("what OpenSSL had never said before")
+
+
+def test_a_handshake_that_fails_as_nobody_foresaw_ends_its_own_connection() -> None:
+    """Whatever it raised: the loop, and with it every other vehicle, goes on."""
+    ours, theirs = socket.socketpair()
+    unused: Any = SimpleNamespace()
+    counts = Counts(CollectorRegistry())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with socket.create_server(("127.0.0.1", 0)) as listener, theirs:
+        loop = SocketLoop(
+            listener, context, unused, Config(), unused, unused, unused, counts, SystemClock(), unused
+        )  # fmt: skip
+        connection = Overlooked(ours, "vehicle", 0)  # type: ignore[arg-type]  # TLS is not got to
+        loop._handshake(connection, 0)
+        assert counts.failed_handshakes == 1
+        assert theirs.recv(1) == b""
