@@ -58,8 +58,9 @@ class Bucket:
 
 
 class Strangers:
-    """Buckets of who is refused, by the device that the certificate names. Only of the latest: whoever has more
-    certificates than that gets as many more answers."""
+    """Buckets of whom the records of no device answer for: who is refused, by the device that the certificate names, or
+    who asks to renew, by the certificate. Only of the latest: whoever has more certificates than that gets as many more
+    answers."""
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
