@@ -59,9 +59,9 @@ def enroll(
 ) -> None:
     """Make a device known and write its certificate, private key and MAC key into a directory."""
     session = session_of(context)
-    authority, keyring = issuers(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        authority, keyring = issuers(session)
         enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days, request)
         directory = hand_over(session, enrolment, out)
     say(f"enrolled {enrolment.device_id} of {tenant} in {vehicle}: {told(directory, enrolment)}")
@@ -78,15 +78,14 @@ def enroll_many(
 ) -> None:
     """Enrol the devices of a list. Ended at any moment, it goes on where it was when it is run again."""
     session = session_of(context)
-    authority, keyring = issuers(session)
+    issuers(session)  # a run that could make nothing does not begin
     rows = read_list(file)
     directory = out if out is not None else session.config.path("devices")
     with Store.open(session.config, session.clock, write=True) as store, progress(len(rows)) as bar:
         tally = Bulk(
             store,
             actor(),
-            authority,
-            keyring,
+            lambda: issuers(session),
             directory,
             days,
             lambda line, why: bar.say(f"line {line}: {why}"),
@@ -110,9 +109,9 @@ def renew(
 ) -> None:
     """Give a device its next certificate and MAC key. What it signed under the present ones stays good for 30 days."""
     session = session_of(context)
-    authority, keyring = issuers(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        authority, keyring = issuers(session)
         enrolment = renew_device(write, authority, keyring, tenant, device, days, request)
         directory = hand_over(session, enrolment, out)
     say(f"renewed the credential of {device} of {tenant}: {told(directory, enrolment)}")
@@ -179,9 +178,9 @@ def replace(
 ) -> None:
     """Put another unit into a device's vehicle: the old one is decommissioned, the new one enrolled."""
     session = session_of(context)
-    authority, keyring = issuers(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        authority, keyring = issuers(session)
         enrolment = replace_device(write, authority, keyring, tenant, device, by, reason, days, request)
         directory = hand_over(session, enrolment, out)
     say(f"replaced {device} of {tenant} in {enrolment.vehicle_id} by {by}: {told(directory, enrolment)}")

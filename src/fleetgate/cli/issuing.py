@@ -26,7 +26,8 @@ Out = Annotated[Path | None, typer.Option(help="New directory for the device's f
 
 
 def issuers(session: Session) -> tuple[Authority, Keyring]:
-    """Raises ConfigError where either cannot be used, or the edge would refuse what the authority issues."""
+    """Read inside the transaction that issues, so that no root key is used that was ended before it began. Raises
+    ConfigError where either cannot be used, or the edge would refuse what the authority issues."""
     authority = Authority.load(session.pki, session.clock)
     if authority.trust_domain != session.config.trust_domain:
         raise ConfigError(

@@ -99,9 +99,9 @@ def transfer(
 ) -> None:
     """Give a vehicle to another tenant: its device is ended there, and a new one enrolled here, TO_VEHICLE-tcu."""
     session = session_of(context)
-    authority, keyring = issuers(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        authority, keyring = issuers(session)
         enrolment = transfer_vehicle(
             write, authority, keyring, tenant, vehicle, to_tenant, to_vehicle, reason, days, request
         )

@@ -143,12 +143,14 @@ class RenewalService:
     def _decide(self, ask: AskRenewal) -> Answer:
         config = self._config
         authority = Authority.load(config.path(config.signer.authority), self._clock)
-        keyring = Keyring.load(config.path(config.edge.keyring))
         if authority.trust_domain != config.trust_domain:
             raise ConfigError(f"the CA is of the trust domain {authority.trust_domain}, not of the setting's")
         if self._store is None:
             self._store = Store.open(config, self._clock, write=True)
         with self._store.write(ACTOR) as write:
+            keyring = Keyring.load(
+                config.path(config.edge.keyring)
+            )  # in it: a root key that was ended before is not used
             return renew(write, authority, keyring, config.policy.version, ask)
 
 

@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from tests.renewing import new_key, request
+from tests.rootkeys import ends_before_transaction
 from tests.unit.control.conftest import Gate, SetClock
 
 from fleetgate.clock import SystemClock
@@ -114,6 +115,16 @@ def test_a_root_key_is_used_when_the_edges_have_it(
     answer = asker.ask(enrolled, request(new_key()))
     assert isinstance(answer, Renewed)
     assert answer.kid == 1
+
+
+def test_a_root_key_that_ends_before_the_transaction_is_not_used(
+    asker: Asker, enrolled: Enrolment, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ended it counted the credentials under it before this one was made."""
+    ends_before_transaction(monkeypatch, config.path(config.edge.keyring))
+    answer = asker.ask(enrolled, request(new_key()))
+    assert isinstance(answer, Renewed)
+    assert answer.kid == 2
 
 
 HOSTILE = {
