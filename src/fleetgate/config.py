@@ -157,7 +157,9 @@ class Signer(Section, frozen=True):
     renewals_per_minute: Annotated[
         Count, Meta(description="Renewals of all devices together, as many at once; beyond it they are told to wait.")
     ] = 60
-    device_renewals_per_day: Annotated[Count, Meta(description="Renewals that one device may ask for in a day.")] = 20
+    device_renewals_per_day: Annotated[
+        Count, Meta(description="Renewals that may be asked for in a day with one certificate of a device.")
+    ] = 20
 
 
 class Policy(Section, frozen=True):

@@ -1,9 +1,9 @@
 """What this edge once was told to refuse, on its own disk.
 
-A control database that was restored from an older day must not let anybody in who was denied before: a denial is
-lifted only by a later change of that very device's records. One may be still to come: a revocation that was decided for
-a later time takes effect then, whatever became of control. The newest change seen is kept too, so that an older
-database, or one that went on from an older day, is noticed and alarmed.
+A control database that was restored from an older day must not let anybody in who was denied before: the denial of a
+device is lifted only by a later change of that very device's records, that of a key by nothing. One may be still to
+come: a revocation that was decided for a later time takes effect then, whatever became of control. The newest change
+seen is kept too, so that an older database, or one that went on from an older day, is noticed and alarmed.
 """
 
 from __future__ import annotations

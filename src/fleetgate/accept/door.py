@@ -129,8 +129,21 @@ class Door:
         if refusal is not None:
             session.decided_ms = decided_ms
             self._end(session, refusal)
+        elif not self._still_admits(session):
+            self._end(session, Reason.UNKNOWN_DEVICE)
         elif session.caller.sender.facts.vehicle_id != peer.device.vehicle_id:
             session.caller = self._caller(session, known, peer)
+
+    def look_again(self, session: Session) -> None:
+        """Ends a live session under a former credential once none could begin under it: time passes, and the device may
+        have sent under the newer one elsewhere."""
+        if not self._still_admits(session):
+            self._end(session, Reason.UNKNOWN_DEVICE)
+
+    def _still_admits(self, session: Session) -> bool:
+        if session.caller is None or session.identity is None:
+            return True
+        return self._fleet.admits(session.caller.known, session.identity, self._clock.now_ms())
 
     def _end(self, session: Session, refusal: Reason) -> None:
         self._counts.refused_connections[refusal] += 1

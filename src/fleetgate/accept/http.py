@@ -105,6 +105,8 @@ class VehicleApp:
                 case "/v1/renew":  # never through a proxy that ends TLS: `link_of` has refused it
                     await self._renew(link, scope, receive, send)
                 case _:
+                    if wait_s := self._strangers.take(link.who, 1, self._clock.monotonic()):
+                        raise _too_fast(wait_s)
                     # A copy: the state that Hypercorn gives is one object for all requests of the connection.
                     own: Scope = {**scope, "state": {"link": link}}
                     await self._others(own, receive, send)
@@ -161,17 +163,20 @@ class VehicleApp:
         if not self._room.open:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
-        self._admit(link, caller, [])  # an empty bucket is told before the body is read and taken apart
+        self._admit(link, caller, 0)  # an empty bucket is told before the body is read and taken apart
+        body = b""
         try:
-            items = items_of(await read_body(scope, receive, MAX_REQUEST_BYTES), form)
+            body = await read_body(scope, receive, MAX_REQUEST_BYTES)
+            items = items_of(body, form)
         except Problem as problem:
+            self._take(link, caller, cost(len(body)))
             if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             raise
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time
-        self._admit(link, caller, items)
+        self._admit(link, caller, max(1, sum(map(cost, map(len, items)))), len(items))
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
@@ -192,17 +197,21 @@ class VehicleApp:
         self._intake.counts.ack_seconds.observe(self._clock.monotonic() - started_s)
         return results
 
-    def _admit(self, link: Link, caller: Caller | Reason, items: list[bytes]) -> None:
-        """Takes the items from the bucket of the device, or of the certificate that is refused. Raises Problem (429),
-        counted as one refusal of the device at least."""
-        count = sum(map(cost, map(len, items)))
-        if isinstance(caller, Reason):
-            wait_s = self._strangers.take(link.who, count, self._clock.monotonic())
-        elif wait_s := caller.known.bucket.take(count, self._clock.monotonic()):
-            self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), max(1, len(items)))
+    def _admit(self, link: Link, caller: Caller | Reason, count: int, items: int = 0) -> None:
+        """Raises Problem (429), counted as one refusal of the device at least."""
+        wait_s = self._take(link, caller, count)
+        if not wait_s:
+            return
+        if isinstance(caller, Caller):
+            self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), max(1, items))
             self._intake.wake()
-        if wait_s:
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=wait_s)
+        raise _too_fast(wait_s)
+
+    def _take(self, link: Link, caller: Caller | Reason, count: int) -> float:
+        """As `Bucket.take`, from that of the device, or of the certificate that is refused."""
+        if isinstance(caller, Reason):
+            return self._strangers.take(link.who, count, self._clock.monotonic())
+        return caller.known.bucket.take(count, self._clock.monotonic())
 
     async def _caller(self, link: Link) -> Caller | Reason:
         """The device behind the certificate, or why it is none: the records do not have it, or a revocation list has
@@ -272,6 +281,10 @@ def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:
     if verdict.reason is Reason.STALE_EPOCH:
         result["current_epoch"] = current_epoch
     return result
+
+
+def _too_fast(wait_s: float) -> Problem:
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=wait_s)
 
 
 def _unavailable(why: str) -> Problem:

@@ -332,7 +332,7 @@ class SocketLoop:
         connection.sock.close()
 
     async def _sweep(self) -> None:
-        """Once a second: handshakes, silences and goodbyes that took too long."""
+        """Once a second: handshakes, silences, goodbyes and former credentials that took too long."""
         while True:
             await trio.sleep(1)
             if not self._draining:
@@ -353,6 +353,8 @@ class SocketLoop:
                     elif session.overdue(now_s):
                         session.end(Code.KEEP_ALIVE_TIMEOUT, "no packet within one and a half keep-alives")
                         self.resume(session)
+                    else:
+                        self._door.look_again(session)
                 elif session is not None and session.phase is Phase.ENDED and session.overdue(now_s):
                     self._close(connection)
 

@@ -109,7 +109,7 @@ class Session:
                 if first >> 4 == packets.PUBLISH and self.caller is not None:
                     self._publish(self.caller, data, first & 15, start, position, now_ms, now_s)
                 else:
-                    self._other(data, first, start, position)
+                    self._other(data, first, start, position, now_s)
         except ProtocolError as error:
             self._break_off(error, now_ms)
         self._buffer = data[position:] if self.phase is not Phase.ENDED else b""
@@ -133,15 +133,16 @@ class Session:
     def _publish(
         self, caller: Caller, data: bytes, flags: int, start: int, end: int, now_ms: int, now_s: float
     ) -> None:
-        topic, qos, packet_id, payload = packets.open_publish(data, flags, start, end)
-        if qos and len(self.acks) >= RECEIVE_MAXIMUM:
+        if flags & 6 and len(self.acks) >= RECEIVE_MAXIMUM:
             raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
         intake = self._intake
-        if caller.known.bucket.take(cost(len(payload)), now_s):
+        if caller.known.bucket.take(cost(end - start), now_s):
+            packet_id = packets.packet_id_of(data, flags, start, end)
             intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
-            if qos:
+            if packet_id:
                 self.acks.append(refusing_puback(packet_id, Reason.RATE_LIMITED, 0, self._problem_info))
             return
+        topic, qos, packet_id, payload = packets.open_publish(data, flags, start, end)
         verdict = intake.receive(caller, payload, topic, now_ms)
         if not qos:
             return
@@ -155,7 +156,7 @@ class Session:
 
     # Everything else.
 
-    def _other(self, data: bytes, first: int, start: int, end: int) -> None:
+    def _other(self, data: bytes, first: int, start: int, end: int, now_s: float) -> None:
         kind, flags = first >> 4, first & 15
         if self.phase is Phase.GREETING:
             if kind != packets.CONNECT:
@@ -164,9 +165,12 @@ class Session:
         elif kind == packets.PINGREQ and not flags and start == end:
             self.out += _PINGRESP
         elif kind == packets.DISCONNECT:
-            packets.check_disconnect(data, flags, start, end)
+            if end - start <= packets.MAX_CONNECT_BYTES:  # a larger one is dear, and ends it too
+                packets.check_disconnect(data, flags, start, end)
             self.phase = Phase.ENDED
             self.ended_because = "the client disconnected"
+        elif self.caller is not None and self.caller.known.bucket.take(cost(end - start), now_s):
+            raise ProtocolError(Code.MESSAGE_RATE_TOO_HIGH, "this device sends too fast")
         elif kind == packets.SUBSCRIBE:
             packet_id, filters = packets.check_subscribe(data, flags, start, end)
             refused = [mqtt5.SubAckReasonCode.NOT_AUTHORIZED] * filters

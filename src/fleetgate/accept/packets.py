@@ -102,6 +102,19 @@ def open_publish(data: bytes, flags: int, start: int, end: int) -> tuple[bytes, 
     return topic, qos, packet_id, data[position:end]
 
 
+def packet_id_of(data: bytes, flags: int, start: int, end: int) -> int:
+    """The packet id of a PUBLISH, 0 for QoS 0: all that refusing it needs. Properties are dear, and not looked at."""
+    if not flags & 6:
+        return 0
+    position = start + 2
+    if position <= end:
+        position += data[start] << 8 | data[start + 1]
+    packet_id = int.from_bytes(data[position : position + 2], "big") if position + 2 <= end else 0
+    if flags & 4 or not packet_id:
+        raise _malformed("PUBLISH has no packet id, or another QoS than 0 and 1")
+    return packet_id
+
+
 def check_connect(data: bytes, flags: int, start: int, end: int) -> int:
     """The protocol level. Checks a CONNECT (3.1) completely if that is 5; of another version only the level is told."""
     if flags:

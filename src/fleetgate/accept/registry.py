@@ -7,8 +7,9 @@ never refused as unknown.
 
 Revisions only grow, unless the database was restored from an older day and changed since: then numbers come again and
 mean something else. So the change at which this edge stands is compared at each poll. Where it is another one, all
-changes are read again, and what they say may refuse somebody, but lifts no refusal. A revocation that is still to come
-takes effect at its time by itself, whether control answers or not.
+changes are read again, and what they say may refuse somebody, but lifts no refusal. A key that was revoked stays so
+whatever is decided later: no command brings one back. A revocation that is still to come takes effect at its time by
+itself, whether control answers or not.
 """
 
 from __future__ import annotations
@@ -239,12 +240,10 @@ class Registry:
             for change in changes
             if change.revision > self._seen_through and change.kind not in LIFTS_NOTHING
         }
-        denials = {key: _denials_of(records.get(key)) for key in _devices_of(changes)}
+        said = {key: _denials_of(records.get(key)) for key in _devices_of(changes)}
         decided_ms = {(change.tenant, change.device_id): change.at_ms for change in changes}
-        for key in denials.keys() - lifting:
-            denials[key] = strictest(denials[key], self._denials.of(*key))
         newest = reached.revision >= self._seen_through
-        await trio.to_thread.run_sync(lambda: self._denials.learn(reached, denials, newest=newest))
+        denials = await trio.to_thread.run_sync(lambda: self._remember(reached, said, lifting, newest=newest))
         for key in denials:
             known, record = self._fleet.get(key), records.get(key)
             if known is not None and record is not None:
@@ -254,6 +253,19 @@ class Registry:
                 self.on_change(known, known.decided_ms)
         if newest:
             self.revision = self._seen_through = reached.revision
+
+    def _remember(
+        self, reached: Change, said: dict[Key, Denials], lifting: set[Key], *, newest: bool
+    ) -> dict[Key, Denials]:
+        """In a worker thread: what is to be denied from now on, durable: what the records said and what they may not
+        lift."""
+        now_ms = self._clock.now_ms()
+        denials = {}
+        for key, of_records in said.items():
+            held = self._denials.of(*key)
+            denials[key] = strictest(of_records, _for_good(held, now_ms) if key in lifting else held)
+        self._denials.learn(reached, denials, newest=newest)
+        return denials
 
     def _compare(self, newest: int) -> None:
         """Notices a database older than what this edge has seen of it."""
@@ -312,6 +324,12 @@ async def _ask(query: Callable[[], _Answer]) -> _Answer:
 
 def _devices_of(changes: list[Change]) -> list[Key]:
     return list(dict.fromkeys((change.tenant, change.device_id) for change in changes))
+
+
+def _for_good(denials: Denials, now_ms: int) -> Denials:
+    """Those that no decision lifts: nothing brings a revoked key back, so records that do not say it of one are older.
+    A revocation that is still to come may be put off."""
+    return {name: denial for name, denial in denials.items() if name != WHOLE_DEVICE and denial.from_ms <= now_ms}
 
 
 def _denials_of(record: DeviceRecord | None) -> Denials:

@@ -1,9 +1,10 @@
 """Renewal, the edge's part: who may ask the signer, and what the device is told of its answer.
 
-Decides by what this edge knows itself (a device that it keeps out, or holds, gets no further than here), by the
-device's own rate, and by how many may wait for the signer at once. Whether there is a renewal is decided by the signer,
-from the records; the issuing key and what makes credentials are out of this process's reach. A signer that is away or
-hangs costs renewals and nothing else: each waits in a task of its own, for a bounded time.
+Decides by what this edge knows itself (a device that it keeps out, or holds, gets no further than here), by the rate of
+the certificate, and by how many may wait for the signer at once. Who shows a former certificate of a device uses up
+nothing that the device needs for its own renewal. Whether there is one is decided by the signer, from the records; the
+issuing key and what makes credentials are out of this process's reach. A signer that is away or hangs costs renewals
+and nothing else: each waits in a task of its own, for a bounded time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 import trio
 
 from fleetgate import log
+from fleetgate.accept.admission import Strangers
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Key, KnownDevice
 from fleetgate.accept.problems import Problem
@@ -40,7 +42,7 @@ from fleetgate.judge import Reason
 MAX_ASKING: Final = 8  # half of the connections that the signer serves at once: two edges find room
 AWAY_SECONDS: Final = 60
 LATER_SECONDS: Final = 3600
-MAX_WAITING: Final = 10_000  # devices that were told to wait, 2 MB; beyond it the oldest may ask the signer again
+MAX_WAITING: Final = 10_000  # certificates that were told to wait, 2 MB; beyond it the oldest may ask the signer again
 
 _LATER = "no renewal for this device now: ask again later"
 
@@ -70,7 +72,8 @@ class Renewals:
         self._counts = counts
         self._clock = clock
         self._asking: set[Key] = set()
-        self._waiting: dict[Key, float] = {}  # until when, in monotonic seconds
+        self._buckets = Strangers()  # by fingerprint
+        self._waiting: dict[bytes, float] = {}  # fingerprints, until when, in monotonic seconds
         self._trouble = ""
 
     async def admit(self, identity: CertificateIdentity, refusal: Reason | None) -> None:
@@ -83,7 +86,8 @@ class Renewals:
             raise self._refused(Refusal.UNKNOWN)
         self._check_standing(known, identity, refusal)
         now_s = self._clock.monotonic()
-        wait_s = max(known.bucket.take(1, now_s), self._waiting.get(known.key, 0.0) - now_s)
+        shown = identity.fingerprint
+        wait_s = max(self._buckets.take(shown.hex(), 1, now_s), self._waiting.get(shown, 0.0) - now_s)
         if wait_s > 0:
             raise self._refused(Refusal.TOO_OFTEN, wait_s)
 
@@ -98,24 +102,24 @@ class Renewals:
 
     async def ask(self, identity: CertificateIdentity, csr: bytes) -> Renewed:
         """Raises Problem."""
-        with self._place(identity) as key:
+        with self._place(identity):
             answer = await self._answer(identity, csr)
         if isinstance(answer, NotRenewed):
             if answer.refused is Refusal.TOO_OFTEN:
-                self._remember(key, answer.retry_after_s)
+                self._remember(identity.fingerprint, answer.retry_after_s)
             raise self._refused(answer.refused, answer.retry_after_s, answer.why)
         self._counts.renewals["renewed"] += 1
         return answer
 
     @contextlib.contextmanager
-    def _place(self, identity: CertificateIdentity) -> Iterator[Key]:
+    def _place(self, identity: CertificateIdentity) -> Iterator[None]:
         """One renewal of a device at a time, and a few of all. Raises Problem."""
         key = (identity.tenant, identity.device_id)
         if key in self._asking or len(self._asking) >= MAX_ASKING:
             raise self._refused(Refusal.BUSY, ANSWER_SECONDS)
         self._asking.add(key)
         try:
-            yield key
+            yield
         finally:
             self._asking.discard(key)
 
@@ -140,11 +144,11 @@ class Renewals:
             _log.error("signer_is_away", error=trouble, means="no renewals; telemetry goes on")
         return NotRenewed(Refusal.AWAY, trouble, AWAY_SECONDS)
 
-    def _remember(self, key: Key, wait_s: float) -> None:
+    def _remember(self, shown: bytes, wait_s: float) -> None:
         if len(self._waiting) >= MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
-        self._waiting.pop(key, None)
-        self._waiting[key] = self._clock.monotonic() + wait_s
+        self._waiting.pop(shown, None)
+        self._waiting[shown] = self._clock.monotonic() + wait_s
 
     def _refused(self, refusal: Refusal, retry_after_s: float = 0, why: str = "") -> Problem:
         self._counts.renewals[refusal.value] += 1

@@ -69,9 +69,9 @@ def enroll(
 ) -> None:
     """Make a device known and write its certificate, private key and MAC key into a directory."""
     session = session_of(context)
-    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        authority, keyring = authority_and_keyring(session)
         enrolment = enrol(write, authority, keyring, tenant, vehicle, device, days, request)
         directory = hand_over(session, enrolment, out)
     say(f"enrolled {enrolment.device_id} of {tenant} in {vehicle}: {told(directory, enrolment)}")
@@ -88,15 +88,14 @@ def enroll_many(
 ) -> None:
     """Enrol the devices of a list. Ended at any moment, it goes on where it was when it is run again."""
     session = session_of(context)
-    authority, keyring = authority_and_keyring(session)
+    authority_and_keyring(session)  # a run that could make nothing does not begin
     rows = read_list(file)
     directory = out if out is not None else session.config.path("devices")
     with Store.open(session.config, session.clock, write=True) as store, progress(len(rows)) as bar:
         tally = Bulk(
             store,
             actor(),
-            authority,
-            keyring,
+            lambda: authority_and_keyring(session),
             directory,
             days,
             lambda line, why: bar.say(f"line {line}: {why}"),
@@ -121,9 +120,9 @@ def renew(
 ) -> None:
     """Give a device its next certificate and MAC key. What it signed under the present ones stays good for 30 days."""
     session = session_of(context)
-    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        authority, keyring = authority_and_keyring(session)
         enrolment = renew_device(write, authority, keyring, tenant, device, days, request)
         directory = hand_over_next(session, enrolment, out)
     say(f"renewed the credential of {device} of {tenant}: {told(directory, enrolment)}")
@@ -194,9 +193,9 @@ def replace(
 ) -> None:
     """Put another unit into a device's vehicle: the old one is decommissioned, the new one enrolled."""
     session = session_of(context)
-    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        authority, keyring = authority_and_keyring(session)
         enrolment = replace_device(write, authority, keyring, tenant, device, by, reason, days, request)
         directory = hand_over(session, enrolment, out)
     say(f"replaced {device} of {tenant} in {enrolment.vehicle_id} by {by}: {told(directory, enrolment)}")

@@ -30,7 +30,8 @@ OutNext = Annotated[
 
 
 def authority_and_keyring(session: Session) -> tuple[Authority, Keyring]:
-    """Raises ConfigError where either cannot be used, or the edge would refuse what the authority issues."""
+    """Read inside the transaction that issues, so that no root key is used that was ended before it began. Raises
+    ConfigError where either cannot be used, or the edge would refuse what the authority issues."""
     authority = Authority.load(session.pki, session.clock)
     if authority.trust_domain != session.config.trust_domain:
         raise ConfigError(

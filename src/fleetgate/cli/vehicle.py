@@ -101,9 +101,9 @@ def transfer(
 ) -> None:
     """Give a vehicle to another tenant: its device is ended here, and a new one enrolled there, TO_VEHICLE-tcu."""
     session = session_of(context)
-    authority, keyring = authority_and_keyring(session)
     request = read_request(csr)
     with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        authority, keyring = authority_and_keyring(session)
         enrolment = transfer_vehicle(
             write, authority, keyring, tenant, vehicle, to_tenant, to_vehicle, reason, days, request
         )

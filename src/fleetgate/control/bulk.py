@@ -60,14 +60,14 @@ class Tally(Struct):
 
 
 class Bulk:
-    """One run. `on_refused` is called with the line and the reason, `on_progress` with the rows done."""
+    """One run. `issuers` is called in each transaction: the keyring may be another one by then. `on_refused` is called
+    with the line and the reason, `on_progress` with the rows done."""
 
     def __init__(
         self,
         store: Store,
         actor: str,
-        authority: Authority,
-        keyring: Keyring,
+        issuers: Callable[[], tuple[Authority, Keyring]],
         out: Path,
         days: int,
         on_refused: Callable[[int, str], None],
@@ -76,8 +76,7 @@ class Bulk:
         self.tally = Tally()
         self._store = store
         self._actor = actor
-        self._authority = authority
-        self._keyring = keyring
+        self._issuers = issuers
         self._out = out
         self._days = days
         self._on_refused = on_refused
@@ -129,7 +128,9 @@ class Bulk:
         if not todo:
             return
         with self._store.write(self._actor) as write:
-            made = [enrolment for row in todo if (enrolment := self._enrol_one(write, row)) is not None]
+            authority, keyring = self._issuers()
+            enrolments = (self._enrol_one(write, authority, keyring, row) for row in todo)
+            made = [enrolment for enrolment in enrolments if enrolment is not None]
             for enrolment in made:
                 stage_bundle(self._staged(enrolment), enrolment)
             sync_bundles(self._staged(enrolment) for enrolment in made)
@@ -148,13 +149,13 @@ class Bulk:
         self.tally.elsewhere += not (self._out / row.tenant / row.device_id).exists()
         return True
 
-    def _enrol_one(self, write: Write, row: Row) -> Enrolment | None:
+    def _enrol_one(self, write: Write, authority: Authority, keyring: Keyring, row: Row) -> Enrolment | None:
         try:
             with write.part():
                 enrolment = enrol(
                     write,
-                    self._authority,
-                    self._keyring,
+                    authority,
+                    keyring,
                     row.tenant,
                     row.vehicle_id,
                     row.device_id,

@@ -14,8 +14,11 @@ import math
 import socket
 import threading
 from contextlib import suppress
+from copy import copy
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from fleetgate import log
 from fleetgate.clock import Clock
@@ -115,9 +118,10 @@ class RenewalService:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self._sparse_log.warning("not_a_question")
             return NotRenewed(Refusal.MALFORMED, "this is not a question for a renewal")
-        answer = self._limits.check(ask.tenant, ask.device_id) or self._in_turn(ask)
+        answer = self._limits.check(ask) or self._in_turn(ask)
         facts = {"tenant": ask.tenant, "device_id": ask.device_id, "presented": ask.fingerprint}
         if isinstance(answer, Renewed):
+            self._limits.pass_on(ask, answer)
             self._log.info("renewed", kid=answer.kid, **facts)
         else:
             self._sparse_log.warning("not_renewed", reason=answer.refused.value, why=answer.why, **facts)
@@ -139,35 +143,39 @@ class RenewalService:
     def _decide(self, ask: AskRenewal) -> Answer:
         config = self._config
         authority = Authority.load(config.path(config.signer.authority), self._clock)
-        keyring = Keyring.load(config.path(config.edge.keyring))
         if authority.trust_domain != config.trust_domain:
             raise ConfigError(f"the CA is of the trust domain {authority.trust_domain}, not of the setting's")
         if self._store is None:
             self._store = Store.open(config, self._clock, write=True)
         with self._store.write(ACTOR) as write:
+            keyring = Keyring.load(
+                config.path(config.edge.keyring)
+            )  # in it: a root key that was ended before is not used
             return renew(write, authority, keyring, config.policy.version, ask)
 
 
 class Limits:
-    """One allowance over all devices, one for each that asked lately: as many as the first lets through in the time
-    that the second needs to be full again."""
+    """One allowance over all, one for each certificate that was shown lately: as many as the first lets through in the
+    time that the second needs to be full again. Not one for each device: whoever has a former key of it would use up
+    what it has for its own renewal."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._clock = clock
         self._a_minute = config.signer.renewals_per_minute
         self._a_day = config.signer.device_renewals_per_day
         self._all = Allowance(self._a_minute / 60, self._a_minute, clock.monotonic())
-        self._of_device: dict[tuple[str, str], Allowance] = {}
+        self._of_certificate: dict[tuple[str, str, str], Allowance] = {}
         self._swept_s = clock.monotonic()
         self._lock = threading.Lock()
 
-    def check(self, tenant: str, device_id: str) -> NotRenewed | None:
+    def check(self, ask: AskRenewal) -> NotRenewed | None:
         """Why not now; None when it may be asked."""
         with self._lock:
             now_s = self._clock.monotonic()
             self._sweep(now_s)
-            # The device's first: one that asks too often does not use up what all have together.
-            own = self._of_device.get((tenant, device_id)) or Allowance(self._a_day / 86_400, self._a_day, now_s)
+            # The certificate's first: who asks too often does not use up what all have together.
+            shown = (ask.tenant, ask.device_id, ask.fingerprint)
+            own = self._of_certificate.get(shown) or Allowance(self._a_day / 86_400, self._a_day, now_s)
             wait_s = own.spend(now_s)
             if wait_s:
                 return NotRenewed(Refusal.TOO_OFTEN, f"more than {self._a_day} a day", math.ceil(wait_s))
@@ -175,15 +183,24 @@ class Limits:
             if wait_s:
                 why = f"more than {self._a_minute} a minute (signer.renewals_per_minute)"
                 return NotRenewed(Refusal.BUSY, why, max(BUSY_SECONDS, math.ceil(wait_s)))
-            self._of_device[tenant, device_id] = own
+            self._of_certificate[shown] = own
             return None
+
+    def pass_on(self, ask: AskRenewal, answer: Renewed) -> None:
+        """What the renewed certificate had left is what the new one begins with: renewing on and on is bounded too."""
+        leaf = x509.load_pem_x509_certificate(answer.certificate.encode())
+        with self._lock:
+            left = self._of_certificate.get((ask.tenant, ask.device_id, ask.fingerprint))
+            if left is not None:
+                renewed = (ask.tenant, ask.device_id, leaf.fingerprint(SHA256()).hex())
+                self._of_certificate.setdefault(renewed, copy(left))
 
     def _sweep(self, now_s: float) -> None:
         if now_s - self._swept_s > 60:
             self._swept_s = now_s
-            for key, allowance in list(self._of_device.items()):
+            for key, allowance in list(self._of_certificate.items()):
                 if allowance.is_full(now_s):
-                    del self._of_device[key]
+                    del self._of_certificate[key]
 
 
 _decode = msgspec.json.Decoder(AskRenewal).decode

@@ -69,6 +69,14 @@ def test_a_large_message_counts_as_several(narrow_gate: Gate, fast_car: Car) -> 
         assert answers == [(0, None), (0x97, "rate_limited")]
 
 
+def test_requests_without_a_message_count_too(narrow_gate: Gate, fast_car: Car) -> None:
+    """An empty batch is a message; what asks for no route of ours has a rate of its own."""
+    with HttpPeer(narrow_gate, fast_car) as peer:
+        empty = [peer.batch().status for _ in range(10)]
+        assert (empty[:5], empty[-1]) == ([202] * 5, 429)
+        assert any(peer.request("GET", "/v1/else").status == 429 for _ in range(1000))
+
+
 def test_who_is_refused_is_limited_too(narrow_gate: Gate, stranger: Car) -> None:
     """A certificate that control does not know gets one batch of answers, and is then told to wait, unread, on each of
     its connections; nobody else waits for it."""

@@ -105,6 +105,17 @@ def test_a_lost_answer_is_asked_for_again(gate: Gate, car: Car) -> None:
         assert told_item(thief_again.ask(car.sign(2, 1))) == ("rejected", "unknown_device")
 
 
+def test_a_former_credential_keeps_no_session_that_was_open_before(gate: Gate, car: Car) -> None:
+    """The thief's is open already, over MQTT; the device sends its first message under the new key over HTTPS."""
+    with MqttPeer(gate, car).hello() as thief:
+        assert told(thief.ask(car.sign(1, 0))) == (0, None)
+        after = renew(gate, car)
+        with HttpPeer(gate, after) as client:
+            assert told_item(client.ask(after.sign(2, 0))) == ("accepted", None)
+        farewell = thief.farewell()
+    assert (farewell.reason_code, farewell.reason_str) == (0x87, "unknown_device")
+
+
 def test_a_clone_that_renews_itself(gate: Gate, car: Car) -> None:
     """Whoever comes second gets nothing; what either sends is held, and neither is told."""
     first = renew(gate, car)
@@ -291,3 +302,12 @@ def test_a_device_that_renews_without_end_is_told_to_wait(lonely: tuple[Gate, Pr
     assert post(gate, car, csr).status == 429
     assert signer.log_file.stat().st_size == size, "the signer was not asked"
     assert post(gate, other, request(new_key())).status == 200
+
+
+def test_a_thief_with_the_former_certificate_uses_up_no_renewal_of_the_device(lonely: tuple[Gate, Process]) -> None:
+    """Rubbish under it until he is told to wait, by signer and edge; the device renews meanwhile."""
+    gate, _ = lonely
+    car = gate.home.enrol("robbed")
+    after = renew(gate, car)
+    assert [post(gate, car, b"rubbish").status for _ in range(4)] == [400, 400, 429, 429]
+    assert post(gate, after, request(new_key())).status == 200

@@ -26,7 +26,7 @@ from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
 from fleetgate.control.quarantine import apply_transition
 from fleetgate.control.records import DeviceRecord
-from fleetgate.control.retirement import suspend
+from fleetgate.control.retirement import resume, suspend
 from fleetgate.control.store import Store
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
@@ -66,6 +66,10 @@ class Office:
     def suspend(self, identity: CertificateIdentity) -> None:
         with self.writing() as write:
             suspend(write, identity.tenant, identity.device_id, "a test")
+
+    def resume(self, identity: CertificateIdentity) -> None:
+        with self.writing() as write:
+            resume(write, identity.tenant, identity.device_id, "a test")
 
     def run(self, act: Callable[[Registry], Awaitable[None]]) -> None:
         async def whole() -> None:
@@ -318,6 +322,33 @@ def test_a_renewal_after_a_restore_lifts_no_revocation_that_was_lost(office: Off
             assert (refusal(known, stolen), refusal(known, renewed)) == (Reason.REVOKED, None)
 
         office.run(act)
+
+
+def test_no_decision_about_a_device_brings_back_a_key_whose_revocation_was_lost(office: Office, tmp_path: Path) -> None:
+    """Yesterday's database has the stolen key as active. Its device is suspended and resumed there, beyond the numbers
+    that the edge has seen: the device is let in again, that key is not, and neither after a restart."""
+    stolen = office.enrol("car-1")
+    with closing(sqlite3.connect(tmp_path / "control.db")) as today, closing(sqlite3.connect(":memory:")) as yesterday:
+        today.backup(yesterday)
+        office.revoke(stolen)
+
+        async def act(registry: Registry) -> None:
+            await until(lambda: office.denials.revision() == 2)
+            known = await registry.lookup(stolen)
+            yesterday.backup(today)
+            await until(lambda: registry.older_than_seen)
+            office.suspend(stolen)
+            office.resume(stolen)
+            await until(lambda: registry.revision == 3)
+            assert known is not None
+            assert (known.device.refusal, refusal(known, stolen)) == (None, Reason.REVOKED)
+
+        async def restarted(registry: Registry) -> None:
+            assert refusal(await registry.lookup(stolen), stolen) is Reason.REVOKED
+
+        office.run(act)
+        office.fleet = Fleet(office.keyring.roots, Policy())
+        office.run(restarted)
 
 
 def test_a_revocation_takes_effect_at_its_time_on_a_device_in_memory(office: Office) -> None:

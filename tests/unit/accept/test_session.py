@@ -333,6 +333,45 @@ class TestTheRest:
         assert gate.known().standing.score == 0
         gate.close()
 
+    def test_what_is_dear_to_read_counts_by_its_bytes_and_over_the_rate_is_not_read(self, tmp_path: Any) -> None:
+        """12,000 user properties around an empty payload take 60 messages' worth; the next are refused, right or
+        wrong, by their packet id alone."""
+        gate = Gate(tmp_path / "limited", settings=Policy(burst_messages=20, messages_per_second=1.0))
+        session = gate.live()
+        pairs = b"\x26\x00\x00\x00\x00" * 12_000
+        for packet_id, properties in enumerate((pairs, pairs, b"\xff" * 60_000), start=1):
+            feed(session, gate.clock, raw_publish(packet_id=packet_id, properties=properties, payload=b""))
+        feed(session, gate.clock, publish(sign(), 4))
+        codes = [(answer.packet_id, answer.reason_code) for answer in answers(session)[1:]]
+        assert codes == [(packet_id, Puback.QUOTA_EXCEEDED) for packet_id in (2, 3, 4)]
+        gate.close()
+
+    def test_a_publish_over_the_rate_without_a_packet_id_ends_the_session(self, tmp_path: Any) -> None:
+        """There is nothing to answer it with."""
+        gate = Gate(tmp_path / "limited", settings=Policy(burst_messages=1, messages_per_second=0.1))
+        for wrong in (
+            packet(0x32, b""),
+            packet(0x32, b"\xff\xff\x00\x01"),
+            raw_publish(packet_id=0),
+            packet(0x34, b""),
+        ):
+            session = gate.live()
+            feed(session, gate.clock, publish(sign(), 1) + wrong)
+            assert session.phase is Phase.ENDED
+            assert packets_in(session.farewell)[0].reason_code == Code.MALFORMED_PACKET
+        gate.close()
+
+    def test_subscribing_over_the_rate_ends_the_session(self, tmp_path: Any) -> None:
+        """Each filter is read and answered, so they count by their bytes; pings and the end are answered as ever."""
+        gate = Gate(tmp_path / "limited", settings=Policy(burst_messages=20, messages_per_second=1.0))
+        session, subscribe = gate.live(), filters(0x82, *[b"a"] * 16_000)
+        feed(session, gate.clock, subscribe + PINGREQ)
+        assert [type(answer) for answer in packets_in(bytes(session.out))] == [mqtt5.SubAckPacket, mqtt5.PingRespPacket]
+        feed(session, gate.clock, subscribe)
+        (farewell,) = packets_in(session.farewell)
+        assert farewell.reason_code == Code.MESSAGE_RATE_TOO_HIGH
+        gate.close()
+
     def test_a_silent_client_is_overdue_after_one_and_a_half_keep_alives(self, gate: Gate) -> None:
         """Counted from its last packet, whichever that was."""
         session = gate.live(keep_alive=10)

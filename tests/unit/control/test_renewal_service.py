@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from tests.renewing import new_key, request
+from tests.rootkeys import ends_before_transaction
 from tests.unit.control.conftest import Gate, SetClock
 
 from fleetgate.clock import SystemClock
@@ -116,6 +117,16 @@ def test_a_root_key_is_used_when_the_edges_have_it(
     assert answer.kid == 1
 
 
+def test_a_root_key_that_ends_before_the_transaction_is_not_used(
+    asker: Asker, enrolled: Enrolment, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ended it counted the credentials under it before this one was made."""
+    ends_before_transaction(monkeypatch, config.path(config.edge.keyring))
+    answer = asker.ask(enrolled, request(new_key()))
+    assert isinstance(answer, Renewed)
+    assert answer.kid == 2
+
+
 HOSTILE = {
     "nothing of ours": b"GET / HTTP/1.1\n",
     "not UTF-8": b'{"tenant":"\xff\xfe"}\n',
@@ -187,35 +198,59 @@ def limited(**settings: int) -> tuple[Limits, SetClock]:
     return Limits(msgspec.structs.replace(Config(), signer=signer), clock), clock
 
 
-def test_one_device_may_not_ask_without_end() -> None:
+def asked(tenant: str, device_id: str, certificate: int = 0) -> AskRenewal:
+    return AskRenewal(tenant, device_id, f"{certificate:064x}", b"")
+
+
+def test_one_certificate_may_not_ask_without_end() -> None:
     """Its own excess slows down nobody else, and ends with time."""
     limits, clock = limited(device_renewals_per_day=3)
-    assert [limits.check("acme", "a") for _ in range(3)] == [None] * 3
-    refused = limits.check("acme", "a")
+    assert [limits.check(asked("acme", "a")) for _ in range(3)] == [None] * 3
+    refused = limits.check(asked("acme", "a"))
     assert refused is not None
     assert (refused.refused, refused.retry_after_s) == (Refusal.TOO_OFTEN, 28_800)
-    assert limits.check("rival", "a") is None, "of another tenant it is another device"
+    assert limits.check(asked("rival", "a")) is None, "of another tenant it is another device"
     clock.ms += 28_800_000
-    assert limits.check("acme", "a") is None
+    assert limits.check(asked("acme", "a")) is None
+
+
+def test_a_thief_with_the_former_key_does_not_lock_the_device_out_of_renewal() -> None:
+    """What he asks with it, rubbish or not, the device's own certificate does not pay for."""
+    limits, _ = limited(device_renewals_per_day=3)
+    former, own = asked("acme", "a", 1), asked("acme", "a", 2)
+    assert [limits.check(former) for _ in range(3)] == [None] * 3
+    assert limits.check(former) is not None
+    assert limits.check(own) is None
+
+
+def test_renewing_what_was_renewed_ends_too(asker: Asker, enrolled: Enrolment) -> None:
+    """A new certificate begins with what the one before had left."""
+    for _ in range(Config().signer.device_renewals_per_day):
+        answer = asker.ask(enrolled, request(new_key()))
+        assert isinstance(answer, Renewed)
+        enrolled = msgspec.structs.replace(enrolled, certificate=answer.certificate.encode())
+    refused = asker.ask(enrolled, request(new_key()))
+    assert isinstance(refused, NotRenewed)
+    assert refused.refused is Refusal.TOO_OFTEN
 
 
 def test_all_devices_together_may_not_ask_without_end() -> None:
     """Whoever has taken over an edge gets no more than this, whatever names it takes."""
     limits, clock = limited(renewals_per_minute=5)
-    assert [limits.check("acme", f"d-{number}") for number in range(5)] == [None] * 5
+    assert [limits.check(asked("acme", f"d-{number}")) for number in range(5)] == [None] * 5
     for number in range(100):
-        refused = limits.check("acme", f"e-{number}")
+        refused = limits.check(asked("acme", f"e-{number}"))
         assert refused is not None
         assert refused.refused is Refusal.BUSY
     clock.ms += 12_000
-    assert limits.check("acme", "f") is None
+    assert limits.check(asked("acme", "f")) is None
 
 
 def test_allowances_that_are_full_again_are_forgotten() -> None:
     """So that memory is bounded by the limits themselves."""
     limits, clock = limited(device_renewals_per_day=24, renewals_per_minute=1000)
     for number in range(500):
-        limits.check("acme", f"d-{number}")
+        limits.check(asked("acme", f"d-{number}"))
     clock.ms += 3_700_000
-    limits.check("acme", "d-0")
-    assert len(limits._of_device) == 1
+    limits.check(asked("acme", "d-0"))
+    assert len(limits._of_certificate) == 1
