@@ -223,17 +223,9 @@ def list_(
     if as_json:
         print_json(devices)
         return
-    names = (
-        "tenant",
-        "device_id",
-        "vehicle_id",
-        "standing",
-        "state",
-        "credential",
-        "kid",
-        "not_after_ms",
-        "revoked_from_ms",
-    )
+    names = ["tenant", "device_id", "vehicle_id", "standing", "state", "credential", "kid", "not_after_ms"]
+    if any(device.revoked_from_ms is not None and device.credential != "revoked" for device in devices):
+        names.append("revoked_from_ms")  # to come: of one that is past `credential` tells, and a line is narrow
     print_records(devices, names, empty="no devices; `fleetgate device enroll` makes one")
 
 

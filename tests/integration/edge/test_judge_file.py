@@ -76,6 +76,8 @@ def test_what_the_edge_holds_is_known_before_its_checkpoint(
     again = court.hear(first)
     assert (again.outcome, again.steps[4].what.split(": ")[1].split(";")[0]) == ("duplicate", "duplicate")
     assert [step.result for step in again.steps] == ["ok"] * 5 + ["not reached"]
+    assert "no bound" not in again.steps[3].what
+    assert "no bound for this very message" in court.hear(first, at_ms=now_ms() + 9 * 24 * 3600 * 1000).steps[3].what
     number, reason, what = court.step(car.sign(epoch, 0, sent_at=now_ms() - 1))
     assert (number, reason) == (5, "equivocation")
     tags = [msgspec.msgpack.decode(raw)[7][:8].hex() for raw in (first,)]

@@ -122,7 +122,10 @@ def test_a_revocation_to_come_is_in_the_list(gate: Shell) -> None:
     """With how it can be moved."""
     told = gate.must("device", "revoke", *CAR, "--reason", "sold", "--effective", "2126-12-01T08:00Z")
     assert "it takes effect at 2126-12-01 08:00:00Z; to move it, revoke again" in told
-    assert "2126-12-01 08:00:00Z" in gate.must("device", "list")
+    listed = gate.must("device", "list")
+    assert ("revoked from" in listed, "2126-12-01 08:00:00Z" in listed) == (True, True)
+    gate.must("device", "revoke", *CAR, "--reason", "stolen")
+    assert "revoked from" not in gate.must("device", "list")
 
 
 def test_a_vehicle_under_its_former_name_tells_where_it_went(gate: Shell) -> None:
