@@ -3,7 +3,7 @@
 tls, https, loop, connection, stall   sockets               mqtt, packets, http, request   what is spoken
 problems           how HTTPS refuses                 link                  whose request it is
 proxies, proxyprotocol, clientcert   who comes through a proxy, as it says
-vetting, lists     whom a certificate speaks for, and whether a revocation list ends that
+vetting, lists, fetching   whom a certificate speaks for, and whether a revocation list ends that
 door, registry     who is that, may it come in       fleet, denials        what is known of it
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
