@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetgate.config import Config
 from fleetgate.control.profile import authority_of
+from fleetgate.control.secretfile import read_secret
 from fleetgate.errors import ConfigError
 
 _CA_INIT: Final = "`fleetgate ca init` makes one"
@@ -37,7 +38,7 @@ def server_context(config: Config, bundle: list[x509.Certificate], protocols: li
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     certificate, key = config.path(config.edge.certificate), config.path(config.edge.private_key)
     _readable(certificate, "edge.certificate", _CA_INIT)
-    _readable(key, "edge.private_key", _CA_INIT)
+    read_secret(key)  # OpenSSL reads it, whoever else may
     try:
         context.load_cert_chain(certificate, key)
     except (ssl.SSLError, OSError) as error:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl
 
 def test_the_page_about_an_external_pki(authority: Installation, tmp_path: Path) -> None:
     """From a new CA to a revoked vehicle; the edge runs all the while."""
-    make_pki, enrol, trust, issuers, lists, revoke = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    make_pki, enrol, issuers, trust, lists, revoke = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.M | re.S)
     with running(authority, tmp_path / "gate") as gate:
         home = gate.home.directory
         beside = home / "bin"
@@ -44,13 +44,13 @@ def test_the_page_about_an_external_pki(authority: Installation, tmp_path: Path)
         vendors = car.context(home / "vendor" / "car-7.pem")
         with pytest.raises((ssl.SSLError, OSError, Ended)):
             connack(gate, car, vendors)
-        follow(trust)
-        takes_effect(gate, 1)
-        assert connack(gate, car, vendors) == (0, None)
         with MqttPeer(gate, car).hello() as of_the_gates_own:
             follow(issuers)
-            takes_effect(gate, 2)
+            takes_effect(gate, 1)
             assert "speaks for the tenant acme" in (of_the_gates_own.farewell().reason_str or "")
+        follow(trust)
+        takes_effect(gate, 2)
+        assert connack(gate, car, vendors) == (0, None)
         assert "ok" in follow(lists)
         takes_effect(gate, 3)
         with MqttPeer(gate, car, vendors).hello() as session:

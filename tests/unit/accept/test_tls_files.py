@@ -7,7 +7,7 @@ import ssl
 import pytest
 from tests.authorities import CA, der, on_an_odd_curve
 
-from fleetgate.accept.tls import trust_bundle
+from fleetgate.accept.tls import server_context, trust_bundle
 from fleetgate.cli.config import CHECKS
 from fleetgate.config import Config
 from fleetgate.errors import ConfigError
@@ -23,3 +23,13 @@ def test_a_ca_with_a_key_of_an_unknown_kind_is_kept_out_of_the_bundle(config: Co
     for ask in (trust_bundle, CHECKS["edge.trust_bundle"]):
         with pytest.raises(ConfigError, match="CN=odd root has a key of a kind that is not known"):
             ask(config)
+
+
+def test_a_private_key_that_others_may_read_is_refused_by_the_edge_too(config: Config) -> None:
+    """As the setting's text promises: not by `fleetgate config check` alone."""
+    bundle = trust_bundle(config)
+    server_context(config, bundle, ["mqtt"])
+    config.path(config.edge.private_key).chmod(0o640)
+    for ask in (lambda: server_context(config, bundle, ["mqtt"]), lambda: CHECKS["edge.certificate"](config)):
+        with pytest.raises(ConfigError, match="open to other users"):
+            ask()
