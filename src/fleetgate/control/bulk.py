@@ -20,17 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
-from sqlalchemy import select
 
-from fleetgate.control.bundle import CERTIFICATE, stage_bundle, sync, sync_bundles
+from fleetgate.control.bundle import is_on_record, stage_bundle, sync, sync_bundles
 from fleetgate.control.devices import Enrolment, check_names, enrol
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceStatus
-from fleetgate.control.schema import credentials
 from fleetgate.control.store import Store, Write
 from fleetgate.errors import CheckFailed, ConfigError, Conflict, NotFound
 
@@ -174,18 +170,10 @@ class Bulk:
     def _recover(self) -> None:
         """Finishes what a killed run left."""
         for staged in sorted((self._out / STAGING).glob("*/*")):
-            if self._is_on_record(staged):
+            if is_on_record(self._store, staged):
                 self._place(staged)
             else:
                 shutil.rmtree(staged)
-
-    def _is_on_record(self, staged: Path) -> bool:
-        try:
-            leaf = x509.load_pem_x509_certificate((staged / CERTIFICATE).read_bytes())
-        except (ValueError, FileNotFoundError):  # not whole: a bundle is durable before its device is committed
-            return False
-        with_it = select(credentials.c.credential_id).where(credentials.c.fingerprint == leaf.fingerprint(SHA256()))
-        return bool(self._store.rows(with_it))
 
 
 @contextmanager
