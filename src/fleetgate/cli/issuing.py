@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from fleetgate.cli.session import Session
-from fleetgate.control.bundle import write_bundle
+from fleetgate.control.bundle import DEVICE, is_on_record, write_bundle
 from fleetgate.control.csr import MAX_CSR_BYTES
 from fleetgate.control.devices import Enrolment
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
-from fleetgate.errors import ConfigError
+from fleetgate.control.store import Store
+from fleetgate.errors import ConfigError, Conflict
 
 Days = Annotated[int, typer.Option(help="Lifetime of the certificate, at most 400.")]
 Request = Annotated[
@@ -55,7 +56,15 @@ def read_request(path: Path | None) -> bytes | None:
 def hand_over(session: Session, enrolment: Enrolment, out: Path | None) -> Path:
     """Writes the bundle, inside the transaction; returns its directory."""
     directory = out if out is not None else _place_of(session, enrolment)
-    write_bundle(directory, enrolment)
+    try:
+        write_bundle(directory, enrolment)
+    except Conflict:
+        if (directory / DEVICE).exists() and not _is_on_record(session, directory):
+            raise Conflict(
+                f"{directory} exists already, and its certificate is not on record: the command that made it was "
+                "killed before it was done, and nobody was given these keys; remove it, and run the same again"
+            ) from None
+        raise
     return directory
 
 
@@ -67,6 +76,11 @@ def hand_over_next(session: Session, enrolment: Enrolment, out: Path | None) -> 
 
 def _place_of(session: Session, enrolment: Enrolment) -> Path:
     return session.config.path("devices") / enrolment.device_id
+
+
+def _is_on_record(session: Session, directory: Path) -> bool:
+    with Store.open(session.config, session.clock) as store:
+        return is_on_record(store, directory)
 
 
 def told(directory: Path, enrolment: Enrolment) -> str:

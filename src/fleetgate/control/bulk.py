@@ -15,26 +15,26 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
-from sqlalchemy import select
 
-from fleetgate.control.bundle import CERTIFICATE, stage_bundle, sync_bundles
+from fleetgate.control.bundle import is_on_record, stage_bundle, sync_bundles
 from fleetgate.control.devices import Enrolment, check_names, enrol
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceStatus
-from fleetgate.control.schema import credentials
 from fleetgate.control.store import Store, Write
 from fleetgate.durable import sync_directory
 from fleetgate.errors import CheckFailed, ConfigError, Conflict, NotFound
 
-BATCH = 100  # devices in one transaction: it holds the database for half a second, and others wait 5
+BATCH = 40  # devices in one transaction: it holds the database for some 0.2 s
+PAUSE_SECONDS = 0.15
+"""Between two transactions. SQLite knows no queue: who waits for it looks again each 100 ms, and back to back they
+would keep a revocation out for seconds."""
 STAGING = ".enrolling"  # no tenant's name: those begin with a letter or a digit
 _REFUSALS = (ConfigError, Conflict, NotFound, CheckFailed)
 
@@ -139,6 +139,7 @@ class Bulk:
         for tenant in {enrolment.tenant for enrolment in made}:
             sync_directory(self._out / tenant)
         self.tally.enrolled += len(made)
+        time.sleep(PAUSE_SECONDS)
 
     def _is_there(self, row: Row, record: DeviceRecord | None) -> bool:
         if record is None or record.status is not DeviceStatus.ACTIVE or record.vehicle_id != row.vehicle_id:
@@ -180,18 +181,10 @@ class Bulk:
     def _recover(self) -> None:
         """Finishes what a killed run left."""
         for staged in sorted((self._out / STAGING).glob("*/*")):
-            if self._is_on_record(staged):
+            if is_on_record(self._store, staged):
                 self._place(staged)
             else:
                 shutil.rmtree(staged)
-
-    def _is_on_record(self, staged: Path) -> bool:
-        try:
-            leaf = x509.load_pem_x509_certificate((staged / CERTIFICATE).read_bytes())
-        except (ValueError, FileNotFoundError):  # not whole: a bundle is durable before its device is committed
-            return False
-        with_it = select(credentials.c.credential_id).where(credentials.c.fingerprint == leaf.fingerprint(SHA256()))
-        return bool(self._store.rows(with_it))
 
 
 @contextmanager

@@ -16,17 +16,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from sqlalchemy import select
 
 from fleetgate.control.devices import Enrolment
+from fleetgate.control.schema import credentials
 from fleetgate.control.secretfile import write_new
+from fleetgate.control.store import Store
 from fleetgate.durable import sync_directory, sync_file
 from fleetgate.errors import ConfigError, Conflict, FleetgateError
 
-CERTIFICATE = "certificate.pem"
+DEVICE, CERTIFICATE = "device.json", "certificate.pem"
 
 
 def write_bundle(directory: Path, enrolment: Enrolment) -> None:
-    """Writes the bundle into a new directory; leaves none behind when it fails.
+    """Writes the bundle into a new directory, durable with its name; leaves none behind when it fails.
 
     Raises Conflict where the directory exists, ConfigError where it cannot be written. Called inside the transaction
     of the enrolment, so that a device whose keys could not be handed over is not enrolled.
@@ -43,9 +48,25 @@ def write_bundle(directory: Path, enrolment: Enrolment) -> None:
     try:
         for name, mode, content in _files(enrolment):
             write_new(directory / name, content, mode)
+        for parent in (directory.parent, directory.parent.parent):  # the first may be new as well
+            sync_directory(parent)
     except FleetgateError:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+    except OSError as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise ConfigError(f"cannot make {directory} durable: {error.strerror}") from None
+
+
+def is_on_record(store: Store, directory: Path) -> bool:
+    """Whether the bundle in `directory` is that of a credential in the records. One that is not, or not whole, was left
+    by a command that was killed before its commit: nobody was given those keys."""
+    try:
+        leaf = x509.load_pem_x509_certificate((directory / CERTIFICATE).read_bytes())
+    except (ValueError, FileNotFoundError):  # not whole: a bundle is durable before its device is committed
+        return False
+    with_it = select(credentials.c.credential_id).where(credentials.c.fingerprint == leaf.fingerprint(SHA256()))
+    return bool(store.rows(with_it))
 
 
 def stage_bundle(directory: Path, enrolment: Enrolment) -> None:
@@ -76,7 +97,7 @@ def _files(enrolment: Enrolment) -> list[tuple[str, int, bytes]]:
     """(name, mode, content)"""
     device = {name: getattr(enrolment, name) for name in ("tenant", "device_id", "vehicle_id", "kid", "mac_key")}
     files = [
-        ("device.json", 0o600, msgspec.json.format(msgspec.json.encode(device)) + b"\n"),
+        (DEVICE, 0o600, msgspec.json.format(msgspec.json.encode(device)) + b"\n"),
         (CERTIFICATE, 0o644, enrolment.certificate),
         ("ca.pem", 0o644, enrolment.ca),
     ]

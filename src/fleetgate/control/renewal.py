@@ -119,7 +119,7 @@ def _pkcs10(csr: bytes) -> x509.CertificateSigningRequest:
             return x509.load_pem_x509_csr(csr)
         der = csr if csr.startswith(_DER) else base64.b64decode(b"".join(csr.split()), validate=True)
         return x509.load_der_x509_csr(der)
-    except ValueError:
+    except Exception:  # the parser's set of errors is open (InvalidVersion is no ValueError)
         raise CsrError("the certificate request is neither PEM nor base64 of DER, or it is no PKCS #10") from None
 
 

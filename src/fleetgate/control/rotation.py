@@ -2,7 +2,8 @@
 
 Decides when a root key may be added or ended: that follows from the credentials on record. Each step is one transaction
 of the control records, which holds others off, with the audit entry in it; the file is replaced at its end, so that
-nothing is told that did not happen. The edge takes the new file by itself (`accept.material`).
+nothing is told that did not happen. What was killed between that and the commit is done again for the entry alone. The
+edge takes the new file by itself (`accept.material`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from fleetgate.clock import Entropy
 from fleetgate.control.keyring import MAX_KID, ROOT_BYTES, Root, RootState, encode_roots, read_roots
 from fleetgate.control.reason import check_reason
 from fleetgate.control.records import CredentialStatus
-from fleetgate.control.schema import credentials
+from fleetgate.control.schema import audit, credentials
 from fleetgate.control.secretfile import replace_secret
 from fleetgate.control.store import Store, Write
 from fleetgate.errors import ConfigError, Conflict, NotFound
 from fleetgate.judge.freshness import MAX_AGE_MS
+
+_RETIRE, _WITHDRAW = "keyring_retire", "keyring_withdraw"
 
 
 class RootSummary(Struct, frozen=True):
@@ -72,7 +75,7 @@ def retire(write: Write, path: Path, kid: int) -> None:
     """Ends a root key that nobody needs any more. Raises NotFound, and Conflict where somebody does."""
     roots = read_roots(path)
     root = _root(roots, path, kid)
-    if root.state is not RootState.ACTIVE:
+    if root.state is not RootState.ACTIVE and (root.state is RootState.WITHDRAWN or _is_noted(write, _RETIRE, kid)):
         raise Conflict(f"root key {kid} is {root.state} already")
     _check_not_newest(roots, kid)
     count = _count_active(write, kid)
@@ -89,7 +92,7 @@ def retire(write: Write, path: Path, kid: int) -> None:
         raise Conflict(
             f"root key {kid} is needed until {day}: what was signed under it before the last renewal may still come"
         )
-    write.note("keyring_retire", "", f"root/{kid}", {})
+    write.note(_RETIRE, "", f"root/{kid}", {})
     _replace(path, roots | {kid: msgspec.structs.replace(root, state=RootState.RETIRED)})
 
 
@@ -99,11 +102,11 @@ def withdraw(write: Write, path: Path, kid: int, reason: str) -> int:
     check_reason(reason)
     roots = read_roots(path)
     root = _root(roots, path, kid)
-    if root.state is RootState.WITHDRAWN:
+    if root.state is RootState.WITHDRAWN and _is_noted(write, _WITHDRAW, kid):
         raise Conflict(f"root key {kid} is withdrawn already")
     _check_not_newest(roots, kid)
     count = _count_active(write, kid)
-    write.note("keyring_withdraw", "", f"root/{kid}", {"reason": reason, "active_credentials": count})
+    write.note(_WITHDRAW, "", f"root/{kid}", {"reason": reason, "active_credentials": count})
     _replace(path, roots | {kid: msgspec.structs.replace(root, state=RootState.WITHDRAWN)})
     return count
 
@@ -112,6 +115,12 @@ def _root(roots: dict[int, Root], path: Path, kid: int) -> Root:
     if kid not in roots:
         raise NotFound(f"{path} has no root key {kid}; `fleetgate keyring list` shows all")
     return roots[kid]
+
+
+def _is_noted(write: Write, action: str, kid: int) -> bool:
+    """Whether the step got as far as its commit. Where it was killed behind the new file, the same again notes it."""
+    of_root = and_(audit.c.action == action, audit.c.object == f"root/{kid}")
+    return write.row(select(audit.c.action).where(of_root)) is not None
 
 
 def _check_not_newest(roots: dict[int, Root], kid: int) -> None:

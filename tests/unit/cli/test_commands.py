@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -149,6 +151,43 @@ def test_a_table_of_the_configuration_makes_no_line_longer(gate: Shell) -> None:
     shown = gate.must("config", "show")
     assert "policy.weights.bad_mac" in shown
     assert all(line == line.rstrip() for line in shown.splitlines())
+
+
+def test_a_bundle_that_a_killed_command_left_is_known_by_its_certificate(
+    gate: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed behind the bundle and before the commit: the next run says that these keys are nobody's."""
+    enroll = ("device", "enroll", "--tenant", "acme", "--vehicle", "bus")
+    directory = gate.directory / "devices" / "bus-tcu"
+    with monkeypatch.context() as killed:
+        killed.setattr("fleetgate.control.store.Write.flush", lambda _: 1 / 0)
+        assert gate.run(*enroll) == 70
+    assert gate.run(*enroll) == 4
+    assert "not on record" in gate.err
+    assert "remove it" in gate.err
+    shutil.rmtree(directory)
+    gate.must(*enroll)
+    assert gate.run("device", "renew", "--tenant", "acme", "--device", "bus-tcu", "--out", str(directory)) == 4
+    assert "not on record" not in gate.err
+
+
+def test_a_bundle_is_durable_with_its_name_before_its_device_is_on_record(
+    gate: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut the device would be on record, and its only private key gone with the directory."""
+    synced: list[tuple[int, int]] = []
+    real = os.fsync
+
+    def sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((status.st_dev, status.st_ino))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    place = gate.directory / "new" / "bus"
+    gate.must("device", "enroll", "--tenant", "acme", "--vehicle", "bus", "--out", str(place))
+    for path in (*place.iterdir(), place, place.parent, gate.directory):
+        assert (path.stat().st_dev, path.stat().st_ino) in synced, path
 
 
 def test_revoked_device_is_shown_with_the_reason(gate: Shell) -> None:

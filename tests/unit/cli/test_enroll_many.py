@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,10 @@ from sqlalchemy import func, select
 
 from fleetgate.clock import SystemClock
 from fleetgate.config import load
+from fleetgate.control import bulk
 from fleetgate.control.bulk import STAGING
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.pki import Authority
 from fleetgate.control.roster import show_device
 from fleetgate.control.schema import audit
 from fleetgate.control.store import Store
@@ -231,3 +236,25 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_no_row_is_blamed(
     assert shop.json("device", "list") == []
     shop.must("device", "enroll-many", "cars.csv", "--out", "out")
     assert len(on_record(shop)) == COUNT
+
+
+def test_a_decision_does_not_wait_until_a_long_list_is_enrolled(shop: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets its turn between two batches, however many are to come."""
+    monkeypatch.setattr(bulk, "BATCH", 20)
+    config, clock = load(None, {}), SystemClock()
+    authority, keyring = Authority.load(Path("pki"), clock), Keyring.load(Path("keyring.json"))
+    rows = [bulk.Row(line, "acme", f"car-{line}", f"car-{line}-tcu") for line in range(200)]
+    done: list[int] = []
+    with Store.open(config, clock, write=True) as store, Store.open(config, clock, write=True) as other:
+        run = bulk.Bulk(store, "test", lambda: (authority, keyring), Path("out"), 1, lambda *_: None, done.append)
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(run.run, rows)
+            waited = []
+            while len(done) < 6 and not running.done():
+                before = len(done)
+                with other.write("test") as write:
+                    write.note("keyring_rotate", "", "root/1", {})
+                waited.append(len(done) - before)
+                sleep(0.2)
+            assert running.result().enrolled == len(rows)
+    assert max(waited) <= 2, waited

@@ -261,6 +261,9 @@ BAD_REQUESTS = {
     "a key to seal for that agrees on nothing": request(new_key(), agreement=low_order_key()),
     "no request": b"hello, gate",
     "half a request": request(new_key())[:200],
+    "of a version that there is not": request(new_key(), encoding=Encoding.DER).replace(
+        b"\x02\x01\x00", b"\x02\x01\x06", 1
+    ),
     "empty": b"",
     "base64 of nothing": b"MIIB",
     "PEM of something else": b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",

@@ -203,3 +203,29 @@ def test_no_edge_has_to_learn_of_a_root_key_from_the_changes(roots: Roots) -> No
     """It has the file; the changes are of devices."""
     roots.rotate()
     assert [row.kind for row in roots.gate.store.rows(select(changes.c.kind))] == ["enrol"]
+
+
+ENDED = {"retire": "retired", "withdraw": "withdrawn"}
+
+
+@pytest.mark.parametrize("end", ENDED)
+def test_what_ended_without_an_entry_in_the_audit_gets_it_when_it_is_done_again(
+    roots: Roots, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Killed behind the new file and before the commit."""
+    roots.rotate()
+    roots.renew()
+    roots.gate.clock.ms += 8 * DAY_MS
+    with monkeypatch.context() as killed:
+        killed.setattr("fleetgate.control.store.Write.flush", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(roots, end)()
+    assert (roots.states[1], roots.audit) == (ENDED[end], ["keyring_rotate root/2"])
+    getattr(roots, end)()
+    assert roots.audit[-1] == f"keyring_{end} root/1"
+    with pytest.raises(Conflict, match="already"):
+        getattr(roots, end)()
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
