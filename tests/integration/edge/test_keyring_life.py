@@ -8,7 +8,9 @@ import pytest
 from tests.gate import Car, Gate, Installation, running, until
 from tests.mqtt_peer import MqttPeer, told
 
+from fleetgate.clock import SystemClock
 from fleetgate.control.devices import renew
+from fleetgate.control.keyring import Keyring
 
 ACCEPTED = (0, None)
 UNKNOWN_KEY = (0x87, "unknown_key")
@@ -22,6 +24,8 @@ def gate(authority: Installation, tmp_path_factory: pytest.TempPathFactory) -> I
         gate.home.enrol("renewing")
         gate.home.command("keyring", "rotate")
         until(lambda: gate.metric("fleetgate_files_replaced_total") == 1, "the edge has the new keyring")
+        keyring = Keyring.load(gate.home.config.path(gate.home.config.edge.keyring))
+        until(lambda: keyring.issuing_kid(SystemClock().now_ms()) == 2, "new credentials are made under it")
         yield gate
 
 
