@@ -9,6 +9,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,15 @@ def drips(sock: socket.socket) -> None:
     stop = threading.Event()
     while not stop.wait(0.05):
         sock.sendall(b"\x20" if not stop.is_set() else b"")
+
+
+def drips_a_connack(sock: socket.socket) -> None:
+    """The same, of a long answer that would be one: until nobody can wait for it any more."""
+    sock.recv(65536)
+    sock.sendall(b"\x20\xff\x7f\x00\x00\xfb\x7f")
+    for _ in range(80):
+        time.sleep(0.05)
+        sock.sendall(b"\x26")
 
 
 def floods(sock: socket.socket) -> None:

@@ -103,12 +103,15 @@ async def _answer(tls: TlsStream, target: Target, means: Means, hello: bytes, se
     """Raises Trouble, Silent."""
     data = await hear_refusal(tls, means, settle_s)
     try:
-        with telling_refusals(means):
+        with telling_refusals(means), trio.fail_after(ANSWER_SECONDS):  # for all of it: it may come byte by byte
             await tls.send_all(hello)
             while (answer := read_connack(data)) is None:
                 if len(data) > MAX_ANSWER_BYTES:
                     raise NotConnackError
-                data += await _soon(tls)
+                more = bytes(await tls.receive_some(4096))
+                if not more:
+                    raise Silent
+                data += more
             return answer
     except trio.TooSlowError:
         what = f"{target}: no answer to CONNECT within {ANSWER_SECONDS:.0f} s"
@@ -117,15 +120,6 @@ async def _answer(tls: TlsStream, target: Target, means: Means, hello: bytes, se
         finding = Finding.WRONG_PORT if data.startswith(b"HTTP/") else Finding.NOT_A_GATE
         what = "it speaks HTTPS, not MQTT" if finding is Finding.WRONG_PORT else "its answer to CONNECT is no CONNACK"
         raise Trouble(SESSION, finding, f"{target}: {what}") from None
-
-
-async def _soon(tls: TlsStream) -> bytes:
-    """Raises TooSlowError, Silent."""
-    with trio.fail_after(ANSWER_SECONDS):
-        data = bytes(await tls.receive_some(4096))
-    if not data:
-        raise Silent
-    return data
 
 
 def _session(answer: Connack) -> Check:

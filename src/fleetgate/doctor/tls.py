@@ -68,6 +68,7 @@ def _context(means: Means, protocol: str) -> ssl.SSLContext:
     """Raises Trouble where OpenSSL does not take the files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a server that asks for one and says no more would be waited for
     context.set_alpn_protocols([protocol, *{MQTT, HTTP} - {protocol}])  # of both a gate names the one that it speaks
     if not means.cas:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

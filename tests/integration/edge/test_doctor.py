@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.strangers import (
     Answer,
     closes,
     drips,
+    drips_a_connack,
     floods,
     is_silent,
     knows_only_3_1_1,
@@ -385,6 +387,17 @@ def test_a_hostile_server_neither_hangs_nor_ends_the_doctor(
     context = tls_of(shared_gate.home.directory / "pki") if secure else None
     with stranger(manner, context) as target:
         assert len(found(at(car, **{protocol: target}))) == 1
+
+
+def test_an_answer_that_never_ends_is_none(shared_gate: Gate, car: Car, at: At, hurried: None) -> None:
+    """Each byte of it would be in time, were there a deadline for each; the whole is too late."""
+    with stranger(drips_a_connack, tls_of(shared_gate.home.directory / "pki")) as target:
+        assert found(at(car, mqtt=target)) == [("MQTT session", Finding.NO_ANSWER)]
+
+
+def test_a_server_cannot_ask_for_another_handshake() -> None:
+    """In TLS 1.2 it could, and be silent from then on."""
+    assert tls._context(tls.Means(), "mqtt").options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_a_banner_is_told(car: Car, at: At, hurried: None) -> None:
