@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.gate import Car, Gate, Installation, running, until
@@ -10,7 +13,7 @@ from tests.mqtt_peer import MqttPeer, told
 
 from fleetgate.clock import SystemClock
 from fleetgate.control.devices import renew
-from fleetgate.control.keyring import Keyring
+from fleetgate.control.keyring import Keyring, read_roots
 
 ACCEPTED = (0, None)
 UNKNOWN_KEY = (0x87, "unknown_key")
@@ -83,3 +86,28 @@ def test_a_withdrawn_root_key_refuses_and_blames_nobody(gate: Gate) -> None:
         peer.hello()
         assert told(peer.ask(renewed.sign(1, 999))) == ACCEPTED
     assert gate.stored(renewed)[-1].outcome == 1
+
+
+def test_a_rotation_under_load_refuses_nobody(gate: Gate) -> None:
+    """Cars that send, and renew again and again, go over to the new root key, and none of their messages is refused."""
+    cars = [gate.home.enrol(f"busy-{number}") for number in range(3)]
+    gate.home.command("keyring", "rotate")
+    newest = max(read_roots(gate.home.config.path(gate.home.config.edge.keyring)))
+
+    def drive(car: Car) -> list[tuple[int, str | None]]:
+        answers, numbers = [], itertools.count()
+        while True:
+            with MqttPeer(gate, car) as peer:
+                peer.hello()
+                for _ in range(20):
+                    answers.append(told(peer.ask(car.sign(1, next(numbers)))))
+                    time.sleep(0.05)
+            if car.kid == newest:
+                return answers
+            car = gate.home.given(renew, car.tenant, car.device_id)
+
+    with ThreadPoolExecutor() as pool:
+        driven = list(pool.map(drive, cars))
+    assert [set(answers) for answers in driven] == 3 * [{ACCEPTED}]
+    assert all(car.kid < newest for car in cars)
+    assert min(map(len, driven)) > 20  # each has sent before and after
