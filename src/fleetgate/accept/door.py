@@ -136,7 +136,10 @@ class Door:
 
     def look_again(self, session: Session) -> None:
         """Ends a live session under a former credential once none could begin under it: time passes, and the device may
-        have sent under the newer one elsewhere."""
+        have sent under the newer one elsewhere. Asked each second of each session."""
+        caller = session.caller  # nearly all are under a current credential
+        if caller is None or caller.peer.credential.ended_at_ms is None:
+            return
         if not self._still_admits(session):
             self._end(session, Reason.UNKNOWN_DEVICE)
 
