@@ -114,7 +114,12 @@ class Replacement:
         keyring = self._later_keyring(before, seen)
         if keyring is not None:
             return self.now._replace(keyring=keyring), self.prepare_lists(self.now.config, self.now.bundle)
-        if seen != before or (seen == self._seen and not self.refused):
+        if seen != before:
+            return None
+        if seen == self._seen:
+            self.refused = (
+                ""  # all of them are in force: what was refused is gone, or was a keyring, which is by itself
+            )
             return None
         try:
             config = self._configured()
