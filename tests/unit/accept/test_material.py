@@ -88,7 +88,5 @@ def test_another_gates_keyring_does_not_come_in_by_itself_either(config: Config,
     assert looked(files) is None
     assert "another one now" in files.refused
     replace_secret(keyring, content)
-    assert looked(files) == [1]
-    assert files.refused == ""
-    replace_secret(keyring, content)
     assert looked(files) is None
+    assert files.refused == ""
