@@ -116,10 +116,8 @@ class Replacement:
             return self.now._replace(keyring=keyring), self.prepare_lists(self.now.config, self.now.bundle)
         if seen != before:
             return None
-        if seen == self._seen:
-            self.refused = (
-                ""  # all of them are in force: what was refused is gone, or was a keyring, which is by itself
-            )
+        if seen == self._seen:  # all are in force: what was refused is gone, or was a keyring, which is taken by itself
+            self.refused = ""
             return None
         try:
             config = self._configured()
