@@ -27,7 +27,7 @@ from sqlalchemy import (
     and_,
 )
 
-SCHEMA_VERSION = 2  # what changed since 1 is in `control.migrations`
+SCHEMA_VERSION = 3  # what changed since 1 is in `control.migrations`
 
 _RowId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
 
@@ -75,9 +75,11 @@ devices = Table(
     Column("status", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("state_at_ms", BigInteger, nullable=False),
+    Column("decided_at_ms", BigInteger, nullable=False, server_default="0"),
     Column("enrolled_at_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "device_id"),
 )
+"""`state_at_ms`: when an edge or a person gave it `state`; `decided_at_ms`: when a person last did, 0 for never."""
 
 credentials = Table(
     "credentials",
