@@ -7,7 +7,7 @@ vetting, lists, fetching   whom a certificate speaks for, and whether a revocati
 door, registry     who is that, may it come in       fleet, denials        what is known of it
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
-breaker, surge     what is the mistake of many is not held against each
+breaker, surge, census   what is the mistake of many is not held against each
 answers            what it is told                   edge, recovery        the process
 renew              its next credential: carried to the signer, which decides
 material           certificates and keys, replaced while it runs

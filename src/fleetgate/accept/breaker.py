@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+import msgspec
+
 from fleetgate.accept.surge import CALM_MS, Key, Window, limit_of
 from fleetgate.control.cohorts import Cohort, Mode, cohort_of
 from fleetgate.spool.format import AlertRecord
@@ -58,6 +60,7 @@ class _Trouble:
 
     def __init__(self, now: int) -> None:
         self.phase = Phase.COUNTING
+        self.record: AlertRecord | None = None  # by which its alert was opened
         self.entering = Window()
         self.held: dict[Key, int] = {}
         self.led: Counter[str] = Counter()
@@ -79,21 +82,27 @@ class _Trouble:
 
 
 class Breaker:
-    """Of one edge. `sizes` are the cohorts' numbers of devices seen in the last day, `overrides` what people said; both
-    are replaced from outside. `on_alert` gets each opening and closing."""
+    """Of one edge. `threshold` is the score of quarantine, `sizes` how many devices the cohorts have; both are replaced
+    from outside. `on_alert` gets each opening and closing."""
 
     def __init__(self, edge_id: str, threshold: float) -> None:
         self._edge_id = edge_id
         self._troubles: dict[Cohort, _Trouble] = {}
         self.threshold = threshold
+        self._overrides: Mapping[Cohort, Mode] = {}
+        self._loosened = False
         self.sizes: Mapping[Cohort, int] = {}
-        self.overrides: Mapping[Cohort, Mode] = {}
         self.on_alert: Callable[[AlertRecord], None] = lambda record: None
+
+    def override(self, said: Mapping[Cohort, Mode]) -> None:
+        """All that people say of cohorts, from the next device on."""
+        self._loosened = self._loosened or said != self._overrides
+        self._overrides = said
 
     def holds(self, wish: Wish, now: int) -> bool:
         """Whether the device is to be watched instead of going into quarantine. Counts it."""
         cohorts = sorted(wish.cohorts, key=self._size)
-        mode = next((self.overrides[cohort] for cohort in cohorts if cohort in self.overrides), Mode.AUTO)
+        mode = next((self._overrides[cohort] for cohort in cohorts if cohort in self._overrides), Mode.AUTO)
         if mode is Mode.OFF or not self._excused(wish, wish.scores.keys() - NEVER_EXCUSED):
             self._let_in(wish)
             return False
@@ -111,38 +120,38 @@ class Breaker:
 
     def look(self, now: int) -> bool:
         """Ends what is over; called every second or so. Whether a device that was held may not be held any more."""
-        loosened = False
+        loosened, self._loosened = self._loosened, False
         for cohort, trouble in list(self._troubles.items()):
             for key in [key for key, until_ms in trouble.held.items() if until_ms <= now]:
                 del trouble.held[key]
             there = max(len(trouble.held), trouble.entering.count(now))
-            mode = self.overrides.get(cohort, Mode.AUTO)
+            mode = self._overrides.get(cohort, Mode.AUTO)
             if 2 * there >= limit_of(self._size(cohort)) or mode is Mode.HOLD:
                 trouble.busy_at = now
             if trouble.phase is Phase.COUNTING:
                 if not there:
                     del self._troubles[cohort]
             elif mode is Mode.OFF or now - trouble.busy_at >= CALM_MS:
-                self._close(cohort, trouble, now, "a person" if mode is Mode.OFF else "calm")
+                self._close(trouble, now, "a person" if mode is Mode.OFF else "calm")
                 del self._troubles[cohort]
                 loosened = True
             elif trouble.phase is Phase.HELD and mode is Mode.AUTO and now - trouble.opened_at >= LONGEST_HOLD_MS:
-                self._close(cohort, trouble, now, "the longest hold")
+                self._close(trouble, now, "the longest hold")
                 trouble.held.clear()
                 self._open(cohort, trouble, Phase.SPENT, now)
                 loosened = True
         return loosened
 
-    def now_open(self) -> Mapping[Cohort, Phase]:
-        """The cohorts whose alerts are open."""
-        return {at: trouble.phase for at, trouble in self._troubles.items() if trouble.phase is not Phase.COUNTING}
+    def now_open(self) -> list[AlertRecord]:
+        """The alerts that are open, as they were opened."""
+        return [trouble.record for trouble in self._troubles.values() if trouble.record is not None]
 
     def restore(self, records: Iterable[AlertRecord], wishes: Iterable[Wish], now: int) -> None:
         """After a start: the alerts that were open, and the devices whose score says quarantine and that are not there:
         a start ends no hold."""
         for record in records:
             trouble = self._troubles[cohort_of(record.tenant, record.cohort)] = _Trouble(now)
-            trouble.phase, trouble.opened_at = Phase(record.kind), record.at
+            trouble.phase, trouble.opened_at, trouble.record = Phase(record.kind), record.at, record
             trouble.led.update({str(record.detail[name]): 1 for name in record.detail if name.startswith("signal_")})
         for wish in wishes:
             for cohort in wish.cohorts:
@@ -190,19 +199,22 @@ class Breaker:
         if phase is Phase.HELD:
             detail["entered"] = there - 1  # before it was held: they stay where they are
         detail |= {f"signal_{place}": signal for place, signal in enumerate(signals, 1)}
-        self._tell(cohort, phase, "open", now, detail)
+        trouble.record = AlertRecord(
+            f"{phase} {self._edge_id} {cohort.tenant} {cohort}",
+            "open",
+            now,
+            phase.value,
+            cohort.tenant,
+            str(cohort),
+            detail,
+        )
+        self.on_alert(trouble.record)
 
-    def _close(self, cohort: Cohort, trouble: _Trouble, now: int, why: str) -> None:
-        detail: dict[str, str | float] = {
-            "ended_by": why,
-            "vehicles": trouble.most,
-            "still_above": len(trouble.held),
-        }
-        self._tell(cohort, trouble.phase, "closed", max(now, trouble.opened_at + 1), detail)
-
-    def _tell(self, cohort: Cohort, kind: Phase, state: str, at: int, detail: dict[str, str | float]) -> None:
-        key = f"{kind} {self._edge_id} {cohort.tenant} {cohort}"
-        self.on_alert(AlertRecord(key, state, at, kind.value, cohort.tenant, str(cohort), detail))
+    def _close(self, trouble: _Trouble, now: int, why: str) -> None:
+        assert trouble.record is not None, "it was opened"
+        detail: dict[str, str | float] = {"ended_by": why, "vehicles": trouble.most, "still_above": len(trouble.held)}
+        at = max(now, trouble.opened_at + 1)
+        self.on_alert(msgspec.structs.replace(trouble.record, state="closed", at=at, detail=detail))
 
 
 def _leading(scores: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ Starting after a kill is the normal start. An error of the spool ends the proces
 from __future__ import annotations
 
 import gc
+import math
 import os
 import socket
 from pathlib import Path
@@ -17,6 +18,8 @@ from prometheus_client.registry import CollectorRegistry
 
 from fleetgate import fault, log
 from fleetgate.accept import descriptors
+from fleetgate.accept.breaker import Breaker
+from fleetgate.accept.census import SEEN_MS, SHARE_OF_TIME, sizes
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.door import Door
@@ -44,6 +47,7 @@ from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
 from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
 from fleetgate.judge import Flag, Policy
+from fleetgate.spool.format import AlertRecord
 from fleetgate.spool.home import Known, Spool
 
 BACKLOG = 4096
@@ -91,7 +95,9 @@ class Edge:
         self._config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
         self._timekeeper = Timekeeper(clock)
         self.room = Room(self.spool, config.spool, clock)
-        self.intake = Intake(self.spool.writer, self.fleet, policy, config.policy, self.counts, clock)
+        self.breaker = Breaker(config.edge.id, config.policy.quarantined_score)
+        self.intake = Intake(self.spool.writer, self.fleet, self.breaker, policy, config.policy, self.counts, clock)
+        self._census_due_s = -math.inf
         self.registry_of_metrics.register(EdgeCollector(self))
 
     def _known_spools(self) -> list[Known] | None:
@@ -116,6 +122,7 @@ class Edge:
             self._proxies,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
+        self.registry.on_overrides = self.breaker.override
         self.registry.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
         renewals = Renewals(
@@ -182,6 +189,9 @@ class Edge:
         while True:
             try:
                 recovery.run()
+                if recovery.alerts:
+                    self.breaker.sizes = sizes(self.spool.checkpoint.census(self._clock.now_ms() - SEEN_MS))
+                    self.intake.restore(recovery.alerts.values(), recovery.watched())
                 fault.point("recover.replayed")
                 return
             except ControlAway as error:
@@ -274,9 +284,23 @@ class Edge:
             fault.point("checkpoint.saved")
             await trio.sleep(over_s * CHECKPOINT_DEVICES / len(changed))
         if changed or position != self.spool.checkpoint.segment():
-            await trio.to_thread.run_sync(self.spool.checkpoint.advance, position)
+            await trio.to_thread.run_sync(self._advance, position, self.breaker.now_open())
             fault.point("checkpoint.advanced")
         self.fleet.forget_idle(self._clock.monotonic())
+        await self._count_cohorts()
+
+    def _advance(self, position: int, alerts: list[AlertRecord]) -> None:
+        self.spool.checkpoint.keep_alerts(alerts)
+        self.spool.checkpoint.advance(position)
+
+    async def _count_cohorts(self) -> None:
+        began_s = self._clock.monotonic()
+        if began_s < self._census_due_s:
+            return
+        since_ms = self._clock.now_ms() - SEEN_MS
+        self.breaker.sizes = sizes(await trio.to_thread.run_sync(self.spool.checkpoint.census, since_ms))
+        now_s = self._clock.monotonic()
+        self._census_due_s = now_s + (now_s - began_s) / SHARE_OF_TIME
 
     def _replace_policy(self, settings: PolicySettings, door: Door) -> None:
         """Another `[policy]`, from the next message on."""

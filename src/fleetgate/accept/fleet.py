@@ -14,6 +14,7 @@ from fleetgate.accept.admission import Bucket
 from fleetgate.accept.denials import WHOLE_DEVICE, Denials
 from fleetgate.accept.standing import Standing
 from fleetgate.config import Policy
+from fleetgate.control.cohorts import Cohort
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
 from fleetgate.judge import Credential, Device, Peer, Reason
@@ -57,8 +58,9 @@ class KnownDevice:
     """A device in memory. `session` is its live MQTT session. `denials` is what control and this edge's memory say
     against it, now or later; `denied` is what of that is of the whole device, now. `software` is the version that its
     latest accepted or held message named, `issuer` the CA of its latest connection (`issuer_of`); both empty until
-    then. `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is when the last change
-    of its records took effect that was learnt while it was in memory (Unix ms), 0 for none.
+    then. `cohorts` are those that it was in when its trouble began, while it is in trouble. `dirty` says that it
+    changed since it was last taken for the checkpoint. `decided_ms` is when the last change of its records took effect
+    that was learnt while it was in memory (Unix ms), 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -67,6 +69,7 @@ class KnownDevice:
     __slots__ = (
         "ahead_at",
         "bucket",
+        "cohorts",
         "credentials",
         "decided_ms",
         "denials",
@@ -95,6 +98,7 @@ class KnownDevice:
         self.denied: Reason | None = None
         self.software = ""
         self.issuer = ""
+        self.cohorts: tuple[Cohort, ...] = ()
         self.dirty = False
         self.session: Session | None = None
         self.ahead_at = -math.inf

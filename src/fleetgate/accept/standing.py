@@ -8,6 +8,8 @@ thresholds are the `[policy]` section.
 
 from __future__ import annotations
 
+import math
+
 from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
 from fleetgate.errors import ConfigError
@@ -32,13 +34,14 @@ def check_scores(policy: Policy) -> None:
 class Standing:
     """A device's state since `state_at` and its score as of `scored_at` (Unix ms); the score halves in a half-life."""
 
-    __slots__ = ("score", "scored_at", "state", "state_at")
+    __slots__ = ("score", "scored_at", "signal", "state", "state_at")
 
     def __init__(self, state: DeviceState, state_at: int, score: float = 0.0, scored_at: int = 0) -> None:
         self.state = state
         self.state_at = state_at
         self.score = score
         self.scored_at = scored_at
+        self.signal = ""
 
     def add(self, reason: Reason, count: int, now: int, policy: Policy) -> DeviceState | None:
         """Scores `count` refusals; the state the device should now have, or None when it keeps its own."""
@@ -46,14 +49,28 @@ class Standing:
         if not weight:
             return None
         self.score = self._decayed(now, policy) + weight * count
-        self.scored_at = now
+        self.scored_at, self.signal = now, reason.value
         if self.state not in _SCORED_STATES:
             return None
-        if self.score >= policy.quarantined_score:
+        return self.due(now, policy)
+
+    def due(self, now: int, policy: Policy) -> DeviceState | None:
+        score = self._decayed(now, policy)
+        if score >= policy.quarantined_score:
             return DeviceState.QUARANTINED
-        if self.score >= policy.watched_score and self.state is not DeviceState.WATCHED:
+        if score >= policy.watched_score and self.state is not DeviceState.WATCHED:
             return DeviceState.WATCHED
         return None
+
+    def scores(self, now: int, policy: Policy) -> dict[str, float]:
+        return {self.signal: self._decayed(now, policy)}
+
+    def quiet(self, now: int, policy: Policy) -> bool:
+        return self._decayed(now, policy) < policy.watched_score / 10
+
+    def quarantined_until(self, now: int, policy: Policy) -> int:
+        over = self._decayed(now, policy) / policy.quarantined_score
+        return now + int(max(0.0, math.log2(over)) * policy.score_half_life_seconds * 1000)
 
     def relaxed(self, now: int, policy: Policy) -> bool:
         """Whether a watched device has behaved for so long that its score is half of what made it watched."""

@@ -12,7 +12,6 @@ from typing import Final
 
 WINDOW_MS: Final = 5 * 60_000
 CALM_MS: Final = 15 * 60_000  # three windows: a release that rolls out in waves is one trouble
-SEEN_MS: Final = 24 * 3_600_000  # a cohort is whoever was seen in the last day: a car that is driven at all
 MIN_COHORT: Final = 50
 MIN_DEVICES: Final = 20
 MIN_SHARE: Final = 0.05

@@ -1,4 +1,4 @@
-"""The checkpoint: replay windows, states and scores of devices, and the segment up to which they are all in here.
+"""The checkpoint: windows, states and scores of devices, open alerts, and the segment up to which all of it is here.
 
 A cache of the spool that lets old segments be deleted and starts be quick: on start the segments behind it are
 applied to it. Devices are read when they are first needed, so a million known devices cost nothing. Written in small
@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from fleetgate.errors import SpoolError
 from fleetgate.judge.sequence import WINDOW
 from fleetgate.spool.database import Database
+from fleetgate.spool.format import AlertRecord
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL);
@@ -33,6 +34,7 @@ CREATE TABLE IF NOT EXISTS windows (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, key_digest BLOB NOT NULL, epoch INTEGER NOT NULL,
     highest INTEGER NOT NULL, newest_sent_at INTEGER NOT NULL, slots BLOB NOT NULL,
     PRIMARY KEY (tenant, device_id, key_digest, epoch));
+CREATE TABLE IF NOT EXISTS alerts (key TEXT PRIMARY KEY, record BLOB NOT NULL);
 """
 
 _LATER_COLUMNS = (
@@ -166,6 +168,32 @@ class Checkpoint:
                 some = windows[start : start + WINDOWS_AT_ONCE]
                 db.execute(_REPLACE_WINDOWS.format(_marks(some)), _flat(some))
 
+    def alerts(self) -> list[AlertRecord]:
+        """Those that the edge had open."""
+        try:
+            return [_decode_alert(record) for (record,) in self._database.rows("SELECT record FROM alerts")]
+        except msgspec.MsgspecError as error:
+            raise SpoolError(
+                f"{self._path}: an alert in it is damaged ({error}): restore it, or see what `fleetgate spool repair` "
+                "can do without it"
+            ) from None
+
+    def keep_alerts(self, records: Sequence[AlertRecord]) -> None:
+        """Replaces them; durable with the next `advance`."""
+        with self._database.writing(synced=False) as db:
+            db.execute("DELETE FROM alerts")
+            db.executemany("INSERT INTO alerts VALUES (?, ?)", [(record.key, _encode(record)) for record in records])
+
+    def in_state(self, state: str) -> list[tuple[str, str]]:
+        """(tenant, device id) of the devices in this state."""
+        return self._database.rows("SELECT tenant, device_id FROM devices WHERE state = ?", (state,))
+
+    def census(self, since_ms: int) -> list[tuple[str, str, str, int]]:
+        """(tenant, software, issuer, devices) of those seen since then. Of a million devices it takes a second."""
+        return self._database.rows(
+            "SELECT tenant, software, issuer, count(*) FROM devices WHERE seen_at >= ? GROUP BY 1, 2, 3", (since_ms,)
+        )
+
     def advance(self, segment: int) -> None:
         """Durable when it returns: this position, and every device saved before."""
         with self._database.writing() as db:
@@ -175,6 +203,9 @@ class Checkpoint:
     def close(self) -> None:
         self._database.close()
 
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_alert = msgspec.msgpack.Decoder(AlertRecord).decode
 
 _DEVICE_COLUMNS = DeviceState.__struct_fields__[:-1]  # by name: what was added to an older file stands at its end
 

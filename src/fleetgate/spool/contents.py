@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from fleetgate.errors import SpoolError
 from fleetgate.judge.verdict import Reason
 from fleetgate.spool.checkpoint import DeviceState, WindowState
+from fleetgate.spool.format import AlertRecord
 
 _Revision = Annotated[int, Meta(ge=0)]
 
@@ -52,6 +53,7 @@ _FORMS: dict[str, dict[str, Callable[[Sequence[Any]], object]]] = {
     "checkpoint.db": {
         "position": lambda row: msgspec.convert(row[1], _Revision),
         "devices": _device,
+        "alerts": lambda row: msgspec.msgpack.decode(row[1], type=AlertRecord),
         "windows": lambda row: msgspec.convert(row[2:], WindowState),
     },
     "denials.db": {

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.units import NOW
 
-from fleetgate.accept.breaker import LONGEST_HOLD_MS, NEVER_EXCUSED, Breaker, Phase, Wish
+from fleetgate.accept.breaker import LONGEST_HOLD_MS, NEVER_EXCUSED, Breaker, Wish
 from fleetgate.accept.surge import CALM_MS, MIN_DEVICES, WINDOW_MS, limit_of
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode, cohort_of
 from fleetgate.spool.format import AlertRecord
@@ -163,7 +163,7 @@ class TestEnding:
         fleet.ask_all(range(100), until_ms=NOW + HOUR_MS)
         fleet.ask_all(range(200, 210))
         fleet.look_until(NOW + HOUR_MS + CALM_MS)
-        assert list(fleet.breaker.now_open()) == [BAD]
+        assert fleet.breaker.now_open() == fleet.alerts[:1]
 
     def test_it_lasts_a_day_at_most(self, fleet: Fleet) -> None:
         """Then its devices go where they belong, and one more alert says that a person is waited for."""
@@ -196,27 +196,27 @@ class TestOverrides:
     def test_off_lets_everybody_in(self, fleet: Fleet) -> None:
         """And ends a hold that there is."""
         fleet.ask_all(range(100))
-        fleet.breaker.overrides = {BAD: Mode.OFF}
+        fleet.breaker.override({BAD: Mode.OFF})
         assert not any(fleet.ask_all(range(100)))
         assert fleet.breaker.look(NOW)
         assert fleet.alerts[-1].detail["ended_by"] == "a person"
 
     def test_hold_holds_from_the_first_device(self, fleet: Fleet) -> None:
         """Whatever its signal, a clone's excepted; it is no alert, as somebody knows."""
-        fleet.breaker.overrides = {BAD: Mode.HOLD}
+        fleet.breaker.override({BAD: Mode.HOLD})
         assert (fleet.ask(1), fleet.ask(2, bad_mac=150.0), fleet.ask(3, equivocation=150.0)) == (True, True, False)
         assert fleet.alerts == []
 
     def test_hold_outlasts_the_day(self, fleet: Fleet) -> None:
         """A person has decided."""
         fleet.ask_all(range(100))
-        fleet.breaker.overrides = {BAD: Mode.HOLD}
+        fleet.breaker.override({BAD: Mode.HOLD})
         fleet.look_until(NOW + 2 * LONGEST_HOLD_MS, step=HOUR_MS)
         assert fleet.ask(1, NOW + 2 * LONGEST_HOLD_MS)
 
     def test_what_is_said_of_the_smallest_cohort_stands(self, fleet: Fleet) -> None:
         """The tenant is let in, the release is held."""
-        fleet.breaker.overrides = {TENANT: Mode.OFF, BAD: Mode.HOLD}
+        fleet.breaker.override({TENANT: Mode.OFF, BAD: Mode.HOLD})
         assert (fleet.ask(1), any(fleet.ask(number, software=GOOD) for number in range(900))) == (True, False)
 
 
@@ -233,7 +233,7 @@ class TestStarting:
         after.breaker.restore(fleet.alerts, waiting, NOW + 60_000)
         assert (after.ask(500, NOW + 60_000), after.ask(501, NOW + 60_000, bad_mac=105.0)) == (True, False)
         after.look_until(NOW + HOUR_MS - 60_000)
-        assert list(after.breaker.now_open().values()) == [Phase.HELD]
+        assert after.breaker.now_open() == fleet.alerts
         assert after.alerts == []
 
     def test_a_start_gives_no_new_day(self, fleet: Fleet) -> None:
@@ -286,8 +286,7 @@ def test_whatever_comes_no_more_than_a_surge_enters_while_nobody_has_decided(
         if not held and set(scores) == {"malformed_body"}:
             entered[number] = now
         lately = [at for at in entered.values() if now - at < WINDOW_MS]
-        opened = Phase.HELD in fleet.breaker.now_open().values()
-        if not opened:
+        if not fleet.breaker.now_open():
             assert len(lately) < max(limit_of(size), MIN_DEVICES)
     states = [alert.state for alert in fleet.alerts]
     assert states == ["open", "closed"] * (len(states) // 2) + ["open"] * (len(states) % 2)
