@@ -1,7 +1,7 @@
 """Who may do what: tenants, vehicles, devices, credentials, quarantine cases, decisions, and the keys they stand on.
 
-The edge reads here and never writes; load writes only transitions of quarantine, and with spools.py what it knows of
-spools; the rest are a person's commands.
+The edge reads here and never writes; load writes only transitions of quarantine, with suspicions.py what it found out
+about devices, and with spools.py what it knows of spools; the rest are a person's commands.
 
 A device's life    devices.py, retirement.py and vehicles.py say what may happen to a device, credentials.py what
                    becomes of its certificates, states.py which state may follow which, quarantine.py what is written

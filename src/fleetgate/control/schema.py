@@ -245,6 +245,24 @@ edge_alerts = Table(
     PrimaryKeyConstraint("key", "opened_at_ms"),
 )
 """The `alert` records of spools: what an edge has opened and closed. Of one key at most one is open."""
+suspicions = Table(
+    "suspicions",
+    metadata,
+    Column("suspicion_id", _RowId, primary_key=True),
+    Column("revision", BigInteger, nullable=False, index=True),
+    Column("spool", String(32), nullable=False),
+    Column("segment", BigInteger, nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("device_id", String(63), nullable=False),
+    Column("edge_id", Text, nullable=False),
+    Column("signal", String(32), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("noted_at_ms", BigInteger, nullable=False, index=True),
+    Column("detail", Text, nullable=False),  # JSON
+    UniqueConstraint("spool", "segment", "tenant", "device_id", "signal"),
+)
+"""See `control.suspicions`. `revision` is that of the change that told edges of it."""
 
 audit = Table(
     "audit",

@@ -26,8 +26,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS devices (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
-    state_at INTEGER NOT NULL, score REAL NOT NULL, scored_at INTEGER NOT NULL,
-    kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
+    state_at INTEGER NOT NULL, kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
+    decided_at INTEGER NOT NULL DEFAULT 0, scores TEXT NOT NULL DEFAULT '[]',
     software TEXT NOT NULL DEFAULT '', issuer TEXT NOT NULL DEFAULT '', seen_at INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, device_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS windows (
@@ -36,15 +36,6 @@ CREATE TABLE IF NOT EXISTS windows (
     PRIMARY KEY (tenant, device_id, key_digest, epoch));
 CREATE TABLE IF NOT EXISTS alerts (key TEXT PRIMARY KEY, record BLOB NOT NULL);
 """
-
-_LATER_COLUMNS = (
-    "kid INTEGER NOT NULL DEFAULT 0",
-    "kid_at INTEGER NOT NULL DEFAULT 0",
-    "software TEXT NOT NULL DEFAULT ''",
-    "issuer TEXT NOT NULL DEFAULT ''",
-    "seen_at INTEGER NOT NULL DEFAULT 0",
-)
-"""Of `devices`: a file of a former fleetgate gets those it lacks; no device has told them there yet."""
 
 WINDOWS_AT_ONCE = 512  # 11 values each: far from the 32,766 that SQLite allows in a statement
 
@@ -62,6 +53,14 @@ class WindowState(Struct, frozen=True, array_like=True):
     slots: Annotated[bytes, Meta(min_length=8 * WINDOW, max_length=8 * WINDOW)]
 
 
+class ScoreState(Struct, frozen=True, array_like=True):
+    """What a signal made of the device's score, as of `at` (Unix ms)."""
+
+    signal: str
+    score: float
+    at: int
+
+
 class DeviceState(Struct, frozen=True, array_like=True):
     """What the edge knows of a device beyond the records of control; times are Unix ms. `software` and `issuer`: see
     `accept.fleet.KnownDevice`; `seen_at` is when it last changed here."""
@@ -71,13 +70,13 @@ class DeviceState(Struct, frozen=True, array_like=True):
     epoch: Annotated[int, Meta(ge=0)]
     state: Annotated[str, Meta(pattern=f"^({STATES})$")]
     state_at: int
-    score: float
-    scored_at: int
     kid: int
     kid_at: int
     software: str
     issuer: str
     seen_at: int
+    decided_at: int
+    scores: list[ScoreState]
     windows: list[WindowState]
 
 
@@ -87,7 +86,11 @@ class Checkpoint:
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self._path = path
         self._database = Database(path, _SCHEMA, write=write)
-        self._database.add_columns("devices", *_LATER_COLUMNS)
+        # In a former file no device has told its key id yet, or its score was one number: it counts from 0 again.
+        integers = ("kid", "kid_at", "decided_at", "seen_at")
+        text, scores = "TEXT NOT NULL DEFAULT ''", "TEXT NOT NULL DEFAULT '[]'"
+        self._database.add_columns("devices", *integers, software=text, issuer=text, scores=scores)
+        self._database.drop_columns("devices", "score", "scored_at")
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
 
@@ -113,8 +116,8 @@ class Checkpoint:
                 key,
             ).fetchall()
         try:  # SQLite takes anything, and has no checksums
-            return msgspec.convert((*key, *row, windows), DeviceState)
-        except msgspec.ValidationError as error:
+            return msgspec.convert((*key, *row[:-1], msgspec.json.decode(row[-1]), windows), DeviceState)
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
             raise SpoolError(
                 f"{self._path}: what it has of {tenant}/{device_id} is damaged ({error}): restore it, or see what "
                 "`fleetgate spool repair` can do without it"
@@ -141,13 +144,13 @@ class Checkpoint:
                 device.epoch,
                 device.state,
                 device.state_at,
-                device.score,
-                device.scored_at,
                 device.kid,
                 device.kid_at,
                 device.software,
                 device.issuer,
                 device.seen_at,
+                device.decided_at,
+                msgspec.json.encode(device.scores).decode() if device.scores else "[]",
             )
             for name, device in zip(names, devices, strict=True)
         ]

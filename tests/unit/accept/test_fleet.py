@@ -10,6 +10,7 @@ from tests.gates import IDENTITY, Gate, credential, record
 from tests.units import DEVICE_ID, EVENT, KEY_DIGEST, NOW, TENANT, pack, sign
 
 from fleetgate.accept.fleet import IDLE_SECONDS, REFUSAL_OF_STATUS
+from fleetgate.accept.standing import Part
 from fleetgate.control.profile import CertificateIdentity, Issuance
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
 from fleetgate.judge import Outcome, Reason
@@ -63,7 +64,8 @@ class TestForgetting:
         forget_after(gate, LONG)
         verdict = gate.receive(sign(epoch=6))
         known = gate.known()
-        assert (verdict.outcome, known.device.epoch, known.standing.score) == (Outcome.DUPLICATE, 6, 10.0)
+        assert (verdict.outcome, known.device.epoch) == (Outcome.DUPLICATE, 6)
+        assert known.standing.parts == {"bad_mac": Part(35.0, NOW)}
 
 
 class TestCohorts:
