@@ -7,7 +7,6 @@ Starting after a kill is the normal start. An error of the spool ends the proces
 from __future__ import annotations
 
 import gc
-import math
 import os
 import socket
 from pathlib import Path
@@ -19,7 +18,7 @@ from prometheus_client.registry import CollectorRegistry
 from fleetgate import fault, log
 from fleetgate.accept import descriptors
 from fleetgate.accept.breaker import Breaker
-from fleetgate.accept.census import SEEN_MS, SHARE_OF_TIME, sizes
+from fleetgate.accept.census import Census
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.door import Door
@@ -32,6 +31,7 @@ from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.recovery import Recovery
+from fleetgate.accept.refusals import KINDS, Refusals
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import Room
@@ -103,7 +103,11 @@ class Edge:
         self.room = Room(self.spool, config.spool, clock)
         self.breaker = Breaker(config.edge.id, config.policy.quarantined_score)
         self.intake = Intake(self.spool.writer, self.fleet, self.breaker, policy, config.policy, self.counts, clock)
-        self._census_due_s = -math.inf
+        self.refusals = Refusals(config.edge.id)
+        self.refusals.on_alert = self.intake.alert
+        self.vetting.on_verified = self.refusals.verified
+        self.vetting.on_refused = self.refusals.refused
+        self._census = Census(self.spool.checkpoint, self.breaker, clock)
         self.registry_of_metrics.register(EdgeCollector(self))
 
     def _known_spools(self) -> list[Known] | None:
@@ -196,9 +200,7 @@ class Edge:
         while True:
             try:
                 recovery.run()
-                if recovery.alerts:
-                    self.breaker.sizes = sizes(self.spool.checkpoint.census(self._clock.now_ms() - SEEN_MS))
-                    self.intake.restore(recovery.alerts.values(), recovery.watched())
+                self._restore(recovery)
                 fault.point("recover.replayed")
                 return
             except ControlAway as error:
@@ -206,6 +208,16 @@ class Edge:
                     raise
                 _log.warning("waiting_for_control", error=str(error))
                 await trio.sleep(1)
+
+    def _restore(self, recovery: Recovery) -> None:
+        """What the edge knew of its cohorts. Raises ControlAway."""
+        now_ms = self._clock.now_ms()
+        self._census.count()
+        alerts = recovery.alerts.values()
+        self.refusals.restore([record for record in alerts if record.kind in KINDS], now_ms)
+        held = [record for record in alerts if record.kind not in KINDS]
+        if held:
+            self.intake.restore(held, recovery.watched())
 
     def _doubt(self) -> str:
         """Why nothing may be judged by the time it is; empty when everything may."""
@@ -247,6 +259,7 @@ class Edge:
                 self.room.look(self._doubt())
                 self._note_control()
                 self.intake.relax(self._clock.now_ms())
+                self.refusals.look(self._clock.now_ms(), self.breaker.sizes)
                 await self._delete_loaded()
                 behind = self.spool.waiting() > BEHIND_SEGMENTS
                 self._seal_seconds = settings.segment_seconds * (BEHIND_TIMES if behind else 1)
@@ -291,23 +304,16 @@ class Edge:
             fault.point("checkpoint.saved")
             await trio.sleep(over_s * CHECKPOINT_DEVICES / len(changed))
         if changed or position != self.spool.checkpoint.segment():
-            await trio.to_thread.run_sync(self._advance, position, self.breaker.now_open())
+            await trio.to_thread.run_sync(
+                self._advance, position, [*self.breaker.now_open(), *self.refusals.now_open()]
+            )
             fault.point("checkpoint.advanced")
         self.fleet.forget_idle(self._clock.monotonic())
-        await self._count_cohorts()
+        await self._census.count_if_due()
 
     def _advance(self, position: int, alerts: list[AlertRecord]) -> None:
         self.spool.checkpoint.keep_alerts(alerts)
         self.spool.checkpoint.advance(position)
-
-    async def _count_cohorts(self) -> None:
-        began_s = self._clock.monotonic()
-        if began_s < self._census_due_s:
-            return
-        since_ms = self._clock.now_ms() - SEEN_MS
-        self.breaker.sizes = sizes(await trio.to_thread.run_sync(self.spool.checkpoint.census, since_ms))
-        now_s = self._clock.monotonic()
-        self._census_due_s = now_s + (now_s - began_s) / SHARE_OF_TIME
 
     def _replace_policy(self, settings: PolicySettings, door: Door) -> None:
         """Another `[policy]`, from the next message on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +21,7 @@ ISSUER = Cohort(CohortKind.ISSUER, "", "c0ffee")
 SIZES = {TENANT: 10_000, BAD: 400, GOOD: 9_600, ISSUER: 20_000}
 HOUR_MS = 3_600_000
 LIMIT = 20  # of 400
+MALFORMED: Mapping[str, float] = {"malformed_body": 100.0}
 
 
 class Fleet:
@@ -38,14 +39,15 @@ class Fleet:
         now: int = NOW,
         software: Cohort = BAD,
         until_ms: int = NOW + 6 * HOUR_MS,
-        **scores: float,
+        scores: Mapping[str, float] = MALFORMED,
+        **more: float,
     ) -> bool:
         cohorts = (software, ISSUER, TENANT)
-        wish = Wish(("acme", f"tcu-{number}"), cohorts, scores or {"malformed_body": 100.0}, until_ms)
+        wish = Wish(("acme", f"tcu-{number}"), cohorts, more or scores, until_ms)
         return self.breaker.holds(wish, now)
 
-    def ask_all(self, numbers: Iterable[int], now: int = NOW, **scores: float) -> list[bool]:
-        return [self.ask(number, now, **scores) for number in numbers]
+    def ask_all(self, numbers: Iterable[int], now: int = NOW, until_ms: int = NOW + 6 * HOUR_MS) -> list[bool]:
+        return [self.ask(number, now, until_ms=until_ms) for number in numbers]
 
     def look_until(self, end: int, start: int = NOW, step: int = 60_000) -> None:
         for now in range(start, end + 1, step):
@@ -114,8 +116,9 @@ class TestNoImmunity:
     def test_a_clone_goes_into_quarantine(self, fleet: Fleet, signal: str) -> None:
         """Held cohort or not, and it makes no surge."""
         fleet.ask_all(range(40))
-        assert not fleet.ask(99, **{signal: 120.0, "malformed_body": 150.0})
-        assert not any(Fleet().ask_all(range(40), **{signal: 120.0}))
+        assert not fleet.ask(99, scores={signal: 120.0, "malformed_body": 150.0})
+        other = Fleet()
+        assert not any(other.ask(number, scores={signal: 120.0}) for number in range(40))
 
     def test_what_a_handful_do_beside_the_cohorts_trouble_is_not_excused(self, fleet: Fleet) -> None:
         """A forger in the middle of a bad release."""
@@ -127,7 +130,7 @@ class TestNoImmunity:
     def test_a_release_with_two_faults_is_excused_for_both(self, fleet: Fleet) -> None:
         """Each leads for at least a quarter."""
         for number in range(40):
-            fleet.ask(number, **{"malformed_body" if number % 2 else "malformed_envelope": 100.0})
+            fleet.ask(number, scores={"malformed_body" if number % 2 else "malformed_envelope": 100.0})
         assert fleet.ask(50, malformed_body=100.0)
         assert fleet.ask(51, malformed_envelope=100.0)
 
@@ -280,7 +283,7 @@ def test_whatever_comes_no_more_than_a_surge_enters_while_nobody_has_decided(
         total = sum(scores.values())
         if total < THRESHOLD:
             continue
-        held = fleet.ask(number, now, until_ms=now + HOUR_MS, **scores)
+        held = fleet.ask(number, now, until_ms=now + HOUR_MS, scores=scores)
         clone = sum(score for signal, score in scores.items() if signal in NEVER_EXCUSED) >= THRESHOLD
         assert not (clone and held)
         if not held and set(scores) == {"malformed_body"}:

@@ -1,0 +1,187 @@
+"""A fleet's mistake at a real edge: a release that cannot encode, one that sends its queue again, an expired CA.
+
+The devices are enrolled, connect and sign as real ones do; who ends in quarantine, and what is told, is read from the
+spool and the records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from mqtt5 import PubAckPacket
+from tests.authorities import CA, pem
+from tests.gate import Car, Gate, Installation, started, until
+from tests.mqtt_peer import Ended, MqttPeer, told
+from tests.units import EVENT
+
+from fleetgate.clock import SystemClock
+from fleetgate.control.bundle import write_bundle
+from fleetgate.control.devices import enrol
+from fleetgate.control.keyring import Keyring
+from fleetgate.control.pki import Authority
+from fleetgate.spool.format import DamagedError
+from fleetgate.spool.reader import Segment
+
+FLEET = 54
+BURST = 11  # of 10 points each: what the first have lost by then is little, but some
+LIMIT = 20  # of a cohort of that size
+UPDATED = "2026.45.0"
+GOOD, BAD = (msgspec.msgpack.encode([UPDATED, "cfg-7f3a", events]) for events in ([EVENT], [[0, "sample", {}, {}]]))
+
+
+def spki(key: EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def enrol_fleet(home: Installation, count: int) -> list[Car]:
+    """In one transaction."""
+    authority = Authority.load(home.directory / "pki", SystemClock())
+    keyring = Keyring.load(home.config.path(home.config.edge.keyring))
+    cars = []
+    with home.write() as write:
+        for number in range(count):
+            out = home.directory / "devices" / f"fleet-{number}"
+            write_bundle(out, enrol(write, authority, keyring, "acme", f"fleet-{number}"))
+            cars.append(Car(out))
+    home.cars += cars
+    return cars
+
+
+class Fleet:
+    """Cars with a live session each, all of which have sent one good message under the new software."""
+
+    def __init__(self, gate: Gate, cars: Sequence[Car]) -> None:
+        self.gate = gate
+        self.cars = cars
+        self._connections = ExitStack()
+
+    def connect(self) -> None:
+        self._connections.close()
+        self.peers = [self._connections.enter_context(MqttPeer(self.gate, car)).hello() for car in self.cars]
+        self.sent = [0] * len(self.cars)
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def ask(self, number: int, raws: Sequence[bytes]) -> list[tuple[int, str | None]]:
+        """The answers to messages that are sent at once."""
+        peer = self.peers[number]
+        for raw in raws:
+            peer.publish(raw)
+        return [told(peer.packet(PubAckPacket)) for _ in raws]
+
+    def send(self, number: int, body: bytes = GOOD, times: int = 1, **given: Any) -> tuple[int, str | None]:
+        """The answer to the last one."""
+        first, car, epoch = self.sent[number], self.cars[number], self.peers[number].epoch
+        self.sent[number] += times
+        return self.ask(number, [car.sign(epoch, first + place, body=body, **given) for place in range(times)])[-1]
+
+    def segments(self) -> list[Segment]:
+        while True:
+            with contextlib.suppress(DamagedError):  # the live one, before its header is written
+                return self.gate.segments()
+
+    def states(self) -> dict[str, str]:
+        """The latest transition of each device in the spool."""
+        return {record.device_id: record.after for segment in self.segments() for _, record in segment.transitions}
+
+    def alerts(self) -> list[tuple[str, str, str]]:
+        return [
+            (record.kind, record.state, record.cohort) for segment in self.segments() for _, record in segment.alerts
+        ]
+
+
+@pytest.fixture(scope="module")
+def vendor() -> CA:
+    return CA.root("a vendor's root")
+
+
+@pytest.fixture(scope="module")
+def fleet(authority: Installation, vendor: CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Seen by an edge that was then started again: it knows its cohorts by the checkpoint."""
+    home = authority.copy(tmp_path_factory.mktemp("fleet") / "gate")
+    bundle = home.directory / "pki" / "trust.pem"
+    bundle.write_bytes(bundle.read_bytes() + pem(vendor.certificate))
+    home.configure(spool={"checkpoint_seconds": 0.5})
+    with started(home) as gate:
+        fleet = Fleet(gate, enrol_fleet(home, FLEET))
+        fleet.connect()
+        assert {fleet.send(number) for number in range(FLEET)} == {(0, None)}
+        gate.terminate()
+        gate.start()
+        fleet.connect()
+        yield fleet
+        fleet.close()
+
+
+def test_a_release_that_sends_its_queue_again_is_nobodys_fault(fleet: Fleet) -> None:
+    """Whatever an update lost of the answers: the same bytes are told apart by their tags, acknowledged, and score
+    nobody."""
+    queues = []
+    for number, (peer, car) in enumerate(zip(fleet.peers, fleet.cars, strict=True)):
+        queues.append([car.sign(peer.epoch, fleet.sent[number] + place, body=GOOD) for place in range(3)])
+        assert fleet.ask(number, queues[-1]) == [(0, None)] * 3
+    fleet.connect()
+    for number, queue in enumerate(queues):
+        assert fleet.ask(number, queue) == [(0, "duplicate")] * 3
+    assert (fleet.states(), fleet.alerts()) == ({}, [])
+
+
+def test_a_ca_that_has_expired_is_an_alert_and_nobodys_score(fleet: Fleet, vendor: CA) -> None:
+    """Its devices fail in TLS, which says nothing of them; the edge knows whose they are. A renewed one ends it."""
+    car = fleet.gate.home.enrol("of-the-vendor")
+    key = load_pem_private_key(car.key_file.read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    short = vendor.below("a CA that ends soon", end_s=4)
+    name = hashlib.sha256(spki(short.key)).hexdigest()[:16]
+
+    def connect(ca: CA) -> tuple[int, str | None]:
+        leaf = ca.leaf("acme", car.device_id, key=key)
+        context = car.context(*leaf.write(car.directory / f"below-{ca.certificate.serial_number}"))
+        with MqttPeer(fleet.gate, car, context) as peer:
+            peer.hello()
+            return told(peer.ask(car.sign(peer.epoch, 0)))
+
+    assert connect(short) == (0, None)
+    until(lambda: ("issuer_expired", "open", f"issuer {name}") in fleet.alerts(), "the alert", 20)
+    with pytest.raises((ssl.SSLError, OSError, Ended)):
+        connect(short)
+    assert connect(vendor.cross(short)) == (0, None)
+    until(lambda: fleet.alerts()[-1] == ("issuer_expired", "closed", f"issuer {name}"), "its end")
+    assert fleet.states() == {}
+
+
+def test_a_release_that_cannot_encode_is_held_out_of_quarantine(fleet: Fleet) -> None:
+    """Those before the surge are in quarantine, the rest is watched; a forger among them is not excused; a kill ends
+    no hold; a person does."""
+    for number in range(FLEET - 2):
+        assert fleet.send(number, BAD, times=BURST)[1] == "malformed_body"
+    states = fleet.states()
+    assert sorted(states.values()) == ["quarantined"] * (LIMIT - 1) + ["watched"] * (FLEET - 2 - LIMIT + 1)
+    assert fleet.alerts()[-1] == ("breaker", "open", f"software {UPDATED}")
+    assert fleet.gate.metric('fleetgate_breaker_alerts{kind="breaker"}') == 1
+
+    fleet.send(FLEET - 2, times=3, key=bytes(32))
+    assert fleet.states()[fleet.cars[FLEET - 2].device_id] == "quarantined"
+
+    fleet.gate.kill()
+    fleet.gate.start()
+    fleet.connect()
+    fleet.send(FLEET - 1, BAD, times=BURST)
+    held = fleet.cars[FLEET - 1].device_id
+    assert fleet.states()[held] == "watched"
+
+    fleet.gate.home.command(
+        *("breaker", "off", "--tenant", "acme", "--software", UPDATED, "--reason", "it is an attack")
+    )
+    until(lambda: fleet.states()[held] == "quarantined", "who was held goes where it belongs")
+    assert fleet.alerts()[-1] == ("breaker", "closed", f"software {UPDATED}")
