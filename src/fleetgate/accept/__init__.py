@@ -7,6 +7,7 @@ vetting, lists, fetching   whom a certificate speaks for, and whether a revocati
 door, registry     who is that, may it come in       fleet, denials        what is known of it
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
+disorder           which way its numbers go
 breaker, surge, census   what is the mistake of many is not held against each
 refusals           whose CA is in trouble
 answers            what it is told                   edge, recovery        the process

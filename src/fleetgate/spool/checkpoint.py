@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), se
 CREATE TABLE IF NOT EXISTS devices (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
     state_at INTEGER NOT NULL, kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
-    decided_at INTEGER NOT NULL DEFAULT 0, scores TEXT NOT NULL DEFAULT '[]',
+    decided_at INTEGER NOT NULL DEFAULT 0, epoch_sent_at INTEGER NOT NULL DEFAULT 0,
+    scores TEXT NOT NULL DEFAULT '[]',
     software TEXT NOT NULL DEFAULT '', issuer TEXT NOT NULL DEFAULT '', seen_at INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, device_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS windows (
@@ -76,6 +77,7 @@ class DeviceState(Struct, frozen=True, array_like=True):
     issuer: str
     seen_at: int
     decided_at: int
+    epoch_sent_at: int
     scores: list[ScoreState]
     windows: list[WindowState]
 
@@ -87,7 +89,7 @@ class Checkpoint:
         self._path = path
         self._database = Database(path, _SCHEMA, write=write)
         # In a former file no device has told its key id yet, or its score was one number: it counts from 0 again.
-        integers = ("kid", "kid_at", "decided_at", "seen_at")
+        integers = ("kid", "kid_at", "decided_at", "epoch_sent_at", "seen_at")
         text, scores = "TEXT NOT NULL DEFAULT ''", "TEXT NOT NULL DEFAULT '[]'"
         self._database.add_columns("devices", *integers, software=text, issuer=text, scores=scores)
         self._database.drop_columns("devices", "score", "scored_at")
@@ -150,6 +152,7 @@ class Checkpoint:
                 device.issuer,
                 device.seen_at,
                 device.decided_at,
+                device.epoch_sent_at,
                 msgspec.json.encode(device.scores).decode() if device.scores else "[]",
             )
             for name, device in zip(names, devices, strict=True)

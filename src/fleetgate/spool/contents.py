@@ -46,8 +46,8 @@ class ChangeForm(Struct, frozen=True):
 
 def _device(row: sqlite3.Row) -> None:
     """An earlier fleetgate knew no key ids and no software, and its scores were one number, which counts no more."""
-    former = {"kid": 0, "kid_at": 0, "decided_at": 0, "scores": "[]", "software": "", "issuer": "", "seen_at": 0}
-    told: dict[str, Any] = former | dict(row)
+    integers = dict.fromkeys(("kid", "kid_at", "decided_at", "epoch_sent_at", "seen_at"), 0)
+    told: dict[str, Any] = integers | {"scores": "[]", "software": "", "issuer": ""} | dict(row)
     told["scores"] = msgspec.json.decode(told["scores"])
     msgspec.convert([told.get(name, []) for name in DeviceState.__struct_fields__], DeviceState)
 

@@ -12,6 +12,7 @@ from fleetgate.accept.census import Census, cohorts_of
 from fleetgate.accept.recovery import Recovery
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode
 from fleetgate.control.records import DeviceState
+from fleetgate.judge import Reason
 
 FLEET = 60
 NAMES = [f"tcu-{number:04}" for number in range(FLEET)]
@@ -69,7 +70,7 @@ def test_a_bad_release_is_watched(fleet: Fleet) -> None:
     for name in NAMES:
         fleet.send(name, BAD, MISTAKES)
     assert fleet.states() == ["quarantined"] * 19 + ["watched"] * 41
-    assert fleet.gate.counts.reasons["mqtt"]["malformed_body"] == FLEET * MISTAKES
+    assert fleet.gate.counts.reasons["mqtt"][Reason.MALFORMED_BODY] == FLEET * MISTAKES
 
 
 def test_the_cohort_is_that_of_before_the_trouble(fleet: Fleet) -> None:
