@@ -66,10 +66,14 @@ class Fleet:
         self.cars = enrol_fleet(gate.home, tenant)
         self._connections = ExitStack()
 
-    def connect(self) -> None:
+    def connect(self, *numbers: int) -> None:
+        """All of them, or these."""
         self._connections.close()
-        self.peers = [self._connections.enter_context(MqttPeer(self.gate, car)).hello() for car in self.cars]
-        self.sent = [0] * len(self.cars)
+        self.peers = {
+            number: self._connections.enter_context(MqttPeer(self.gate, self.cars[number])).hello()
+            for number in numbers or range(FLEET)
+        }
+        self.sent = dict.fromkeys(self.peers, 0)
 
     def close(self) -> None:
         self._connections.close()
@@ -131,25 +135,13 @@ def fleets(authority: Installation, vendor: CA, tmp_path_factory: pytest.TempPat
             fleet.close()
 
 
-@pytest.fixture
-def fleet(fleets: list[Fleet]) -> Fleet:
-    fleets[0].connect()
-    return fleets[0]
-
-
-@pytest.fixture
-def other_fleet(fleets: list[Fleet]) -> Fleet:
-    fleets[1].connect()
-    return fleets[1]
-
-
-def test_a_release_that_sends_its_queue_again_is_held_out_of_quarantine(other_fleet: Fleet) -> None:
+def test_a_release_that_sends_its_queue_again_is_held_out_of_quarantine(fleets: list[Fleet]) -> None:
     """What had no answer before the update is repeated once, and scores nobody; a release that goes on repeating what
     was answered is watched, but for the first."""
-    fleet = other_fleet
-    queues = []
-    for number, (peer, car) in enumerate(zip(fleet.peers, fleet.cars, strict=True)):
-        queues.append([car.sign(peer.epoch, place, body=GOOD) for place in range(3)])
+    fleet, queues = fleets[1], []
+    fleet.connect()
+    for number, car in enumerate(fleet.cars):
+        queues.append([car.sign(fleet.peers[number].epoch, place, body=GOOD) for place in range(3)])
         assert fleet.ask(number, queues[number]) == [(0, None)] * 3
     fleet.connect()
     for number, queue in enumerate(queues):
@@ -161,8 +153,9 @@ def test_a_release_that_sends_its_queue_again_is_held_out_of_quarantine(other_fl
     assert fleet.alerts() == [("breaker", "open", f"software {UPDATED}")]
 
 
-def test_a_ca_that_has_expired_is_an_alert_and_nobodys_score(fleet: Fleet, vendor: CA) -> None:
+def test_a_ca_that_has_expired_is_an_alert_and_nobodys_score(fleets: list[Fleet], vendor: CA) -> None:
     """Its devices fail in TLS, which says nothing of them; the edge knows whose they are. A renewed one ends it."""
+    fleet = fleets[0]
     car = fleet.gate.home.enrol("of-the-vendor")
     key = load_pem_private_key(car.key_file.read_bytes(), None)
     assert isinstance(key, EllipticCurvePrivateKey)
@@ -185,9 +178,11 @@ def test_a_ca_that_has_expired_is_an_alert_and_nobodys_score(fleet: Fleet, vendo
     assert fleet.states() == {}
 
 
-def test_a_release_that_cannot_encode_is_held_out_of_quarantine(fleet: Fleet) -> None:
+def test_a_release_that_cannot_encode_is_held_out_of_quarantine(fleets: list[Fleet]) -> None:
     """Those before the surge are in quarantine, the rest is watched; a forger among them is not excused; a kill ends
     no hold; a person does."""
+    fleet = fleets[0]
+    fleet.connect()
     for number in range(FLEET - 2):
         assert fleet.send(number, BAD, times=BURST)[1] == "malformed_body"
     assert sorted(fleet.states().values()) == fleet.held(FLEET - 2)
@@ -199,7 +194,7 @@ def test_a_release_that_cannot_encode_is_held_out_of_quarantine(fleet: Fleet) ->
 
     fleet.gate.kill()
     fleet.gate.start()
-    fleet.connect()
+    fleet.connect(FLEET - 1)
     fleet.send(FLEET - 1, BAD, times=BURST)
     held = fleet.cars[FLEET - 1].device_id
     assert fleet.states()[held] == "watched"
