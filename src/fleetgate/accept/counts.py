@@ -12,6 +12,7 @@ from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from fleetgate.accept.limits import no_hits
 from fleetgate.control.records import DeviceState
 from fleetgate.control.renewalform import Refusal
 from fleetgate.judge import Outcome, Reason
@@ -39,6 +40,7 @@ class Counts:
         self.commits = 0
         self.connections = dict.fromkeys(TRANSPORTS, 0)
         self.refused_connections = dict.fromkeys(Reason, 0)
+        self.limit_hits = no_hits()
         self.renewals = dict.fromkeys(RENEWAL_OUTCOMES, 0)
         self.protocol_errors = 0
         self.failed_handshakes = 0
@@ -93,6 +95,12 @@ class EdgeCollector(Collector):
         yield CounterMetricFamily("fleetgate_events", "Events in stored messages.", value=counts.events)
         yield CounterMetricFamily("fleetgate_stored_bytes", "Envelope bytes stored.", value=counts.bytes)
         yield CounterMetricFamily("fleetgate_commits", "Group commits.", value=counts.commits)
+        hits = CounterMetricFamily(
+            "fleetgate_limit_hits", "Times that a limit made somebody wait.", labels=["level", "quantity"]
+        )
+        for (level, quantity), count in counts.limit_hits.items():
+            hits.add_metric([level.value, quantity.value], count)
+        yield hits
         transitions = CounterMetricFamily(
             "fleetgate_transitions", "Devices that this edge moved to a state.", labels=("state",)
         )

@@ -24,6 +24,7 @@ from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.limits import Limits
 from fleetgate.accept.lists import Lists, Source
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
@@ -38,7 +39,6 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
-from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
@@ -84,7 +84,8 @@ class Edge:
         self._denials = DenialMemory(self.spool.directory / "denials.db")
         policy = Policy(config.policy.version, catalogue().bodies, fence_ms=self.spool.identity.fence_ms)
         self.counts = Counts(self.registry_of_metrics)
-        self.fleet = Fleet(self.files.now.keyring.roots, config.policy)
+        self._limits = Limits(config.limits, self.counts.limit_hits)
+        self.fleet = Fleet(self.files.now.keyring.roots, self._limits)
         self.registry = Registry(
             self._store, self._denials, self.spool.checkpoint, self.fleet, clock, config.edge.control_grace_seconds
         )
@@ -149,7 +150,7 @@ class Edge:
 
         def replaced(material: Material, distrusts: bool, sources: list[Source]) -> None:
             self.fleet.replace_roots(material.keyring.roots)
-            self._replace_policy(material.config.policy, door)
+            self._replace_policy(material.config, door)
             self.vetting.paths, self.vetting.issuers = material.paths, material.issuers
             self.lists.replace(material.config, material.bundle, sources)
             loop.replace_tls(material.mqtt, distrusts=distrusts)
@@ -278,12 +279,13 @@ class Edge:
             fault.point("checkpoint.advanced")
         self.fleet.forget_idle(self._clock.monotonic())
 
-    def _replace_policy(self, settings: PolicySettings, door: Door) -> None:
-        """Another `[policy]`, from the next message on."""
-        policy = msgspec.structs.replace(self.intake.policy, version=settings.version)
-        self.intake.replace_policy(policy, settings)
-        self.fleet.replace_policy(settings)
-        door.replace_policy(settings.version)
+    def _replace_policy(self, config: Config, door: Door) -> None:
+        """Another `[policy]` and other `[limits]`, from the next message on."""
+        policy = msgspec.structs.replace(self.intake.policy, version=config.policy.version)
+        self.intake.replace_policy(policy, config.policy)
+        door.replace_policy(config.policy.version)
+        if self._limits.replace(config.limits):
+            self.fleet.limits_replaced()
 
     def _note_control(self) -> None:
         """Flags what is accepted while control is away: revocations may be missing."""

@@ -10,10 +10,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from fleetgate.accept.admission import Bucket
 from fleetgate.accept.denials import WHOLE_DEVICE, Denials
+from fleetgate.accept.limits import Account, Limits
 from fleetgate.accept.standing import Standing
-from fleetgate.config import Policy
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
 from fleetgate.judge import Credential, Device, Peer, Reason
@@ -46,18 +45,18 @@ Key = tuple[str, str]
 
 
 class KnownDevice:
-    """A device in memory. `session` is its live MQTT session. `denials` is what control and this edge's memory say
-    against it, now or later; `denied` is what of that is of the whole device, now. `dirty` says that it changed since
-    it was last taken for the checkpoint. `decided_ms` is when the last change of its records took effect that was
-    learnt while it was in memory (Unix ms), 0 for none.
+    """A device in memory. `session` is its live MQTT session, `account` what it has left of its limits. `denials` is
+    what control and this edge's memory say against it, now or later; `denied` is what of that is of the whole device,
+    now. `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is when the last change
+    of its records took effect that was learnt while it was in memory (Unix ms), 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
     """
 
     __slots__ = (
+        "account",
         "ahead_at",
-        "bucket",
         "credentials",
         "decided_ms",
         "denials",
@@ -72,13 +71,13 @@ class KnownDevice:
         "standing",
     )
 
-    def __init__(self, record: DeviceRecord, standing: Standing, bucket: Bucket) -> None:
+    def __init__(self, record: DeviceRecord, standing: Standing, account: Account) -> None:
         self.record = record
         self.key: Key = (record.tenant, record.device_id)
         self.device = Device(record.tenant, record.device_id, record.vehicle_id or "")
         self.credentials: dict[bytes, Credential] = {}
         self.standing = standing
-        self.bucket = bucket
+        self.account = account
         self.decided_ms = 0
         self.denials: Denials = {}
         self.denied: Reason | None = None
@@ -143,9 +142,9 @@ class Caller:
 class Fleet:
     """All devices in memory, by (tenant, device id). `roots` are the MAC root keys by key id."""
 
-    def __init__(self, roots: Mapping[int, bytes | None], policy: Policy) -> None:
+    def __init__(self, roots: Mapping[int, bytes | None], limits: Limits) -> None:
         self._roots = roots
-        self._policy = policy
+        self._limits = limits
         self._known: dict[Key, KnownDevice] = {}
         self._dirty: dict[Key, KnownDevice] = {}
 
@@ -159,11 +158,10 @@ class Fleet:
             for credential in known.credentials.values():
                 credential.macs = MacKeys(roots, known.device.tenant, known.device.device_id, credential.key_digest)
 
-    def replace_policy(self, policy: Policy) -> None:
-        """Other limits of a device, from the next message on."""
-        self._policy = policy
+    def limits_replaced(self) -> None:
+        """Other limits, from the next message on."""
         for known in self._known.values():
-            known.bucket.limit(policy.messages_per_second, policy.burst_messages)
+            known.account = self._limits.device(*known.key)
 
     def get(self, key: Key) -> KnownDevice | None:
         return self._known.get(key)
@@ -181,12 +179,12 @@ class Fleet:
         return known
 
     def _build(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
-        bucket = Bucket(self._policy.messages_per_second, self._policy.burst_messages)
+        account = self._limits.device(record.tenant, record.device_id)
         if saved is None:
-            known = KnownDevice(record, Standing(record.state, record.state_at_ms), bucket)
+            known = KnownDevice(record, Standing(record.state, record.state_at_ms), account)
         else:
             standing = Standing(DeviceState(saved.state), saved.state_at, saved.score, saved.scored_at)
-            known = KnownDevice(record, standing, bucket)
+            known = KnownDevice(record, standing, account)
             known.device.epoch = saved.epoch
             known.device.kid, known.device.kid_at = saved.kid, saved.kid_at
             for window in saved.windows:
@@ -294,6 +292,7 @@ class Fleet:
         """Drops devices that are idle and whole in the checkpoint. Call it right after a checkpoint became durable."""
         for key, known in list(self._known.items()):
             if known.session is None and not known.dirty and now_s - known.idle_since > IDLE_SECONDS:
+                self._limits.keep(*key, known.account, now_s)
                 del self._known[key]
 
 

@@ -163,20 +163,21 @@ class VehicleApp:
         if not self._room.open:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
-        self._admit(link, caller, 0)  # an empty bucket is told before the body is read and taken apart
+        self._admit(link, caller, 0, 0)  # an empty bucket is told before the body is read and taken apart
         body = b""
         try:
             body = await read_body(scope, receive, MAX_REQUEST_BYTES)
             items = items_of(body, form)
         except Problem as problem:
-            self._take(link, caller, cost(len(body)))
+            self._take(link, caller, cost(len(body)), len(body))
             if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             raise
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time
-        self._admit(link, caller, max(1, sum(map(cost, map(len, items)))), len(items))
+        sizes = [len(item) for item in items]
+        self._admit(link, caller, max(1, sum(map(cost, sizes))), sum(sizes), len(items))
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
@@ -197,9 +198,9 @@ class VehicleApp:
         self._intake.counts.ack_seconds.observe(self._clock.monotonic() - started_s)
         return results
 
-    def _admit(self, link: Link, caller: Caller | Reason, count: int, items: int = 0) -> None:
+    def _admit(self, link: Link, caller: Caller | Reason, messages: int, size: int, items: int = 0) -> None:
         """Raises Problem (429), counted as one refusal of the device at least."""
-        wait_s = self._take(link, caller, count)
+        wait_s = self._take(link, caller, messages, size)
         if not wait_s:
             return
         if isinstance(caller, Caller):
@@ -207,11 +208,11 @@ class VehicleApp:
             self._intake.wake()
         raise _too_fast(wait_s)
 
-    def _take(self, link: Link, caller: Caller | Reason, count: int) -> float:
-        """As `Bucket.take`, from that of the device, or of the certificate that is refused."""
+    def _take(self, link: Link, caller: Caller | Reason, messages: int, size: int) -> float:
+        """As `Account.take`, from that of the device, or from the bucket of the certificate that is refused."""
         if isinstance(caller, Reason):
-            return self._strangers.take(link.who, count, self._clock.monotonic())
-        return caller.known.bucket.take(count, self._clock.monotonic())
+            return self._strangers.take(link.who, messages, self._clock.monotonic())
+        return caller.known.account.take(messages, size, self._clock.monotonic())
 
     async def _caller(self, link: Link) -> Caller | Reason:
         """The device behind the certificate, or why it is none: the records do not have it, or a revocation list has

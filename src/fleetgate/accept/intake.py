@@ -14,6 +14,7 @@ import trio
 from fleetgate import fault, log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.accept.limits import Quantity
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.records import DeviceState
@@ -99,6 +100,8 @@ class Intake:
             claim(verdict, peer.device, now)
             self._fleet.touch(caller.known)
             counts.events += verdict.events
+            if caller.known.account.limits_events:
+                caller.known.account.charge(Quantity.EVENTS, verdict.events)
             counts.bytes += len(raw)
         if verdict.flags & _CLOCK_SKEW or reason is _CLOCK_AHEAD:
             caller.known.ahead_at = self._clock.monotonic()

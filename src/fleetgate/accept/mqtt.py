@@ -136,7 +136,7 @@ class Session:
         if flags & 6 and len(self.acks) >= RECEIVE_MAXIMUM:
             raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
         intake = self._intake
-        if caller.known.bucket.take(cost(end - start), now_s):
+        if caller.known.account.take(cost(end - start), end - start, now_s):
             packet_id = packets.packet_id_of(data, flags, start, end)
             intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
             if packet_id:
@@ -169,7 +169,7 @@ class Session:
                 packets.check_disconnect(data, flags, start, end)
             self.phase = Phase.ENDED
             self.ended_because = "the client disconnected"
-        elif self.caller is not None and self.caller.known.bucket.take(cost(end - start), now_s):
+        elif self.caller is not None and self.caller.known.account.take(cost(end - start), end - start, now_s):
             raise ProtocolError(Code.MESSAGE_RATE_TOO_HIGH, "this device sends too fast")
         elif kind == packets.SUBSCRIBE:
             packet_id, filters = packets.check_subscribe(data, flags, start, end)
