@@ -57,7 +57,7 @@ class DenialMemory:
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self._path = path
         self._database = Database(path, _SCHEMA, write=write)
-        self._database.add_columns("denials", "from_ms")
+        self._database.add_columns("denials", "from_ms INTEGER NOT NULL DEFAULT 0")
 
     def revision(self) -> int:
         """The highest revision of control that this edge has seen; 0 at the beginning."""

@@ -98,6 +98,7 @@ class Intake:
         elif credential is not None and outcome is not _DUPLICATE:
             self._writer.message(caller.sender_of(credential), now, outcome, verdict.flags, raw, verdict.events)
             claim(verdict, peer.device, now)
+            caller.known.software = verdict.software
             self._fleet.touch(caller.known)
             counts.events += verdict.events
             if caller.known.account.limits_events:

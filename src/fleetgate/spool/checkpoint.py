@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS devices (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
     state_at INTEGER NOT NULL, score REAL NOT NULL, scored_at INTEGER NOT NULL,
     kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
+    software TEXT NOT NULL DEFAULT '', issuer TEXT NOT NULL DEFAULT '', seen_at INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, device_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS windows (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, key_digest BLOB NOT NULL, epoch INTEGER NOT NULL,
@@ -34,6 +35,14 @@ CREATE TABLE IF NOT EXISTS windows (
     PRIMARY KEY (tenant, device_id, key_digest, epoch));
 """
 
+_LATER_COLUMNS = (
+    "kid INTEGER NOT NULL DEFAULT 0",
+    "kid_at INTEGER NOT NULL DEFAULT 0",
+    "software TEXT NOT NULL DEFAULT ''",
+    "issuer TEXT NOT NULL DEFAULT ''",
+    "seen_at INTEGER NOT NULL DEFAULT 0",
+)
+"""Of `devices`: a file of a former fleetgate gets those it lacks; no device has told them there yet."""
 
 WINDOWS_AT_ONCE = 512  # 11 values each: far from the 32,766 that SQLite allows in a statement
 
@@ -52,7 +61,8 @@ class WindowState(Struct, frozen=True, array_like=True):
 
 
 class DeviceState(Struct, frozen=True, array_like=True):
-    """What the edge knows of a device beyond the records of control; times are Unix ms."""
+    """What the edge knows of a device beyond the records of control; times are Unix ms. `software` and `issuer`: see
+    `accept.fleet.KnownDevice`; `seen_at` is when it last changed here."""
 
     tenant: str
     device_id: str
@@ -63,6 +73,9 @@ class DeviceState(Struct, frozen=True, array_like=True):
     scored_at: int
     kid: int
     kid_at: int
+    software: str
+    issuer: str
+    seen_at: int
     windows: list[WindowState]
 
 
@@ -72,7 +85,7 @@ class Checkpoint:
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self._path = path
         self._database = Database(path, _SCHEMA, write=write)
-        self._database.add_columns("devices", "kid", "kid_at")  # no device has told its key id there yet
+        self._database.add_columns("devices", *_LATER_COLUMNS)
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
 
@@ -88,8 +101,7 @@ class Checkpoint:
         key = (tenant, device_id)
         with self._database.reading() as db:
             row = db.execute(
-                "SELECT epoch, state, state_at, score, scored_at, kid, kid_at FROM devices"
-                " WHERE tenant=? AND device_id=?",
+                f"SELECT {', '.join(_DEVICE_COLUMNS[2:])} FROM devices WHERE tenant=? AND device_id=?",  # noqa: S608
                 key,
             ).fetchone()
             if row is None:
@@ -131,6 +143,9 @@ class Checkpoint:
                 device.scored_at,
                 device.kid,
                 device.kid_at,
+                device.software,
+                device.issuer,
+                device.seen_at,
             )
             for name, device in zip(names, devices, strict=True)
         ]
@@ -161,7 +176,9 @@ class Checkpoint:
         self._database.close()
 
 
-_REPLACE_DEVICES = "INSERT OR REPLACE INTO devices VALUES {}"
+_DEVICE_COLUMNS = DeviceState.__struct_fields__[:-1]  # by name: what was added to an older file stands at its end
+
+_REPLACE_DEVICES = f"INSERT OR REPLACE INTO devices ({', '.join(_DEVICE_COLUMNS)}) VALUES {{}}"  # noqa: S608
 
 _REPLACE_WINDOWS = """
 INSERT INTO windows VALUES {}

@@ -44,7 +44,7 @@ class ChangeForm(Struct, frozen=True):
 
 
 def _device(row: Sequence[Any]) -> None:
-    state = (*row, 0, 0)[:9]  # an earlier fleetgate knew no key ids
+    state = (*row, *(0, 0, "", "", 0)[len(row) - 7 :])  # earlier ones knew no key ids, and nothing of software
     msgspec.convert((*state, []), DeviceState)
 
 

@@ -34,18 +34,18 @@ class Database:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(schema)
 
-    def add_columns(self, table: str, *names: str) -> None:
-        """Integers, 0 at first, that the file of a former fleetgate lacks. Raises SpoolError where that may not be
-        changed."""
+    def add_columns(self, table: str, *columns: str) -> None:
+        """Those of these definitions (name first, with a default) that the file of a former fleetgate lacks. Raises
+        SpoolError where that may not be changed."""
         there = {name for _, name, *_ in self.rows(f"PRAGMA table_info({table})")}
-        missing = [name for name in names if name not in there]
+        missing = [column for column in columns if column.partition(" ")[0] not in there]
         if not missing:
             return
         if not self._may_write:
             raise SpoolError(f"{self._path} is of a former fleetgate: start the edge on it first")
         with self.writing() as db:
-            for name in missing:
-                db.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+            for column in missing:
+                db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
