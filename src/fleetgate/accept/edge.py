@@ -103,7 +103,7 @@ class Edge:
         self.room.look(self._doubt())
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
-        door = Door(self.registry, self.vetting, self.fleet, self.room, self.counts, self._config, self._clock)
+        door = Door(self.registry, self.vetting, self.fleet, self.room, self.intake, self._config, self._clock)
         loop = SocketLoop(
             mqtt_socket,
             self.files.now.mqtt,
@@ -115,6 +115,7 @@ class Edge:
             self.counts,
             self._clock,
             self._proxies,
+            self._limits,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_grace_over = loop.send_away
@@ -140,6 +141,7 @@ class Edge:
             self._proxies,
             self.vetting,
             self._config.edge,
+            self._limits,
             self.counts,
             self._clock,
         )

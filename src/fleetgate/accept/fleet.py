@@ -154,11 +154,12 @@ class Caller:
 
 
 class Fleet:
-    """All devices in memory, by (tenant, device id). `roots` are the MAC root keys by key id."""
+    """All devices in memory, by (tenant, device id). `roots` are the MAC root keys by key id, `limits` are where each
+    has its account."""
 
     def __init__(self, roots: Mapping[int, bytes | None], limits: Limits) -> None:
         self._roots = roots
-        self._limits = limits
+        self.limits = limits
         self._known: dict[Key, KnownDevice] = {}
         self._dirty: dict[Key, KnownDevice] = {}
 
@@ -175,7 +176,7 @@ class Fleet:
     def limits_replaced(self) -> None:
         """Other limits, from the next message on."""
         for known in self._known.values():
-            known.account = self._limits.device(*known.key)
+            known.account = self.limits.device(*known.key)
 
     def get(self, key: Key) -> KnownDevice | None:
         return self._known.get(key)
@@ -193,7 +194,7 @@ class Fleet:
         return known
 
     def _build(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
-        account = self._limits.device(record.tenant, record.device_id)
+        account = self.limits.device(record.tenant, record.device_id)
         if saved is None:
             known = KnownDevice(record, Standing(record.state, record.state_at_ms), account)
         else:
@@ -311,7 +312,7 @@ class Fleet:
         """Drops devices that are idle and whole in the checkpoint. Call it right after a checkpoint became durable."""
         for key, known in list(self._known.items()):
             if known.session is None and not known.dirty and now_s - known.idle_since > IDLE_SECONDS:
-                self._limits.keep(*key, known.account, now_s)
+                self.limits.keep(*key, known.account, now_s)
                 del self._known[key]
 
 

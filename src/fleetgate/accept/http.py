@@ -22,6 +22,7 @@ from fleetgate.accept.admission import Strangers, cost
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.limits import SENT, Account, Quantity
 from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
@@ -164,6 +165,8 @@ class VehicleApp:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
         self._admit(link, caller, 0, 0)  # an empty bucket is told before the body is read and taken apart
+        if isinstance(caller, Caller):
+            self._shared(caller)
         body = b""
         try:
             body = await read_body(scope, receive, MAX_REQUEST_BYTES)
@@ -181,9 +184,12 @@ class VehicleApp:
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
+        senders = self._shared(caller)  # others may have sent while the body came
+        for account in senders:
+            account.charge_sent(len(items), len(body), 0)
         started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()
         results: list[dict[str, object]] = []
-        turn_bytes = 0
+        turn_bytes = events = 0
         for item in items:
             if turn_bytes > TURN_BYTES:
                 await trio.lowlevel.checkpoint()
@@ -191,6 +197,9 @@ class VehicleApp:
             turn_bytes += len(item)
             verdict = self._intake.receive(caller, item, None, now_ms)
             results.append(_result_of(verdict, caller.peer.device.epoch))
+            events += verdict.events
+        for account in senders:
+            account.charge(Quantity.EVENTS, events)
         caller.known.idle_since = self._clock.monotonic()
         await self._intake.committed()
         fault.point("ack.https")
@@ -207,6 +216,15 @@ class VehicleApp:
             self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), max(1, items))
             self._intake.wake()
         raise _too_fast(wait_s)
+
+    def _shared(self, caller: Caller) -> list[Account]:
+        """The accounts that what it sends is charged to besides its own. Raises Problem (429) while one is used up: no
+        refusal of the device, others may have been too fast."""
+        senders = self._intake.senders(caller)
+        now_s = self._clock.monotonic()
+        if wait_s := max((account.wait(SENT, now_s) for account in senders), default=0.0):
+            raise _too_fast(wait_s, "a limit that this device shares with others is used up")
+        return senders
 
     def _take(self, link: Link, caller: Caller | Reason, messages: int, size: int) -> float:
         """As `Account.take`, from that of the device, or from the bucket of the certificate that is refused."""
@@ -235,11 +253,13 @@ class VehicleApp:
             or caller.sender.facts.vehicle_id != known.device.vehicle_id
             or caller.policy_version != self._intake.policy.version
         ):
+            begins = caller is None and not link.through_proxy
             peer = self._fleet.peer(known, identity, self._clock.now_ms(), json_allowed=True)
             assert peer is not None  # it is admitted
-            caller = link.caller = Caller(
-                known, peer, link.address, "https", self._edge_id, self._intake.policy.version
-            )
+            caller = Caller(known, peer, link.address, "https", self._edge_id, self._intake.policy.version)
+            if begins and (wait_s := self._intake.admit_connection(caller, self._clock.now_ms())):
+                raise _too_fast(wait_s, "too many connections")
+            link.caller = caller
         caller.peer.flags = self._vetting.flags(identity)
         return caller
 
@@ -284,8 +304,8 @@ def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:
     return result
 
 
-def _too_fast(wait_s: float) -> Problem:
-    return Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=wait_s)
+def _too_fast(wait_s: float, why: str = "this device sends too fast") -> Problem:
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, why, retry_after_s=wait_s)
 
 
 def _unavailable(why: str) -> Problem:

@@ -14,7 +14,7 @@ import trio
 from fleetgate import fault, log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
-from fleetgate.accept.limits import Quantity
+from fleetgate.accept.limits import Account, Quantity
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.records import DeviceState
@@ -109,6 +109,22 @@ class Intake:
         counts.outcomes[caller.transport][outcome] += 1
         self._pending += 1
         return verdict
+
+    def admit_connection(self, caller: Caller, now: int) -> float:
+        """0.0 when a device may begin one more connection, else the seconds to wait: recorded as its refusal where its
+        own limit is used up, and not where others may be the cause."""
+        known, now_s = caller.known, self._clock.monotonic()
+        if wait_s := known.account.wait((Quantity.CONNECTIONS,), now_s):
+            self.refuse_unseen(caller, Reason.RATE_LIMITED, now)
+            self.wake()
+            return wait_s
+        limits = self._fleet.limits
+        return limits.admit_connection(known.account, known.key[0], known.software, known.issuer, now_s)
+
+    def senders(self, caller: Caller) -> list[Account]:
+        """The accounts that what it sends is charged to besides its own."""
+        known, limits = caller.known, self._fleet.limits
+        return limits.senders(known.key[0], known.software, known.issuer) if limits.shares_sending else []
 
     def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
         """Records what admission refused before the judge saw it (oversized, rate_limited)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 from weakref import WeakValueDictionary
@@ -61,9 +61,6 @@ class Rates:
         self.of: Mapping[Quantity, tuple[Rate, ...]] = {
             quantity: parse_rates(getattr(settings, quantity, "")) for quantity in Quantity
         }
-
-    def __bool__(self) -> bool:
-        return any(self.of.values())
 
 
 class Account:
@@ -121,24 +118,19 @@ class Account:
                     longest, of = wait, quantity
         return longest, of
 
-    def charge(self, quantity: Quantity, count: int) -> None:
+    def charge_sent(self, messages: int, size: int, events: int) -> None:
         """For what passed: after `wait` said that it may."""
+        for quantity, count in zip(SENT, (messages, size, events), strict=True):
+            self.charge(quantity, count)
+
+    def charge(self, quantity: Quantity, count: int) -> None:
+        """The same for one quantity."""
         for bucket in self._buckets[quantity]:
             bucket.left -= count
 
     def rested(self, now: float) -> bool:
         """Whether a new account would be the same."""
         return all(bucket.refill(now) and bucket.full for buckets in self._buckets.values() for bucket in buckets)
-
-
-def admit_one(accounts: Iterable[Account], quantity: Quantity, now: float) -> float:
-    """0.0 when one more may pass by all of these, which is then charged to all; else the seconds to wait."""
-    accounts = tuple(accounts)
-    longest = max((account.wait((quantity,), now) for account in accounts), default=0.0)
-    if not longest:
-        for account in accounts:
-            account.charge(quantity, 1)
-    return longest
 
 
 class _Accounts:
@@ -149,9 +141,9 @@ class _Accounts:
         self._hits = hits
         self._of: OrderedDict[object, Account] = OrderedDict()
 
-    def __bool__(self) -> bool:
+    def limit(self, *quantities: Quantity) -> bool:
         """Whether there is anything to count."""
-        return bool(self._rates)
+        return any(self._rates.of[quantity] for quantity in quantities)
 
     def new(self) -> Account:
         return Account(self._rates, self._hits)
@@ -168,7 +160,8 @@ class _Accounts:
 
 
 class Limits:
-    """The accounts of everybody, by the settings in force. `any_shared`: whether there are any but the devices' own."""
+    """The accounts of everybody, by the settings in force. `shares_sending`: whether anybody shares a limit of what is
+    sent with others."""
 
     def __init__(self, settings: Settings, hits: Hits) -> None:
         self._hits = hits
@@ -188,10 +181,10 @@ class Limits:
         self._tenants = _Accounts(Level.TENANT, settings.tenant, self._hits)
         self._softwares = _Accounts(Level.SOFTWARE, settings.software, self._hits)
         self._issuers = _Accounts(Level.ISSUER, settings.issuer, self._hits)
-        gate = _Accounts(Level.GATE, settings.gate, self._hits)
-        self.gate = gate.new()
-        self._of_gate = (self.gate,) if gate else ()
-        self.any_shared = bool(self._tenants or self._softwares or self._issuers or gate)
+        self._gates = _Accounts(Level.GATE, settings.gate, self._hits)
+        self._gate = self._gates.new()
+        levels = (self._tenants, self._softwares, self._issuers, self._gates)
+        self.shares_sending = any(level.limit(*SENT) for level in levels)
 
     def device(self, tenant: str, device_id: str) -> Account:
         """The account of a device: one, for as long as somebody holds it, or it is kept."""
@@ -200,19 +193,44 @@ class Limits:
             account = self._live[tenant, device_id] = self._devices.new()
         return account
 
-    def shared(self, tenant: str, software: str, issuer: str) -> tuple[Account, ...]:
-        """Those that a device shares with others. A software version is its tenant's; of one that is not known yet
-        (empty) nothing is counted."""
-        accounts: tuple[Account, ...] = self._of_gate
-        if self._tenants:
-            accounts += (self._tenants.of(tenant),)
-        if self._softwares and software:
-            accounts += (self._softwares.of((tenant, software)),)
-        if self._issuers and issuer:
-            accounts += (self._issuers.of(issuer),)
-        return accounts
-
     def keep(self, tenant: str, device_id: str, account: Account, now: float) -> None:
         """Of a device that nobody holds any more: it is not to begin anew by being forgotten."""
         if not account.rested(now):
             self._devices.keep((tenant, device_id), account)
+
+    def shared(self, tenant: str, software: str, issuer: str, *quantities: Quantity) -> list[Account]:
+        """The accounts of these in which any of the quantities is counted. A software version is its tenant's; of one
+        that is not known yet (empty) nothing is counted."""
+        named = ((self._tenants, tenant), (self._softwares, software and (tenant, software)), (self._issuers, issuer))
+        return [level.of(name) for level, name in named if name and level.limit(*quantities)]
+
+    def senders(self, tenant: str, software: str, issuer: str) -> list[Account]:
+        """Those which what a device sends is charged to, besides its own; the gate's too."""
+        accounts = self.shared(tenant, software, issuer, *SENT)
+        return [*accounts, self._gate] if self._gates.limit(*SENT) else accounts
+
+    def admit_to_gate(self, quantity: Quantity, now: float) -> bool:
+        """Whether one more connection or handshake of anybody may begin, before it is known whose."""
+        return not _admit_one([self._gate], quantity, now)
+
+    def admit_handshake(self, tenant: str, device_id: str, issuer: str, now: float) -> bool:
+        """Whether a handshake that has just shown this device's certificate was not one too many."""
+        account = self.device(tenant, device_id)
+        shared = self.shared(tenant, "", issuer, Quantity.HANDSHAKES)
+        admitted = not _admit_one([account, *shared], Quantity.HANDSHAKES, now)
+        self.keep(tenant, device_id, account, now)
+        return admitted
+
+    def admit_connection(self, account: Account, tenant: str, software: str, issuer: str, now: float) -> float:
+        """0.0 when a device with this account may begin one more, else the seconds to wait."""
+        shared = self.shared(tenant, software, issuer, Quantity.CONNECTIONS)
+        return _admit_one([account, *shared], Quantity.CONNECTIONS, now)
+
+
+def _admit_one(accounts: list[Account], quantity: Quantity, now: float) -> float:
+    """0.0 when one more may pass by all of these, which is then charged to all; else the seconds to wait."""
+    longest = max(account.wait((quantity,), now) for account in accounts)
+    if not longest:
+        for account in accounts:
+            account.charge(quantity, 1)
+    return longest

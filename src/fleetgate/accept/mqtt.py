@@ -250,6 +250,10 @@ class Session:
         else:
             self._refuse(connack_code(refusal), refusal.value)
 
+    def slow_down(self) -> None:
+        """The device, or those with whom it shares a limit, connect too often: later."""
+        self._refuse(ConnAckReasonCode.CONNECTION_RATE_EXCEEDED, "too many connections: come back later")
+
     def refuse_certificate(self, why: str) -> None:
         """The certificate names nobody; `why` is a sentence for whoever issued it."""
         self._refuse(ConnAckReasonCode.NOT_AUTHORIZED, f"certificate: {why}")

@@ -7,7 +7,7 @@ import gc
 import pytest
 
 from fleetgate.accept import limits as limits_module
-from fleetgate.accept.limits import SENT, Account, Level, Limits, Quantity, Rates, admit_one, no_hits
+from fleetgate.accept.limits import SENT, Account, Level, Limits, Quantity, Rates, no_hits
 from fleetgate.config import DeviceLimit, Limit
 from fleetgate.config import Limits as Settings
 
@@ -56,11 +56,12 @@ def test_the_longest_wait_is_told_and_counted() -> None:
 
 
 def test_one_more_passes_by_all_accounts_or_by_none() -> None:
-    """The tenant's connections are not used up by those that the gate turned away."""
-    tenant, gate = account(connections="3/day"), account(connections="1/s")
-    passed = [admit_one((tenant, gate), Quantity.CONNECTIONS, now) == 0.0 for now in (0.0, 0.0, 0.0, 2.0, 4.0, 6.0)]
-    assert passed == [True, False, False, True, True, True]
-    assert admit_one((tenant,), Quantity.CONNECTIONS, 8.0) > 0
+    """The tenant's connections are not used up by those that the issuer's limit turned away."""
+    settings = Settings(tenant=Limit(connections="3/day"), issuer=Limit(connections="1/s"))
+    limits = Limits(settings, no_hits())
+    own = limits.device("acme", "tcu")
+    waits = [limits.admit_connection(own, "acme", "", "ca", now) for now in (0.0, 0.0, 0.0, 2.0, 4.0, 6.0, 8.0)]
+    assert [wait == 0.0 for wait in waits] == [True, False, False, True, True, True, False]
 
 
 class TestWhoShares:
@@ -83,17 +84,15 @@ class TestWhoShares:
         monkeypatch.setattr(limits_module, "MAX_ACCOUNTS", 3)
         limits = Limits(Settings(software=Limit(messages="5/h")), no_hits())
         for number in range(9):
-            limits.shared("acme", f"2026.{number}", "ca")[0].take(9, 1, 0.0)
-        assert [bool(limits.shared("acme", f"2026.{n}", "ca")[0].wait(SENT, 0.0)) for n in (8, 0)] == [True, False]
+            limits.senders("acme", f"2026.{number}", "ca")[0].take(9, 1, 0.0)
+        assert [bool(limits.senders("acme", f"2026.{n}", "ca")[0].wait(SENT, 0.0)) for n in (8, 0)] == [True, False]
 
     def test_other_limits_begin_with_full_buckets_and_the_same_ones_change_nothing(self) -> None:
         """The configuration file is read again whenever it was written."""
         settings = Settings(tenant=Limit(messages="5/h"))
         limits = Limits(settings, no_hits())
-        [before] = limits.shared("acme", "", "")
-        assert (limits.replace(Settings(tenant=Limit(messages="5/h"))), limits.shared("acme", "", "")) == (
-            False,
-            (before,),
-        )
+        [before] = limits.senders("acme", "", "")
+        assert not limits.replace(Settings(tenant=Limit(messages="5/h")))
+        assert limits.senders("acme", "", "") == [before]
         assert limits.replace(Settings(tenant=Limit(messages="6/h")))
-        assert limits.shared("acme", "", "") != (before,)
+        assert limits.senders("acme", "", "") != [before]
