@@ -28,8 +28,7 @@ def cost(size: int) -> int:
 
 class Bucket:
     """What is `left` of a rate as of `at` (monotonic seconds): at most `burst`. It may be overdrawn: something passes
-    while more than nothing is left, so a batch is never cut in half, and what is known only afterwards is charged
-    afterwards."""
+    while one is left, so a batch is never cut in half, and what is known only afterwards is charged afterwards."""
 
     __slots__ = ("at", "burst", "left", "per_second")
 
@@ -47,15 +46,17 @@ class Bucket:
         return left
 
     def wait(self) -> float:
-        """Seconds until something may pass, as of the last `refill`; 0.0 when it may."""
-        return 0.0 if self.left > 0 else max(0.001, (1.0 - self.left) / self.per_second)
+        """Seconds until something may pass, as of the last `refill`; 0.0 when it may. A millisecond longer than that, so
+        that rounding does not turn away who waits so long."""
+        return 0.0 if self.left >= 1 else (1.0 - self.left) / self.per_second + 0.001
 
     def take(self, count: int, now: float) -> float:
         """0.0 when so many may pass, which are then charged; else the seconds until they may."""
-        if self.refill(now) <= 0:
-            return self.wait()
-        self.left -= count
-        return 0.0
+        self.refill(now)
+        wait_s = self.wait()
+        if not wait_s:
+            self.left -= count
+        return wait_s
 
     @property
     def full(self) -> bool:

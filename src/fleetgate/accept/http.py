@@ -186,7 +186,7 @@ class VehicleApp:
             return [_refused_unjudged(item, caller) for item in items]
         senders = self._shared(caller)  # others may have sent while the body came
         for account in senders:
-            account.charge_sent(len(items), len(body), 0)
+            account.charge_sent(len(items), len(body), 0, self._clock.monotonic())
         started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()
         results: list[dict[str, object]] = []
         turn_bytes = events = 0
@@ -199,7 +199,7 @@ class VehicleApp:
             results.append(_result_of(verdict, caller.peer.device.epoch))
             events += verdict.events
         for account in senders:
-            account.charge(Quantity.EVENTS, events)
+            account.charge(Quantity.EVENTS, events, self._clock.monotonic())
         caller.known.idle_since = self._clock.monotonic()
         await self._intake.committed()
         fault.point("ack.https")

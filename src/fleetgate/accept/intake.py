@@ -102,7 +102,7 @@ class Intake:
             self._fleet.touch(caller.known)
             counts.events += verdict.events
             if caller.known.account.limits_events:
-                caller.known.account.charge(Quantity.EVENTS, verdict.events)
+                caller.known.account.charge(Quantity.EVENTS, verdict.events, self._clock.monotonic())
             counts.bytes += len(raw)
         if verdict.flags & _CLOCK_SKEW or reason is _CLOCK_AHEAD:
             caller.known.ahead_at = self._clock.monotonic()

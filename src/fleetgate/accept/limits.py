@@ -64,8 +64,8 @@ class Rates:
 
 
 class Account:
-    """What one has left. Something passes while more than nothing is left of each rate; then it is charged, if need be
-    below nothing. What does not pass costs nothing. `now` is in monotonic seconds. `limits_events`: whether there is
+    """What one has left. Something passes while one is left of each rate; then it is charged, if need be below nothing.
+    What does not pass costs nothing. `now` is in monotonic seconds. `limits_events`: whether there is
     such a rate; events are known, and charged, when a message has passed. `used_at`: when somebody last sent."""
 
     __slots__ = (
@@ -90,7 +90,7 @@ class Account:
             left = bucket.left + (now - bucket.at) * bucket.per_second
             bucket.at = now
             bucket.left = left = left if left < bucket.burst else bucket.burst
-            if left <= 0:
+            if left < 1:
                 return self.wait(SENT, now)
         for bucket in self._messages:
             bucket.left -= messages
@@ -118,14 +118,15 @@ class Account:
                     longest, of = wait, quantity
         return longest, of
 
-    def charge_sent(self, messages: int, size: int, events: int) -> None:
-        """For what passed: after `wait` said that it may."""
+    def charge_sent(self, messages: int, size: int, events: int, now: float) -> None:
+        """For what has passed."""
         for quantity, count in zip(SENT, (messages, size, events), strict=True):
-            self.charge(quantity, count)
+            self.charge(quantity, count, now)
 
-    def charge(self, quantity: Quantity, count: int) -> None:
+    def charge(self, quantity: Quantity, count: int, now: float) -> None:
         """The same for one quantity."""
         for bucket in self._buckets[quantity]:
+            bucket.refill(now)
             bucket.left -= count
 
     def rested(self, now: float) -> bool:
@@ -232,5 +233,5 @@ def _admit_one(accounts: list[Account], quantity: Quantity, now: float) -> float
     longest = max(account.wait((quantity,), now) for account in accounts)
     if not longest:
         for account in accounts:
-            account.charge(quantity, 1)
+            account.charge(quantity, 1, now)
     return longest

@@ -21,9 +21,9 @@ from fleetgate import log
 from fleetgate.accept.connection import Connection, GoneError
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
-from fleetgate.accept.fleet import issuer_of
+from fleetgate.accept.fleet import Caller, issuer_of
 from fleetgate.accept.intake import Intake
-from fleetgate.accept.limits import SENT, Account, Limits, Quantity
+from fleetgate.accept.limits import SENT, Limits, Quantity
 from fleetgate.accept.lines import Lines
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.proxies import Proxies
@@ -128,7 +128,11 @@ class SocketLoop:
                 if handshakes <= MAX_HANDSHAKES:
                     self._handshake(connection, now_s)
             elif mask & _IN:
-                self._read(connection, connection.session, now_ms, now_s)
+                session = connection.session
+                if self._limits.shares_sending and session.caller is not None:
+                    self._read_sharing(connection, session, session.caller, now_ms, now_s)
+                else:
+                    self._read(connection, session, now_ms, now_s)
             elif mask & (select.EPOLLHUP | select.EPOLLERR):
                 self._close(connection)
             else:
@@ -215,13 +219,8 @@ class SocketLoop:
         self._of_session[connection.session] = connection
         return self._turns.watch(connection, select.EPOLLIN)
 
-    def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
-        counts = self._counts
-        senders = self._intake.senders(session.caller) if session.caller is not None else []
-        if senders:
-            if self._pauses(connection, session, senders, now_s):
-                return None
-            messages, events = sum(counts.outcomes["mqtt"]), counts.events
+    def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> int:
+        """How many bytes there were."""
         stalls = self._stalls
         stalls.reading = connection
         spent_s = time.thread_time() if stalls.measuring else None
@@ -231,36 +230,46 @@ class SocketLoop:
             data = None
         stalls.reading = None
         if connection.stalled or (spent_s is not None and time.thread_time() - spent_s > LONG_READ_SECONDS):
-            return self._bar(connection, session, now_s)
+            self._bar(connection, session, now_s)
+            return 0
         if data is None:
-            return self._close(connection)
+            self._close(connection)
+            return 0
         if data and not connection.lingering:
             session.feed(data, now_ms, now_s)
             self._touched[connection.fd] = connection
-            for account in senders:
-                account.charge_sent(sum(counts.outcomes["mqtt"]) - messages, len(data), counts.events - events)
-        return None
+        return len(data)
 
-    def _pauses(self, connection: Connection, session: Session, senders: list[Account], now_s: float) -> bool:
-        """Puts a connection into the line of an account that has nothing left; whether there is one."""
-        for account in senders:
+    def _read_sharing(
+        self, connection: Connection, session: Session, caller: Caller, now_ms: int, now_s: float
+    ) -> None:
+        """The same where limits are shared: whose are used up is not read from, and what was read is charged to them.
+        What a device is too fast with itself is not."""
+        for account in self._intake.senders(caller):
             wait_s = account.wait(SENT, now_s)
             if wait_s > LONGEST_PAUSE_SECONDS:
                 session.end(Code.QUOTA_EXCEEDED, "a limit that is shared with others is used up: come back later")
                 self._touched[connection.fd] = connection
-                return True
+                return
             if wait_s:
                 self._lines.join(connection, account, now_s + wait_s)
                 self._turns.watch(connection, self._interest(connection, session))
-                return True
-        return False
+                return
+        counts = self._counts
+        messages, events = sum(counts.outcomes["mqtt"]), counts.events
+        size = self._read(connection, session, now_ms, now_s)
+        messages, events = sum(counts.outcomes["mqtt"]) - messages, counts.events - events
+        for account in self._intake.senders(caller):  # others, where its first message said which software it has
+            account.charge_sent(messages, size, events, now_s)
 
     def _go_on(self, now_ms: int, now_s: float) -> None:
         """Reads from those who have waited for an account that has something left again."""
         for connection in self._lines.going_on(MAX_EVENTS, now_s):
-            assert connection.session is not None, "only what a session sends is charged"
-            self._turns.watch(connection, self._interest(connection, connection.session))
-            self._read(connection, connection.session, now_ms, now_s)
+            session = connection.session
+            assert session is not None, "only what a session sends is charged"
+            self._turns.watch(connection, self._interest(connection, session))
+            if session.caller is not None:
+                self._read_sharing(connection, session, session.caller, now_ms, now_s)
 
     def _bar(self, connection: Connection, session: Session, now_s: float) -> None:
         """Ends a connection that held everybody up, and keeps its vehicle out for a while."""
