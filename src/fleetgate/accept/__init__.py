@@ -1,6 +1,7 @@
 """The vehicles' door: from a socket to the spool, and back with an acknowledgement.
 
-tls, https, loop, turns, lines, connection, stall   sockets               mqtt, packets, http, request   what is spoken
+tls, https, loop, connection, stall   sockets               mqtt, packets, http, request   what is spoken
+turns, lines       who is read from, and when
 problems           how HTTPS refuses                 link                  whose request it is
 proxies, proxyprotocol, clientcert   who comes through a proxy, as it says
 vetting, lists, fetching   whom a certificate speaks for, and whether a revocation list ends that

@@ -46,8 +46,8 @@ class Bucket:
         return left
 
     def wait(self) -> float:
-        """Seconds until something may pass, as of the last `refill`; 0.0 when it may. A millisecond longer than that, so
-        that rounding does not turn away who waits so long."""
+        """Seconds until something may pass, as of the last `refill`; 0.0 when it may. A millisecond is added, so that
+        rounding turns away nobody who has waited as told."""
         return 0.0 if self.left >= 1 else (1.0 - self.left) / self.per_second + 0.001
 
     def take(self, count: int, now: float) -> float:

@@ -15,6 +15,7 @@ from mqtt5 import DisconnectReasonCode as Code
 from fleetgate import log
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.lines import LONGEST_PAUSE_SECONDS
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
@@ -89,6 +90,8 @@ class Door:
         caller = self._caller(session, known, peer)
         if self._intake.admit_connection(caller, now_ms):
             return session.slow_down()
+        if self._intake.shared_wait(self._intake.senders(caller)) > LONGEST_PAUSE_SECONDS:
+            return session.refuse_for_quota()
         if known.session is not None:
             known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
             self.on_answer(known.session)

@@ -22,7 +22,7 @@ from fleetgate.accept.admission import Strangers, cost
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
-from fleetgate.accept.limits import SENT, Account, Quantity
+from fleetgate.accept.limits import Account, Quantity
 from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
@@ -221,8 +221,7 @@ class VehicleApp:
         """The accounts that what it sends is charged to besides its own. Raises Problem (429) while one is used up: no
         refusal of the device, others may have been too fast."""
         senders = self._intake.senders(caller)
-        now_s = self._clock.monotonic()
-        if wait_s := max((account.wait(SENT, now_s) for account in senders), default=0.0):
+        if wait_s := self._intake.shared_wait(senders):
             raise _too_fast(wait_s, "a limit that this device shares with others is used up")
         return senders
 

@@ -14,7 +14,7 @@ import trio
 from fleetgate import fault, log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
-from fleetgate.accept.limits import Account, Quantity
+from fleetgate.accept.limits import SENT, Account, Quantity
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.records import DeviceState
@@ -125,6 +125,11 @@ class Intake:
         """The accounts that what it sends is charged to besides its own."""
         known, limits = caller.known, self._fleet.limits
         return limits.senders(known.key[0], known.software, known.issuer) if limits.shares_sending else []
+
+    def shared_wait(self, senders: list[Account]) -> float:
+        """Seconds until all of them have something left; 0.0 when they have."""
+        now_s = self._clock.monotonic()
+        return max((account.wait(SENT, now_s) for account in senders), default=0.0)
 
     def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
         """Records what admission refused before the judge saw it (oversized, rate_limited)."""

@@ -11,9 +11,14 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Final
 
 from fleetgate.accept.connection import Connection
 from fleetgate.accept.limits import Account
+
+LONGEST_PAUSE_SECONDS: Final = 30.0
+"""Who would be left unread for longer is told so, and goes: his pings would stay unanswered, and he would come back
+again and again to find out why."""
 
 
 class Line:

@@ -24,8 +24,8 @@ from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
 from fleetgate.accept.fleet import Caller, issuer_of
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.limits import SENT, Limits, Quantity
-from fleetgate.accept.lines import Lines
-from fleetgate.accept.mqtt import Phase, Session
+from fleetgate.accept.lines import LONGEST_PAUSE_SECONDS, Lines
+from fleetgate.accept.mqtt import QUOTA, Phase, Session
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.room import Room
 from fleetgate.accept.stall import LONG_READ_SECONDS, Stalls
@@ -39,9 +39,6 @@ MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 
 MAX_ACCEPTS: Final = 64
 PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either
 LINGER_SECONDS: Final = 2.0  # time to read our last words before the reset that unread bytes would cause
-LONGEST_PAUSE_SECONDS: Final = 30.0
-"""Who would be left unread for longer is told so, and goes: his pings would stay unanswered, and he would come back
-again and again to find out why."""
 
 
 _IN, _LIVE = select.EPOLLIN, Phase.LIVE
@@ -129,7 +126,7 @@ class SocketLoop:
                     self._handshake(connection, now_s)
             elif mask & _IN:
                 session = connection.session
-                if self._limits.shares_sending and session.caller is not None:
+                if self._limits.shares_sending and session.phase is _LIVE and session.caller is not None:
                     self._read_sharing(connection, session, session.caller, now_ms, now_s)
                 else:
                     self._read(connection, session, now_ms, now_s)
@@ -248,7 +245,7 @@ class SocketLoop:
         for account in self._intake.senders(caller):
             wait_s = account.wait(SENT, now_s)
             if wait_s > LONGEST_PAUSE_SECONDS:
-                session.end(Code.QUOTA_EXCEEDED, "a limit that is shared with others is used up: come back later")
+                session.end(Code.QUOTA_EXCEEDED, QUOTA)
                 self._touched[connection.fd] = connection
                 return
             if wait_s:

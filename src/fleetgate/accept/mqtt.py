@@ -24,6 +24,7 @@ from fleetgate.control.profile import CertificateIdentity
 from fleetgate.judge import Outcome, Reason
 
 RECEIVE_MAXIMUM = 128
+QUOTA = "a limit that is shared with others is used up: come back later"
 KEEP_ALIVE_FACTOR = 1.5  # 3.1.2.10
 _UNACCEPTABLE_VERSION = b"\x20\x02\x00\x01"  # the CONNACK of MQTT 3.1.1, return code 1
 _DUPLICATE = Outcome.DUPLICATE
@@ -253,6 +254,10 @@ class Session:
     def slow_down(self) -> None:
         """The device, or those with whom it shares a limit, connect too often: later."""
         self._refuse(ConnAckReasonCode.CONNECTION_RATE_EXCEEDED, "too many connections: come back later")
+
+    def refuse_for_quota(self) -> None:
+        """What a session could send would not be read for long."""
+        self._refuse(ConnAckReasonCode.QUOTA_EXCEEDED, QUOTA)
 
     def refuse_certificate(self, why: str) -> None:
         """The certificate names nobody; `why` is a sentence for whoever issued it."""

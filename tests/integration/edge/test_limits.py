@@ -136,6 +136,8 @@ def test_who_shares_a_limit_that_is_used_up_waits_and_is_not_blamed(
         assert hits() == 0
         sessions[0].publish(members[0].message())
         assert sessions[0].farewell().reason_code == 0x97
+        with MqttPeer(limited, members[0].car) as again:
+            assert again.greet().reason_code == 0x97
         client = peers.enter_context(HttpPeer(limited, members[-1].car))
         answer = client.post(members[-1].message())
         assert (answer.status, answer.items["detail"]) == (
@@ -143,7 +145,7 @@ def test_who_shares_a_limit_that_is_used_up_waits_and_is_not_blamed(
             "a limit that this device shares with others is used up",
         )
         assert int(answer.headers["retry-after"]) >= 1
-        assert hits() == 2
+        assert hits() == 3
     if level == "tenant":
         [other] = group(limited, "device")
         with MqttPeer(limited, other.car).hello() as peer:
