@@ -128,4 +128,5 @@ class TestWhoWaits:
         assert first.line is not None
         first.line.remove(first)
         assert self.going_on(lines, account, 1.0) == ["rival"]
-        assert (bool(lines), first.line, second.line) == (False, None, None)
+        assert not lines
+        assert {first.line, second.line} == {None}
