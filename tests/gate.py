@@ -162,6 +162,7 @@ class Installation:
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
         written |= {table: tables[table] for table in ("issuers", "proxy", "signer") if table in tables}
+        written |= {f"limits.{level}": limit for level, limit in tables.get("limits", {}).items()}
         lines = [
             line
             for table, keys in written.items()

@@ -29,6 +29,7 @@ from loadtest.bench import (
     revoke_case,
     sustained_case,
     table,
+    tenants_case,
 )
 from loadtest.bench.arguments import output_file
 from loadtest.bench.context import FULL, QUICK, Context, Figures, Rounds, Sizes
@@ -77,6 +78,7 @@ CASES: Mapping[str, Callable[[Context], Found]] = {
     "load_mixed": _once("load_mixed", partial(load_case.run, case=load_case.LOAD_MIXED)),
     "sustained": _once("sustained", sustained_case.run),
     "herd": _once("herd", herd_case.run),
+    "tenants": _once("tenants", tenants_case.run),
     "registry": _once("registry", registry_case.run),
     "revoke": _once("revoke", revoke_case.run),
 }

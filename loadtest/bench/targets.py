@@ -50,6 +50,7 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         Target("kb_per_connection", "<=", 40),
         Target("ack_ms_p99", "<=", 1_000),
     ),
+    "tenants": (Target("ratio_beside_to_among", "<=", 0.6),),
     "registry": (Target("start_s", "<=", 3), Target("rss_mb", "<=", 300)),
     "revoke": (Target("effect_ms_p99", "<=", 2_000), Target("decision_ms_p99", "<=", 2_000)),
 }

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fleetgate.errors import ConfigError
+from fleetgate.rates import parse_rates
 from fleetgate.scoring import SIGNALS, Signal, laid_over
 
 Count = Annotated[int, Meta(ge=1)]
@@ -165,10 +166,6 @@ class Signer(Section, frozen=True):
 
 class Policy(Section, frozen=True):
     version: Annotated[str, Meta(description="Stands on every row that was judged under this policy.")] = "1"
-    messages_per_second: Annotated[
-        float, Meta(gt=0, description="Sustained rate of one device; each KiB of a message counts as one more.")
-    ] = 200.0
-    burst_messages: Annotated[Count, Meta(description="What a device may send at once.")] = 1_000
     watched_score: Annotated[float, Meta(gt=0, description="From this score a device is watched.")] = 50.0
     quarantined_score: Annotated[float, Meta(gt=0, description="From this score a device is quarantined.")] = 100.0
     signals: Annotated[
@@ -181,6 +178,45 @@ class Policy(Section, frozen=True):
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "signals", laid_over(self.signals))
+
+
+Messages = Annotated[
+    str, Meta(description="Messages, as `100/s, 2000/min`; each KiB of one counts as one more. Empty: no limit.")
+]
+
+
+class Sending(Section, frozen=True):
+    """Rates, as `fleetgate.rates` reads them."""
+
+    messages: Messages = ""
+    bytes: Annotated[str, Meta(description="Bytes of messages. Empty: no limit.")] = ""
+    events: Annotated[str, Meta(description="Events in messages that are stored. Empty: no limit.")] = ""
+    connections: Annotated[
+        str, Meta(description="Connections begun, MQTT sessions and HTTPS connections. Empty: no limit.")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            try:
+                parse_rates(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+
+
+class Limit(Sending, frozen=True):
+    handshakes: Annotated[str, Meta(description="TLS handshakes. Empty: no limit.")] = ""
+
+
+class DeviceLimit(Limit, frozen=True):
+    messages: Messages = "1000/5s"
+
+
+class Limits(Section, frozen=True):
+    device: DeviceLimit = msgspec.field(default_factory=DeviceLimit)
+    tenant: Limit = msgspec.field(default_factory=Limit)
+    software: Sending = msgspec.field(default_factory=Sending)  # a handshake does not say which version it is of
+    issuer: Limit = msgspec.field(default_factory=Limit)
+    gate: Limit = msgspec.field(default_factory=Limit)
 
 
 class Crl(Section, frozen=True):
@@ -211,6 +247,7 @@ class Config(Section, frozen=True):
     load: Load = msgspec.field(default_factory=Load)
     signer: Signer = msgspec.field(default_factory=Signer)
     policy: Policy = msgspec.field(default_factory=Policy)
+    limits: Limits = msgspec.field(default_factory=Limits)
     issuers: Annotated[
         dict[str, tuple[str, ...]],
         Meta(

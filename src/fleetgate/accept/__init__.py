@@ -1,11 +1,12 @@
 """The vehicles' door: from a socket to the spool, and back with an acknowledgement.
 
 tls, https, loop, connection, stall   sockets               mqtt, packets, http, request   what is spoken
+turns, lines       who is read from, and when
 problems           how HTTPS refuses                 link                  whose request it is
 proxies, proxyprotocol, clientcert   who comes through a proxy, as it says
 vetting, lists, fetching   whom a certificate speaks for, and whether a revocation list ends that
 door, registry     who is that, may it come in       fleet, denials        what is known of it
-admission          may it send now                   timekeeping           is our own clock right
+admission, limits  may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
 disorder           which way its numbers go
 breaker, surge, census   what is the mistake of many is not held against each

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from fleetgate.accept.breaker import Phase
 from fleetgate.accept.disorder import Disorder
+from fleetgate.accept.limits import no_hits
 from fleetgate.control.records import DeviceState
 from fleetgate.control.renewalform import Refusal
 from fleetgate.judge import Outcome, Reason
@@ -42,6 +43,7 @@ class Counts:
         self.commits = 0
         self.connections = dict.fromkeys(TRANSPORTS, 0)
         self.refused_connections = dict.fromkeys(Reason, 0)
+        self.limit_hits = no_hits()
         self.renewals = dict.fromkeys(RENEWAL_OUTCOMES, 0)
         self.protocol_errors = 0
         self.failed_handshakes = 0
@@ -102,6 +104,12 @@ class EdgeCollector(Collector):
         for each, count in counts.disorder.items():
             disorder.add_metric([each.value], count)
         yield disorder
+        hits = CounterMetricFamily(
+            "fleetgate_limit_hits", "Times that a limit made somebody wait.", labels=["level", "quantity"]
+        )
+        for (level, quantity), count in counts.limit_hits.items():
+            hits.add_metric([level.value, quantity.value], count)
+        yield hits
         transitions = CounterMetricFamily(
             "fleetgate_transitions", "Devices that this edge moved to a state.", labels=("state",)
         )

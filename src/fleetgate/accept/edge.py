@@ -26,6 +26,7 @@ from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.limits import Limits
 from fleetgate.accept.lists import Lists, Source
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
@@ -41,7 +42,6 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
-from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
@@ -88,7 +88,8 @@ class Edge:
         self._denials = DenialMemory(self.spool.directory / "denials.db")
         policy = Policy(config.policy.version, catalogue().bodies, fence_ms=self.spool.identity.fence_ms)
         self.counts = Counts(self.registry_of_metrics)
-        self.fleet = Fleet(self.files.now.keyring.roots, config.policy)
+        self._limits = Limits(config.limits, self.counts.limit_hits)
+        self.fleet = Fleet(self.files.now.keyring.roots, self._limits)
         self.registry = Registry(
             self._store,
             self._denials,
@@ -118,7 +119,7 @@ class Edge:
         self.room.look(self._doubt())
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
-        door = Door(self.registry, self.vetting, self.fleet, self.room, self.counts, self._config, self._clock)
+        door = Door(self.registry, self.vetting, self.fleet, self.room, self.intake, self._config, self._clock)
         loop = SocketLoop(
             mqtt_socket,
             self.files.now.mqtt,
@@ -130,6 +131,7 @@ class Edge:
             self.counts,
             self._clock,
             self._proxies,
+            self._limits,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_overrides = self.breaker.override
@@ -157,6 +159,7 @@ class Edge:
             self._proxies,
             self.vetting,
             self._config.edge,
+            self._limits,
             self.counts,
             self._clock,
         )
@@ -167,7 +170,7 @@ class Edge:
 
         def replaced(material: Material, distrusts: bool, sources: list[Source]) -> None:
             self.fleet.replace_roots(material.keyring.roots)
-            self._replace_policy(material.config.policy, door)
+            self._replace_policy(material.config, door)
             self.vetting.paths, self.vetting.issuers = material.paths, material.issuers
             self.lists.replace(material.config, material.bundle, sources)
             loop.replace_tls(material.mqtt, distrusts=distrusts)
@@ -315,12 +318,13 @@ class Edge:
         self.spool.checkpoint.keep_alerts(alerts)
         self.spool.checkpoint.advance(position)
 
-    def _replace_policy(self, settings: PolicySettings, door: Door) -> None:
-        """Another `[policy]`, from the next message on."""
-        policy = msgspec.structs.replace(self.intake.policy, version=settings.version)
-        self.intake.replace_policy(policy, settings)
-        self.fleet.replace_policy(settings)
-        door.replace_policy(settings.version)
+    def _replace_policy(self, config: Config, door: Door) -> None:
+        """Another `[policy]` and other `[limits]`, from the next message on."""
+        policy = msgspec.structs.replace(self.intake.policy, version=config.policy.version)
+        self.intake.replace_policy(policy, config.policy)
+        door.replace_policy(config.policy.version)
+        if self._limits.replace(config.limits):
+            self.fleet.limits_replaced()
 
     def _note_control(self) -> None:
         """Flags what is accepted while control is away: revocations may be missing."""

@@ -17,6 +17,7 @@ from fleetgate.accept.census import cohorts_of
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.disorder import Disorder, Finding, signal_of
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.accept.limits import SENT, Account, Quantity
 from fleetgate.accept.standing import Part
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as PolicySettings
@@ -127,6 +128,8 @@ class Intake:
                 known.software = verdict.software
                 self._fleet.touch(known)
                 counts.events += verdict.events
+                if known.account.limits_events:
+                    known.account.charge(Quantity.EVENTS, verdict.events, self._clock.monotonic())
                 counts.bytes += len(raw)
             if verdict.flags:
                 self._note_flags(known, verdict.flags)
@@ -146,6 +149,26 @@ class Intake:
         self.counts.disorder[finding.disorder] += 1
         if finding.signal:
             self.score(known, finding.signal, 1, now, now)
+    def admit_connection(self, caller: Caller, now: int) -> float:
+        """0.0 when a device may begin one more connection, else the seconds to wait: recorded as its refusal where its
+        own limit is used up, and not where others may be the cause."""
+        known, now_s = caller.known, self._clock.monotonic()
+        if wait_s := known.account.wait((Quantity.CONNECTIONS,), now_s):
+            self.refuse_unseen(caller, Reason.RATE_LIMITED, now)
+            self.wake()
+            return wait_s
+        limits = self._fleet.limits
+        return limits.admit_connection(known.account, known.key[0], known.software, known.issuer, now_s)
+
+    def senders(self, caller: Caller) -> list[Account]:
+        """The accounts that what it sends is charged to besides its own."""
+        known, limits = caller.known, self._fleet.limits
+        return limits.senders(known.key[0], known.software, known.issuer) if limits.shares_sending else []
+
+    def shared_wait(self, senders: list[Account]) -> float:
+        """Seconds until all of them have something left; 0.0 when they have."""
+        now_s = self._clock.monotonic()
+        return max((account.wait(SENT, now_s) for account in senders), default=0.0)
 
     def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
         """Records what admission refused before the judge saw it (oversized, rate_limited)."""

@@ -24,6 +24,7 @@ from fleetgate.control.profile import CertificateIdentity
 from fleetgate.judge import Outcome, Reason
 
 RECEIVE_MAXIMUM = 128
+QUOTA = "a limit that is shared with others is used up: come back later"
 KEEP_ALIVE_FACTOR = 1.5  # 3.1.2.10
 _UNACCEPTABLE_VERSION = b"\x20\x02\x00\x01"  # the CONNACK of MQTT 3.1.1, return code 1
 _DUPLICATE = Outcome.DUPLICATE
@@ -144,7 +145,7 @@ class Session:
         if flags & 6 and len(self.acks) >= RECEIVE_MAXIMUM:
             raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
         intake = self._intake
-        if caller.known.bucket.take(cost(end - start), now_s):
+        if caller.known.account.take(cost(end - start), end - start, now_s):
             packet_id = packets.packet_id_of(data, flags, start, end)
             intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
             if packet_id:
@@ -177,7 +178,7 @@ class Session:
                 packets.check_disconnect(data, flags, start, end)
             self.phase = Phase.ENDED
             self.ended_because = "the client disconnected"
-        elif self.caller is not None and self.caller.known.bucket.take(cost(end - start), now_s):
+        elif self.caller is not None and self.caller.known.account.take(cost(end - start), end - start, now_s):
             raise ProtocolError(Code.MESSAGE_RATE_TOO_HIGH, "this device sends too fast")
         elif kind == packets.SUBSCRIBE:
             packet_id, filters = packets.check_subscribe(data, flags, start, end)
@@ -257,6 +258,14 @@ class Session:
             self._refuse(ConnAckReasonCode.SERVER_UNAVAILABLE, "come back later")
         else:
             self._refuse(connack_code(refusal), refusal.value)
+
+    def slow_down(self) -> None:
+        """The device, or those with whom it shares a limit, connect too often: later."""
+        self._refuse(ConnAckReasonCode.CONNECTION_RATE_EXCEEDED, "too many connections: come back later")
+
+    def refuse_for_quota(self) -> None:
+        """What a session could send would not be read for long."""
+        self._refuse(ConnAckReasonCode.QUOTA_EXCEEDED, QUOTA)
 
     def refuse_certificate(self, why: str) -> None:
         """The certificate names nobody; `why` is a sentence for whoever issued it."""

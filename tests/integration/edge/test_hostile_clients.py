@@ -120,7 +120,7 @@ def test_key_updates_whose_answers_nobody_reads_end_their_connection(
 
 def test_an_https_client_that_reads_no_answers_does_not_keep_the_edge_from_draining(new_gate: NewGate) -> None:
     """Its connection ends by a deadline of its own, and SIGTERM ends the process with 0."""
-    gate = new_gate(policy={"burst_messages": 10_000_000})
+    gate = new_gate(limits={"device": {"messages": "10000000/s"}})
     car = gate.home.enrol("deaf")
     batch = msgspec.msgpack.encode([b"x"] * 500)
     lines = ["POST /v1/telemetry HTTP/1.1", "Host: gate", f"Content-Type: {MSGPACK}", f"Content-Length: {len(batch)}"]
