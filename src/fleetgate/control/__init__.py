@@ -6,7 +6,8 @@ spools; the rest are a person's commands.
 A device's life    devices.py, retirement.py and vehicles.py say what may happen to a device, credentials.py what
                    becomes of its certificates, quarantine.py who keeps it out; reason.py asks a person why. bulk.py
                    enrols many at once, from the list of devicelist.py; bundle.py hands a device its files.
-Looking            roster.py shows devices, cases.py the cases of quarantine, audit.py who did what, and why.
+Looking            roster.py shows devices, cases.py the cases of quarantine, audit.py who did what, and why;
+                   auditchain.py is the chain that its rows are, auditheads.py has the end of it signed.
 The records        store.py has transactions, database.py the file, schema.py its tables, migrations.py those of earlier
                    versions. lookup.py finds devices for the edge, records.py is what other rooms see.
 Certificates       pki.py is the gate's own authority, csr.py reads requests, profile.py says what a leaf must look

@@ -21,11 +21,13 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
+from fleetgate.control.auditheads import sign_audit
 from fleetgate.control.quarantine import apply_transition
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
+from fleetgate.load.auditheads import AuditHeads
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.heads import Heads
@@ -35,6 +37,7 @@ from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
+from fleetgate.load.rounds import Rounds
 from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.home import take_lock
@@ -85,14 +88,17 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         settings = Settings(config.path(config.spool.directory), config.load.retry_seconds)
         if not opened.enter_context(_alone(settings.spool, stop)):
             return
+        socket = config.path(config.signer.socket)
+        audit_heads = AuditHeads(lambda on_behind: control.sign_audit(socket, on_behind), counts)
+        opened.enter_context(Rounds("audit", audit_heads.round))
         transitions = Transitions(settings.spool, control.apply, counts, stop)
         clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
         if clickhouse is None:
             return
         progress = opened.enter_context(Progress(control.begin, control.note))
         inserts = Inserts(clickhouse, counts, settings.spool)
-        socket = config.path(config.signer.socket)
-        opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
+        heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
+        opened.enter_context(Rounds("heads", heads.round))
         loader = Loader(settings, inserts, catalogue(), transitions, progress, counts, clock, entropy, stop)
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
@@ -185,6 +191,9 @@ class _Control:
 
     def note(self, spool: str, segment: int, newest_received_ms: int) -> None:
         note_loaded(self._opened(), spool, segment, newest_received_ms)
+
+    def sign_audit(self, signer: Path, on_behind: Callable[[int], None]) -> int:
+        return sign_audit(self._opened(), signer, on_behind)
 
     def _opened(self) -> Store:
         with self._opening:
