@@ -23,6 +23,7 @@ rounds.py        what is done once a minute, in threads of their own
 heads.py         the end of the chain, signed by the signer
 auditheads.py    the end of the audit, signed by it too
 plausibility.py  which readings cannot be true
+alerts.py        what opens once and closes once
 lag.py           how far it is behind
 progress.py      how far it has come, told to control
 counts.py        its figures for Prometheus

@@ -62,3 +62,4 @@ class Counts:
             "fleetgate_load_audit_unsigned_rows", "Rows of the audit behind its newest signed head.", registry=registry
         )
         self.signer_away = Gauge("fleetgate_load_signer_away", "1 while the signer does not answer.", registry=registry)
+        self.alerts_open = Gauge("fleetgate_alerts_open", "Alerts that are open, by kind.", ["kind"], registry=registry)
