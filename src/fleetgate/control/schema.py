@@ -262,6 +262,16 @@ audit_heads = Table(
 )
 """See `control.auditheads`. With the key: a signer that began anew signs a place again."""
 
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("endpoint", String(64), nullable=False),
+    Column("delivery", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("endpoint", "delivery"),
+)
+"""See `control.deliveries`."""
+
 changes = Table(
     "changes",
     metadata,

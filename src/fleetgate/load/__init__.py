@@ -24,6 +24,8 @@ heads.py         the end of the chain, signed by the signer
 auditheads.py    the end of the audit, signed by it too
 plausibility.py  which readings cannot be true
 alerts.py        what opens once and closes once
+webhooks.py      tells it to others; posting.py and addresses.py say how and where to, signature.py who it was,
+                 circuit.py when to leave one alone
 lag.py           how far it is behind
 progress.py      how far it has come, told to control
 counts.py        its figures for Prometheus

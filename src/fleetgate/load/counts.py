@@ -63,3 +63,12 @@ class Counts:
         )
         self.signer_away = Gauge("fleetgate_load_signer_away", "1 while the signer does not answer.", registry=registry)
         self.alerts_open = Gauge("fleetgate_alerts_open", "Alerts that are open, by kind.", ["kind"], registry=registry)
+        self.webhook_deliveries = Counter(
+            "fleetgate_webhook_deliveries",
+            "Tries to tell a webhook an alert, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhooks_waiting = Gauge(
+            "fleetgate_webhook_deliveries_waiting", "Alerts that a webhook has not taken yet.", registry=registry
+        )

@@ -27,6 +27,7 @@ from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
+from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
@@ -39,6 +40,7 @@ from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
 from fleetgate.load.rounds import Rounds
 from fleetgate.load.transitions import Transitions
+from fleetgate.load.webhooks import Webhooks, endpoints
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.home import take_lock
 
@@ -97,6 +99,9 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
             return
         progress = opened.enter_context(Progress(control.begin, control.note))
         inserts = Inserts(clickhouse, counts, settings.spool)
+        webhooks = Webhooks(endpoints(config, control.opened, counts, clock, entropy))
+        alerts = Alerts(clickhouse, counts, clock, [webhooks.deliver])
+        opened.enter_context(webhooks.telling(alerts.since))
         heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
         opened.enter_context(Rounds("heads", heads.round))
         loader = Loader(settings, inserts, catalogue(), transitions, progress, counts, clock, entropy, stop)
@@ -172,7 +177,7 @@ class _Control:
 
     def apply(self, spool: str, segment: int, offset: int, record: TransitionRecord) -> str:
         return apply_transition(
-            self._opened(),
+            self.opened(),
             spool,
             segment,
             offset,
@@ -187,15 +192,15 @@ class _Control:
         )
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
-        begin_spool(self._opened(), spool, former)
+        begin_spool(self.opened(), spool, former)
 
     def note(self, spool: str, segment: int, newest_received_ms: int) -> None:
-        note_loaded(self._opened(), spool, segment, newest_received_ms)
+        note_loaded(self.opened(), spool, segment, newest_received_ms)
 
     def sign_audit(self, signer: Path, on_behind: Callable[[int], None]) -> int:
-        return sign_audit(self._opened(), signer, on_behind)
+        return sign_audit(self.opened(), signer, on_behind)
 
-    def _opened(self) -> Store:
+    def opened(self) -> Store:
         with self._opening:
             if self._store is None:
                 self._store = Store.open(self._config, self._clock, write=True)
