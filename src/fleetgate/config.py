@@ -8,9 +8,11 @@ it; here only its shape is checked. Paths are relative to the directory of the f
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -233,6 +235,24 @@ class Crl(Section, frozen=True):
             raise ValueError("an entry of crls has either a file or a url")
 
 
+class Webhook(Section, frozen=True):
+    """One entry of `[[webhooks]]`. http is for a network of one's own: whoever listens on the way reads the alerts."""
+
+    url: str
+    secret_file: str
+    tenants: tuple[str, ...] = ()  # none: those of every tenant, and the gate's own
+    allow_private: bool = False
+
+    def __post_init__(self) -> None:
+        where = urlsplit(self.url)  # a ValueError of it, or of its port, is one of ours
+        if where.scheme not in ("https", "http") or not where.hostname or where.port == 0:
+            raise ValueError("url of an entry of webhooks is https://HOST[:PORT]/PATH")
+        if where.username is not None or where.fragment or not re.fullmatch("[!-~]+", self.url):
+            raise ValueError("url of an entry of webhooks has no user, no fragment, and ASCII without spaces")
+        if where.scheme == "http" and not self.allow_private:
+            raise ValueError("url of an entry of webhooks is https, or has allow_private = true: for one's own network")
+
+
 class Config(Section, frozen=True):
     trust_domain: Annotated[str, Meta(description="Trust domain in the devices' SPIFFE ids.")] = "fleet.example"
     testing: Annotated[
@@ -262,6 +282,14 @@ class Config(Section, frozen=True):
             description="Revocation lists of CAs of the trust bundle, a table [[crls]] for each: `file`, or `url` "
             "(fetched every `refresh_seconds`, 3600, and before its nextUpdate); `only_cas` takes one that is about "
             "certificates of CAs only."
+        ),
+    ] = ()
+    webhooks: Annotated[
+        tuple[Webhook, ...],
+        Meta(
+            description="Who is told alerts, a table [[webhooks]] for each: `url` (https), `secret_file` (what the "
+            "calls are signed with, mode 0600), `tenants` (empty: all), `allow_private` (the URL may lead to addresses "
+            "that are not public, and be http)."
         ),
     ] = ()
     home: Annotated[str, Meta(description="Directory that relative paths start from; default: that of this file.")] = (

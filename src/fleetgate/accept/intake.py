@@ -149,6 +149,7 @@ class Intake:
         self.counts.disorder[finding.disorder] += 1
         if finding.signal:
             self.score(known, finding.signal, 1, now, now)
+
     def admit_connection(self, caller: Caller, now: int) -> float:
         """0.0 when a device may begin one more connection, else the seconds to wait: recorded as its refusal where its
         own limit is used up, and not where others may be the cause."""

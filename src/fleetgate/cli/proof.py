@@ -66,7 +66,7 @@ def prove(
     with opened(session.config, offline) as clickhouse:
         means = Means(
             roots,
-            _public_key(session, key),
+            public_key(session, key),
             _known_heads(session, clickhouse, heads)[0],
             lambda of_tenant, of_device: _certificates(session, of_tenant, of_device),
             catalogue(),
@@ -108,7 +108,7 @@ def segments(
     from fleetgate.proof.segments import Scope, twice, verify_segments
 
     session = session_of(context)
-    public_key, at = _public_key(session, key), session.config.path(session.config.spool.directory)
+    audit_key, at = public_key(session, key), session.config.path(session.config.spool.directory)
     if first > last:
         raise ConfigError(f"--from {first} --to {last}: there is no segment between them")
     with opened(session.config, offline) as clickhouse:
@@ -116,7 +116,7 @@ def segments(
         def look() -> Report:
             known, bad = _known_heads(session, clickhouse, heads)
             scope = Scope(spool, first, last, _parked(at), _in_hand(at), unsigned)
-            found = verify_segments(clickhouse, known, public_key, _keeping(session), scope)
+            found = verify_segments(clickhouse, known, audit_key, _keeping(session), scope)
             for why in bad:
                 found.find(Kind.SIGNATURE, spool, None, why)
             return found
@@ -162,7 +162,7 @@ def verify(
     """Verify exported heads with the audit public key alone."""
     from fleetgate.proof.heads import beside_one_another, read_export, sort_out
 
-    good, bad = sort_out(read_export(file), _public_key(session_of(context), key))
+    good, bad = sort_out(read_export(file), public_key(session_of(context), key))
     twins = beside_one_another(good)
     for why in [*(why for _, why in bad), *twins]:
         say(cell(why))
@@ -175,7 +175,7 @@ def verify(
         raise CheckFailed(f"{file} has no heads: it shows nothing")
 
 
-def _public_key(session: Session, key: Path | None) -> Ed25519PublicKey:
+def public_key(session: Session, key: Path | None) -> Ed25519PublicKey:
     return read_public_key(key or session.config.path(session.config.signer.audit_public_key))
 
 
@@ -187,7 +187,7 @@ def _known_heads(session: Session, clickhouse: ClickHouse, file: Path | None) ->
     heads, bad = stored_heads(clickhouse)
     log = session.config.path(session.config.signer.log)
     if os.access(log, os.R_OK):
-        heads += [signed for signed, _ in read_log(log)]
+        heads += [line.signed for line, _ in read_log(log) if line.signed is not None]
     return heads + (read_export(file) if file is not None else []), bad
 
 

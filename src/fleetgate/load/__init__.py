@@ -19,9 +19,13 @@ rowshash.py      one hash of a segment's rows, here and in SQL
 chain.py         the rows of `segments`, each linked to the one before
 chainmemory.py   the end of the chain, out of reach of ClickHouse
 absent.py        rows of a segment that may still come
-heads.py         the end of the chain, signed by the signer once a minute
+rounds.py        what is done once a minute, in threads of their own
+heads.py         the end of the chain, signed by the signer
+auditheads.py    the end of the audit, signed by it too
 plausibility.py  which readings cannot be true
 alerts.py        what opens once and closes once: of the edges by edgealerts.py
+webhooks.py      tells it to others; posting.py and addresses.py say how and where to, signature.py who it was,
+                 circuit.py when to leave one alone
 lag.py           how far it is behind
 progress.py      how far it has come, told to control
 counts.py        its figures for Prometheus

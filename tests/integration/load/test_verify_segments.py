@@ -348,14 +348,13 @@ def test_a_long_absence_is_made_up_in_steps(bench: Any, tmp_path: Path, monkeypa
 def test_the_thread_signs_a_last_time_at_its_end(bench: Any, tmp_path: Path) -> None:
     """SIGTERM leaves nothing unsigned."""
     from fleetgate.load.heads import Heads
+    from fleetgate.load.rounds import Rounds
 
     audit = Audit(bench, tmp_path)
     fill(bench, "last")
     threads = threading.active_count()
-    with (
-        audit.signer(),
-        Heads(bench.spool.directory, audit.socket, bench.clickhouse, bench.inserts.chain, audit.counts),
-    ):
+    heads = Heads(bench.spool.directory, audit.socket, bench.clickhouse, bench.inserts.chain, audit.counts)
+    with audit.signer(), Rounds("heads", heads.round):
         bench.load_all()
     assert threading.active_count() == threads
     assert audit.verify().unsigned == 0
