@@ -50,3 +50,9 @@ class Counts:
             "fleetgate_load_unsigned_segments", "Segments behind the newest signed head.", registry=registry
         )
         self.signer_away = Gauge("fleetgate_load_signer_away", "1 while the signer does not answer.", registry=registry)
+        self.released = Counter(
+            "fleetgate_load_released_events", "Held events that a decision released into `events`.", registry=registry
+        )
+        self.releases_waiting = Gauge(
+            "fleetgate_load_releases_waiting", "Devices whose held events may have to be released.", registry=registry
+        )

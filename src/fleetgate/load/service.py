@@ -22,6 +22,7 @@ from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
 from fleetgate.control.quarantine import apply_transition
+from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
@@ -35,6 +36,7 @@ from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
+from fleetgate.load.release import Releases
 from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.home import take_lock
@@ -93,7 +95,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         inserts = Inserts(clickhouse, counts, settings.spool)
         socket = config.path(config.signer.socket)
         opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
-        loader = Loader(settings, inserts, catalogue(), transitions, progress, counts, clock, entropy, stop)
+        releases = Releases(clickhouse, control.releases_since, control.releases_of, counts, clock)
+        loader = Loader(settings, inserts, catalogue(), transitions, progress, releases, counts, clock, entropy, stop)
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
@@ -179,6 +182,12 @@ class _Control:
             record.score,
             record.policy_version,
         )
+
+    def releases_since(self, decision_id: int) -> list[Release]:
+        return releases_since(self._opened(), decision_id)
+
+    def releases_of(self, tenant: str, device_id: str) -> list[Release]:
+        return releases_of(self._opened(), tenant, device_id)
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
         begin_spool(self._opened(), spool, former)

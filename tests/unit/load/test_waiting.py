@@ -18,6 +18,7 @@ from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.loader import Loader, Settings, Stopped
 from fleetgate.load.progress import Progress
+from fleetgate.load.release import Releases
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 
@@ -59,6 +60,7 @@ def test_the_cause_of_waiting_is_told(
         catalogue(),
         Transitions(tmp_path, lambda *_: "applied", counts, stop),
         Progress(lambda *_: None, lambda *_: None),
+        Releases(inserts._clickhouse, lambda _: [], lambda *_: [], counts, SystemClock()),
         counts,
         SystemClock(),
         os.urandom,
