@@ -38,14 +38,17 @@ from fleetgate.load.incarnation import incarnation
 from fleetgate.load.rollups import complete_rollups, wait_for_quiet
 from fleetgate.load.rowshash import FORMS
 
+IS_COPY = "decision != ''"
+"""Tells a released event from one that was accepted."""
+
 LOOK_SECONDS = 1.0
 """How soon a decision is noticed."""
 
 PAUSE_SECONDS = 5.0
 """After a failure; what is new in the spool does not wait for it."""
 
-PIECE = 16
-"""Segments in one go, in which the loader waits."""
+PIECE = 8
+"""Segments in one go, of 60 ms of CPU each: so long the loader waits."""
 
 MOST_SEGMENTS = 1_000
 """Looked up at once: their records stand in memory, up to 100,000 in each."""
@@ -77,6 +80,14 @@ LEFT JOIN (SELECT spool, segment, toUInt16(received_day) AS day, max(releases.ev
            GROUP BY spool, segment, day) AS done USING (spool, segment, day)
 WHERE held.events > done.events
 ORDER BY held.spool, held.segment, held.day LIMIT {MOST_SEGMENTS}
+"""  # noqa: S608  texts of ours
+
+_COUNT = f"""
+SELECT (SELECT count() FROM held_events WHERE {_HELD}),
+       (SELECT sum(most) FROM
+           (SELECT max(events) AS most FROM releases
+            WHERE tenant = {{tenant:String}} AND device_id = {{device:String}} AND decision = {{decision:String}}
+            GROUP BY spool, segment, received_day))
 """  # noqa: S608  texts of ours
 
 # By the vehicles too, as `events` is ordered by them; a unit may have sat in several.
@@ -209,7 +220,8 @@ class Releases:
         fault.point("release.begun")
         for unit in piece:
             self._copy(release, unit, missing.get((unit.segment, unit.day), 0), life)
-        if self._missing(release, piece):
+        missing = self._missing(release, piece)
+        if any((unit.segment, unit.day) in missing for unit in piece):
             raise Refused(HIDDEN, "ClickHouse says that it has released events which are not there: restart it")
         self._note(release, piece, life)
         fault.point("release.noted")
@@ -255,6 +267,13 @@ class Releases:
         }
         what = hashlib.sha256(msgspec.json.encode([release.decision, piece])).hexdigest()
         self._clickhouse.insert("releases", pa.table(rows), f"releases-{what}-{life}")
+
+
+def count_of(clickhouse: ClickHouse, release: Release) -> tuple[int, int]:
+    """How many held events it gives back, as far as they are loaded, and how many of them are in `events`. Raises
+    ClickHouseAway."""
+    [[held, done]] = clickhouse.rows(_COUNT, _parameters(release))
+    return int(held), int(done or 0)
 
 
 def _parameters(release: Release) -> Parameters:
