@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import time
 
+from fleetgate.clock import SystemClock
+from fleetgate.control.cases import list_cases
 from fleetgate.control.states import Classification
+from fleetgate.control.store import Store
 from tests.faults.fleet import ENOUGH_REFUSED, FRESH_MESSAGES, PLAIN_SECONDS
 from tests.faults.oracle import Release
 from tests.faults.outages import behaving, ours, struck
@@ -31,8 +34,10 @@ def _releases(request: Request) -> bool:
 
 
 def in_quarantine(trial: Trial, refused: int = ENOUGH_REFUSED) -> None:
-    """The suspect has messages held, and sends nothing but such from now on."""
+    """The suspect has messages held, its case waits for a person, and it sends nothing but such from now on."""
     trial.fleet.held_back(refused)
+    with Store.open(trial.home.config, SystemClock()) as store:
+        until(lambda: bool(list_cases(store)), "control knows of the quarantine", LOADED_SECONDS)
     trial.pass_time(*HELD_SECONDS)
     trial.fleet.suspect.proper = True
     time.sleep(PLAIN_SECONDS)

@@ -136,7 +136,7 @@ class Loader:
             if not self._cursor.sha256:
                 self._insist("control", lambda _: self._progress.begin(identity.spool, identity.former))
             self._load(identity, *found)
-        released = self._releases.step()
+        released = self._releases.step(busy=found is not None)
         return bool(wanted) or found is not None or released
 
     def _stored_cursor(self, spool: str) -> Cursor:

@@ -14,7 +14,8 @@ between table and views; (3) `releases` says so. A crash between any two repeats
 on what ClickHouse remembers of tokens (incarnation.py): a token only drops the insert of a sender that gave up, or
 ended, or of another load, that arrives together with its repetition.
 
-Never in the way of what is new: a piece is taken between two segments, and no failure here holds up the loader.
+Never in the way of what is new: a piece is taken between two segments, once a second while more of them wait, and no
+failure here holds up the loader.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ IS_COPY = "decision != ''"
 
 LOOK_SECONDS = 1.0
 """How soon a decision is noticed."""
+
+TURN_SECONDS = 1.0
+"""So often a piece gets its turn while segments wait to be loaded."""
 
 PAUSE_SECONDS = 5.0
 """After a failure; what is new in the spool does not wait for it."""
@@ -146,18 +150,20 @@ class Releases:
         self._waiting: dict[Device, None] = {}  # in the order in which they came
         self._pieces: list[_Piece] = []  # of the first of them
         self._newest = 0  # decision that was seen
-        self._look_at = self._go_on_at = clock.monotonic()
+        self._look_at = self._go_on_at = self._turn_at = clock.monotonic()
         self._said = ""
 
     def held(self, devices: Iterable[Device]) -> None:
         """Messages of these were loaded that were held."""
         self._waiting.update(dict.fromkeys(devices))
 
-    def step(self) -> bool:
-        """Releases a piece of what waits; False when nothing does, or when it has to wait longer."""
+    def step(self, *, busy: bool = False) -> bool:
+        """Releases a piece of what waits; False when nothing does, or when it has to wait longer. `busy` when there
+        may be more segments to load."""
         now_s = self._clock.monotonic()
-        if now_s < self._go_on_at:
+        if now_s < self._go_on_at or (busy and now_s < self._turn_at):
             return False
+        self._turn_at = now_s + TURN_SECONDS
         try:
             if now_s >= self._look_at:
                 self._look()
@@ -180,6 +186,7 @@ class Releases:
     def _give_way(self, error: ClickHouseAway | ControlAway | Refused) -> None:
         self._go_on_at = self._clock.monotonic() + PAUSE_SECONDS
         self._pieces.clear()
+        self._counts.releases_waiting.set(len(self._waiting))
         if isinstance(error, Refused) and self._waiting:  # the others go on; this one comes again behind them
             device = next(iter(self._waiting))
             del self._waiting[device]

@@ -15,6 +15,7 @@ from tests.segments import DAY_MS, RECEIVED_AT, peer, rows_body, sample
 from fleetgate.clock import SystemClock
 from fleetgate.control.releases import NO_END_MS, Release
 from fleetgate.errors import ClickHouseAway
+from fleetgate.load import release
 from fleetgate.load.counts import Counts
 from fleetgate.load.release import Releases
 
@@ -38,10 +39,10 @@ class Halting(SystemClock):
     """Time that passes at each look: no pause is waited for."""
 
     def __init__(self) -> None:
-        self.s = 0.0
+        self.s, self.step_s = 0.0, 10.0
 
     def monotonic(self) -> float:
-        self.s += 10.0
+        self.s += self.step_s
         return self.s
 
 
@@ -60,9 +61,9 @@ def hold(bench: Any, name: str, received_at: int = RECEIVED_AT) -> None:
 def decide(bench: Any, name: str, since: int = RECEIVED_AT, until: int = NO_END_MS) -> Release:
     number = len(bench.decided) + 1
     device = peer(bench.vehicle(name)).device_id
-    release = Release(number, f"{number}-{RECEIVED_AT}", "acme", device, since, until)
-    bench.decided.append(release)
-    return release
+    decided = Release(number, f"{number}-{RECEIVED_AT}", "acme", device, since, until)
+    bench.decided.append(decided)
+    return decided
 
 
 def finish(bench: Any, clickhouse: Any = None) -> None:
@@ -109,9 +110,16 @@ def test_a_decision_copies_what_was_held_with_its_provenance(bench: Any) -> None
     assert names == [[""], [decision.decision]]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", ["copy", "releases"])
-@pytest.mark.parametrize("tokens", ["known", "forgotten"])
+@pytest.mark.parametrize(
+    ("step", "when", "tokens"),
+    [
+        ("copy", "before", "known"),
+        ("copy", "after", "known"),
+        ("copy", "after", "forgotten"),
+        ("releases", "before", "forgotten"),
+        ("releases", "after", "known"),
+    ],
+)
 def test_a_crash_at_any_step_is_repaired_by_the_next_start(bench: Any, step: str, when: str, tokens: str) -> None:
     """The process ends before or after a segment is copied, or before or after that is noted."""
     name = f"crash-{step}-{when}-{tokens}"
@@ -228,6 +236,21 @@ def test_a_segment_that_grew_is_released_to_its_end(bench: Any) -> None:
     retry(bench, 2)
     found = released(bench, "grown")
     assert (found["copies"], found["now"], found["alike"]) == (5, 0, True)
+
+
+def test_a_backlog_of_segments_comes_first(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While more of them wait a release gets a turn a second; when none does, one after the other."""
+    monkeypatch.setattr(release, "PIECE", 1)
+    hold(bench, "turns")
+    bench.load_all()
+    decide(bench, "turns")
+    clock = Halting()
+    releases = Releases(bench.clickhouse, bench.since, bench.of, Counts(CollectorRegistry()), clock)
+    assert releases.step(busy=True)
+    clock.step_s = 0.0
+    assert not releases.step(busy=True)
+    assert releases.step()
+    assert released(bench, "turns") == ALL
 
 
 def test_a_release_does_not_hold_up_what_is_new(bench: Any) -> None:
