@@ -19,10 +19,11 @@ from fleetgate.cli.session import Session, session_of
 from fleetgate.control.heads import SignedHead, read_public_key
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.records import is_id
+from fleetgate.control.releases import Release, releases_since
 from fleetgate.control.roster import certificates_of
 from fleetgate.control.signlog import read_log
 from fleetgate.control.store import Store
-from fleetgate.errors import CheckFailed, ConfigError, SpoolError
+from fleetgate.errors import CheckFailed, ConfigError, FleetgateError, SpoolError
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.files import SegmentFile, segment_files
 from fleetgate.spool.identity import Identity, read_identity
@@ -115,7 +116,7 @@ def segments(
 
         def look() -> Report:
             known, bad = _known_heads(session, clickhouse, heads)
-            scope = Scope(spool, first, last, _parked(at), _in_hand(at), unsigned)
+            scope = Scope(spool, first, last, _parked(at), _in_hand(at), unsigned, _decisions(session))
             found = verify_segments(clickhouse, known, audit_key, _keeping(session), scope)
             for why in bad:
                 found.find(Kind.SIGNATURE, spool, None, why)
@@ -230,6 +231,15 @@ def _spools_of(file: SegmentFile, identity: Identity) -> list[str]:
     if header is not None and header.spool in identity.all():
         return [header.spool.hex()]
     return [identity.spool, *identity.former]
+
+
+def _decisions(session: Session) -> dict[str, Release] | None:
+    """Those that released held events, by name; None where the records cannot be asked."""
+    try:
+        with Store.open(session.config, session.clock) as store:
+            return {release.decision: release for release in releases_since(store, 0)}
+    except FleetgateError:
+        return None
 
 
 def _certificates(session: Session, tenant: str, device_id: str) -> list[tuple[bytes, bytes]]:

@@ -5,16 +5,22 @@ Decides options and output; which decision is possible is decided by `control.qu
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say
-from fleetgate.cli.session import actor, session_of
+from fleetgate.cli.console_output import AsJson, cell, print_fields, print_json, print_records, say
+from fleetgate.cli.session import Session, actor, session_of
 from fleetgate.control.cases import list_cases, show_case_file
 from fleetgate.control.quarantine import decide
+from fleetgate.control.releases import Release, releases_of
 from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store
+from fleetgate.errors import FleetgateError
+
+if TYPE_CHECKING:
+    from fleetgate.load.held import HeldEvents
 
 Tenant = Annotated[str, typer.Option(help="Tenant id.")]
 Device = Annotated[str, typer.Option(help="Device id.")]
@@ -24,7 +30,7 @@ Finding = Annotated[Classification, typer.Option("--classification", help="What 
 app = typer.Typer(help="Devices under suspicion.", no_args_is_help=True, rich_markup_mode=None)
 
 _CASE = ("case_id", "tenant", "device_id", "vehicle_id", "state", "why", "score", "opened_at_ms", "closed_at_ms")
-_DECISION = ("case_id", "at_ms", "decision", "classification", "actor", "comment")
+_DECISION = ("name", "case_id", "at_ms", "decision", "classification", "actor", "comment")
 
 
 @app.command("list")
@@ -50,14 +56,20 @@ def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
         file = show_case_file(store, tenant, device)
+        releases = releases_of(store, tenant, device)
+    held = _held_events(session, tenant, device, releases)
     if as_json:
-        print_json(file)
+        print_json({**msgspec.to_builtins(file), "held_events": None if isinstance(held, str) else held})
         return
     print_fields(file)
     say("")
     print_records(file.cases, _CASE, empty="no cases")
     say("")
     print_records(file.decisions, _DECISION, empty="no decisions")
+    say("")
+    say(cell(held) if isinstance(held, str) else f"held events: {held.held}")
+    if not isinstance(held, str) and held.decisions:
+        print_records(held.decisions, ("decision", "released", "waiting"), empty="")
 
 
 @app.command()
@@ -88,5 +100,27 @@ def _decide(
 ) -> None:
     session = session_of(context)
     with Store.open(session.config, session.clock, write=True) as store:
+        before = {release.decision for release in releases_of(store, tenant, device)}
         after = decide(store, tenant, device, decision, classification, actor(), reason)
-    say(f"{device} of {tenant} is {after} now; edges learn it within a second; what was held stays in held_events")
+        given_back = [one for one in releases_of(store, tenant, device) if one.decision not in before]
+    say(f"{device} of {tenant} is {after} now; edges learn it within a second")
+    if not given_back:
+        say("what was held stays in held_events")
+        return
+    held = _held_events(session, tenant, device, given_back)
+    if isinstance(held, str):
+        say(cell(f"load moves what was held for it into events, by decision {given_back[0].decision}; {held}"))
+        return
+    [moved] = held.decisions
+    told = f"held events that load moves into events, by decision {moved.decision}: {moved.waiting}"
+    say(cell(f"{told}; `fleetgate quarantine show` says how far it is"))
+
+
+def _held_events(session: Session, tenant: str, device: str, releases: list[Release]) -> HeldEvents | str:
+    """Or why ClickHouse does not say. A decision does not wait for a database of telemetry, nor does a look at it."""
+    from fleetgate.load.held import held_events  # ClickHouse's libraries: other commands do without
+
+    try:
+        return held_events(session.config, tenant, device, releases)
+    except FleetgateError as error:
+        return f"what is held is not known: {error}"

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, and_, select
 
+from fleetgate.control.releases import decision_name
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import bindings, decisions, devices, quarantine_cases
 from fleetgate.control.store import Store
@@ -33,6 +34,9 @@ class CaseSummary(Struct, frozen=True):
 
 
 class DecisionDetail(Struct, frozen=True):
+    """`name` is what stands in the column `decision` of an event that it released."""
+
+    name: str
     case_id: int | None
     at_ms: int
     decision: str
@@ -73,7 +77,15 @@ def show_case_file(store: Store, tenant: str, device_id: str) -> CaseFile:
         state=found[0].state,
         cases=_cases(store, device_is(quarantine_cases, tenant, device_id)),
         decisions=[
-            DecisionDetail(row.case_id, row.at_ms, row.decision, row.classification, row.actor, row.comment)
+            DecisionDetail(
+                decision_name(row.decision_id, row.at_ms),
+                row.case_id,
+                row.at_ms,
+                row.decision,
+                row.classification,
+                row.actor,
+                row.comment,
+            )
             for row in store.rows(taken.order_by(decisions.c.decision_id.desc()))
         ],
     )

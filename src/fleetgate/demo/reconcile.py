@@ -137,7 +137,8 @@ class Stored:
         p50, p99 = clickhouse.rows(
             "SELECT quantile(0.5)(waited), quantile(0.99)(waited) FROM (SELECT"
             " dateDiff('millisecond', e.received_at, s.loaded_at) AS waited"
-            " FROM events AS e INNER JOIN segments AS s ON e.spool = s.spool AND e.segment = s.segment)"
+            " FROM events AS e INNER JOIN segments AS s ON e.spool = s.spool AND e.segment = s.segment"
+            " WHERE e.decision = '')"
         )[0]
         self.queryable_ms = {"p50": float(p50 or 0), "p99": float(p99 or 0)}
 

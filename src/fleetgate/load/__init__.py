@@ -12,6 +12,7 @@ unknown.py       names that the catalogue does not have, bounded
 inserts.py       one segment into ClickHouse, so that any repetition changes nothing
 incarnation.py   which life of ClickHouse this is: what it has forgotten
 rollups.py       completed where an insert ended halfway
+release.py       held events into `events`, where a person released them; held.py tells how far it is
 missing.py       which of its rows are not there yet
 isolation.py     one bad row costs its message and no other
 parking.py       where segments go that cannot be loaded

@@ -72,3 +72,9 @@ class Counts:
         self.webhooks_waiting = Gauge(
             "fleetgate_webhook_deliveries_waiting", "Alerts that a webhook has not taken yet.", registry=registry
         )
+        self.released = Counter(
+            "fleetgate_load_released_events", "Held events that a decision released into `events`.", registry=registry
+        )
+        self.releases_waiting = Gauge(
+            "fleetgate_load_releases_waiting", "Devices whose held events may have to be released.", registry=registry
+        )

@@ -24,6 +24,7 @@ from fleetgate.config import Config
 from fleetgate.control.auditheads import sign_audit
 from fleetgate.control.breaker import note_alert
 from fleetgate.control.quarantine import LOADER, apply_transition
+from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
@@ -39,6 +40,7 @@ from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
+from fleetgate.load.release import Releases
 from fleetgate.load.rounds import Rounds
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.webhooks import Webhooks, endpoints
@@ -105,7 +107,10 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         opened.enter_context(webhooks.telling(alerts.since))
         heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
         opened.enter_context(Rounds("heads", heads.round))
-        loader = Loader(settings, inserts, catalogue(), transitions, alerts, progress, counts, clock, entropy, stop)
+        releases = Releases(clickhouse, control.releases_since, control.releases_of, counts, clock)
+        loader = Loader(
+            settings, inserts, catalogue(), transitions, alerts, progress, releases, counts, clock, entropy, stop
+        )
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
@@ -204,6 +209,12 @@ class _Control:
             record.cohort,
             record.detail,
         )
+
+    def releases_since(self, decision_id: int) -> list[Release]:
+        return releases_since(self.opened(), decision_id)
+
+    def releases_of(self, tenant: str, device_id: str) -> list[Release]:
+        return releases_of(self.opened(), tenant, device_id)
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
         begin_spool(self.opened(), spool, former)

@@ -2,6 +2,7 @@
 
 segments.py   every segment: chain, signed heads, numbers, rows
 rows.py       the rows of segments against the counts and hashes that were stored with them
+released.py   held events that a decision released, against the held rows and the decisions
 heads.py      signed heads from wherever they are kept
 audit.py      the audit of the control records: chain, signed heads
 message.py    one message: signed bytes, MAC, rows, certificate, segment, head
