@@ -62,12 +62,14 @@ class Pulses(NamedTuple):
     values: NDArray[np.float64]
 
 
+_NOTHING = ["i8"] * 14 + ["u2", "f8"]
+
+
 def pulses_of(heard: Heard, pieces: list[Piece]) -> Pulses:
     """The messages of `heard` are those of `pieces`, in their order."""
     order = np.lexsort((heard.offset, heard.peer))
     if not len(order):
-        nothing = np.empty(0, np.int64)
-        return Pulses(*[nothing] * 14, np.empty(0, np.uint16), np.empty(0))
+        return Pulses(*[np.empty(0, kind) for kind in _NOTHING])
     begins = np.flatnonzero(_begins(heard, order))
     ends = np.append(begins[1:], len(order)) - 1
     turn = np.argsort(heard.offset[order[begins]])  # rows stand in the order of their places

@@ -26,6 +26,7 @@ from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
+from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.heads import Heads
@@ -36,6 +37,7 @@ from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
+from fleetgate.load.watch.watcher import Watcher
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.home import take_lock
 
@@ -82,7 +84,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     with ExitStack() as opened:
         opened.enter_context(AdminServer("load.admin_listen", config.load.admin_listen, registry, state.unready))
         control = opened.enter_context(_Control(config, clock))
-        settings = Settings(config.path(config.spool.directory), config.load.retry_seconds)
+        spool = config.spool
+        settings = Settings(config.path(spool.directory), config.load.retry_seconds, spool.segment_seconds)
         if not opened.enter_context(_alone(settings.spool, stop)):
             return
         transitions = Transitions(settings.spool, control.apply, counts, stop)
@@ -95,6 +98,13 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
         loader = Loader(settings, inserts, catalogue(), transitions, progress, counts, clock, entropy, stop)
         state.loader = loader
+        alerts = Alerts(clickhouse, counts, clock)
+        reading = reader(
+            config
+        )  # over HTTP, also from the embedded one: a look and an insert do not wait for each other
+        opened.callback(reading.close)
+        until = loader.loaded_until_ms
+        opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, until))
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
 
