@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import Fleet, Level, Step
-from fleetgate.load.watch.looks import LEAST_VEHICLES, Columns, SignalRows
+from fleetgate.load.watch.looks import LATITUDE, LEAST_VEHICLES, LONGITUDE, Columns, SignalRows
 from fleetgate.load.watch.usual import Shapes, above_median, within_quartiles
 
 LOOK_MS = 10_000
@@ -109,7 +109,8 @@ class _Look:
 
     def of_level(self, level: Level) -> Iterator[Measure]:
         """What was heard of each cohort that has vehicles enough."""
-        yield from self.silent(level, LEAST_VEHICLES)
+        if level.cohorts and level.cohorts[0].config is None:
+            yield from self.silent(level, LEAST_VEHICLES)
         size, skewed = self._count(level, self._present), self._count(level, self._skewed)
         known = self._count(level, self._known)
         sums = self._sums(level)
@@ -173,7 +174,8 @@ class _Look:
     def signals(
         self, levels: list[Level], rows: SignalRows, paths: Mapping[int, str], shapes: Shapes
     ) -> Iterator[Measure]:
-        """How each signal lies to its usual median and quartiles; its presence; how many readings repeat the one before."""
+        """How the values of each signal lie to its usual median and quartiles; how many vehicles have it; how many
+        readings repeat the one before. Where the fleet is, is no quality of it: of positions only the presence."""
         present: dict[Cohort, int] = {}
         new: dict[Cohort, int] = {}
         for level in [*levels, self._fleet.all_tenants()]:
@@ -185,9 +187,10 @@ class _Look:
         usual = shapes.usual(keys, [(Cohort(cohort.tenant), signal) for cohort, signal in keys], rows.shape)
         above, within = above_median(usual, rows.shape).tolist(), within_quartiles(usual, rows.shape).tolist()
         quarter = rows.shape.shape[1] // 4
-        told = [
-            (shape[:, 2 * quarter + 1], shape[:, -quarter - 1] - shape[:, quarter]) for shape in (usual, rows.shape)
-        ]
+        middle = rows.shape.shape[1] // 2
+        medians = usual[:, middle], rows.shape[:, middle]
+        widths = [shape[:, -quarter - 1] - shape[:, quarter] for shape in (usual, rows.shape)]
+        told = medians, widths
         for row, (cohort, number) in enumerate(keys):
             signal = paths.get(number, str(number))
             vehicles, pulses, fresh = (int(columns[name][row]) for name in ("vehicles", "pulses", "fresh"))
@@ -195,15 +198,14 @@ class _Look:
             # Who came since the middle of what is remembered, and as many who left.
             turnover = 0.5 * math.sqrt(2 * min(1.0, new.get(cohort, 0) / size) / fresh)
             noise = math.hypot(0.5 / math.sqrt(fresh), turnover)
-            for kind, share, was, now in zip(
-                ("median", "spread"), (above[row], within[row]), told[0], told[1], strict=True
-            ):
+            yield Measure("signal_presence", cohort, signal, min(1.0, fresh / size), size, fresh, noise)
+            if number in (LATITUDE, LONGITUDE):
+                continue
+            for kind, share, (was, now) in zip(("median", "spread"), (above[row], within[row]), told, strict=True):
                 yield Measure(kind, cohort, signal, share, size, fresh, noise, (float(was[row]), float(now[row])))
-            presence = min(1.0, fresh / size)
-            yield Measure("signal_presence", cohort, signal, presence, size, fresh, turnover)
             if pulses - vehicles >= LEAST_VEHICLES:
                 moved = (int(columns["different"][row]) - vehicles) / (pulses - vehicles)
-                yield Measure("stuck", cohort, signal, 1 - moved, size, vehicles, turnover)
+                yield Measure("stuck", cohort, signal, 1 - moved, size, vehicles, noise)
 
     def _share(self, kind: str, cohort: Cohort, signal: str, share: float, size: int, about: int) -> Measure:
         return Measure(kind, cohort, signal, share, size, about, SHARE_NOISE / math.sqrt(size))
