@@ -30,6 +30,7 @@ from fleetgate.load.isolation import Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
 from fleetgate.load.progress import Progress
 from fleetgate.load.release import Releases
+from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
@@ -55,11 +56,18 @@ class Stopped(Exception):
     """The process was asked to end while a segment was waiting; its cursor stays behind it."""
 
 
+QUIET_MS, AHEAD_MS = 10_000, 60_000
+"""Nothing waited for so long, beside the age at which a segment is sealed: then nothing was received. And times of
+receipt further ahead of load's own clock are an edge's wrong clock, which nobody should wait for."""
+
+
 class Settings(NamedTuple):
-    """`spool` is the spool's directory, `retry_seconds` the longest pause between tries."""
+    """`spool` is the spool's directory, `retry_seconds` the longest pause between tries, `segment_seconds` the age at
+    which the edge seals a segment."""
 
     spool: Path
     retry_seconds: float
+    segment_seconds: float = 1.0
 
 
 class Loader:
@@ -78,6 +86,7 @@ class Loader:
         clock: Clock,
         entropy: Entropy,
         stop: threading.Event,
+        suspects: Suspects | None = None,
     ) -> None:
         self._settings = settings
         self._inserts = inserts
@@ -90,18 +99,24 @@ class Loader:
         self._clock = clock
         self._entropy = entropy
         self._stop = stop
+        self._suspects = suspects
         self._segments = settings.spool / "segments"
         self._parking = Parking(settings.spool / "parked", counts)
         self._log = log.get("load")
         self._names: UnknownNames | None = None
         self._cursor: Cursor | None = None
         self._newest_received_ms = 0  # of what this process has loaded
+        self._loaded_until_ms: int | None = None
         self._tried = 0  # up to this number a former process may have got anywhere
         self._waiting = "the loader has not looked at its spool yet"
 
     def unready(self) -> str:
         """Why nothing is being loaded; empty when segments are."""
         return self._waiting
+
+    def loaded_until_ms(self) -> int | None:
+        """Everything that the gate received before (Unix ms) is loaded; None while that is not known."""
+        return self._loaded_until_ms
 
     def run(self) -> None:
         """Until `stop`; then the segment in hand is finished, unless ClickHouse or control is away.
@@ -140,8 +155,14 @@ class Loader:
             if not self._cursor.sha256:
                 self._insist("control", lambda _: self._progress.begin(identity.spool, identity.former))
             self._load(identity, *found)
+        else:
+            quiet_ms = QUIET_MS + int(self._settings.segment_seconds * 1000)
+            self._note_loaded_until(self._clock.now_ms() - quiet_ms)
         released = self._releases.step(busy=found is not None)
         return bool(wanted) or found is not None or released
+
+    def _note_loaded_until(self, at_ms: int) -> None:
+        self._loaded_until_ms = min(max(self._loaded_until_ms or 0, at_ms), self._clock.now_ms() + AHEAD_MS)
 
     def _stored_cursor(self, spool: str) -> Cursor:
         cursor = read_cursor(self._settings.spool)
@@ -248,6 +269,8 @@ class Loader:
             self._names = self._insist("ClickHouse", lambda _: self._inserts.unknown_names())
         names = self._names
         rows = segment_rows(segment, self._catalogue, names)
+        if self._suspects is not None:
+            self._suspects.look(segment, rows)
         whole = self._report_damage(segment, path, rows.undecodable)
         if segment.lost and not again:  # else they were told when the segment was parked
             self._counts.damaged.inc(len(segment.lost))
@@ -277,6 +300,8 @@ class Loader:
             return False
         self._releases.held(held_devices(segment))
         self._newest_received_ms = max(self._newest_received_ms, rows.last_received_at or 0)
+        if not again:
+            self._note_loaded_until(rows.last_received_at or 0)
         self._counts.segments.labels("loaded").inc()
         self._log.debug("loaded", segment=number, **rows.counts)
         return whole

@@ -28,6 +28,7 @@ from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
+from fleetgate.control.suspicions import Suspicion, note_suspicions
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
@@ -42,7 +43,9 @@ from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
 from fleetgate.load.release import Releases
 from fleetgate.load.rounds import Rounds
+from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
+from fleetgate.load.watch.watcher import Watcher
 from fleetgate.load.webhooks import Webhooks, endpoints
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.home import take_lock
@@ -90,7 +93,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     with ExitStack() as opened:
         opened.enter_context(AdminServer("load.admin_listen", config.load.admin_listen, registry, state.unready))
         control = opened.enter_context(_Control(config, clock))
-        settings = Settings(config.path(config.spool.directory), config.load.retry_seconds)
+        spool = config.spool
+        settings = Settings(config.path(spool.directory), config.load.retry_seconds, spool.segment_seconds)
         if not opened.enter_context(_alone(settings.spool, stop)):
             return
         socket = config.path(config.signer.socket)
@@ -108,10 +112,26 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
         opened.enter_context(Rounds("heads", heads.round))
         releases = Releases(clickhouse, control.releases_since, control.releases_of, counts, clock)
+        suspects = Suspects(control.suspect)
         loader = Loader(
-            settings, inserts, catalogue(), transitions, alerts, progress, releases, counts, clock, entropy, stop
+            settings,
+            inserts,
+            catalogue(),
+            transitions,
+            alerts,
+            progress,
+            releases,
+            counts,
+            clock,
+            entropy,
+            stop,
+            suspects,
         )
         state.loader = loader
+        reading = reader(config)  # also from an embedded one: a look and an insert do not wait for each other
+        opened.callback(reading.close)
+        until = loader.loaded_until_ms
+        opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, until))
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
 
@@ -215,6 +235,9 @@ class _Control:
 
     def releases_of(self, tenant: str, device_id: str) -> list[Release]:
         return releases_of(self.opened(), tenant, device_id)
+
+    def suspect(self, spool: str, segment: int, found: Sequence[Suspicion]) -> None:
+        note_suspicions(self.opened(), spool, segment, found)
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
         begin_spool(self.opened(), spool, former)
