@@ -148,7 +148,7 @@ def released_into_a_killed_clickhouse(trial: Trial) -> None:
         """A view's target that takes its time from this statement on: the table's part is committed by then."""
         if _releases(request) and not trial.proxy.struck:
             trial.proxy.strike()
-            clickhouse.command("ALTER TABLE signal_minute ADD CONSTRAINT pause CHECK sleepEachRow(0.5) = 0")
+            clickhouse.command("ALTER TABLE signal_minute ADD CONSTRAINT pause CHECK sleepEachRow(0.1) = 0")
         return forward()
 
     in_quarantine(trial)
