@@ -160,7 +160,7 @@ class Installation:
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
-        written |= {table: tables[table] for table in ("issuers", "proxy", "signer") if table in tables}
+        written |= {table: tables[table] for table in ("evidence", "issuers", "proxy", "signer") if table in tables}
         lines = [
             line
             for table, keys in written.items()

@@ -104,6 +104,16 @@ class Spool(Section, frozen=True):
     ] = 256 * 1024**2
 
 
+class Evidence(Section, frozen=True):
+    directory: Annotated[
+        str, Meta(description="Samples of refused messages, readable by the edge's user alone; not in the spool.")
+    ] = "evidence"
+    max_bytes: Annotated[
+        int, Meta(ge=1024**2, description="What they may take; beyond it, the device with most loses most.")
+    ] = 256 * 1024**2
+    max_days: Annotated[Count, Meta(description="How long a sample is kept: it may say where somebody was.")] = 30
+
+
 class Control(Section, frozen=True):
     url: Annotated[str, Meta(description="Control records, an SQLAlchemy URL; a relative SQLite path is allowed.")] = (
         "sqlite:///control.db"
@@ -211,6 +221,7 @@ class Config(Section, frozen=True):
     edge: Edge = msgspec.field(default_factory=Edge)
     proxy: Proxy = msgspec.field(default_factory=Proxy)
     spool: Spool = msgspec.field(default_factory=Spool)
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
     control: Control = msgspec.field(default_factory=Control)
     clickhouse: ClickHouse = msgspec.field(default_factory=ClickHouse)
     load: Load = msgspec.field(default_factory=Load)

@@ -38,7 +38,8 @@ SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "a
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
     "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),
-    "accept": Border(SHARED | {"judge", "spool", "control"}, DATABASES),
+    "evidence": Border(frozenset({"clock", "config", "errors", "log"}), SOCKETS | DATABASES),
+    "accept": Border(SHARED | {"judge", "spool", "control", "evidence"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),
     "proof": Border(SHARED | {"judge", "spool", "control", "load"}, frozenset()),
@@ -121,7 +122,9 @@ def test_gate_and_simulator_share_no_code(source: Path, stranger: str) -> None:
             assert found.module.partition(".")[0] != stranger, f"{path}:{found.line} imports {found.module}"
 
 
-@pytest.mark.parametrize("room", ["", "accept", "control", "demo", "doctor", "judge", "load", "proof", "spool"])
+@pytest.mark.parametrize(
+    "room", ["", "accept", "control", "demo", "doctor", "evidence", "judge", "load", "proof", "spool"]
+)
 def test_each_module_is_named_in_the_map_of_its_package(room: str) -> None:
     """The docstring of a package says what is where; a module that it does not name is not found."""
     package = SOURCE / room

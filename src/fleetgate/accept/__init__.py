@@ -8,6 +8,7 @@ door, registry     who is that, may it come in       fleet, denials        what 
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
 answers            what it is told                   edge, recovery        the process
+witness            what is written down of a message that is refused
 renew              its next credential: carried to the signer, which decides
 material           certificates and keys, replaced while it runs
 room               is there room to store it         counts                the figures for Prometheus

@@ -82,6 +82,7 @@ class Intake:
         self.counts = counts
         self.on_state: Callable[[KnownDevice], None] = lambda known: None
         self.on_commit: Callable[[], None] = lambda: None
+        self.on_refused: Callable[[Caller, str, Verdict, bytes, bytes | None, int], None] = lambda *_: None
 
     def replace_policy(self, policy: Policy, settings: PolicySettings) -> None:
         """From the next message on."""
@@ -94,6 +95,7 @@ class Intake:
         outcome, reason, credential, counts = verdict.outcome, verdict.reason, verdict.credential, self.counts
         if reason is not None:
             self._refuse(caller, verdict, reason, now)
+            self.on_refused(caller, reason.value, verdict, raw, topic, now)
         elif credential is not None and outcome is not _DUPLICATE:
             self._writer.message(caller.sender_of(credential), now, outcome, verdict.flags, raw, verdict.events)
             claim(verdict, peer.device, now)
