@@ -5,7 +5,7 @@ problems           how HTTPS refuses                 link                  whose
 proxies, proxyprotocol, clientcert   who comes through a proxy, as it says
 vetting, lists, fetching   whom a certificate speaks for, and whether a revocation list ends that
 door, registry     who is that, may it come in       fleet, denials        what is known of it
-admission          may it send now                   timekeeping           is our own clock right
+admission, brake   may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
 answers            what it is told                   edge, recovery        the process
 witness            what is written down of a message that is refused

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fleetgate.accept.admission import Bucket
+from fleetgate.accept.brake import Brake
 from fleetgate.accept.denials import WHOLE_DEVICE, Denials
 from fleetgate.accept.standing import Standing
 from fleetgate.config import Policy
@@ -57,6 +58,7 @@ class KnownDevice:
 
     __slots__ = (
         "ahead_at",
+        "brake",
         "bucket",
         "credentials",
         "decided_ms",
@@ -79,6 +81,7 @@ class KnownDevice:
         self.credentials: dict[bytes, Credential] = {}
         self.standing = standing
         self.bucket = bucket
+        self.brake = Brake()
         self.decided_ms = 0
         self.denials: Denials = {}
         self.denied: Reason | None = None

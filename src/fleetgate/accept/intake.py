@@ -12,6 +12,7 @@ from collections.abc import Callable
 import trio
 
 from fleetgate import fault, log
+from fleetgate.accept.brake import BRAKING
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
 from fleetgate.clock import Clock
@@ -125,6 +126,8 @@ class Intake:
         if verdict.credential is not None and envelope is not None:
             refused.note(envelope.epoch, envelope.seq)
         self.counts.reasons[caller.transport][reason] += 1
+        if reason in BRAKING:
+            caller.known.brake.refused(self._clock.monotonic())
         if verdict.scores:
             self._score(caller.known, reason, 1, now)
 

@@ -56,13 +56,14 @@ class Session:
     `out` is to be sent now, `acks` only after the next commit, and `farewell` behind both; when `phase` is ENDED the
     connection is closed once all of it is sent. `identity` is None where the certificate does not fit the profile
     (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
-    what ended it, in Unix ms; 0 for any other end.
+    what ended it, in Unix ms; 0 for any other end. While it is `slowed` by its device's brake, packets wait in the
+    buffer until `feed` is called again.
     """
 
     __slots__ = (
         "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
         "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "identity", "keep_alive_s",
-        "last_packet_s", "out", "phase",
+        "last_packet_s", "out", "phase", "slowed",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +92,7 @@ class Session:
         self.keep_alive_s = max_keep_alive_s
         self.last_packet_s = now_s
         self.farewell = b""
+        self.slowed = False
         self.ended_because = ""
         self.decided_ms = 0
 
@@ -99,6 +101,7 @@ class Session:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         position = 0
+        self.slowed = False
         try:
             while position < len(data) and self.phase in _READING:
                 packet = packets.next_packet(data, position)
@@ -108,6 +111,9 @@ class Session:
                 self.last_packet_s = now_s
                 if first >> 4 == packets.PUBLISH and self.caller is not None:
                     self._publish(self.caller, data, first & 15, start, position, now_ms, now_s)
+                    if self.caller.known.brake.until_s > now_s:
+                        self.slowed = True
+                        break
                 else:
                     self._other(data, first, start, position, now_s)
         except ProtocolError as error:

@@ -68,12 +68,12 @@ def test_over_https_too(shared_gate: Gate, client: HttpPeer, car: Car) -> None:
 
 
 def test_a_flood_costs_samples_and_no_counts(shared_gate: Gate, session: MqttPeer, car: Car) -> None:
-    """A few of three hundred are kept; the spool has every one of them on record."""
-    for seq in range(300):
+    """Four of thirty are kept; the spool has every one of them on record."""
+    for seq in range(30):
         session.ask(car.sign(session.epoch, seq, key=bytes(32)))
     assert len(samples(shared_gate, car, 4)) == 4
-    until(lambda: shared_gate.refused(car, "bad_mac") == 300, "the spool has all refusals")
-    assert shared_gate.metric('fleetgate_evidence_samples_total{fate="passed_over"}') >= 296
+    until(lambda: shared_gate.refused(car, "bad_mac") == 30, "the spool has all refusals")
+    assert shared_gate.metric('fleetgate_evidence_samples_total{fate="passed_over"}') >= 26
 
 
 def test_no_key_is_in_it(shared_gate: Gate, session: MqttPeer, car: Car) -> None:
