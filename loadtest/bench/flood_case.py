@@ -41,7 +41,8 @@ class Spell(NamedTuple):
     @property
     def cpu_us(self) -> float:
         """For each accepted message, whatever else the edge did."""
-        return self.cpu_s / self.seen["answers"]["accepted"] * 1e6
+        accepted: int = self.seen["answers"]["accepted"]
+        return self.cpu_s / accepted * 1e6
 
 
 def run(context: Context) -> Figures:

@@ -2,10 +2,10 @@
 
 A device is told of what it did wrong, and told again; one that goes on all the same gains nothing from faster answers,
 and a thousand of them would take the gate's time and, with a record of each refusal, its disk. So behind a few refusals
-at once its connection is read from once a second: TCP pushes back, and every refusal that it is told of is on record as
-ever. Only its own refusals brake a device, and only those that no good device goes on causing: what its clock, its
-backlog or its limits are the reason for does not. It is the connection that is read less often, whatever it sends: who
-mixes good messages with bad ones has them accepted later.
+at once its connection is read from every two seconds: TCP pushes back, and every refusal that it is told of is on
+record as ever. Only its own refusals brake a device, and only those that no good device goes on causing: what its
+clock, its backlog or its limits are the reason for does not. It is the connection that is read less often, whatever it
+sends: who mixes good messages with bad ones has them accepted later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from fleetgate.judge.verdict import STEP_OF, Reason
 AT_ONCE = 32.0
 """As many as three times what puts a device into quarantine by the default weights."""
 
-PER_SECOND = 1.0
+PER_SECOND = 0.5
+"""At some 35 us a refusal, a thousand such devices cost a gate at half load 7 % more CPU; at one a second, 14 %."""
 
 BRAKING = frozenset(reason for reason, step in STEP_OF.items() if step in (1, 2, 3, 6)) | {Reason.EQUIVOCATION}
 
