@@ -178,6 +178,14 @@ class Policy(Section, frozen=True):
         float, Meta(gt=0, description="Sustained rate of one device; each KiB of a message counts as one more.")
     ] = 200.0
     burst_messages: Annotated[Count, Meta(description="What a device may send at once.")] = 1_000
+    refused_at_once: Annotated[
+        Count,
+        Meta(description="Refusals after which a device is slowed down; not for time or a limit."),
+    ] = 50
+    refused_per_second: Annotated[
+        float,
+        Meta(gt=0, description="How many it is told of then: in between nothing is read from it."),
+    ] = 0.5
     score_half_life_seconds: Annotated[float, Meta(gt=0, description="A device's score halves in this time.")] = 600.0
     watched_score: Annotated[float, Meta(gt=0, description="From this score a device is watched.")] = 50.0
     quarantined_score: Annotated[float, Meta(gt=0, description="From this score a device is quarantined.")] = 100.0

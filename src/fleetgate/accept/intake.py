@@ -127,7 +127,7 @@ class Intake:
             refused.note(envelope.epoch, envelope.seq)
         self.counts.reasons[caller.transport][reason] += 1
         if reason in BRAKING:
-            caller.known.brake.refused(self._clock.monotonic())
+            caller.known.brake.refused(self._clock.monotonic(), self._settings)
         if verdict.scores:
             self._score(caller.known, reason, 1, now)
 

@@ -9,17 +9,20 @@ import pytest
 from tests.gates import Gate, feed, packets_in, publish
 from tests.units import elements, pack, sign
 
-from fleetgate.accept.brake import AT_ONCE, BRAKING, PER_SECOND, Brake
+from fleetgate.accept.brake import BRAKING, Brake
+from fleetgate.config import Policy
 from fleetgate.judge import Reason
 from fleetgate.spool.reader import read_segment, segment_paths
 
-WAIT_MS = int(1000 / PER_SECOND)
+POLICY = Policy(refused_at_once=32, refused_per_second=0.5)
+AT_ONCE = POLICY.refused_at_once
+WAIT_MS = 2000
 TIME_REASONS = {Reason.CLOCK_AHEAD, Reason.TOO_OLD, Reason.BEHIND_WINDOW, Reason.STALE_EPOCH}
 
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
-    opened = Gate(tmp_path)
+    opened = Gate(tmp_path, settings=POLICY)
     yield opened
     opened.close()
 
@@ -41,21 +44,21 @@ def test_some_refusals_are_free_and_then_it_is_one_every_two_seconds() -> None:
     """And free again when it has behaved for as long."""
     brake = Brake()
     held = []
-    for _ in range(int(AT_ONCE)):
-        brake.refused(100.0)
+    for _ in range(AT_ONCE):
+        brake.refused(100.0, POLICY)
         held.append(brake.until_s > 100.0)
-    assert held == [False] * (int(AT_ONCE) - 1) + [True]
+    assert held == [False] * (AT_ONCE - 1) + [True]
     assert brake.until_s == 102.0
-    brake.refused(102.0)
+    brake.refused(102.0, POLICY)
     assert brake.until_s == 104.0
-    brake.refused(102.0 + AT_ONCE / PER_SECOND)
+    brake.refused(102.0 + 2 * AT_ONCE, POLICY)
     assert brake.until_s == 104.0
 
 
 def test_a_flood_of_one_read_is_answered_a_few_at_a_time(gate: Gate) -> None:
     """The rest waits where it is and is judged later: nothing that came is passed over, and nothing is told twice."""
     session = gate.live()
-    feed(session, gate.clock, forged(int(AT_ONCE) + 3))
+    feed(session, gate.clock, forged(AT_ONCE + 3))
     assert (len(session.acks), session.slowed) == (AT_ONCE, True)
     for _ in range(3):
         gate.clock.ms += WAIT_MS
@@ -65,13 +68,13 @@ def test_a_flood_of_one_read_is_answered_a_few_at_a_time(gate: Gate) -> None:
     feed(session, gate.clock, b"")
     assert not session.slowed
     told = [packet.packet_id for packet in packets_in(b"".join(session.acks))]
-    assert told == list(range(1, int(AT_ONCE) + 4))
+    assert told == list(range(1, AT_ONCE + 4))
 
 
 def test_every_refusal_that_was_told_is_on_record(gate: Gate) -> None:
     """As without a brake."""
     session = gate.live()
-    feed(session, gate.clock, forged(int(AT_ONCE) + 3))
+    feed(session, gate.clock, forged(AT_ONCE + 3))
     gate.intake.commit()
     gate.spool.writer.seal()
     segment = read_segment(segment_paths(gate.spool.directory / "segments")[-1][1])
@@ -80,7 +83,7 @@ def test_every_refusal_that_was_told_is_on_record(gate: Gate) -> None:
 
 def test_a_new_connection_of_the_same_device_gains_nothing(gate: Gate) -> None:
     """The brake is the device's."""
-    feed(gate.live(), gate.clock, forged(int(AT_ONCE)))
+    feed(gate.live(), gate.clock, forged(AT_ONCE))
     again = gate.live()
     feed(again, gate.clock, forged(5, first=40))
     assert (len(again.acks), again.slowed) == (1, True)
@@ -89,7 +92,7 @@ def test_a_new_connection_of_the_same_device_gains_nothing(gate: Gate) -> None:
 def test_its_good_messages_behind_are_late_and_not_lost(gate: Gate) -> None:
     """One that was sent after the flood is accepted once it is read."""
     session = gate.live()
-    feed(session, gate.clock, forged(int(AT_ONCE)) + publish(sign(seq=0), packet_id=99))
+    feed(session, gate.clock, forged(AT_ONCE) + publish(sign(seq=0), packet_id=99))
     assert session.slowed
     gate.clock.ms += WAIT_MS
     feed(session, gate.clock, b"")
