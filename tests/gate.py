@@ -37,8 +37,9 @@ from fleetgate.control.devices import Enrolment, enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
-from fleetgate.control.quarantine import Classification, Decision, apply_transition, decide
+from fleetgate.control.quarantine import apply_transition, decide
 from fleetgate.control.retirement import suspend
+from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store, Write
 from fleetgate.demo.prepare import free_ports
 from fleetgate.spool.format import TransitionRecord
@@ -373,6 +374,11 @@ class Gate:
             if segment.peers[message.peer].device_id == car.device_id
             and segment.peers[message.peer].tenant == car.tenant
         ]
+
+    def moved(self, car: Car) -> list[str]:
+        """The states that the edge gave the device, those in the live segment too."""
+        found = [record for segment in self.segments() for _, record in segment.transitions]
+        return [each.after for each in found if (each.tenant, each.device_id) == (car.tenant, car.device_id)]
 
     def transitions(self, car: Car) -> list[tuple[int, int, TransitionRecord]]:
         """(segment, offset, record) of the changes of a device's state that are in sealed segments."""

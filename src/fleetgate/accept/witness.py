@@ -1,7 +1,7 @@
 """What the edge writes down about a message that it refuses, or takes and suspects: facts for whoever decides later.
 
 Decides the facts, as they are at that moment; how many of a flood are kept is `evidence.sampling`'s, where they are
-kept `evidence.keeper`'s. Called for refusals only, so that an accepted message pays nothing.
+kept `evidence.keeper`'s. Called for what is refused or suspicious only, so that any other message pays nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Witness:
         self.passed_over = 0
 
     def note(
-        self, caller: Caller, what: str, verdict: Verdict, raw: bytes, topic: bytes | None, now: int, disorder: str = ""
+        self, caller: Caller, what: str, verdict: Verdict, raw: bytes, topic: bytes | None, now: int, disorder: str
     ) -> None:
-        """One message that came at `now` (Unix ms); `what` is the reason or signal."""
+        """One message that came at `now` (Unix ms); `what` is the reason or signal, `disorder` its class or empty."""
         tenant, device_id = caller.known.key
         if not self._sampling.wants((tenant, device_id, what), self._clock.monotonic()):
             self.passed_over += 1

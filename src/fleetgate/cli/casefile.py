@@ -6,6 +6,7 @@ the rest is still shown, and what is missing is said.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -102,15 +103,18 @@ def tell(found: Gathered) -> None:
         rows = [
             (
                 told.reason,
+                told.disorder or "-",
                 told.refused,
-                kept.get(told.reason, 0),
+                kept[told.reason, told.disorder],
                 show("at_ms", told.first_at_ms),
                 show("at_ms", told.last_at_ms),
                 ", ".join(told.addresses),
             )
             for told in found.told.refusals
         ]
-        print_table(("reason", "refused", "samples", "first", "last", "from"), rows, empty="nothing was refused")
+        print_table(
+            ("reason", "disorder", "refused", "samples", "first", "last", "from"), rows, empty="nothing was refused"
+        )
         _title("taken")
         print_records(found.told.sent, _SENT, empty="nothing was taken")
     if found.samples is not None:
@@ -173,11 +177,8 @@ def _place(slot: Slot | None) -> str:
     return f"{slot.found} (device at epoch {slot.device_epoch}{window})"
 
 
-def _count(samples: list[Kept]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for sample in samples:
-        counts[sample.facts.what] = counts.get(sample.facts.what, 0) + 1
-    return counts
+def _count(samples: list[Kept]) -> Counter[tuple[str, str]]:
+    return Counter((sample.facts.what, sample.facts.disorder) for sample in samples)
 
 
 def _title(text: str) -> None:

@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import ColumnElement, and_, func, select
 
-from fleetgate.control.quarantine import Classification
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import audit, bindings, decisions, devices, quarantine_cases
+from fleetgate.control.states import Classification
 from fleetgate.control.store import TRANSITION, Store
 from fleetgate.errors import NotFound
 

@@ -20,9 +20,11 @@ T = TypeVar("T")
 
 
 class Refusals(Struct, frozen=True):
-    """All refusals of one device for one reason; `addresses` are some of those it came from."""
+    """All refusals of one device for one reason and class of disorder (empty for none); `addresses` are some of those
+    it came from."""
 
     reason: str
+    disorder: str
     refused: int
     first_at_ms: int
     last_at_ms: int
@@ -49,9 +51,9 @@ _WITHIN = "toUnixTimestamp64Milli(received_at) BETWEEN {since:Int64} AND {until:
 _DAYS = "toYYYYMMDD(received_at) >= toYYYYMMDD(fromUnixTimestamp64Milli({since:Int64}, 'UTC'))"  # leaves partitions out
 _OF_DEVICE = f"tenant = {{tenant:String}} AND device_id = {{device:String}} AND {_DAYS} AND {_WITHIN}"
 _REFUSALS = f"""
-SELECT reason, sum(refused) AS refused, toUnixTimestamp64Milli(min(first_at)) AS first_at_ms,
+SELECT reason, disorder, sum(refused) AS refused, toUnixTimestamp64Milli(min(first_at)) AS first_at_ms,
     toUnixTimestamp64Milli(max(received_at)) AS last_at_ms, arraySort(groupUniqArray(8)(address)) AS addresses
-FROM rejections WHERE {_OF_DEVICE} GROUP BY reason ORDER BY refused DESC, reason
+FROM rejections WHERE {_OF_DEVICE} GROUP BY reason, disorder ORDER BY refused DESC, reason, disorder
 """  # noqa: S608  texts of ours
 _TIMES = (
     "toUnixTimestamp64Milli(min(received_at)) AS first_at_ms, toUnixTimestamp64Milli(max(received_at)) AS last_at_ms"

@@ -56,6 +56,7 @@ def test_a_refused_message_is_kept_with_what_explains_it(
     assert (garbage.facts.slot, garbage.facts.epoch, garbage.facts.key_id) == (None, None, None)
     assert misdirected.facts.topic == other_car.topic
     same = again.facts
+    assert (same.disorder, forged.facts.disorder) != ("", "")
     assert (same.fingerprint, same.key_id, same.epoch, same.seq) == (car.identity.fingerprint, car.kid, epoch, 0)
     assert (same.transport, same.address.rpartition(":")[0], same.edge_id) == ("mqtt", "127.0.0.1", "edge-1")
 
@@ -98,5 +99,5 @@ def test_an_evidence_disk_that_fails_stops_nothing(new_gate: NewGate, tmp_path: 
         until(lambda: gate.metric("fleetgate_evidence_failing") == 1, "it says that it fails")
         assert told(peer.ask(car.sign(1, 2))) == (0, None)
     assert gate.metric('fleetgate_evidence_samples_total{fate="lost"}') == 1
-    assert gate.refused(car, "bad_mac") == 1
+    assert gate.metric('fleetgate_rejections_total{reason="bad_mac",step="3",transport="mqtt"}') == 1
     assert "evidence_is_not_kept" in gate.log()

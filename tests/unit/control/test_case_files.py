@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetgate.control.cases import LEAD_MS, found_harmless, show_case_file
-from fleetgate.control.quarantine import Classification, Decision, apply_transition, decide
+from fleetgate.control.quarantine import apply_transition, decide
+from fleetgate.control.states import Classification, Decision
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate
