@@ -108,6 +108,16 @@ class Spool(Section, frozen=True):
     ] = 256 * 1024**2
 
 
+class Evidence(Section, frozen=True):
+    directory: Annotated[
+        str, Meta(description="Samples of refused messages, readable by the edge's user alone; not in the spool.")
+    ] = "evidence"
+    max_bytes: Annotated[
+        int, Meta(ge=1024**2, description="What they may take; beyond it, the device with most loses most.")
+    ] = 256 * 1024**2
+    max_days: Annotated[Count, Meta(description="How long a sample is kept: it may say where somebody was.")] = 30
+
+
 class Control(Section, frozen=True):
     url: Annotated[str, Meta(description="Control records, an SQLAlchemy URL; a relative SQLite path is allowed.")] = (
         "sqlite:///control.db"
@@ -168,6 +178,14 @@ class Signer(Section, frozen=True):
 
 class Policy(Section, frozen=True):
     version: Annotated[str, Meta(description="Stands on every row that was judged under this policy.")] = "1"
+    refused_at_once: Annotated[
+        Count,
+        Meta(description="Refusals after which a device is slowed down; not for time or a limit."),
+    ] = 50
+    refused_per_second: Annotated[
+        float,
+        Meta(gt=0, description="How many it is told of then: in between nothing is read from it."),
+    ] = 0.5
     watched_score: Annotated[float, Meta(gt=0, description="From this score a device is watched.")] = 50.0
     quarantined_score: Annotated[float, Meta(gt=0, description="From this score a device is quarantined.")] = 100.0
     signals: Annotated[
@@ -262,6 +280,7 @@ class Config(Section, frozen=True):
     edge: Edge = msgspec.field(default_factory=Edge)
     proxy: Proxy = msgspec.field(default_factory=Proxy)
     spool: Spool = msgspec.field(default_factory=Spool)
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
     control: Control = msgspec.field(default_factory=Control)
     clickhouse: ClickHouse = msgspec.field(default_factory=ClickHouse)
     load: Load = msgspec.field(default_factory=Load)

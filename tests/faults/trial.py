@@ -100,6 +100,7 @@ class Trial:
             "spool": {"min_free_bytes": 0, "segment_seconds": 0.3, "checkpoint_seconds": 1.0},
             "load": {"admin_listen": f"127.0.0.1:{load_admin}", "retry_seconds": 0.5},
             "clickhouse": clickhouse,
+            "policy": {"refused_per_second": 1e6},  # the suspect is refused all the time, on purpose
         }
         for table, keys in self.fault.settings.items():
             tables[table] = tables.get(table, {}) | dict(keys)

@@ -6,12 +6,13 @@ problems           how HTTPS refuses                 link                  whose
 proxies, proxyprotocol, clientcert   who comes through a proxy, as it says
 vetting, lists, fetching   whom a certificate speaks for, and whether a revocation list ends that
 door, registry     who is that, may it come in       fleet, denials        what is known of it
-admission, limits  may it send now                   timekeeping           is our own clock right
+admission, limits, brake   may it send now          timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
 disorder           which way its numbers go
 breaker, surge, census   what is the mistake of many is not held against each
 refusals           whose CA is in trouble
 answers            what it is told                   edge, recovery        the process
+witness            what is written down of a message that is refused
 renew              its next credential: carried to the signer, which decides
 material           certificates and keys, replaced while it runs
 room               is there room to store it         counts                the figures for Prometheus

@@ -193,6 +193,7 @@ class EdgeCollector(Collector):
             "Until then at the pace of the last three minutes; +Inf while it does not grow.",
             value=edge.room.full_seconds,
         )
+        yield from self._evidence()
         yield GaugeMetricFamily("fleetgate_devices_in_memory", "Devices the edge has in memory.", value=len(edge.fleet))
         yield GaugeMetricFamily(
             "fleetgate_control_answers", "1 while control answers.", value=float(edge.registry.answers)
@@ -208,3 +209,20 @@ class EdgeCollector(Collector):
             value=edge.registry.restores,
         )
         yield GaugeMetricFamily("fleetgate_control_revision", "Revision taken over.", value=edge.registry.revision)
+
+    def _evidence(self) -> Iterator[Metric]:
+        witness, keeper = self._edge.witness, self._edge.witness.keeper
+        samples = CounterMetricFamily(
+            "fleetgate_evidence_samples",
+            "Refused messages: kept as a sample, passed over in a flood, or lost for a full queue or disk.",
+            labels=["fate"],
+        )
+        for fate, count in (("kept", keeper.kept), ("passed_over", witness.passed_over), ("lost", keeper.lost)):
+            samples.add_metric([fate], count)
+        yield samples
+        yield GaugeMetricFamily("fleetgate_evidence_bytes", "Bytes that samples take.", value=keeper.bytes)
+        yield GaugeMetricFamily(
+            "fleetgate_evidence_failing",
+            "1 while no sample can be kept; telemetry and counts go on.",
+            value=float(bool(keeper.failing)),
+        )

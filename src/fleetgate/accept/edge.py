@@ -38,14 +38,17 @@ from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
 from fleetgate.accept.vetting import Vetting
+from fleetgate.accept.witness import Witness
 from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
+from fleetgate.control.cases import found_harmless
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
 from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
+from fleetgate.evidence.keeper import Keeper
 from fleetgate.judge import Flag, Policy
 from fleetgate.spool.format import AlertRecord
 from fleetgate.spool.home import Known, Spool
@@ -109,6 +112,15 @@ class Edge:
         self.vetting.on_verified = self.refusals.verified
         self.vetting.on_refused = self.refusals.refused
         self._census = Census(self.spool.checkpoint, self.breaker, clock)
+        keeper = Keeper(
+            config.path(config.evidence.directory),
+            config.evidence,
+            config.spool.min_free_bytes,
+            clock,
+            lambda before_ms: found_harmless(self._store, before_ms),
+        )
+        self.witness = Witness(keeper, clock)
+        self.intake.on_evidence = self.witness.note
         self.registry_of_metrics.register(EdgeCollector(self))
 
     def _known_spools(self) -> list[Known] | None:
@@ -183,7 +195,7 @@ class Edge:
         gc.freeze()  # modules and recovered devices stay: a full collection walks through 100,000 objects less, 31 ms
         admin = AdminServer("edge.admin_listen", self._config.edge.admin_listen, self.registry_of_metrics, self._ready)
         asked = asked_to_end()
-        with admin:
+        with admin, self.witness.keeper:
             async with trio.open_nursery() as nursery:
                 rooms = (self.registry.run, self.intake.run, self.files.run, self.lists.run, loop.run, https.run)
                 for task in (*rooms, self._housekeeping, self._checkpoints):

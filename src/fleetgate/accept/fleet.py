@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from fleetgate.accept.brake import Brake
 from fleetgate.accept.denials import WHOLE_DEVICE, Denials
 from fleetgate.accept.disorder import Repeats, Timeline
 from fleetgate.accept.limits import Account, Limits
@@ -69,6 +70,7 @@ class KnownDevice:
     __slots__ = (
         "account",
         "ahead_at",
+        "brake",
         "cohorts",
         "credentials",
         "decided_ms",
@@ -95,6 +97,7 @@ class KnownDevice:
         self.standing = standing
         self.timeline = Timeline()
         self.account = account
+        self.brake = Brake()
         self.decided_ms = 0
         self.denials: Denials = {}
         self.denied: Reason | None = None

@@ -232,7 +232,8 @@ class VehicleApp:
         """As `Account.take`, from that of the device, or from the bucket of the certificate that is refused."""
         if isinstance(caller, Reason):
             return self._strangers.take(link.who, messages, self._clock.monotonic())
-        return caller.known.account.take(messages, size, self._clock.monotonic())
+        now_s = self._clock.monotonic()
+        return max(caller.known.brake.until_s - now_s, 0.0) or caller.known.account.take(messages, size, now_s)
 
     async def _caller(self, link: Link) -> Caller | Reason:
         """The device behind the certificate, or why it is none: the records do not have it, or a revocation list has

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from fleetgate import fault, log
+from fleetgate.accept.brake import BRAKING
 from fleetgate.accept.breaker import Breaker, Wish
 from fleetgate.accept.census import cohorts_of
 from fleetgate.accept.counts import Counts
@@ -99,6 +100,7 @@ class Intake:
         self.counts = counts
         self.on_state: Callable[[KnownDevice], None] = lambda known: None
         self.on_commit: Callable[[], None] = lambda: None
+        self.on_evidence: Callable[[Caller, str, Verdict, bytes, bytes | None, int, str], None] = lambda *_: None
 
     def replace_policy(self, policy: Policy, settings: PolicySettings) -> None:
         """From the next message on."""
@@ -111,7 +113,9 @@ class Intake:
         verdict = judge(raw, peer, now, self.policy, topic)
         outcome, credential, envelope, counts = verdict.outcome, verdict.credential, verdict.envelope, self.counts
         if verdict.reason is not None:
-            self._refuse(caller, verdict, verdict.reason, now)
+            finding = self._refuse(caller, verdict, verdict.reason, now)
+            kind = finding.disorder if finding is not None else ""
+            self.on_evidence(caller, verdict.reason.value, verdict, raw, topic, now, kind)
         elif credential is not None and envelope is not None:
             known, finding = caller.known, None
             if outcome is _DUPLICATE:
@@ -135,6 +139,8 @@ class Intake:
                 self._note_flags(known, verdict.flags)
             if finding is not None:
                 self._note_disorder(known, finding, now)
+                if finding.signal:
+                    self.on_evidence(caller, finding.signal, verdict, raw, topic, now, finding.disorder)
         counts.outcomes[caller.transport][outcome] += 1
         self._pending += 1
         return verdict
@@ -181,7 +187,7 @@ class Intake:
         self.score(caller.known, reason.value, count, now, now)
         self._pending += 1
 
-    def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> None:
+    def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> Finding | None:
         known, sender, envelope = caller.known, caller.sender, verdict.envelope
         finding = None
         if verdict.credential is not None and envelope is not None:  # step 3 has passed
@@ -194,12 +200,15 @@ class Intake:
         if verdict.credential is not None and envelope is not None:
             refused.note(envelope.epoch, envelope.seq)
         self.counts.reasons[caller.transport][reason] += 1
+        if reason in BRAKING:
+            known.brake.refused(self._clock.monotonic(), self._settings)
         if reason is Reason.CLOCK_AHEAD:
             known.ahead_at = self._clock.monotonic()
         if finding is not None:
             self._note_disorder(known, finding, now)
         elif verdict.scores:
             self.score(known, reason.value, 1, now, now)
+        return finding
 
     def _refusals(self, known: KnownDevice, sender: Sender, reason: Reason, disorder: str, now: int) -> Refused:
         key = (sender, reason, disorder)

@@ -306,7 +306,8 @@ class SocketLoop:
             session.acks.clear()
             if not out:
                 sent = connection.send(answer)
-                if sent == len(answer) and session.phase is _LIVE and connection.mask == _IN and not self._room.why:
+                plain = session.phase is _LIVE and connection.mask == _IN and not session.slowed
+                if plain and sent == len(answer) and not self._room.why:
                     return None  # nearly always: there is nothing to decide anew
                 answer = answer[sent:]
             out += answer
@@ -327,6 +328,7 @@ class SocketLoop:
             session.phase in (Phase.LIVE, Phase.GREETING)
             and connection.line is None
             and len(session.out) < PAUSE_OUT_BYTES
+            and not session.slowed
             and (self._room.open or session.phase is Phase.GREETING)
         )
         return (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if session.out else 0)
@@ -410,6 +412,8 @@ class SocketLoop:
                     self._close(connection)
             for connection in list(self._connections.values()):
                 session = connection.session
+                if session is not None and session.slowed and not connection.lingering:
+                    self._go_on(connection, session, now_s)
                 if connection.lingering:
                     if now_s - connection.since_s > LINGER_SECONDS:
                         self._close(connection)
@@ -426,6 +430,14 @@ class SocketLoop:
                         self._door.look_again(session)
                 elif session is not None and session.phase is Phase.ENDED and session.overdue(now_s):
                     self._close(connection)
+
+    def _go_on(self, connection: Connection, session: Session, now_s: float) -> None:
+        """Takes up a session again that its device's brake has slowed: it was not silent, but not read from."""
+        session.last_packet_s = now_s
+        if self._room.open and (session.caller is None or session.caller.known.brake.until_s <= now_s):
+            session.feed(b"", self._clock.now_ms(), now_s)
+            self._touched[connection.fd] = connection
+            self._intake.wake()
 
     def drain(self) -> None:
         """Stops accepting and tells every client to go elsewhere; what was received is answered first."""

@@ -58,13 +58,14 @@ class Session:
     connection is closed once all of it is sent. `identity` is None where the certificate does not fit the profile
     (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
     what ended it, in Unix ms; 0 for any other end. `taken_over` while it would be remarkable if more came: another
-    session of the device is there.
+    session of the device is there. While it is `slowed` by its device's brake, packets wait in the buffer until `feed`
+    is called again.
     """
 
     __slots__ = (
         "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
         "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "identity", "keep_alive_s",
-        "last_packet_s", "out", "phase", "taken_over",
+        "last_packet_s", "out", "phase", "slowed", "taken_over",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +94,7 @@ class Session:
         self.keep_alive_s = max_keep_alive_s
         self.last_packet_s = now_s
         self.farewell = b""
+        self.slowed = False
         self.ended_because = ""
         self.decided_ms = 0
         self.taken_over = False
@@ -102,6 +104,7 @@ class Session:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         position = 0
+        self.slowed = False
         try:
             while position < len(data) and self.phase in _READING:
                 packet = packets.next_packet(data, position)
@@ -111,6 +114,9 @@ class Session:
                 self.last_packet_s = now_s
                 if first >> 4 == packets.PUBLISH and self.caller is not None:
                     self._publish(self.caller, data, first & 15, start, position, now_ms, now_s)
+                    if self.caller.known.brake.until_s > now_s:
+                        self.slowed = True
+                        break
                 else:
                     self._other(data, first, start, position, now_s)
         except ProtocolError as error:

@@ -1,16 +1,17 @@
 """`fleetgate quarantine`: look at cases and decide them.
 
-Decides options and output; which decision is possible is decided by `control.quarantine`.
+Decides options; which decision is possible is decided by `control.quarantine`, how a case file reads by `cli.casefile`.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from fleetgate.cli.console_output import AsJson, cell, print_fields, print_json, print_records, say
+from fleetgate.cli import casefile
+from fleetgate.cli.console_output import AsJson, cell, print_json, print_records, say
 from fleetgate.cli.session import Session, actor, session_of
 from fleetgate.control.cases import list_cases, show_case_file
 from fleetgate.control.quarantine import decide
@@ -30,7 +31,6 @@ Finding = Annotated[Classification, typer.Option("--classification", help="What 
 app = typer.Typer(help="Devices under suspicion.", no_args_is_help=True, rich_markup_mode=None)
 
 _CASE = ("case_id", "tenant", "device_id", "vehicle_id", "state", "why", "score", "opened_at_ms", "closed_at_ms")
-_DECISION = ("name", "case_id", "at_ms", "decision", "classification", "actor", "comment")
 
 
 @app.command("list")
@@ -52,24 +52,45 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson = False) -> None:
-    """Show a device's cases and decisions, newest first."""
+    """Show a device's case file: what it did, how often exactly, what was decided, and the samples that were kept."""
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
-        file = show_case_file(store, tenant, device)
+        file = show_case_file(store, tenant, device, session.clock.now_ms())
         releases = releases_of(store, tenant, device)
+    found = casefile.gather(session.config, file)
     held = _held_events(session, tenant, device, releases)
     if as_json:
-        print_json({**msgspec.to_builtins(file), "held_events": None if isinstance(held, str) else held})
+        print_json(casefile.document(found) | {"held_events": None if isinstance(held, str) else held})
         return
-    print_fields(file)
-    say("")
-    print_records(file.cases, _CASE, empty="no cases")
-    say("")
-    print_records(file.decisions, _DECISION, empty="no decisions")
+    casefile.tell(found)
     say("")
     say(cell(held) if isinstance(held, str) else f"held events: {held.held}")
     if not isinstance(held, str) and held.decisions:
         print_records(held.decisions, ("decision", "released", "waiting"), empty="")
+
+
+@app.command()
+def evidence(
+    context: typer.Context,
+    tenant: Tenant,
+    device: Device,
+    as_json: AsJson = False,
+    raw: Annotated[
+        int | None, typer.Option("--raw", metavar="NUMBER", help="Write the bytes of this sample, as they came.")
+    ] = None,
+) -> None:
+    """List the samples that this edge kept of a device's refused messages; export them with --json or --raw."""
+    session = session_of(context)
+    samples = casefile.samples_of(session.config, tenant, device)
+    if raw is not None:
+        sample = casefile.sample_of(samples, raw)
+        sys.stdout.buffer.write(sample.raw)
+        if sample.size > len(sample.raw):
+            typer.echo(f"only the first {len(sample.raw)} of its {sample.size} bytes were kept", err=True)
+    elif as_json:
+        print_json([casefile.export(sample) for sample in samples])
+    else:
+        casefile.tell_samples(samples)
 
 
 @app.command()

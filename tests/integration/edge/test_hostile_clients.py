@@ -65,7 +65,8 @@ def wait_for_end(sock: socket.socket) -> None:
 
 def test_a_client_that_reads_no_acknowledgements_ends_alone(shared_gate: Gate, car: Car, bystander: MqttPeer) -> None:
     """The gate stops reading from it when 64 KiB wait to be sent, and ends it when its keep-alive is over."""
-    flood = b"".join(publish_bytes(car.topic, b"x", packet_id=n + 1) for n in range(100))
+    again = car.sign(1, 0)
+    flood = b"".join(publish_bytes(car.topic, again, packet_id=n + 1) for n in range(100))
     with acknowledged_meanwhile(bystander), MqttPeer(shared_gate, car, buffer=4096) as peer:
         peer.hello(keep_alive=1)
         try:
