@@ -27,7 +27,8 @@ class GoneError(Exception):
 
 
 class Connection:
-    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage began.
+    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage
+    began, in the machine's monotonic seconds.
 
     `proxied`: the peer is one whose connections begin with a PROXY protocol header. `stalled`: a read of it did not
     end, see `stall`.
