@@ -33,6 +33,9 @@ class Fleet:
         self._habits = [_Habit(index, rng) for index in range(n)]
         self._steps = 0
 
+    def __len__(self) -> int:
+        return len(self._habits)
+
     def step(self, at_ms: float, dt_s: float) -> list[tuple[int, Draft]]:
         """Drive until `at_ms`; returns (vehicle, draft) for those whose turn it is to speak."""
         return [(index, self.speak(index)) for index in self.drive(at_ms, dt_s)]
