@@ -1,0 +1,151 @@
+"""Alerts: each opens once and closes once, whoever raises it and however often it is said.
+
+Decides what is already known: of one key at most one alert is open, and what is older than the newest word about a key
+says nothing new (a segment that is loaded again repeats its alerts). The table `alerts` is the memory, so a restart
+changes nothing. Tells the metric, the log and every delivery. What is worth an alert is decided by who raises it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+from msgspec import Struct
+
+from fleetgate import log
+from fleetgate.clock import Clock
+from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.load.columns import DAY_MS, MILLISECONDS
+from fleetgate.load.counts import Counts
+
+REMEMBER_MS = 30 * DAY_MS
+"""How long a closed alert is remembered: a parked segment may be loaded again after weeks."""
+
+Deliver = Callable[[Mapping[str, Any]], None]
+"""Takes an opening or closing, a dict that is fit for JSON; never blocks, raises nothing."""
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """`cohort` says whose vehicles in words, `signal` a path or reason; `before` and `after` are in the unit of `kind`.
+    The key says which of all possible alerts this is: two of one key are the same trouble."""
+
+    key: str
+    kind: str
+    tenant: str
+    opened_at_ms: int
+    cohort: str = ""
+    signal: str = ""
+    before: float = 0.0
+    after: float = 0.0
+    vehicles: int = 0
+    detail: dict[str, str | float] = {}
+    closed_at_ms: int | None = None
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(f"{self.key}\n{self.opened_at_ms}".encode()).hexdigest()[:16]
+
+    @property
+    def newest_ms(self) -> int:
+        return self.opened_at_ms if self.closed_at_ms is None else self.closed_at_ms
+
+
+_KNOWN = """
+SELECT key, kind, tenant, toUnixTimestamp64Milli(opened_at) AS opened_at_ms, cohort, signal, before, after, vehicles,
+       detail, toUnixTimestamp64Milli(closed_at) AS closed_at_ms
+FROM alerts_now WHERE closed_at IS NULL OR closed_at >= fromUnixTimestamp64Milli({since:Int64})
+ORDER BY opened_at
+"""
+
+
+class Alerts:
+    """For any thread. Methods raise ClickHouseAway and Refused: nothing was told, the same may be said again."""
+
+    def __init__(
+        self, clickhouse: ClickHouse, counts: Counts, clock: Clock, deliveries: Sequence[Deliver] = ()
+    ) -> None:
+        self._clickhouse = clickhouse
+        self._counts = counts
+        self._clock = clock
+        self._deliveries = deliveries
+        self._log = log.get("load")
+        self._lock = threading.Lock()
+        self._newest: dict[str, Alert] | None = None  # of each key
+
+    def open(self, alert: Alert) -> bool:
+        """Whether that is news."""
+        with self._lock:
+            known = self._known().get(alert.key)
+            if known is not None and (known.closed_at_ms is None or alert.opened_at_ms <= known.newest_ms):
+                return False
+            self._tell(alert)
+            return True
+
+    def close(self, key: str, at_ms: int) -> bool:
+        """Whether that is news: of an alert that is not open, or was opened later, it is none."""
+        with self._lock:
+            known = self._known().get(key)
+            if known is None or known.closed_at_ms is not None or at_ms <= known.opened_at_ms:
+                return False
+            self._tell(msgspec.structs.replace(known, closed_at_ms=at_ms))
+            return True
+
+    def now_open(self) -> list[Alert]:
+        with self._lock:
+            return [alert for alert in self._known().values() if alert.closed_at_ms is None]
+
+    def _known(self) -> dict[str, Alert]:
+        if self._newest is None:
+            since = self._clock.now_ms() - REMEMBER_MS
+            rows = self._clickhouse.raw(_KNOWN, "JSONEachRow", {"since": since}).splitlines()
+            self._newest = {alert.key: alert for alert in map(_read, rows)}
+            for alert in self._newest.values():
+                self._counts.alerts_open.labels(alert.kind).inc(alert.closed_at_ms is None)
+        return self._newest
+
+    def _tell(self, alert: Alert) -> None:
+        opened = alert.closed_at_ms is None
+        self._clickhouse.insert("alerts", _row(alert), f"alert-{alert.id}-{'open' if opened else 'closed'}")
+        self._known()[alert.key] = alert
+        self._counts.alerts_open.labels(alert.kind).inc(1 if opened else -1)
+        facts = msgspec.to_builtins(alert)
+        say = self._log.warning if opened else self._log.info
+        say("alert opened" if opened else "alert closed", alert_id=alert.id, **facts)
+        for deliver in self._deliveries:
+            deliver({"event": "alert.opened" if opened else "alert.closed", "alert_id": alert.id, **facts})
+
+
+def _read(line: bytes) -> Alert:
+    row = msgspec.json.decode(line)
+    row["detail"] = msgspec.json.decode(row["detail"])
+    return msgspec.convert(row, Alert, strict=False)  # older servers quote integers
+
+
+def _row(alert: Alert) -> pa.Table:
+    opened = alert.closed_at_ms is None
+    texts = {
+        "alert_id": alert.id,
+        "key": alert.key,
+        "state": "open" if opened else "closed",
+        "kind": alert.kind,
+        "tenant": alert.tenant,
+        "cohort": alert.cohort,
+        "signal": alert.signal,
+        "detail": msgspec.json.encode(alert.detail).decode(),
+    }
+    times = {"at": alert.newest_ms, "opened_at": alert.opened_at_ms, "closed_at": alert.closed_at_ms}
+    return pa.table(
+        {
+            **{name: pa.array([text], type=pa.string()) for name, text in texts.items()},
+            **{
+                name: pa.array([value], type=pa.float64())
+                for name, value in [("before", alert.before), ("after", alert.after)]
+            },
+            "vehicles": pa.array([alert.vehicles], type=pa.uint64()),
+            **{name: pa.array([at], type=MILLISECONDS) for name, at in times.items()},
+        }
+    )
