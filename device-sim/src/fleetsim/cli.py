@@ -169,7 +169,7 @@ def scenario(
     ledger: Annotated[Path, typer.Option(help="SQLite file for what is true of this run; it is written anew.")],
     seed: Seed = 1,
 ) -> None:
-    """Run a scenario on the virtual clock of FLEETGATE_TEST_CLOCK, which is the gate's; write down what is true of it."""
+    """Run a scenario on the clock of FLEETGATE_TEST_CLOCK, the same as its gate's; write down what is true of it."""
     wanted, chosen = roster.read_fleet(fleet_file), catalogue.find(name)
     gate = roster.gate_of(wanted, fleet_file)
     clock = _virtual_clock()
