@@ -147,6 +147,11 @@ class Device:
         """Drafts and messages without an answer."""
         return len(self._backlog) + self.core.open_messages
 
+    @property
+    def hopes(self) -> bool:
+        """Whether something may still be answered within this drive."""
+        return bool(self.open_messages) and not self.offline and self.core.pace.away_until_ms <= self.now_ms()
+
     def go_on(self) -> None:
         """Do what there is to do: sign, send, connect, hang up."""
         core = self.core
