@@ -4,11 +4,13 @@ No device may be quarantined for it, and no alert may open. `disorders` is the s
 with one unit in twenty that really repeats what it captured or is a copy: the classes side by side.
 """
 
+import random
+from collections.abc import Iterator
+
 from fleetsim.scenarios import attacks, disorders
-from fleetsim.scenarios.device import Device
-from fleetsim.scenarios.scenario import HOUR_S, Scenario, everybody_drives
+from fleetsim.scenarios.disorders import HOUR_S, MINUTE_S
+from fleetsim.scenarios.scenario import Scenario, everybody_drives
 from fleetsim.scenarios.world import Pace, World
-from fleetsim.vehicles import Array
 
 DAY_S = 24 * HOUR_S
 # Share of the cars on the road in each hour of the day; a run begins with hour 4.
@@ -19,6 +21,7 @@ RHYTHM = (
 FIRST_HOUR = 4
 # A drive: at least so long, and so long on average.
 SHORTEST_DRIVE_S, DRIVE_S = 600.0, 3600.0
+LOOK_S = 900.0
 SHARE_OF_EACH = 0.02
 CHARGED = (55.0, 95.0)  # percent, after it stood
 
@@ -30,29 +33,36 @@ def share_driving(after_s: float) -> float:
     return now + (then - now) * within
 
 
+def drives(rng: random.Random, seconds: float) -> Iterator[tuple[float, float]]:
+    """One vehicle's day: when it sets out and when it stops, in seconds after the start."""
+    at_s = 0.0 if rng.random() < share_driving(0.0) else _stands(rng, 0.0, seconds)
+    while at_s < seconds:
+        until_s = at_s + SHORTEST_DRIVE_S + rng.expovariate(1 / (DRIVE_S - SHORTEST_DRIVE_S))
+        yield at_s, until_s
+        at_s = _stands(rng, until_s, seconds)
+
+
+def _stands(rng: random.Random, at_s: float, seconds: float) -> float:
+    """Until when: it looks every quarter of an hour or so whether it is its turn, as the time of day says."""
+    while at_s < seconds:
+        at_s += LOOK_S * (0.5 + rng.random())
+        share = share_driving(at_s)
+        if rng.random() < LOOK_S / DRIVE_S * share / (1 - share):
+            break
+    return at_s
+
+
 def live_a_day(world: World, index: int) -> None:
-    """One vehicle: drives and stands in turn, as often as its time of day says."""
-    device, physics, rng = world.devices[index], world.physics, world.rng
-    at_s = 0.0
-    drives = rng.random() < share_driving(0.0)
-    while at_s < world.pace.seconds:
-        if drives:
-            world.at(at_s + (rng.random() * 60 if not at_s else 0), lambda: _set_out(device, physics.charge, index))
-            at_s += SHORTEST_DRIVE_S + rng.expovariate(1 / (DRIVE_S - SHORTEST_DRIVE_S))
-            world.at(at_s, device.sleep)
-        else:
-            # It stands, a quarter of an hour at a time, until the day says that it is its turn.
-            while at_s < world.pace.seconds:
-                at_s += 900.0 * (0.5 + rng.random())
-                share = min(0.95, share_driving(at_s))
-                if rng.random() < 900.0 / DRIVE_S * share / (1 - share):
-                    break
-        drives = not drives
+    """One vehicle drives and stands in turn; its battery is charged while it stands."""
+    device = world.devices[index]
 
+    def set_out() -> None:
+        world.physics.charge[index] = world.rng.uniform(*CHARGED)
+        device.wake()
 
-def _set_out(device: Device, charge: Array, index: int) -> None:
-    charge[index] = CHARGED[0] + (index * 7919 % 1000) / 1000 * (CHARGED[1] - CHARGED[0])
-    device.wake()
+    for from_s, until_s in drives(world.rng, world.pace.seconds):
+        world.at(from_s or world.rng.random() * MINUTE_S, set_out)
+        world.at(until_s, device.sleep)
 
 
 def healthy_day(world: World) -> None:
