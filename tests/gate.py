@@ -37,8 +37,9 @@ from fleetgate.control.devices import Enrolment, enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
-from fleetgate.control.quarantine import Classification, Decision, apply_transition, decide
+from fleetgate.control.quarantine import apply_transition, decide
 from fleetgate.control.retirement import suspend
+from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store, Write
 from fleetgate.demo.prepare import free_ports
 from fleetgate.spool.format import TransitionRecord

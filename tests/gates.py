@@ -46,6 +46,8 @@ def credential(
 def record(device_id: str = DEVICE_ID, **changed: Any) -> DeviceRecord:
     """An active, trusted device with one credential, but for what is given."""
     plain = DeviceRecord(TENANT, device_id, "veh-0001", DeviceStatus.ACTIVE, DeviceState.TRUSTED, 0, (credential(),))
+    if changed.get("state") in (DeviceState.RELEASED, DeviceState.BANNED):  # only a person's decision leads there
+        changed.setdefault("decided_at_ms", changed.get("state_at_ms", 0))
     return msgspec.structs.replace(plain, **changed)
 
 
@@ -174,6 +176,11 @@ def feed(session: Session, clock: SetClock, data: bytes) -> None:
     session.feed(data, clock.ms, clock.monotonic())
 
 
+def score_of(gate: Gate, known: KnownDevice) -> float:
+    """A device's score now."""
+    return known.standing.score(gate.clock.ms, gate.settings.signals)
+
+
 def publish(raw: bytes, packet_id: int = 1, topic: bytes = TOPIC, qos: int = 1, **options: Any) -> bytes:
     """A PUBLISH with the topic as a string of the codec."""
     level = mqtt5.QoS(qos)
@@ -203,8 +210,8 @@ def memory(gate: Gate) -> dict[object, object]:
             (known.device.epoch, known.device.kid, known.device.kid_at),
             known.standing.state,
             known.standing.state_at,
-            known.standing.score,
-            known.standing.scored_at,
+            known.standing.decided_at,
+            known.standing.parts,
             known.device.held,
             windows,
         )

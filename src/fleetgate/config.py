@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fleetgate.errors import ConfigError
+from fleetgate.scoring import SIGNALS, Signal, laid_over
 
 Count = Annotated[int, Meta(ge=1)]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}$")]
@@ -168,24 +169,18 @@ class Policy(Section, frozen=True):
         float, Meta(gt=0, description="Sustained rate of one device; each KiB of a message counts as one more.")
     ] = 200.0
     burst_messages: Annotated[Count, Meta(description="What a device may send at once.")] = 1_000
-    score_half_life_seconds: Annotated[float, Meta(gt=0, description="A device's score halves in this time.")] = 600.0
     watched_score: Annotated[float, Meta(gt=0, description="From this score a device is watched.")] = 50.0
     quarantined_score: Annotated[float, Meta(gt=0, description="From this score a device is quarantined.")] = 100.0
-    weights: Annotated[
-        dict[str, Annotated[float, Meta(ge=0)]],
-        Meta(description="Score of one refusal, by reason; a reason not named here does not score."),
-    ] = msgspec.field(
-        default_factory=lambda: {
-            "malformed_envelope": 10.0,
-            "unsupported_version": 10.0,
-            "malformed_body": 10.0,
-            "identity_mismatch": 10.0,
-            "bad_mac": 10.0,
-            "unknown_key": 10.0,
-            "oversized": 5.0,
-            "equivocation": 25.0,
-        }
-    )
+    signals: Annotated[
+        dict[str, Signal],
+        Meta(
+            description="What raises a score, a table [policy.signals.NAME] for each: the `weight` of one event, the "
+            "`half_life_seconds` in which that fades, `at_most` how much of the score it makes."
+        ),
+    ] = {}
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "signals", laid_over(self.signals))
 
 
 class Crl(Section, frozen=True):
@@ -261,6 +256,9 @@ def _walk(prefix: str, section: Section) -> Iterator[tuple[str, Any, str]]:
         value = getattr(section, name)
         if isinstance(value, Section):
             yield from _walk(f"{prefix}{name}.", value)
+        elif isinstance(section, Policy) and name == "signals":
+            for signal, default in SIGNALS.items():
+                yield f"{prefix}{name}.{signal}", value[signal], default.meaning
         else:
             metas = [meta.description for meta in getattr(hints[name], "__metadata__", ()) if meta.description]
             yield f"{prefix}{name}", value, metas[-1]

@@ -34,7 +34,7 @@ class Border(NamedTuple):
     closed: frozenset[str]
 
 
-SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin", "ending", "durable"})
+SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin", "ending", "durable", "scoring"})
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
     "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),

@@ -87,7 +87,13 @@ class Edge:
         self.counts = Counts(self.registry_of_metrics)
         self.fleet = Fleet(self.files.now.keyring.roots, config.policy)
         self.registry = Registry(
-            self._store, self._denials, self.spool.checkpoint, self.fleet, clock, config.edge.control_grace_seconds
+            self._store,
+            self._denials,
+            self.spool.checkpoint,
+            self.fleet,
+            clock,
+            config.edge.control_grace_seconds,
+            config.edge.id,
         )
         self._config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
         self._timekeeper = Timekeeper(clock)
@@ -117,6 +123,7 @@ class Edge:
             self._proxies,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
+        self.registry.on_suspicion = self.intake.suspect
         self.registry.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
         renewals = Renewals(

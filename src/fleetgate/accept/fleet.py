@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from fleetgate.accept.admission import Bucket
 from fleetgate.accept.denials import WHOLE_DEVICE, Denials
-from fleetgate.accept.standing import Standing
+from fleetgate.accept.standing import Part, Standing
 from fleetgate.config import Policy
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
+from fleetgate.control.states import View
 from fleetgate.judge import Credential, Device, Peer, Reason
 from fleetgate.judge.freshness import MAX_AGE_MS
 from fleetgate.judge.keys import MacKeys
@@ -183,9 +184,10 @@ class Fleet:
     def _build(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
         bucket = Bucket(self._policy.messages_per_second, self._policy.burst_messages)
         if saved is None:
-            known = KnownDevice(record, Standing(record.state, record.state_at_ms), bucket)
+            known = KnownDevice(record, Standing(record.state, record.state_at_ms, record.decided_at_ms), bucket)
         else:
-            standing = Standing(DeviceState(saved.state), saved.state_at, saved.score, saved.scored_at)
+            parts = {each.signal: Part(each.score, each.at) for each in saved.scores}
+            standing = Standing(DeviceState(saved.state), saved.state_at, saved.decided_at, parts)
             known = KnownDevice(record, standing, bucket)
             known.device.epoch = saved.epoch
             known.device.kid, known.device.kid_at = saved.kid, saved.kid_at
@@ -213,7 +215,7 @@ class Fleet:
             credential.fingerprint = entry.fingerprint
             credential.ended_at_ms = entry.ended_at_ms
             credential.refusal = Reason.REVOKED if entry.key_digest in revoked else None
-        if known.standing.adopt(record.state, record.state_at_ms):
+        if known.standing.adopt(View(record.state, record.state_at_ms, record.decided_at_ms)):
             self.touch(known)
         self.settle(known)
 
@@ -313,9 +315,9 @@ def _freeze(known: KnownDevice, now_ms: int) -> checkpoint.DeviceState:
         known.device.epoch,
         standing.state.value,
         standing.state_at,
-        standing.score,
-        standing.scored_at,
         known.device.kid,
         known.device.kid_at,
+        standing.decided_at,
+        [checkpoint.ScoreState(name, *part) for name, part in standing.parts.items()],
         windows,
     )

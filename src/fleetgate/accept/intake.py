@@ -14,9 +14,11 @@ import trio
 from fleetgate import fault, log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.accept.standing import Part
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.records import DeviceState
+from fleetgate.control.suspicions import Suspicion
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Flag, Outcome, Policy, Reason, Verdict, claim, judge
 from fleetgate.spool.format import RejectionRecord, TransitionRecord
@@ -25,6 +27,7 @@ from fleetgate.spool.writer import Sender, Writer
 MAX_RANGES = 64
 """(epoch, first, last) ranges kept of one peer's refusals in one commit; beyond it only the count grows."""
 
+_NO_PART = Part(0.0, 0)
 _DUPLICATE, _CLOCK_AHEAD, _CLOCK_SKEW = Outcome.DUPLICATE, Reason.CLOCK_AHEAD, Flag.CLOCK_SKEW.value
 _log = log.get("accept.intake")
 
@@ -41,17 +44,8 @@ class Refused:
         self.ranges: list[tuple[int, int, int]] = []
 
     def record(self, reason: Reason) -> RejectionRecord:
-        standing = self.known.standing
-        return RejectionRecord(
-            -1,
-            reason.value,
-            self.count,
-            self.first_at,
-            self.last_at,
-            self.ranges,
-            standing.score,
-            standing.scored_at,
-        )
+        score, scored_at = self.known.standing.parts.get(reason, _NO_PART)
+        return RejectionRecord(-1, reason.value, self.count, self.first_at, self.last_at, self.ranges, score, scored_at)
 
     def note(self, epoch: int, seq: int) -> None:
         if self.ranges:
@@ -111,7 +105,7 @@ class Intake:
         refused = self._refusals(caller.known, caller.sender, reason, now)
         refused.count += count
         self.counts.reasons[caller.transport][reason] += count
-        self._score(caller.known, reason, count, now)
+        self.score(caller.known, reason.value, count, now, now)
         self._pending += 1
 
     def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> None:
@@ -124,7 +118,7 @@ class Intake:
             refused.note(envelope.epoch, envelope.seq)
         self.counts.reasons[caller.transport][reason] += 1
         if verdict.scores:
-            self._score(caller.known, reason, 1, now)
+            self.score(caller.known, reason.value, 1, now, now)
 
     def _refusals(self, known: KnownDevice, sender: Sender, reason: Reason, now: int) -> Refused:
         key = (sender, reason)
@@ -134,12 +128,21 @@ class Intake:
         refused.last_at = now
         return refused
 
-    def _score(self, known: KnownDevice, reason: Reason, count: int, now: int) -> None:
-        state = known.standing.add(reason, count, now, self._settings)
-        if known.standing.scored_at == now:
-            self._fleet.touch(known)
+    def score(self, known: KnownDevice, signal: str, count: int, at: int, now: int) -> None:
+        """Scores `count` events of a signal, seen at `at` (Unix ms), and gives the device the state that this calls
+        for."""
+        if not known.standing.add(signal, count, at, self._settings.signals):
+            return
+        self._fleet.touch(known)
+        state = known.standing.due(now, self._settings)
         if state is not None:
-            self.move(known, state, now, reason.value)
+            self.move(known, state, now, signal)
+
+    def suspect(self, known: KnownDevice, suspicion: Suspicion) -> None:
+        """Scores what load found out about a device. It may have been long ago: load was behind, or control away."""
+        now = self._clock.now_ms()
+        self.score(known, suspicion.signal, suspicion.count, min(suspicion.at_ms, now), now)
+        self.wake()
 
     def relax(self, now: int) -> None:
         """Trusts watched devices again that have behaved since; called every few seconds."""
@@ -153,7 +156,13 @@ class Intake:
         standing = known.standing
         before, standing.state, standing.state_at = standing.state, state, max(now, standing.state_at + 1)
         record = TransitionRecord(
-            *known.key, before.value, state.value, standing.state_at, why, standing.score, self._settings.version
+            *known.key,
+            before.value,
+            state.value,
+            standing.state_at,
+            why,
+            standing.score(now, self._settings.signals),
+            self._settings.version,
         )
         self._writer.transition(record)
         self._fleet.settle(known)

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetgate import log
 from fleetgate.accept.lists import Source
-from fleetgate.accept.standing import check_scores, check_weights
+from fleetgate.accept.standing import check_scores
 from fleetgate.accept.tls import ProxyTls, server_context, trust_bundle
 from fleetgate.config import Config, load, settings
 from fleetgate.control.chain import Paths
@@ -59,7 +59,6 @@ class Material(NamedTuple):
     @classmethod
     def load(cls, config: Config) -> Material:
         """Raises ConfigError naming the file."""
-        check_weights(config.policy)
         check_scores(config.policy)
         keyring = Keyring.load(config.path(config.edge.keyring))
         bundle = trust_bundle(config)

@@ -12,7 +12,9 @@ from contextlib import suppress
 from fleetgate import log
 from fleetgate.accept.fleet import Fleet, KnownDevice
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.standing import Part
 from fleetgate.control.records import DeviceRecord, DeviceState, DeviceStatus
+from fleetgate.control.states import View
 from fleetgate.errors import SpoolError
 from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.sequence import WINDOW
@@ -96,28 +98,19 @@ def replay(segment: Segment, fleet: Fleet) -> None:
     for _, rejection in segment.rejections:
         peer = segment.peers.get(rejection.peer)
         known = fleet.get((peer.tenant, peer.device_id)) if peer is not None else None
-        if known is not None and not _forgiven(known, rejection.scored_at):
-            _score(known, rejection.score, rejection.scored_at, fleet)
+        if (
+            known is not None
+            and rejection.score
+            and known.standing.restore(rejection.reason, Part(rejection.score, rejection.scored_at))
+        ):
+            fleet.touch(known)
     for _, record in segment.transitions:
         known = fleet.get((record.tenant, record.device_id))
         if known is not None:
             _adopt(known, DeviceState(record.after), record.at, fleet)
 
 
-def _forgiven(known: KnownDevice, at: int) -> bool:
-    """Whether a refusal at `at` lies before the device's release, which set its score to zero."""
-    standing = known.standing
-    return standing.state is DeviceState.RELEASED and at <= standing.state_at
-
-
-def _score(known: KnownDevice, score: float, at: int, fleet: Fleet) -> None:
-    standing = known.standing
-    if at >= standing.scored_at:
-        standing.score, standing.scored_at = score, at
-        fleet.touch(known)
-
-
 def _adopt(known: KnownDevice, state: DeviceState, at: int, fleet: Fleet) -> None:
-    if known.standing.adopt(state, at):
+    if known.standing.adopt(View(state, at)):
         fleet.settle(known)
         fleet.touch(known)

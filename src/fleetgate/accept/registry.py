@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import trio
@@ -26,7 +27,8 @@ from fleetgate.accept.fleet import REFUSAL_OF_STATUS, Fleet, Key, KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import Change, CredentialStatus, DeviceRecord, DeviceState
-from fleetgate.control.store import LIFTS_NOTHING, REFUSES_NOBODY, Store
+from fleetgate.control.store import LIFTS_NOTHING, REFUSES_NOBODY, SUSPICION, Store
+from fleetgate.control.suspicions import Suspicion, suspicions_of
 from fleetgate.errors import ControlAway
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
@@ -48,21 +50,31 @@ Found = Callable[[KnownDevice | None], None]
 
 class _Changes(NamedTuple):
     """One batch: the newest revision, the change at which the edge stood (None: the database has none under that
-    number), the last one above it, those among them that are of interest, and the records of their devices."""
+    number), the last one above it, those among them that are of interest, the records of their devices, and what load
+    suspects this edge's devices of."""
 
     newest: int
     standing: Change | None
     reached: Change | None
     changes: list[Change]
     records: dict[Key, DeviceRecord]
+    suspicions: list[Suspicion]
 
 
 class Registry:
     """Joins control, checkpoint and the edge's own memory of denials into `fleet`."""
 
     def __init__(
-        self, store: Store, denials: DenialMemory, saved: Checkpoint, fleet: Fleet, clock: Clock, grace_s: float
+        self,
+        store: Store,
+        denials: DenialMemory,
+        saved: Checkpoint,
+        fleet: Fleet,
+        clock: Clock,
+        grace_s: float,
+        edge_id: str = "",
     ) -> None:
+        self._edge_id = edge_id
         self._store = store
         self._denials = denials
         self._saved = saved
@@ -81,6 +93,7 @@ class Registry:
         self.older_than_seen = False
         self.restores = 0
         self.on_change: Callable[[KnownDevice, int], None] = lambda known, decided_ms: None
+        self.on_suspicion: Callable[[KnownDevice, Suspicion], None] = lambda known, suspicion: None
         self.on_grace_over: Callable[[], None] = lambda: None
 
     @property
@@ -228,7 +241,24 @@ class Registry:
         if found.reached is None:
             return False
         await self._learn(found.reached, found.changes, found.records)
+        await self._suspect(found.suspicions)
         return True
+
+    async def _suspect(self, suspicions: list[Suspicion]) -> None:
+        """Hands on what load found out. A device that is not in memory is taken there for it: it would come back with
+        a score that does not know of it. A crash in these seconds costs the suspicion, as one before a checkpoint."""
+        keys = list(dict.fromkeys((suspicion.tenant, suspicion.device_id) for suspicion in suspicions))
+        strange = [key for key in keys if self._fleet.get(key) is None]
+        for start in range(0, len(strange), LOOKUP_BATCH):
+            batch = strange[start : start + LOOKUP_BATCH]
+            rows = await _ask(partial(self._read, batch))
+            for key in batch:
+                if self._fleet.get(key) is None:
+                    self._take(key, rows.get(key))
+        for suspicion in suspicions:
+            known = self._fleet.get((suspicion.tenant, suspicion.device_id))
+            if known is not None:
+                self.on_suspicion(known, suspicion)
 
     async def _learn(self, reached: Change, changes: list[Change], records: dict[Key, DeviceRecord]) -> None:
         self._standing, self._position = reached, reached.revision
@@ -297,11 +327,14 @@ class Registry:
         reached = above[-1] if above else None
         if position < self._history:
             above = [change for change in above if change.kind not in REFUSES_NOBODY]  # the last one may be one
+        new = [change for change in above if change.revision > self._seen_through]
+        told = [change.revision for change in new if change.kind == SUSPICION]
+        above = [change for change in above if change.kind != SUSPICION]
         keys = _devices_of(above)
         records: dict[Key, DeviceRecord] = {}
         for start in range(0, len(keys), LOOKUP_BATCH):
             records.update(self._store.devices(keys[start : start + LOOKUP_BATCH]))
-        return _Changes(newest, standing, reached, above, records)
+        return _Changes(newest, standing, reached, above, records, suspicions_of(self._store, told, self._edge_id))
 
     def _gone(self, error: ControlAway) -> None:
         if self.answers:

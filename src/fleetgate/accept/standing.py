@@ -1,26 +1,25 @@
-"""How a device stands: its score, and the state the edge gives it. First form of the quarantine's rules.
+"""How a device stands: its score, in parts, and the state that it calls for.
 
-Whom a reason may score (design of the quarantine: it must not become a weapon): reasons of steps 1 to 3 score the
-authenticated peer that sent the bytes; later ones the device, which by then has proved the bytes to be its own. Both
-are the device of the connection's certificate. Time reasons have no weight; a limit scores nobody here. Weights and
-thresholds are the `[policy]` section.
+Whom a signal may score (a quarantine must not become a weapon): reasons of steps 1 to 3 score the authenticated peer
+that sent the bytes; later ones the device, which by then has proved the bytes to be its own. Both are the device of the
+connection's certificate. Time reasons are no signals. Weights, half-lives and thresholds are the `[policy]` section;
+which state may follow which is `control.states`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
+from fleetgate.control.states import BY_MACHINE, View, merge
 from fleetgate.errors import ConfigError
-from fleetgate.judge.verdict import Reason
+from fleetgate.scoring import Signal
 
-_SCORED_STATES = frozenset({DeviceState.TRUSTED, DeviceState.WATCHED, DeviceState.RELEASED})
-
-
-def check_weights(policy: Policy) -> None:
-    """Raises ConfigError for the name of a reason that there is not."""
-    unknown = sorted(set(policy.weights) - set(Reason))
-    if unknown:
-        raise ConfigError(f"policy.weights names no reason: {', '.join(unknown)}; the reasons are {', '.join(Reason)}")
+RELAXED_SHARE = 0.5
+"""A watched device is trusted again below this share of what made it watched: at the threshold itself it would come and
+go with each event."""
 
 
 def check_scores(policy: Policy) -> None:
@@ -29,47 +28,81 @@ def check_scores(policy: Policy) -> None:
         raise ConfigError("policy.watched_score is above policy.quarantined_score: nobody would ever be watched")
 
 
+class Part(NamedTuple):
+    """What one signal made of the score, as of `at` (Unix ms)."""
+
+    score: float
+    at: int
+
+
 class Standing:
-    """A device's state since `state_at` and its score as of `scored_at` (Unix ms); the score halves in a half-life."""
+    """A device's state since `state_at` (Unix ms), when a person last decided on it, and its score by signal."""
 
-    __slots__ = ("score", "scored_at", "state", "state_at")
+    __slots__ = ("decided_at", "parts", "state", "state_at")
 
-    def __init__(self, state: DeviceState, state_at: int, score: float = 0.0, scored_at: int = 0) -> None:
+    def __init__(
+        self, state: DeviceState, state_at: int, decided_at: int = 0, parts: Mapping[str, Part] | None = None
+    ) -> None:
         self.state = state
         self.state_at = state_at
-        self.score = score
-        self.scored_at = scored_at
+        self.decided_at = decided_at
+        self.parts = dict(parts or {})
 
-    def add(self, reason: Reason, count: int, now: int, policy: Policy) -> DeviceState | None:
-        """Scores `count` refusals; the state the device should now have, or None when it keeps its own."""
-        weight = policy.weights.get(reason, 0.0)
-        if not weight:
-            return None
-        self.score = self._decayed(now, policy) + weight * count
-        self.scored_at = now
-        if self.state not in _SCORED_STATES:
-            return None
-        if self.score >= policy.quarantined_score:
+    def add(self, name: str, count: int, at: int, signals: Mapping[str, Signal]) -> bool:
+        """Scores `count` events of a signal; whether it is one that has a weight.
+
+        What is older than the latest of its kind is faded to that time; what a person has decided on since is forgiven.
+        """
+        signal = signals.get(name)
+        if signal is None or not signal.weight:
+            return False
+        if at <= self.decided_at:
+            return True
+        before = self.parts.get(name, Part(0.0, at))
+        now = max(at, before.at)
+        score = _faded(before, now, signal) + _faded(Part(signal.weight * count, at), now, signal)
+        self.parts[name] = Part(min(score, signal.at_most), now)
+        return True
+
+    def restore(self, name: str, part: Part) -> bool:
+        """Takes over what a record says of a signal's part; whether it is newer than what is known."""
+        before = self.parts.get(name)
+        if part.at <= self.decided_at or (before is not None and part.at < before.at):
+            return False
+        self.parts[name] = part
+        return True
+
+    def score(self, now: int, signals: Mapping[str, Signal]) -> float:
+        """The sum of what is left of each part."""
+        return sum(_faded(part, now, signals[name]) for name, part in self.parts.items() if name in signals)
+
+    def due(self, now: int, policy: Policy) -> DeviceState | None:
+        """The state that the score calls for; None when the device keeps its own."""
+        score, possible = self.score(now, policy.signals), BY_MACHINE[self.state]
+        if score >= policy.quarantined_score and DeviceState.QUARANTINED in possible:
             return DeviceState.QUARANTINED
-        if self.score >= policy.watched_score and self.state is not DeviceState.WATCHED:
+        if score >= policy.watched_score and DeviceState.WATCHED in possible:
             return DeviceState.WATCHED
         return None
 
     def relaxed(self, now: int, policy: Policy) -> bool:
-        """Whether a watched device has behaved for so long that its score is half of what made it watched."""
+        """Whether a watched device has behaved for so long that it is trusted again."""
         if self.state is not DeviceState.WATCHED:
             return False
-        return self._decayed(now, policy) < policy.watched_score / 2
+        return self.score(now, policy.signals) < policy.watched_score * RELAXED_SHARE
 
-    def _decayed(self, now: int, policy: Policy) -> float:
-        elapsed_s = max(0, now - self.scored_at) / 1000
-        return self.score * float(0.5 ** (elapsed_s / policy.score_half_life_seconds))
+    def adopt(self, view: View) -> bool:
+        """Takes over what the records say (a person's decision, another edge's step) where it stands over what is
+        known; whether that is another state. A decision forgives what led to it."""
+        stands = merge(View(self.state, self.state_at, self.decided_at), view)
+        if stands.decided_ms > self.decided_at:
+            self.parts.clear()
+        changed = stands.state is not self.state
+        self.state, self.state_at, self.decided_at = stands
+        return changed
 
-    def adopt(self, state: DeviceState, state_at: int) -> bool:
-        """Takes over a newer state from the records (a person's decision, another edge); whether it did."""
-        if state_at <= self.state_at:
-            return False
-        if state is not self.state and state is DeviceState.RELEASED:
-            self.score = 0.0
-        self.state, self.state_at = state, state_at
-        return True
+
+def _faded(part: Part, now: int, signal: Signal) -> float:
+    """What is left of it; nothing grows when the clock goes back."""
+    elapsed_s = max(0, now - part.at) / 1000
+    return min(part.score, signal.at_most) * float(0.5 ** (elapsed_s / signal.half_life_seconds))

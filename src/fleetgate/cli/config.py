@@ -13,11 +13,12 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from msgspec import Struct
 
 from fleetgate import fault
 from fleetgate.accept.lists import Source
 from fleetgate.accept.proxies import Proxies
-from fleetgate.accept.standing import check_scores, check_weights
+from fleetgate.accept.standing import check_scores
 from fleetgate.accept.tls import ProxyTls, trust_bundle
 from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
@@ -171,7 +172,6 @@ CHECKS: dict[str, Callable[[Config], None]] = {
     "testing": _testing,
     "addresses": _addresses,
     "clickhouse.url": _clickhouse,
-    "policy.weights": lambda config: check_weights(config.policy),
     "policy.watched_score": lambda config: check_scores(config.policy),
     "edge.certificate": _certificate,
     "edge.trust_bundle": _trust_bundle,
@@ -228,6 +228,8 @@ def exit_codes_page() -> str:
 
 def toml(value: Any) -> str:
     """A value as it stands in the file."""
+    if isinstance(value, Struct):
+        value = msgspec.structs.asdict(value)
     if isinstance(value, dict) and value:
         return "{ " + ", ".join(f"{name} = {toml(inner)}" for name, inner in value.items()) + " }"
     return msgspec.json.encode(value).decode()

@@ -12,7 +12,8 @@ import typer
 from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say
 from fleetgate.cli.session import actor, session_of
 from fleetgate.control.cases import list_cases, show_case_file
-from fleetgate.control.quarantine import Classification, Decision, decide
+from fleetgate.control.quarantine import decide
+from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store
 
 Tenant = Annotated[str, typer.Option(help="Tenant id.")]

@@ -1,11 +1,12 @@
 """Who may do what: tenants, vehicles, devices, credentials, quarantine cases, decisions, and the keys they stand on.
 
-The edge reads here and never writes; load writes only transitions of quarantine, and with spools.py what it knows of
-spools; the rest are a person's commands.
+The edge reads here and never writes; load writes only transitions of quarantine, with suspicions.py what it found out
+about devices, and with spools.py what it knows of spools; the rest are a person's commands.
 
 A device's life    devices.py, retirement.py and vehicles.py say what may happen to a device, credentials.py what
-                   becomes of its certificates, quarantine.py who keeps it out; reason.py asks a person why. bulk.py
-                   enrols many at once, from the list of devicelist.py; bundle.py hands a device its files.
+                   becomes of its certificates, states.py which state may follow which, quarantine.py what is written
+                   of it; reason.py asks a person why. bulk.py enrols many at once, from the list of devicelist.py;
+                   bundle.py hands a device its files.
 Looking            roster.py shows devices, cases.py the cases of quarantine, audit.py who did what, and why.
 The records        store.py has transactions, database.py the file, schema.py its tables, migrations.py those of earlier
                    versions. lookup.py finds devices for the edge, records.py is what other rooms see.

@@ -39,6 +39,7 @@ def devices_query(names: Sequence[tuple[str, str]], now_ms: int) -> Select[Any]:
             devices.c.status.label("device_status"),
             devices.c.state,
             devices.c.state_at_ms,
+            devices.c.decided_at_ms,
             bindings.c.vehicle_id,
             credentials.c.key_digest,
             credentials.c.fingerprint,
@@ -73,6 +74,7 @@ def device_record(rows: Sequence[Row[Any]], now_ms: int) -> DeviceRecord:
         status=DeviceStatus(first.device_status),
         state=DeviceState(first.state),
         state_at_ms=first.state_at_ms,
+        decided_at_ms=first.decided_at_ms,
         credentials=tuple(
             CredentialRecord(
                 key_digest=row.key_digest,

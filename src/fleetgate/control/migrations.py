@@ -32,6 +32,11 @@ STEPS: Mapping[int, tuple[str, ...]] = MappingProxyType(
             "loaded BIGINT NOT NULL, replaced_at_ms BIGINT)",
             "ALTER TABLE spools ADD COLUMN newest_received_ms BIGINT NOT NULL DEFAULT 0",
         ),
+        2: (
+            "ALTER TABLE devices ADD COLUMN decided_at_ms BIGINT NOT NULL DEFAULT 0",
+            "UPDATE devices SET decided_at_ms = coalesce((SELECT max(at_ms) FROM decisions "
+            "WHERE decisions.tenant = devices.tenant AND decisions.device_id = devices.device_id), 0)",
+        ),
     }
 )
 """From each version to the next. New tables are made from `control.schema` afterwards."""

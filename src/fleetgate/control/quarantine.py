@@ -1,14 +1,11 @@
-"""Quarantine on record: which state may follow which, and what becomes of a transition or a decision.
+"""Quarantine on record: what is written of a transition or a decision, once, with its case and its line in the audit.
 
-Decides the two transition tables and their order: a machine puts a device under watch or into quarantine, only a
-person lets it out or bans it, and a person's decision outlives every transition of an earlier time. When a score is
-high enough is decided by the edge; what happens to held messages, by load.
+Which state may follow which, and what stands where two views of a device differ, is decided by `control.states`; when
+a score is high enough, by the edge; what happens to held messages, by load.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Row, and_, insert, select, update
@@ -17,63 +14,11 @@ from fleetgate.control.reason import check_reason
 from fleetgate.control.records import DeviceState, DeviceStatus
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import decisions, devices, quarantine_cases, transitions_applied
+from fleetgate.control.states import BY_PERSON, Classification, Decision, Outcome, View, decided, step
 from fleetgate.control.store import TRANSITION, Store, Write
 from fleetgate.errors import ConfigError, Conflict, NotFound
 
 LOADER = "load"  # the actor in the audit of what the edge's transitions did
-
-
-class Decision(StrEnum):
-    RELEASE = "release"
-    BAN = "ban"
-
-
-class Classification(StrEnum):
-    """What a person found out about the device."""
-
-    BENIGN = "benign"  # it did what it was held for, and that is harmless
-    FALSE_POSITIVE = "false_positive"  # it did not
-    CONFIRMED = "confirmed"
-
-
-class Outcome(StrEnum):
-    """What became of a transition that the edge recorded."""
-
-    APPLIED = "applied"
-    REPEATED = "repeated"  # the same record was applied before
-    OVERTAKEN = "overtaken"  # a person decided after it
-    NOT_POSSIBLE = "not_possible"  # no machine may make this step from where the device is now
-    UNKNOWN_DEVICE = "unknown_device"  # these records do not have it (restored from an older copy)
-
-
-_STATE = DeviceState
-BY_MACHINE = MappingProxyType(
-    {
-        _STATE.TRUSTED: frozenset({_STATE.WATCHED, _STATE.QUARANTINED}),
-        _STATE.WATCHED: frozenset({_STATE.TRUSTED, _STATE.QUARANTINED}),
-        _STATE.RELEASED: frozenset({_STATE.TRUSTED, _STATE.WATCHED, _STATE.QUARANTINED}),
-        _STATE.QUARANTINED: frozenset[DeviceState](),
-        _STATE.BANNED: frozenset[DeviceState](),
-    }
-)
-"""From each state, where a score may move a device."""
-
-BY_PERSON = MappingProxyType(
-    {
-        Decision.RELEASE: (
-            frozenset({_STATE.WATCHED, _STATE.QUARANTINED, _STATE.BANNED}),
-            _STATE.RELEASED,
-            frozenset(Classification),
-        ),
-        Decision.BAN: (
-            frozenset({_STATE.TRUSTED, _STATE.WATCHED, _STATE.QUARANTINED, _STATE.RELEASED}),
-            _STATE.BANNED,
-            frozenset({Classification.CONFIRMED}),
-        ),
-    }
-)
-"""For each decision: from which states, into which, and what the person must have found. A device that was confirmed
-bad and then mended may be released; one that was found harmless is not banned."""
 
 
 def apply_transition(
@@ -104,13 +49,10 @@ def apply_transition(
         )
         if write.row(select(transitions_applied).where(seen)) is not None:
             return Outcome.REPEATED
-        outcome = _outcome(write, tenant, device_id, after, at_ms)
+        outcome = _follow(write, tenant, device_id, after, at_ms)
         values = {"spool": spool, "segment": segment, "record_offset": offset, "applied_at_ms": write.now_ms}
         write.execute(insert(transitions_applied), values | {"outcome": outcome})
         if outcome is Outcome.APPLIED:
-            write.execute(
-                update(devices).where(device_is(devices, tenant, device_id)).values(state=after, state_at_ms=at_ms)
-            )
             _note_in_case(write, tenant, device_id, after, at_ms, why, score, policy_version)
         detail = {"before": before, "after": after, "why": why, "score": score, "at_ms": at_ms}
         origin = {"spool": spool, "segment": segment, "offset": offset, "policy_version": policy_version}
@@ -128,14 +70,11 @@ def quarantine_for(
     device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
     if device is None:
         raise NotFound(unknown_device(tenant, device_id))
-    possible = DeviceState.QUARANTINED in BY_MACHINE[DeviceState(device.state)]
-    if possible:
-        # Always newer than what an edge said, as a person's decision is.
-        at_ms = max(write.now_ms, device.state_at_ms + 1)
-        values = {"state": DeviceState.QUARANTINED, "state_at_ms": at_ms}
-        write.execute(update(devices).where(device_is(devices, tenant, device_id)).values(values))
+    at_ms = max(write.now_ms, device.state_at_ms + 1)  # newer than what an edge said, as a person's decision is
+    stands, outcome = step(_view(device), DeviceState.QUARANTINED, at_ms)
+    if outcome is Outcome.APPLIED:
+        _put(write, tenant, device_id, stands, {})
         _note_in_case(write, tenant, device_id, DeviceState.QUARANTINED, at_ms, why, 0.0, policy_version)
-    outcome = Outcome.APPLIED if possible else Outcome.NOT_POSSIBLE
     facts = {"before": device.state, "after": DeviceState.QUARANTINED, "why": why, "outcome": outcome}
     write.record(TRANSITION, tenant, device_id, facts | detail)
 
@@ -155,7 +94,7 @@ def decide(
     ConfigError without a reason, and where the finding contradicts the decision.
     """
     check_reason(reason)
-    possible, after, findings = BY_PERSON[decision]
+    possible, _, findings = BY_PERSON[decision]
     if classification not in findings:
         allowed = " or ".join(sorted(findings))
         raise ConfigError(f"{decision} goes with the classification {allowed}, not with {classification}")
@@ -166,13 +105,14 @@ def decide(
         if device.state not in possible:
             raise Conflict(f"device {device_id} of tenant {tenant} is {device.state}: there is nothing to {decision}")
         case = _open_case(write, tenant, device_id)
+        stands = decided(_view(device), decision, write.now_ms)
         write.execute(
             insert(decisions),
             {
                 "tenant": tenant,
                 "device_id": device_id,
                 "case_id": case.case_id if case is not None else None,
-                "at_ms": max(write.now_ms, device.state_at_ms + 1),
+                "at_ms": stands.at_ms,
                 "decision": decision,
                 "classification": classification,
                 "actor": actor,
@@ -182,13 +122,10 @@ def decide(
         if case is not None:
             closed = update(quarantine_cases).where(quarantine_cases.c.case_id == case.case_id)
             write.execute(closed.values(closed_at_ms=write.now_ms, updated_at_ms=write.now_ms))
-        # Always newer than what an edge said, even if that edge's clock is ahead: edges take over the newer of two.
-        at_ms = max(write.now_ms, device.state_at_ms + 1)
-        values = {"state": after, "state_at_ms": at_ms} | _status_after(decision, device.status)
-        write.execute(update(devices).where(device_is(devices, tenant, device_id)).values(values))
+        _put(write, tenant, device_id, stands, _status_after(decision, device.status))
         detail = {"before": device.state, "classification": classification, "comment": reason}
         write.record(decision, tenant, device_id, detail)
-    return after
+    return stands.state
 
 
 def _status_after(decision: Decision, status: str) -> dict[str, Any]:
@@ -202,15 +139,26 @@ def _status_after(decision: Decision, status: str) -> dict[str, Any]:
             return {}
 
 
-def _outcome(write: Write, tenant: str, device_id: str, after: str, at_ms: int) -> Outcome:
+def _follow(write: Write, tenant: str, device_id: str, after: str, at_ms: int) -> Outcome:
     device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
     if device is None:
         return Outcome.UNKNOWN_DEVICE
-    later = select(decisions).where(device_is(decisions, tenant, device_id), decisions.c.at_ms >= at_ms).limit(1)
-    if write.row(later) is not None:
-        return Outcome.OVERTAKEN
-    possible = BY_MACHINE[DeviceState(device.state)]
-    return Outcome.APPLIED if after in possible else Outcome.NOT_POSSIBLE
+    try:
+        state = DeviceState(after)
+    except ValueError:  # a word of another version
+        return Outcome.NOT_POSSIBLE
+    stands, outcome = step(_view(device), state, at_ms)
+    _put(write, tenant, device_id, stands, {})
+    return outcome
+
+
+def _view(device: Row[Any]) -> View:
+    return View(DeviceState(device.state), device.state_at_ms, device.decided_at_ms)
+
+
+def _put(write: Write, tenant: str, device_id: str, view: View, more: dict[str, Any]) -> None:
+    standing = {"state": view.state, "state_at_ms": view.at_ms, "decided_at_ms": view.decided_ms}
+    write.execute(update(devices).where(device_is(devices, tenant, device_id)).values(standing | more))
 
 
 def _open_case(write: Write, tenant: str, device_id: str) -> Row[Any] | None:

@@ -1,7 +1,7 @@
 """What the other rooms get to see of the control records: frozen values, no database in them.
 
 Decides the closed sets of statuses and states and the pattern of ids. What a status means for a message is decided by
-the judge; which state follows which, by `control.quarantine`.
+the judge; which state follows which, by `control.states`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class CredentialRecord(Struct, frozen=True, gc=False):
 class DeviceRecord(Struct, frozen=True, gc=False):
     """A telematics unit. `vehicle_id` is None while it sits in no vehicle; `credentials` stand newest first.
 
-    `state_at_ms` is when an edge or a person gave it `state`: of two views of a device the newer one stands.
+    `state_at_ms` is when an edge or a person gave it `state`, `decided_at_ms` when a person last did: what stands of
+    two views of a device is decided by `control.states`.
     """
 
     tenant: str
@@ -80,6 +81,7 @@ class DeviceRecord(Struct, frozen=True, gc=False):
     state: DeviceState
     state_at_ms: int
     credentials: tuple[CredentialRecord, ...]
+    decided_at_ms: int = 0
 
 
 class Change(Struct, frozen=True, gc=False):

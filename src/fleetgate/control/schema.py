@@ -27,7 +27,7 @@ from sqlalchemy import (
     and_,
 )
 
-SCHEMA_VERSION = 2  # what changed since 1 is in `control.migrations`
+SCHEMA_VERSION = 3  # what changed since 1 is in `control.migrations`
 
 _RowId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
 
@@ -75,9 +75,11 @@ devices = Table(
     Column("status", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("state_at_ms", BigInteger, nullable=False),
+    Column("decided_at_ms", BigInteger, nullable=False, server_default="0"),
     Column("enrolled_at_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "device_id"),
 )
+"""`state_at_ms`: when an edge or a person gave it `state`; `decided_at_ms`: when a person last did, 0 for never."""
 
 credentials = Table(
     "credentials",
@@ -215,6 +217,25 @@ spools = Table(
     Column("replaced_at_ms", BigInteger),
 )
 """See `control.spools`."""
+
+suspicions = Table(
+    "suspicions",
+    metadata,
+    Column("suspicion_id", _RowId, primary_key=True),
+    Column("revision", BigInteger, nullable=False, index=True),
+    Column("spool", String(32), nullable=False),
+    Column("segment", BigInteger, nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("device_id", String(63), nullable=False),
+    Column("edge_id", Text, nullable=False),
+    Column("signal", String(32), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("noted_at_ms", BigInteger, nullable=False, index=True),
+    Column("detail", Text, nullable=False),  # JSON
+    UniqueConstraint("spool", "segment", "tenant", "device_id", "signal"),
+)
+"""See `control.suspicions`. `revision` is that of the change that told edges of it."""
 
 audit = Table(
     "audit",

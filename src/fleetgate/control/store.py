@@ -65,8 +65,10 @@ RENEWAL = "renew"
 """The kind of change by which a device gets its next credential, be it by itself: it lifts no refusal."""
 TRANSITION = "transition"
 """The kind of change that a machine makes: it may refuse a device, and never lifts a refusal."""
-REFUSES_NOBODY = frozenset({ENROLMENT, RENEWAL})
-LIFTS_NOTHING = frozenset({RENEWAL, TRANSITION})
+SUSPICION = "suspicion"
+"""The kind of change by which load says what it saw of devices (`control.suspicions`); it names none of them."""
+REFUSES_NOBODY = frozenset({ENROLMENT, RENEWAL, SUSPICION})
+LIFTS_NOTHING = frozenset({RENEWAL, TRANSITION, SUSPICION})
 """Every other kind is a person's decision, which may do both."""
 BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
 
@@ -92,7 +94,9 @@ class Write:
     def row(self, query: Select[Any]) -> Row[Any] | None:
         return self._connection.execute(query).first()
 
-    def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> None:
+    def execute(
+        self, statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         self._connection.execute(statement, values)
 
     @contextmanager
@@ -108,17 +112,19 @@ class Write:
 
     def record(self, action: str, tenant: str, device_id: str, detail: Mapping[str, Any]) -> None:
         """Makes a change of a device known to edges and to the audit; `detail` holds no key material."""
+        self._change(action, tenant, device_id)
+        self.note(action, tenant, f"device/{device_id}", detail)
+
+    def announce(self, kind: str) -> int:
+        """Makes something that is no decision about a device known to edges alone; the revision that tells of it."""
+        return self._change(kind, "", "")
+
+    def _change(self, kind: str, tenant: str, device_id: str) -> int:
         revision = self._first_revision + len(self._changes)
         self._changes.append(
-            {
-                "revision": revision,
-                "kind": action,
-                "tenant": tenant,
-                "device_id": device_id,
-                "at_ms": self.now_ms,
-            }
+            {"revision": revision, "kind": kind, "tenant": tenant, "device_id": device_id, "at_ms": self.now_ms}
         )
-        self.note(action, tenant, f"device/{device_id}", detail)
+        return revision
 
     def note(self, action: str, tenant: str, what: str, detail: Mapping[str, Any]) -> None:
         """Makes something known to the audit alone: no edge has to know it. The tenant may be empty: the gate's own."""

@@ -25,8 +25,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS devices (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
-    state_at INTEGER NOT NULL, score REAL NOT NULL, scored_at INTEGER NOT NULL,
-    kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
+    state_at INTEGER NOT NULL, kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
+    decided_at INTEGER NOT NULL DEFAULT 0, scores TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (tenant, device_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS windows (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, key_digest BLOB NOT NULL, epoch INTEGER NOT NULL,
@@ -51,6 +51,14 @@ class WindowState(Struct, frozen=True, array_like=True):
     slots: Annotated[bytes, Meta(min_length=8 * WINDOW, max_length=8 * WINDOW)]
 
 
+class ScoreState(Struct, frozen=True, array_like=True):
+    """What a signal made of the device's score, as of `at` (Unix ms)."""
+
+    signal: str
+    score: float
+    at: int
+
+
 class DeviceState(Struct, frozen=True, array_like=True):
     """What the edge knows of a device beyond the records of control; times are Unix ms."""
 
@@ -59,10 +67,10 @@ class DeviceState(Struct, frozen=True, array_like=True):
     epoch: Annotated[int, Meta(ge=0)]
     state: Annotated[str, Meta(pattern=f"^({STATES})$")]
     state_at: int
-    score: float
-    scored_at: int
     kid: int
     kid_at: int
+    decided_at: int
+    scores: list[ScoreState]
     windows: list[WindowState]
 
 
@@ -72,7 +80,9 @@ class Checkpoint:
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self._path = path
         self._database = Database(path, _SCHEMA, write=write)
-        self._database.add_columns("devices", "kid", "kid_at")  # no device has told its key id there yet
+        # In a former file no device has told its key id yet, or its score was one number: it counts from 0 again.
+        self._database.add_columns("devices", "kid", "kid_at", "decided_at", scores="TEXT NOT NULL DEFAULT '[]'")
+        self._database.drop_columns("devices", "score", "scored_at")
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
 
@@ -88,7 +98,7 @@ class Checkpoint:
         key = (tenant, device_id)
         with self._database.reading() as db:
             row = db.execute(
-                "SELECT epoch, state, state_at, score, scored_at, kid, kid_at FROM devices"
+                "SELECT epoch, state, state_at, kid, kid_at, decided_at, scores FROM devices"
                 " WHERE tenant=? AND device_id=?",
                 key,
             ).fetchone()
@@ -99,8 +109,8 @@ class Checkpoint:
                 key,
             ).fetchall()
         try:  # SQLite takes anything, and has no checksums
-            return msgspec.convert((*key, *row, windows), DeviceState)
-        except msgspec.ValidationError as error:
+            return msgspec.convert((*key, *row[:-1], msgspec.json.decode(row[-1]), windows), DeviceState)
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
             raise SpoolError(
                 f"{self._path}: what it has of {tenant}/{device_id} is damaged ({error}): restore it, or see what "
                 "`fleetgate spool repair` can do without it"
@@ -127,10 +137,10 @@ class Checkpoint:
                 device.epoch,
                 device.state,
                 device.state_at,
-                device.score,
-                device.scored_at,
                 device.kid,
                 device.kid_at,
+                device.decided_at,
+                msgspec.json.encode(device.scores).decode() if device.scores else "[]",
             )
             for name, device in zip(names, devices, strict=True)
         ]
@@ -161,7 +171,9 @@ class Checkpoint:
         self._database.close()
 
 
-_REPLACE_DEVICES = "INSERT OR REPLACE INTO devices VALUES {}"
+_REPLACE_DEVICES = """
+INSERT OR REPLACE INTO devices (tenant, device_id, epoch, state, state_at, kid, kid_at, decided_at, scores) VALUES {}
+"""
 
 _REPLACE_WINDOWS = """
 INSERT INTO windows VALUES {}

@@ -7,7 +7,7 @@ passes; what an edge could not go on with does not.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,12 +43,14 @@ class ChangeForm(Struct, frozen=True):
     at_ms: int
 
 
-def _device(row: Sequence[Any]) -> None:
-    state = (*row, 0, 0)[:9]  # an earlier fleetgate knew no key ids
-    msgspec.convert((*state, []), DeviceState)
+def _device(row: sqlite3.Row) -> None:
+    """An earlier fleetgate knew no key ids, and its scores were one number, which counts no more."""
+    told: dict[str, Any] = {"kid": 0, "kid_at": 0, "decided_at": 0, "scores": "[]"} | dict(row)
+    told["scores"] = msgspec.json.decode(told["scores"])
+    msgspec.convert([told.get(name, []) for name in DeviceState.__struct_fields__], DeviceState)
 
 
-_FORMS: dict[str, dict[str, Callable[[Sequence[Any]], object]]] = {
+_FORMS: dict[str, dict[str, Callable[[sqlite3.Row], object]]] = {
     "checkpoint.db": {
         "position": lambda row: msgspec.convert(row[1], _Revision),
         "devices": _device,
@@ -57,7 +59,7 @@ _FORMS: dict[str, dict[str, Callable[[Sequence[Any]], object]]] = {
     "denials.db": {
         "seen": lambda row: msgspec.convert(row[1], _Revision),
         "newest": lambda row: msgspec.json.decode(row[1], type=ChangeForm),
-        "denials": lambda row: msgspec.convert(row, DenialRow),
+        "denials": lambda row: msgspec.convert(tuple(row), DenialRow),
     },
 }
 
@@ -73,6 +75,7 @@ def check_contents(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5)) as db:
             db.execute("PRAGMA query_only=ON")
+            db.row_factory = sqlite3.Row
             [[verdict]] = db.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
                 raise SpoolError(f"{path} is damaged: {verdict}")

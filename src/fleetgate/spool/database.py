@@ -34,18 +34,28 @@ class Database:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(schema)
 
-    def add_columns(self, table: str, *names: str) -> None:
-        """Integers, 0 at first, that the file of a former fleetgate lacks. Raises SpoolError where that may not be
-        changed."""
-        there = {name for _, name, *_ in self.rows(f"PRAGMA table_info({table})")}
-        missing = [name for name in names if name not in there]
-        if not missing:
-            return
-        if not self._may_write:
+    def add_columns(self, table: str, *integers: str, **others: str) -> None:
+        """Those that the file of a former fleetgate lacks: integers, 0 at first, and others with their declaration.
+        Raises SpoolError where that may not be changed."""
+        columns = dict.fromkeys(integers, "INTEGER NOT NULL DEFAULT 0") | others
+        missing = columns.keys() - self._columns(table)
+        self._alter(table, [f"ADD COLUMN {name} {columns[name]}" for name in columns if name in missing])
+
+    def drop_columns(self, table: str, *names: str) -> None:
+        """Those that the file of a former fleetgate has, and that nobody fills any more. Raises SpoolError as well."""
+        surplus = self._columns(table) & set(names)
+        self._alter(table, [f"DROP COLUMN {name}" for name in sorted(surplus)])
+
+    def _columns(self, table: str) -> set[str]:
+        return {name for _, name, *_ in self.rows(f"PRAGMA table_info({table})")}
+
+    def _alter(self, table: str, changes: list[str]) -> None:
+        if changes and not self._may_write:
             raise SpoolError(f"{self._path} is of a former fleetgate: start the edge on it first")
-        with self.writing() as db:
-            for name in missing:
-                db.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+        if changes:
+            with self.writing() as db:
+                for change in changes:
+                    db.execute(f"ALTER TABLE {table} {change}")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

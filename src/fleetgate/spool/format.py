@@ -78,7 +78,7 @@ class PeerRecord(Struct, array_like=True, frozen=True):
 class RejectionRecord(Struct, array_like=True, frozen=True):
     """Refusals of one peer and reason within one commit; `ranges` are (epoch, first, last) that had passed step 3.
 
-    `score` is the device's after them, as of `scored_at` (Unix ms).
+    `score` is what their signal makes of the device's score after them, as of `scored_at` (Unix ms).
     """
 
     peer: int

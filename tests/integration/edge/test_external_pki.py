@@ -423,7 +423,7 @@ def test_policy_and_issuers_are_replaced_while_it_runs(gate: Gate, vendor: Vendo
     car = vehicle.car
     with MqttPeer(gate, car, vehicle.context).hello() as peer, MqttPeer(gate, car_of_gate(gate)).hello() as own:
         replaced = gate.metric("fleetgate_files_replaced_total")
-        replace(file, before.replace("[policy]", '[policy]\nweights = { "bad_weather" = 1.0 }').encode())
+        replace(file, before.replace("[policy]", "[policy]\nsignals.bad_weather.weight = 1.0").encode())
         until(lambda: gate.metric("fleetgate_files_refused") == 1, "the file is refused", 5)
         assert "bad_weather" in gate.log().splitlines()[-1]
         changed = before.replace("[policy]", '[policy]\nversion = "2"\nburst_messages = 3\nmessages_per_second = 0.001')

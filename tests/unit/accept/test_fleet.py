@@ -9,6 +9,7 @@ from tests.gates import IDENTITY, Gate, credential, record
 from tests.units import DEVICE_ID, KEY_DIGEST, NOW, TENANT, sign
 
 from fleetgate.accept.fleet import IDLE_SECONDS, REFUSAL_OF_STATUS
+from fleetgate.accept.standing import Part
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
 from fleetgate.judge import Outcome, Reason
@@ -62,7 +63,8 @@ class TestForgetting:
         forget_after(gate, LONG)
         verdict = gate.receive(sign(epoch=6))
         known = gate.known()
-        assert (verdict.outcome, known.device.epoch, known.standing.score) == (Outcome.DUPLICATE, 6, 10.0)
+        assert (verdict.outcome, known.device.epoch) == (Outcome.DUPLICATE, 6)
+        assert known.standing.parts == {"bad_mac": Part(35.0, NOW)}
 
 
 class TestCredentials:

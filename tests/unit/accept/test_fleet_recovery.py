@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.gates import Gate, credential, memory, record
+from tests.gates import Gate, credential, memory, record, score_of
 from tests.units import DEVICE_ID, KEY_DIGEST, NOW, TENANT, former, hkdf, sign
 
+from fleetgate.accept.standing import Part
 from fleetgate.control.records import CredentialStatus, DeviceState
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Outcome, Reason
@@ -109,27 +110,28 @@ def test_a_quarantine_survives_a_kill(two: Gate) -> None:
 
 def test_a_score_survives_a_kill(two: Gate) -> None:
     """Refusals that have not yet moved the device are counted again, once."""
+    two.receive(FORGED)
     for _ in range(3):
-        two.receive(FORGED)
+        two.receive(b"")
     two.intake.commit()
-    before = two.known().standing.score
+    before = two.known().standing.parts
     two.kill_and_recover()
-    after = two.known().standing.score
+    after = two.known().standing.parts
     two.close()
-    assert (before, after) == (30.0, 30.0)
+    assert before == after == {"bad_mac": Part(35.0, NOW), "malformed_envelope": Part(30.0, NOW)}
 
 
 def test_a_score_is_not_counted_twice_over_a_checkpoint(two: Gate) -> None:
     """What the checkpoint holds is not replayed."""
-    for _ in range(3):
-        two.receive(FORGED)
+    two.receive(FORGED)
+    two.receive(b"")
     two.checkpoint()
     two.receive(FORGED)
     two.intake.commit()
     two.kill_and_recover()
-    score = two.known().standing.score
+    score = score_of(two, two.known())
     two.close()
-    assert score == 40.0
+    assert score == 80.0
 
 
 def test_a_release_forgives_what_lies_before_it_in_the_spool(two: Gate) -> None:
@@ -143,7 +145,7 @@ def test_a_release_forgives_what_lies_before_it_in_the_spool(two: Gate) -> None:
     two.kill_and_recover()
     standing = two.known().standing
     two.close()
-    assert (standing.state, standing.score) == (DeviceState.RELEASED, 0.0)
+    assert (standing.state, standing.parts) == (DeviceState.RELEASED, {})
 
 
 def test_keys_the_gate_lacked_score_nobody_after_a_kill_either(two: Gate) -> None:
@@ -152,7 +154,7 @@ def test_keys_the_gate_lacked_score_nobody_after_a_kill_either(two: Gate) -> Non
         two.receive(sign(kid=77))
     two.intake.commit()
     two.kill_and_recover()
-    score = two.known().standing.score
+    score = score_of(two, two.known())
     two.close()
     assert score == 0.0
 

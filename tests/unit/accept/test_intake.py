@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
-from tests.gates import Gate, credential, record
+from tests.gates import Gate, credential, record, score_of
 from tests.units import NOW, TOPIC, former, sign
 
 from fleetgate.accept.intake import MAX_RANGES
 from fleetgate.config import Policy
 from fleetgate.control.records import CredentialStatus, DeviceState
+from fleetgate.control.suspicions import Suspicion
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Outcome, Reason
 from fleetgate.spool.format import RejectionRecord
@@ -67,10 +69,11 @@ def test_refusals_of_a_peer_and_reason_are_one_record_of_a_commit(gate: Gate) ->
         gate.clock.ms = NOW + step
         gate.receive(FORGED, caller)
         gate.receive(b"", caller)
-    standing = caller.known.standing
+    parts = caller.known.standing.parts
+    assert [part.at for part in parts.values()] == [NOW + 2, NOW + 2]
     assert rejections(gate) == [
-        RejectionRecord(0, "bad_mac", 3, NOW, NOW + 2, [], standing.score, NOW + 2),
-        RejectionRecord(0, "malformed_envelope", 3, NOW, NOW + 2, [], standing.score, NOW + 2),
+        RejectionRecord(0, "bad_mac", 3, NOW, NOW + 2, [], *parts["bad_mac"]),
+        RejectionRecord(0, "malformed_envelope", 3, NOW, NOW + 2, [], *parts["malformed_envelope"]),
     ]
 
 
@@ -106,20 +109,20 @@ def test_what_admission_refused_is_recorded_with_its_count(gate: Gate) -> None:
     caller = gate.caller()
     gate.intake.refuse_unseen(caller, Reason.RATE_LIMITED, NOW, 40)
     assert [(found.reason, found.count) for found in rejections(gate)] == [("rate_limited", 40)]
-    assert caller.known.standing.score == 0
+    assert score_of(gate, caller.known) == 0
 
 
-def test_ten_forgeries_quarantine_the_peer_that_sent_them(gate: Gate) -> None:
-    """Watched at five, quarantined at ten; its next message is held, and both moves are in the spool."""
+def test_three_forgeries_quarantine_the_peer_that_sent_them(gate: Gate) -> None:
+    """Watched at the second, quarantined at the third; its next message is held, and both moves are in the spool."""
     caller = gate.caller()
     states = []
-    for _ in range(10):
+    for _ in range(3):
         gate.receive(FORGED, caller)
         states.append(caller.known.standing.state)
     held = gate.receive(sign(), caller).outcome
-    assert (states.index(DeviceState.WATCHED), states.index(DeviceState.QUARANTINED), held) == (4, 9, Outcome.HELD)
+    assert (states.index(DeviceState.WATCHED), states.index(DeviceState.QUARANTINED), held) == (1, 2, Outcome.HELD)
     moves = [(found.before, found.after, found.why, found.score) for _, found in sealed(gate).transitions]
-    assert moves == [("trusted", "watched", "bad_mac", 50.0), ("watched", "quarantined", "bad_mac", 100.0)]
+    assert moves == [("trusted", "watched", "bad_mac", 70.0), ("watched", "quarantined", "bad_mac", 105.0)]
 
 
 def test_a_device_is_not_scored_for_what_another_claims_of_it(gate: Gate) -> None:
@@ -127,14 +130,25 @@ def test_a_device_is_not_scored_for_what_another_claims_of_it(gate: Gate) -> Non
     gate.records.append(record("tcu-0002"))
     victim, attacker = gate.caller(), gate.caller("tcu-0002")
     gate.receive(sign(), attacker, TOPIC)
-    assert (victim.known.standing.score, attacker.known.standing.score) == (0.0, 10.0)
+    assert (score_of(gate, victim.known), score_of(gate, attacker.known)) == (0.0, 35.0)
 
 
 def test_a_key_the_gate_lacks_scores_nobody(gate: Gate) -> None:
     """An edge with an old keyring counts the refusal and leaves the fleet alone."""
     caller = gate.caller()
     gate.receive(sign(kid=77), caller)
-    assert (caller.known.standing.score, gate.counts.reasons["mqtt"][Reason.UNKNOWN_KEY]) == (0.0, 1)
+    assert (score_of(gate, caller.known), gate.counts.reasons["mqtt"][Reason.UNKNOWN_KEY]) == (0.0, 1)
+
+
+def test_what_load_suspects_counts_from_when_it_was(gate: Gate) -> None:
+    """An hour late it has faded by half, and a time to come is taken for now; it moves the device like the rest."""
+    known = gate.known()
+    hour_ago = Suspicion("acme", "tcu-0001", "edge-1", "implausible_data", 4, NOW - 3_600_000, {})
+    gate.intake.suspect(known, hour_ago)
+    assert (score_of(gate, known), known.standing.state) == (pytest.approx(20), DeviceState.TRUSTED)
+    gate.intake.suspect(known, msgspec.structs.replace(hour_ago, at_ms=NOW + 3_600_000))
+    assert (score_of(gate, known), known.standing.state) == (pytest.approx(60), DeviceState.WATCHED)
+    assert [found.why for _, found in sealed(gate).transitions] == ["implausible_data"]
 
 
 def test_two_moves_in_one_millisecond_have_two_times(gate: Gate) -> None:

@@ -28,6 +28,7 @@ from fleetgate.control.quarantine import apply_transition
 from fleetgate.control.records import DeviceRecord
 from fleetgate.control.retirement import resume, suspend
 from fleetgate.control.store import Store
+from fleetgate.control.suspicions import Suspicion, note_suspicions
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
 
@@ -71,10 +72,14 @@ class Office:
         with self.writing() as write:
             resume(write, identity.tenant, identity.device_id, "a test")
 
+    def suspect(self, number: int, *found: Suspicion) -> None:
+        with Store.open(self.config, CLOCK, write=True) as store:
+            note_suspicions(store, SPOOL, number, found)
+
     def run(self, act: Callable[[Registry], Awaitable[None]]) -> None:
         async def whole() -> None:
             with Store.open(self.config, CLOCK) as store:
-                registry = Registry(store, self.denials, self.checkpoint, self.fleet, CLOCK, 900)
+                registry = Registry(store, self.denials, self.checkpoint, self.fleet, CLOCK, 900, "edge-1")
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(registry.run)
                     with trio.fail_after(15):
@@ -95,6 +100,13 @@ def office(tmp_path: Path) -> Iterator[Office]:
     yield made
     made.denials.close()
     made.checkpoint.close()
+
+
+SPOOL = "ab" * 16
+
+
+def suspicion(identity: CertificateIdentity, edge_id: str = "edge-1") -> Suspicion:
+    return Suspicion(identity.tenant, identity.device_id, edge_id, "implausible_data", 3, 1_000, {})
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -431,3 +443,33 @@ def test_a_device_that_is_looked_up_often_is_awaited_once(office: Office) -> Non
         assert len(registry._to_come) == 1
 
     office.run(act)
+
+
+def test_what_load_suspects_is_heard_once_and_of_devices_that_are_away_too(office: Office, tmp_path: Path) -> None:
+    """Its own edge takes a device into memory for it; another edge's is not its business, nor one that it heard before,
+    even where it reads all changes again because control was restored. Records and denials are as they were."""
+    here, away, other = (office.enrol(name) for name in ("car-1", "car-2", "car-3"))
+    shutil.copy(tmp_path / "control.db", tmp_path / "yesterday.db")
+    heard: list[tuple[str, Suspicion]] = []
+
+    async def act(registry: Registry) -> None:
+        registry.on_suspicion = lambda known, suspicion: heard.append((known.key[1], suspicion))
+        await registry.lookup(here)
+        await until(lambda: registry.revision == 3)
+        office.suspect(1, suspicion(here), suspicion(away), suspicion(other, "edge-2"))
+        await until(lambda: registry.revision == 4)
+        await until(lambda: len(heard) == 2)
+        assert refusal(office.fleet.get((away.tenant, away.device_id)), away) is None
+
+    async def restored(registry: Registry) -> None:
+        registry.on_suspicion = lambda known, suspicion: heard.append((known.key[1], suspicion))
+        await until(lambda: registry.restores == 1)
+        await until(lambda: registry.revision == 5)
+
+    office.run(act)
+    shutil.move(tmp_path / "yesterday.db", tmp_path / "control.db")
+    office.suspend(other)  # the numbers of the suspicions come again, and mean something else
+    office.suspect(1, suspicion(here))
+    office.run(restored)
+    assert heard == [(here.device_id, suspicion(here)), (away.device_id, suspicion(away))]
+    assert office.fleet.get((other.tenant, other.device_id)) is None

@@ -9,7 +9,7 @@ import pytest
 from mqtt5 import ConnAckReasonCode as Connack
 from mqtt5 import DisconnectReasonCode as Code
 from mqtt5 import PubAckReasonCode as Puback
-from tests.gates import IDENTITY, Doorkeeper, Gate, feed, packets_in, publish
+from tests.gates import IDENTITY, Doorkeeper, Gate, feed, packets_in, publish, score_of
 from tests.units import DEVICE_ID, NOW, TOPIC, sign
 from tests.wires import DISCONNECT, PINGREQ, connect, connect_3, filters, packet, varint
 from tests.wires import publish as raw_publish
@@ -330,7 +330,7 @@ class TestTheRest:
         feed(session, gate.clock, publish(sign(seq=2), 4))
         codes = [answer.reason_code for answer in answers(session)]
         assert codes == [Puback.SUCCESS, Puback.SUCCESS, Puback.QUOTA_EXCEEDED, Puback.SUCCESS]
-        assert gate.known().standing.score == 0
+        assert score_of(gate, gate.known()) == 0
         gate.close()
 
     def test_what_is_dear_to_read_counts_by_its_bytes_and_over_the_rate_is_not_read(self, tmp_path: Any) -> None:

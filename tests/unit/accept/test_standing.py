@@ -5,34 +5,65 @@ from __future__ import annotations
 import pytest
 from tests.units import NOW
 
-from fleetgate.accept.standing import Standing
+from fleetgate.accept.standing import Part, Standing
 from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
+from fleetgate.control.states import View
 from fleetgate.judge import Reason
+from fleetgate.scoring import SIGNALS, Signal
 
 T, W, Q, R, B = (
     DeviceState.TRUSTED, DeviceState.WATCHED, DeviceState.QUARANTINED, DeviceState.RELEASED, DeviceState.BANNED,
 )  # fmt: skip
-POLICY = Policy(score_half_life_seconds=600, watched_score=50, quarantined_score=100)
 HALF_LIFE_MS = 600_000
+POLICY = Policy(
+    watched_score=50,
+    quarantined_score=100,
+    signals={
+        "bad_mac": Signal(weight=10, half_life_seconds=600, at_most=1_000),
+        "rollback": Signal(weight=30, half_life_seconds=60, at_most=60),
+    },
+)
+HOUR_MS = 3_600_000
 
 
 def scored(score: float, state: DeviceState = T) -> Standing:
-    return Standing(state, 1, score, NOW)
+    return Standing(state, 1, parts={"bad_mac": Part(score, NOW)})
+
+
+def add(standing: Standing, name: str, count: int = 1, at: int = NOW, policy: Policy = POLICY) -> DeviceState | None:
+    """Scores it, and says what that calls for."""
+    return standing.due(at, policy) if standing.add(name, count, at, policy.signals) else None
 
 
 def test_a_score_halves_in_its_half_life() -> None:
     """80 points are 40 ten minutes later, and 10 for the new refusal."""
     standing = scored(80)
-    standing.add(Reason.BAD_MAC, 1, NOW + HALF_LIFE_MS, POLICY)
-    assert standing.score == pytest.approx(50)
+    add(standing, "bad_mac", at=NOW + HALF_LIFE_MS)
+    assert standing.score(NOW + HALF_LIFE_MS, POLICY.signals) == pytest.approx(50)
+
+
+def test_each_signal_fades_by_its_own_half_life() -> None:
+    """Ten minutes later half of one is left, and a thousandth of the other."""
+    standing = scored(40)
+    add(standing, "rollback")
+    assert standing.score(NOW, POLICY.signals) == pytest.approx(70)
+    assert standing.score(NOW + HALF_LIFE_MS, POLICY.signals) == pytest.approx(20 + 30 / 1024)
+
+
+def test_a_signal_makes_no_more_of_the_score_than_it_may() -> None:
+    """However often it comes: such a one never quarantines by itself, and two together may."""
+    standing = scored(0)
+    assert add(standing, "rollback", 1_000) is W
+    assert standing.score(NOW, POLICY.signals) == 60
+    assert add(standing, "bad_mac", 4) is Q
 
 
 def test_a_score_does_not_grow_when_the_clock_goes_back() -> None:
-    """A negative time has passed: the score stays as it was, and gets its weight."""
+    """A negative time has passed: the score stays as it was, and gets what is left of the weight by then."""
     standing = scored(40)
-    standing.add(Reason.BAD_MAC, 1, NOW - HALF_LIFE_MS, POLICY)
-    assert standing.score == pytest.approx(50)
+    add(standing, "bad_mac", at=NOW - HALF_LIFE_MS)
+    assert standing.parts["bad_mac"] == Part(pytest.approx(45), NOW)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +83,14 @@ def test_a_score_does_not_grow_when_the_clock_goes_back() -> None:
 )
 def test_thresholds_move_a_device_once(score: float, state: DeviceState, moved: DeviceState | None) -> None:
     """From 50 it is watched, from 100 quarantined; a quarantined or banned one is not moved by its score."""
-    assert scored(score, state).add(Reason.BAD_MAC, 1, NOW, POLICY) == moved
+    assert add(scored(score, state), "bad_mac") == moved
 
 
 def test_a_quarantined_device_goes_on_being_scored() -> None:
     """So that a person sees what it did since."""
     standing = scored(100, Q)
-    standing.add(Reason.BAD_MAC, 3, NOW, POLICY)
-    assert standing.score == pytest.approx(130)
+    add(standing, "bad_mac", 3)
+    assert standing.score(NOW, POLICY.signals) == pytest.approx(130)
 
 
 @pytest.mark.parametrize(
@@ -69,35 +100,80 @@ def test_a_quarantined_device_goes_on_being_scored() -> None:
         Reason.UNKNOWN_DEVICE, Reason.SUSPENDED, Reason.REVOKED, Reason.BANNED,
     ],
 )  # fmt: skip
-def test_reasons_of_time_limits_and_records_score_nobody(reason: Reason) -> None:
-    """A drifting clock or a busy hour cannot put an honest device into quarantine, in any number."""
+def test_reasons_of_time_limits_and_records_are_no_signals(reason: Reason) -> None:
+    """A drifting clock cannot put an honest device into quarantine, in any number."""
     standing = scored(0)
-    assert (standing.add(reason, 10_000, NOW, Policy()), standing.score) == (None, 0)
+    assert not standing.add(reason.value, 10_000, NOW, Policy().signals)
+    assert standing.score(NOW, POLICY.signals) == 0
 
 
-@pytest.mark.parametrize("reason", [Reason(name) for name in Policy().weights])
-def test_enough_of_a_scoring_reason_quarantines(reason: Reason) -> None:
-    """Each reason that has a weight gets there in the end."""
-    assert scored(0).add(reason, 20, NOW, Policy()) is Q
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_quarantines_by_itself_only_where_the_table_lets_it(name: str) -> None:
+    """Ten thousand at once of one with an `at_most` below the threshold do not; of the others they do."""
+    policy = Policy()
+    may = policy.signals[name].at_most >= policy.quarantined_score
+    assert (add(Standing(T, 0), name, 10_000, policy=policy) is Q) is may
 
 
-def test_the_weights_are_reasons() -> None:
-    """A misspelt weight would silently score nothing."""
-    assert set(Policy().weights) <= {reason.value for reason in Reason}
+def test_one_forged_message_an_hour_is_caught_at_the_third() -> None:
+    """A prober that takes its time: the score of a day ago still counts."""
+    standing = Standing(T, 0)
+    states = [add(standing, "bad_mac", at=NOW + hour * HOUR_MS, policy=Policy()) for hour in range(3)]
+    assert states == [None, W, Q]
 
 
-def test_the_newer_of_two_views_stands() -> None:
-    """A person's decision, or another edge's, is taken over if it is newer than our own."""
+def test_one_malformed_message_an_hour_is_watched_and_never_quarantined() -> None:
+    """A release with a rare mistake in it is no attack, in a month."""
+    standing = Standing(T, 0)
+    states = {add(standing, "malformed_body", at=NOW + hour * HOUR_MS, policy=Policy()) for hour in range(30 * 24)}
+    assert states == {None, W}
+
+
+def test_what_is_reported_late_has_faded_by_then() -> None:
+    """Load found it an hour after the message, in which its half-life has passed six times."""
+    standing = scored(0)
+    standing.parts["bad_mac"] = Part(0.0, NOW + HOUR_MS)
+    standing.add("bad_mac", 1, NOW, POLICY.signals)
+    assert standing.score(NOW + HOUR_MS, POLICY.signals) == pytest.approx(10 / 64)
+
+
+def test_a_signal_that_the_policy_gives_no_weight_scores_nobody() -> None:
+    """So that one of them can be turned off."""
+    policy = Policy(signals={"replay": Signal(weight=0)})
+    assert not Standing(T, 0).add("replay", 99, NOW, policy.signals)
+
+
+def test_the_records_stand_where_they_are_newer() -> None:
+    """A person's decision, or another edge's step, is taken over if it stands over our own view."""
     standing = Standing(W, 1_000)
-    taken = [standing.adopt(Q, 999), standing.adopt(Q, 1_000), standing.adopt(Q, 1_001)]
-    assert (taken, standing.state, standing.state_at) == ([False, False, True], Q, 1_001)
+    taken = [standing.adopt(View(T, 999)), standing.adopt(View(W, 1_000)), standing.adopt(View(Q, 999))]
+    assert (taken, standing.state, standing.state_at) == ([False, False, True], Q, 999)
 
 
 def test_a_release_forgives_the_score() -> None:
     """Otherwise the next refusal would quarantine the released device again."""
-    standing = Standing(Q, 1_000, 120.0, NOW)
-    standing.adopt(R, 2_000)
-    assert (standing.score, standing.add(Reason.BAD_MAC, 1, NOW, POLICY)) == (0.0, None)
+    standing = scored(120, Q)
+    standing.adopt(View(R, NOW + 1, NOW + 1))
+    assert standing.parts == {}
+    assert add(standing, "bad_mac", at=NOW + 2) is None
+
+
+def test_what_happened_before_a_release_is_forgiven_when_it_is_reported_after_it() -> None:
+    """Load was behind when the person decided, or the spool is replayed."""
+    standing = Standing(R, NOW, NOW)
+    standing.add("bad_mac", 50, NOW - 1, POLICY.signals)
+    assert not standing.restore("bad_mac", Part(500.0, NOW - 1))
+    assert standing.score(NOW, POLICY.signals) == 0
+
+
+def test_a_record_of_the_spool_brings_a_part_back_once() -> None:
+    """The newest stands, in whatever order a checkpoint and the records behind it have them."""
+    standing = scored(70)
+    assert [standing.restore("bad_mac", Part(35.0, NOW - 1)), standing.restore("bad_mac", Part(105.0, NOW + 1))] == [
+        False,
+        True,
+    ]
+    assert standing.parts["bad_mac"] == Part(105.0, NOW + 1)
 
 
 def test_a_watched_device_that_behaves_is_trusted_again() -> None:

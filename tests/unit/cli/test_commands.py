@@ -149,7 +149,7 @@ def test_a_refused_renewal_says_what_to_do_first(gate: Shell, deed: str, way: st
 def test_a_table_of_the_configuration_makes_no_line_longer(gate: Shell) -> None:
     """Each entry has a row, and no row is filled up to the width of the widest."""
     shown = gate.must("config", "show")
-    assert "policy.weights.bad_mac" in shown
+    assert "policy.signals.bad_mac" in shown
     assert all(line == line.rstrip() for line in shown.splitlines())
 
 
@@ -314,10 +314,12 @@ def test_config_check_looks_at_the_signer(gate: Shell, setting: str, says: str) 
 
 
 @pytest.mark.parametrize(
-    "policy", ["[policy.weights]\nbad_mack = 1.0\n", "[policy]\nwatched_score = 200.0\n"], ids=["reason", "order"]
+    "policy",
+    ["[policy.signals.bad_mack]\nweight = 1.0\n", "[policy]\nwatched_score = 200.0\n"],
+    ids=["signal", "order"],
 )
 def test_config_check_refuses_a_policy_that_cannot_work(gate: Shell, policy: str) -> None:
-    """A weight for a reason that does not exist, or thresholds in the wrong order, are mistakes worth a word."""
+    """A signal that does not exist, or thresholds in the wrong order, are mistakes worth a word."""
     (gate.directory / "fleetgate.toml").write_text(policy)
     assert gate.run("config", "check") == 2
 

@@ -8,9 +8,10 @@ from tests.lives import CAR, do, renewed
 
 from fleetgate.control.audit import list_audit
 from fleetgate.control.devices import revoke
-from fleetgate.control.quarantine import Classification, Decision, decide, quarantine_for
+from fleetgate.control.quarantine import decide, quarantine_for
 from fleetgate.control.retirement import decommission, resume, suspend
 from fleetgate.control.roster import show_device
+from fleetgate.control.states import Classification, Decision
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate

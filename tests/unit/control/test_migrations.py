@@ -26,6 +26,7 @@ DROP INDEX revocations_to_come;
 ALTER TABLE credentials DROP COLUMN revoked_from_ms;
 ALTER TABLE credentials DROP COLUMN invalid_from_ms;
 ALTER TABLE spools DROP COLUMN newest_received_ms;
+ALTER TABLE devices DROP COLUMN decided_at_ms;
 UPDATE credentials SET parent = 1 WHERE credential_id = 2;
 UPDATE meta SET value = 1 WHERE name = 'schema';
 """

@@ -20,11 +20,12 @@ from tests.unit.control.conftest import Gate
 from fleetgate.control.cases import list_cases
 from fleetgate.control.devices import Enrolment, revoke
 from fleetgate.control.profile import identity_of
-from fleetgate.control.quarantine import Classification, Decision, decide
+from fleetgate.control.quarantine import decide
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
 from fleetgate.control.renewal import ACTOR, Refused, renew
 from fleetgate.control.renewalform import Answer, AskRenewal, NotRenewed, Refusal, Renewed
 from fleetgate.control.schema import audit, credentials, devices
+from fleetgate.control.states import Classification, Decision
 from fleetgate.judge.keys import derive_mac_key
 
 URI = "spiffe://fleet.example/tenant/acme/device/car-tcu"

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.lives import CAR, actions, do, standing, statuses
 
-from fleetgate.control.quarantine import Classification, Decision, decide
+from fleetgate.control.quarantine import decide
 from fleetgate.control.records import CredentialStatus, DeviceStatus
 from fleetgate.control.retirement import decommission, replace, resume, suspend
 from fleetgate.control.roster import list_devices, show_device
+from fleetgate.control.states import Classification, Decision
 from fleetgate.control.vehicles import show_vehicle
 from fleetgate.errors import ConfigError, Conflict, NotFound
 

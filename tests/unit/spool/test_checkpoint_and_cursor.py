@@ -14,7 +14,7 @@ import pytest
 
 from fleetgate.durable import replace_durably
 from fleetgate.errors import SpoolError
-from fleetgate.spool.checkpoint import Checkpoint, DeviceState, WindowState
+from fleetgate.spool.checkpoint import Checkpoint, DeviceState, ScoreState, WindowState
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
 
 SLOTS = bytes(range(256)) * 32
@@ -22,7 +22,7 @@ ONE, TWO = WindowState(b"a" * 32, 1, 9, 77, SLOTS), WindowState(b"b" * 32, 2**32
 
 
 def state(*windows: WindowState, device_id: str = "tcu-0001", epoch: int = 1) -> DeviceState:
-    return DeviceState("acme", device_id, epoch, "watched", 5, 12.5, 6, 2, 7, list(windows))
+    return DeviceState("acme", device_id, epoch, "watched", 5, 2, 7, 4, [ScoreState("bad_mac", 12.5, 6)], list(windows))
 
 
 @pytest.fixture
@@ -39,7 +39,8 @@ def test_a_device_comes_back_as_it_was_written(checkpoint: Checkpoint) -> None:
 
 
 def test_a_file_of_a_former_fleetgate_is_read_and_written(tmp_path: Path) -> None:
-    """Its devices have not told a key id yet; what is saved over them has one."""
+    """Its devices have not told a key id yet, and their score, one number then, is gone; what is saved over them has
+    both."""
     former = sqlite3.connect(tmp_path / "checkpoint.db", isolation_level=None)
     former.execute(
         "CREATE TABLE devices (tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL,"
@@ -53,7 +54,7 @@ def test_a_file_of_a_former_fleetgate_is_read_and_written(tmp_path: Path) -> Non
     checkpoint.save([state(ONE)])
     after = checkpoint.device("acme", "tcu-0001")
     checkpoint.close()
-    assert (before, after) == (msgspec.structs.replace(state(), kid=0, kid_at=0), state(ONE))
+    assert (before, after) == (msgspec.structs.replace(state(), kid=0, kid_at=0, decided_at=0, scores=[]), state(ONE))
 
 
 def test_an_unknown_device_has_no_state(checkpoint: Checkpoint) -> None:

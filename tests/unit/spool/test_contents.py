@@ -16,7 +16,7 @@ from fleetgate.control import records
 from fleetgate.control.records import Change
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Reason
-from fleetgate.spool.checkpoint import STATES, DeviceState, WindowState
+from fleetgate.spool.checkpoint import STATES, DeviceState, ScoreState, WindowState
 from fleetgate.spool.contents import ChangeForm
 from fleetgate.spool.custody import held
 from fleetgate.spool.repair import Repair
@@ -29,7 +29,8 @@ CHANGE = Change(7, "revoke", "acme", "tcu-0001", 1_000)
 def written(spool: OpenSpool) -> Path:
     """Left by an edge that knows one device and refuses it."""
     window = WindowState(b"k" * 32, 3, 9, 77, bytes(8192))
-    spool.home.checkpoint.save([DeviceState("acme", "tcu-0001", 3, "watched", 5, 12.5, 6, 2, 7, [window])])
+    score = ScoreState("bad_mac", 12.5, 6)
+    spool.home.checkpoint.save([DeviceState("acme", "tcu-0001", 3, "watched", 5, 2, 7, 4, [score], [window])])
     spool.home.checkpoint.advance(0)
     with closing(DenialMemory(spool.directory / "denials.db")) as denials:
         denials.learn(
@@ -69,7 +70,7 @@ def test_what_an_edge_wrote_is_good(written: Path) -> None:
     ("file", "sql"),
     [
         ("checkpoint.db", "UPDATE devices SET state = 'trusued'"),
-        ("checkpoint.db", "UPDATE devices SET score = 'x'"),
+        ("checkpoint.db", "UPDATE devices SET scores = '{'"),
         ("checkpoint.db", "UPDATE windows SET slots = substr(slots, 1, 8184)"),
         ("checkpoint.db", "UPDATE windows SET highest = 'x1'"),
         ("denials.db", "UPDATE denials SET reason = 'revokee'"),
