@@ -156,10 +156,16 @@ def vectors(
 
 
 @app.command()
-def scenarios() -> None:
-    """Print the scenarios as JSON: what each is, and how it goes by default."""
-    listed = [{"name": s.name, "says": s.says} | s.pace._asdict() for s in catalogue.SCENARIOS.values()]
-    typer.echo(json.dumps(listed, indent=2))
+def scenarios(
+    *, as_json: Annotated[bool, typer.Option("--json", help="And how each goes by default, as JSON.")] = False
+) -> None:
+    """Print the scenarios: a name, and what happens."""
+    if as_json:
+        listed = [{"name": s.name, "says": s.says} | s.pace._asdict() for s in catalogue.SCENARIOS.values()]
+        typer.echo(json.dumps(listed, indent=2))
+    else:
+        for each in catalogue.SCENARIOS.values():
+            typer.echo(f"{each.name:16} {each.says}")
 
 
 @app.command()

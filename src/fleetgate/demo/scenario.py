@@ -48,7 +48,7 @@ class Scenario(Struct, frozen=True):
 
 def find(name: str, vehicles: int | None, speed: float | None) -> Scenario:
     """The scenario of that name, with another size or speed where one is given. Raises ConfigError."""
-    told = subprocess.run([sys.executable, "-m", "fleetsim", "scenarios"], capture_output=True, check=True)
+    told = subprocess.run([sys.executable, "-m", "fleetsim", "scenarios", "--json"], capture_output=True, check=True)
     scenarios = {each.name: each for each in msgspec.json.decode(told.stdout, type=list[Scenario])}
     if name not in scenarios:
         raise ConfigError(f"--scenario: there is no {name!r}; there are {', '.join(scenarios)}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleetsim.gate import RunError
-from fleetsim.scenarios.page import page
+from fleetsim.scenarios.page import page, what_happens
 from fleetsim.scenarios.score import Decisions, OpenedAlert, Score, Transition, as_json, lines, read_scores, score
 from fleetsim.scenarios.truth import Truth
 
@@ -133,6 +133,12 @@ def test_the_page_has_a_row_for_each_attack_of_each_score(run: Run, tmp_path: Pa
     shown = page(read_scores([tmp_path / "score.json"]))
     assert "| `clone` | `clone_mqtt` | 1 of 1 | 42 | 42 | 9 | 0 | 0.00% |" in shown
     assert "| `slow-probe` | - |" in shown
+
+
+def test_the_page_in_docs_has_the_scenarios_that_there_are() -> None:
+    """Its figures are of a run; what happens in each, how long and how fast is compared with the code."""
+    shown = (Path(__file__).parents[3] / "docs" / "reference" / "scenarios.md").read_text()
+    assert "\n".join(what_happens()) in shown
 
 
 def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:

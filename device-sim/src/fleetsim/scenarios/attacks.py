@@ -135,7 +135,7 @@ SCENARIOS = (
     Scenario(
         "clone",
         "3 % of the units are in two places at once, copied at rest or while they run",
-        WATCHED._replace(vehicles=400, before_s=300.0, trouble_s=600.0, speed=20.0),
+        WATCHED._replace(vehicles=400, before_s=300.0, trouble_s=HOUR_S, speed=40.0),
         clone,
     ),
     Scenario(

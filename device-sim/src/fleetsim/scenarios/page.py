@@ -11,16 +11,34 @@ INTRODUCTION = """# Scenarios
 scenario knows to be true against what the gate decided. This page is printed by `make scenarios`, from the scores of a
 run of each. Times are seconds of the virtual clock, counted from the first hostile message or from the start of the
 trouble. A device is detected when it is in quarantine; the false positive rate is the share of honest devices that
-were.
+were. Each scenario begins with an ordinary time, which the watch learns from.
+
+The simulator and the gate share no code. `fleetsim scenario` writes what is true into `truth.db` (its tables are
+described in the head of `scenarios/truth.py`), the demo what was decided into `decisions.json`, and `fleetsim score
+truth.db decisions.json` compares them:
+
+    {"transitions": [{"tenant": "acme", "device_id": "car-0007-tcu", "after": "quarantined", "at_ms": 1795977158230,
+                      "why": "equivocation"}],
+     "alerts": [{"kind": "median", "tenant": "acme", "cohort": "software 2026.40.3", "signal": "Vehicle.Speed",
+                 "opened_ms": 1795977158230, "vehicles": 150}]}
+
+An alert that is due is recognized by its cohort and signal. One that opens before the trouble, or where none is due, is
+false.
+
+## What happens
+
+The speed is how many virtual seconds go by in one of the machine's; `--vehicles` and `--speed` change size and pace.
 """
 
 
 def page(scores: Mapping[str, Score]) -> str:
     """The whole page; a scenario without a score has dashes."""
-    return "\n".join([INTRODUCTION, *_what_happens(), "", *_figures(scores), "", *_alerts(scores), ""])
+    devices, alerts = "\n## Devices\n", "\n## Alerts\n"
+    return "\n".join([INTRODUCTION, *what_happens(), devices, *_figures(scores), alerts, *_alerts(scores), ""])
 
 
-def _what_happens() -> list[str]:
+def what_happens() -> list[str]:
+    """The table of all scenarios."""
     rows = ["| scenario | what happens | vehicles | virtual time | speed |", "| --- | --- | --- | --- | --- |"]
     for name, scenario in SCENARIOS.items():
         pace = scenario.pace
