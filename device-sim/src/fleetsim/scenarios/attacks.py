@@ -122,7 +122,7 @@ def slow_probe(world: World) -> None:
         def attack(device: Device = device) -> bool:
             return _inject(world, device, forged(world, device))
 
-        world.trouble(partial(_repeat, world, device, PROBE_EVERY_S, "slow_probe", attack), over_s=PROBE_EVERY_S / 4)
+        world.trouble(partial(_repeat, world, device, PROBE_EVERY_S, "slow_probe", attack), over_s=PROBE_EVERY_S)
 
 
 SCENARIOS = (
