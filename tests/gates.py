@@ -211,6 +211,7 @@ def memory(gate: Gate) -> dict[object, object]:
             known.standing.state,
             known.standing.state_at,
             known.standing.decided_at,
+            known.timeline.epoch_sent_at,
             known.standing.parts,
             known.device.held,
             windows,

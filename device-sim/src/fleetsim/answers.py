@@ -14,6 +14,7 @@ class Reaction(Enum):
     DONE = auto()  # stored by the gate: forget it
     DROP = auto()  # forget it, log it
     STOP = auto()  # forget it, send nothing, come back after ten minutes, doubling to a day
+    STOP_ABOVE = auto()  # as STOP; after it, where the gate names the epoch, the events again above that
     RENEW = auto()  # as STOP, and ask for another credential meanwhile
     SET_CLOCK = auto()  # set the clock, the events again under a new number
     RENUMBER = auto()  # the events again under a new number, unless an earlier send stayed unanswered
@@ -42,7 +43,7 @@ REACTIONS: Mapping[str, Reaction] = {
     "too_old": Reaction.RENUMBER,
     "behind_window": Reaction.RENUMBER,
     "stale_epoch": Reaction.ABOVE_EPOCH,
-    "equivocation": Reaction.STOP,
+    "equivocation": Reaction.STOP_ABOVE,
     "rate_limited": Reaction.LATER,
 }
 

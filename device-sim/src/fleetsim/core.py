@@ -291,6 +291,22 @@ class DeviceCore:
             self._open_epoch(self.epoch + 1)
         self._number_again(entry, answer)
 
+    def _stop_and_go_above(self, entry: Entry, answer: Answer) -> None:
+        """Another message has this number, so ours was never stored: the counter is lost, or a backup was restored. The
+        numbers behind it that were not sent yet are used as well."""
+        if answer.current_epoch is None or self._offset_ms is None:
+            self._refused_for_good(entry, answer)
+            return
+        self.pace.stop()
+        if answer.current_epoch >= self.epoch:
+            self._open_epoch(answer.current_epoch + 1)
+        unsent = [self.outbox[key] for key in sorted(self._ready) if key[0] == entry.epoch and key > entry.key]
+        again = [entry, *(other for other in unsent if not other.doubtful)]
+        self._ready = [key for key in self._ready if all(key != other.key for other in again)]
+        heapify(self._ready)
+        for each in again:
+            self._renumber(each, answer, each.sent_at - self._offset_ms)
+
     def _later(self, entry: Entry, answer: Answer) -> None:
         heappush(self._ready, entry.key)
         self.pace.later()
@@ -299,6 +315,7 @@ class DeviceCore:
         Reaction.DONE: _done,
         Reaction.DROP: _drop,
         Reaction.STOP: _refused_for_good,
+        Reaction.STOP_ABOVE: _stop_and_go_above,
         Reaction.RENEW: _unknown,
         Reaction.SET_CLOCK: _set_clock,
         Reaction.RENUMBER: _number_again,

@@ -7,6 +7,7 @@ vetting, lists, fetching   whom a certificate speaks for, and whether a revocati
 door, registry     who is that, may it come in       fleet, denials        what is known of it
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
+disorder           which way its numbers go
 answers            what it is told                   edge, recovery        the process
 renew              its next credential: carried to the signer, which decides
 material           certificates and keys, replaced while it runs

@@ -12,6 +12,7 @@ from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from fleetgate.accept.disorder import Disorder
 from fleetgate.control.records import DeviceState
 from fleetgate.control.renewalform import Refusal
 from fleetgate.judge import Outcome, Reason
@@ -32,6 +33,7 @@ class Counts:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.outcomes = {transport: [0] * (max(Outcome) + 1) for transport in TRANSPORTS}  # indexed by Outcome
         self.reasons = {transport: dict.fromkeys(Reason, 0) for transport in TRANSPORTS}
+        self.disorder = dict.fromkeys(Disorder, 0)
         self.transitions = dict.fromkeys(DeviceState, 0)
         self.acks = dict.fromkeys(TRANSPORTS, 0)
         self.events = 0
@@ -93,6 +95,12 @@ class EdgeCollector(Collector):
         yield CounterMetricFamily("fleetgate_events", "Events in stored messages.", value=counts.events)
         yield CounterMetricFamily("fleetgate_stored_bytes", "Envelope bytes stored.", value=counts.bytes)
         yield CounterMetricFamily("fleetgate_commits", "Group commits.", value=counts.commits)
+        disorder = CounterMetricFamily(
+            "fleetgate_disorder", "Messages that were not simply the next one, by class.", labels=["class"]
+        )
+        for each, count in counts.disorder.items():
+            disorder.add_metric([each.value], count)
+        yield disorder
         transitions = CounterMetricFamily(
             "fleetgate_transitions", "Devices that this edge moved to a state.", labels=("state",)
         )

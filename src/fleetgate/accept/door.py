@@ -86,6 +86,7 @@ class Door:
             return session.turn_away(None)
         peer.flags = self._vetting.flags(identity)
         if known.session is not None:
+            known.session.taken_over = known.session.phase is Phase.LIVE
             known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
             self.on_answer(known.session)
         known.session = session

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fleetgate.accept.admission import Bucket
 from fleetgate.accept.denials import WHOLE_DEVICE, Denials
+from fleetgate.accept.disorder import Repeats, Timeline
 from fleetgate.accept.standing import Part, Standing
 from fleetgate.config import Policy
 from fleetgate.control.profile import CertificateIdentity
@@ -34,7 +35,7 @@ FORMER_SESSIONS_MS = MAX_AGE_MS
 """A device whose renewal got lost goes on under its former certificate, as long as a message may be old, and asks again
 meanwhile. After that it can only ask."""
 IDLE_SECONDS = 300.0  # a device comes back within minutes or after hours; its windows wait in the checkpoint
-
+ASTRAY_SECONDS = 86_400.0  # of one whose numbers have gone back, nothing else remembers how
 REFUSAL_OF_STATUS: Mapping[DeviceStatus, Reason | None] = {
     DeviceStatus.ACTIVE: None,
     DeviceStatus.SUSPENDED: Reason.SUSPENDED,
@@ -71,6 +72,7 @@ class KnownDevice:
         "record",
         "session",
         "standing",
+        "timeline",
     )
 
     def __init__(self, record: DeviceRecord, standing: Standing, bucket: Bucket) -> None:
@@ -79,6 +81,7 @@ class KnownDevice:
         self.device = Device(record.tenant, record.device_id, record.vehicle_id or "")
         self.credentials: dict[bytes, Credential] = {}
         self.standing = standing
+        self.timeline = Timeline()
         self.bucket = bucket
         self.decided_ms = 0
         self.denials: Denials = {}
@@ -97,10 +100,12 @@ class KnownDevice:
 class Caller:
     """One authenticated connection: the device, the judge's view of it (`peer`), the spool's (`sender`).
 
-    `former_senders` are those of former credentials that verified something here.
+    `former_senders` are those of former credentials that verified something here, `repeats` what it brought again.
     """
 
-    __slots__ = ("address", "edge_id", "former_senders", "known", "peer", "policy_version", "sender", "transport")
+    __slots__ = (
+        "address", "edge_id", "former_senders", "known", "peer", "policy_version", "repeats", "sender", "transport",
+    )  # fmt: skip
 
     def __init__(
         self, known: KnownDevice, peer: Peer, address: str, transport: str, edge_id: str, policy_version: str
@@ -113,6 +118,8 @@ class Caller:
         self.policy_version = policy_version
         self.sender = self._sender(peer.credential)
         self.former_senders: dict[bytes, Sender] = {}
+        # A device has one session, but may have several HTTPS connections.
+        self.repeats = Repeats(_newest(peer) if transport == "mqtt" else None)
 
     def sender_of(self, credential: Credential) -> Sender:
         """The spool's name for this caller under the credential that verified."""
@@ -139,6 +146,11 @@ class Caller:
                 self.policy_version,
             )
         )
+
+
+def _newest(peer: Peer) -> tuple[int, int]:
+    epoch = peer.device.epoch
+    return epoch, max(credential.windows.highest(epoch) for credential in (peer.credential, *peer.former))
 
 
 class Fleet:
@@ -189,7 +201,7 @@ class Fleet:
             parts = {each.signal: Part(each.score, each.at) for each in saved.scores}
             standing = Standing(DeviceState(saved.state), saved.state_at, saved.decided_at, parts)
             known = KnownDevice(record, standing, bucket)
-            known.device.epoch = saved.epoch
+            known.device.epoch, known.timeline.epoch_sent_at = saved.epoch, saved.epoch_sent_at
             known.device.kid, known.device.kid_at = saved.kid, saved.kid_at
             for window in saved.windows:
                 credential = self.credential(known, window.key_digest)
@@ -295,7 +307,8 @@ class Fleet:
     def forget_idle(self, now_s: float) -> None:
         """Drops devices that are idle and whole in the checkpoint. Call it right after a checkpoint became durable."""
         for key, known in list(self._known.items()):
-            if known.session is None and not known.dirty and now_s - known.idle_since > IDLE_SECONDS:
+            kept_s = ASTRAY_SECONDS if known.timeline.astray else IDLE_SECONDS
+            if known.session is None and not known.dirty and now_s - known.idle_since > kept_s:
                 del self._known[key]
 
 
@@ -318,6 +331,7 @@ def _freeze(known: KnownDevice, now_ms: int) -> checkpoint.DeviceState:
         known.device.kid,
         known.device.kid_at,
         standing.decided_at,
+        known.timeline.epoch_sent_at,
         [checkpoint.ScoreState(name, *part) for name, part in standing.parts.items()],
         windows,
     )

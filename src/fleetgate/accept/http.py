@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 
 from fleetgate import fault, log
 from fleetgate.accept.admission import Strangers, cost
+from fleetgate.accept.answers import TOLD_THE_EPOCH
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
@@ -173,6 +174,8 @@ class VehicleApp:
             if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
+            elif isinstance(caller, Caller) and problem.status is HTTPStatus.BAD_REQUEST:
+                self._intake.abused(caller.known)
             raise
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time
@@ -278,7 +281,7 @@ def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:
         "status": _STATUS[verdict.outcome],
         "reason": verdict.reason.value if verdict.reason is not None else None,
     }
-    if verdict.reason is Reason.STALE_EPOCH:
+    if verdict.reason in TOLD_THE_EPOCH:
         result["current_epoch"] = current_epoch
     return result
 

@@ -13,6 +13,7 @@ import trio
 
 from fleetgate import fault, log
 from fleetgate.accept.counts import Counts
+from fleetgate.accept.disorder import Disorder, Finding, signal_of
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
 from fleetgate.accept.standing import Part
 from fleetgate.clock import Clock
@@ -28,7 +29,13 @@ MAX_RANGES = 64
 """(epoch, first, last) ranges kept of one peer's refusals in one commit; beyond it only the count grows."""
 
 _NO_PART = Part(0.0, 0)
-_DUPLICATE, _CLOCK_AHEAD, _CLOCK_SKEW = Outcome.DUPLICATE, Reason.CLOCK_AHEAD, Flag.CLOCK_SKEW.value
+_DUPLICATE = Outcome.DUPLICATE
+_NOT_IN_ORDER = {
+    Reason.TOO_OLD: Finding(Disorder.LATE),
+    Reason.BEHIND_WINDOW: Finding(Disorder.LATE),
+    Reason.STALE_EPOCH: Finding(Disorder.ROLLBACK),
+}
+"""Refusals whose class needs no look at the past. They score nobody: the device is told how to go on."""
 _log = log.get("accept.intake")
 
 
@@ -43,8 +50,8 @@ class Refused:
         self.first_at = self.last_at = now
         self.ranges: list[tuple[int, int, int]] = []
 
-    def record(self, reason: Reason) -> RejectionRecord:
-        score, scored_at = self.known.standing.parts.get(reason, _NO_PART)
+    def record(self, reason: Reason, disorder: str) -> RejectionRecord:
+        score, scored_at = self.known.standing.parts.get(signal_of(reason, disorder), _NO_PART)
         return RejectionRecord(-1, reason.value, self.count, self.first_at, self.last_at, self.ranges, score, scored_at)
 
     def note(self, epoch: int, seq: int) -> None:
@@ -67,7 +74,7 @@ class Intake:
         self._fleet = fleet
         self._settings = settings
         self._clock = clock
-        self._refused: dict[tuple[Sender, Reason], Refused] = {}
+        self._refused: dict[tuple[Sender, Reason, str], Refused] = {}
         self._committed = trio.Event()
         self._wanted = trio.Event()
         self._error: SpoolError | None = None
@@ -85,43 +92,76 @@ class Intake:
         """Judges one message and, if it is to be kept, appends and claims it. `now` in Unix ms."""
         peer = caller.peer
         verdict = judge(raw, peer, now, self.policy, topic)
-        outcome, reason, credential, counts = verdict.outcome, verdict.reason, verdict.credential, self.counts
-        if reason is not None:
-            self._refuse(caller, verdict, reason, now)
-        elif credential is not None and outcome is not _DUPLICATE:
-            self._writer.message(caller.sender_of(credential), now, outcome, verdict.flags, raw, verdict.events)
-            claim(verdict, peer.device, now)
-            self._fleet.touch(caller.known)
-            counts.events += verdict.events
-            counts.bytes += len(raw)
-        if verdict.flags & _CLOCK_SKEW or reason is _CLOCK_AHEAD:
-            caller.known.ahead_at = self._clock.monotonic()
+        outcome, credential, envelope, counts = verdict.outcome, verdict.credential, verdict.envelope, self.counts
+        if verdict.reason is not None:
+            self._refuse(caller, verdict, verdict.reason, now)
+        elif credential is not None and envelope is not None:
+            known, finding = caller.known, None
+            if outcome is _DUPLICATE:
+                finding = caller.repeats.note(credential.windows, envelope.epoch, envelope.seq)
+            else:
+                if envelope.epoch != peer.device.epoch or known.timeline.astray:
+                    highest = credential.windows.highest(envelope.epoch)
+                    finding = known.timeline.go_on(
+                        envelope.epoch, envelope.seq, envelope.sent_at, peer.device.epoch, highest
+                    )
+                self._writer.message(caller.sender_of(credential), now, outcome, verdict.flags, raw, verdict.events)
+                if claim(verdict, peer.device, now) > 1:
+                    counts.disorder[Disorder.GAP] += 1
+                self._fleet.touch(known)
+                counts.events += verdict.events
+                counts.bytes += len(raw)
+            if verdict.flags:
+                self._note_flags(known, verdict.flags)
+            if finding is not None:
+                self._note_disorder(known, finding, now)
         counts.outcomes[caller.transport][outcome] += 1
         self._pending += 1
         return verdict
 
+    def _note_flags(self, known: KnownDevice, flags: int) -> None:
+        if flags & Flag.CLOCK_SKEW:
+            known.ahead_at = self._clock.monotonic()
+        if flags & Flag.LATE:
+            self.counts.disorder[Disorder.LATE] += 1
+
+    def _note_disorder(self, known: KnownDevice, finding: Finding, now: int) -> None:
+        self.counts.disorder[finding.disorder] += 1
+        if finding.signal:
+            self.score(known, finding.signal, 1, now, now)
+
     def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
         """Records what admission refused before the judge saw it (oversized, rate_limited)."""
-        refused = self._refusals(caller.known, caller.sender, reason, now)
+        if reason is Reason.RATE_LIMITED:
+            caller.repeats.delayed()
+        refused = self._refusals(caller.known, caller.sender, reason, "", now)
         refused.count += count
         self.counts.reasons[caller.transport][reason] += count
         self.score(caller.known, reason.value, count, now, now)
         self._pending += 1
 
     def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> None:
-        sender, envelope = caller.sender, verdict.envelope
-        if verdict.credential is not None:
+        known, sender, envelope = caller.known, caller.sender, verdict.envelope
+        finding = None
+        if verdict.credential is not None and envelope is not None:  # step 3 has passed
             sender = caller.sender_of(verdict.credential)
-        refused = self._refusals(caller.known, sender, reason, now)
+            finding = _NOT_IN_ORDER.get(reason)
+            if reason is Reason.EQUIVOCATION:
+                finding = known.timeline.conflict(envelope.epoch, envelope.seq, now, caller)
+        refused = self._refusals(known, sender, reason, finding.disorder if finding is not None else "", now)
         refused.count += 1
         if verdict.credential is not None and envelope is not None:
             refused.note(envelope.epoch, envelope.seq)
         self.counts.reasons[caller.transport][reason] += 1
-        if verdict.scores:
-            self.score(caller.known, reason.value, 1, now, now)
+        if reason is Reason.CLOCK_AHEAD:
+            known.ahead_at = self._clock.monotonic()
+        if finding is not None:
+            self._note_disorder(known, finding, now)
+        elif verdict.scores:
+            self.score(known, reason.value, 1, now, now)
 
-    def _refusals(self, known: KnownDevice, sender: Sender, reason: Reason, now: int) -> Refused:
-        key = (sender, reason)
+    def _refusals(self, known: KnownDevice, sender: Sender, reason: Reason, disorder: str, now: int) -> Refused:
+        key = (sender, reason, disorder)
         refused = self._refused.get(key)
         if refused is None:
             refused = self._refused[key] = Refused(known, now)
@@ -142,6 +182,18 @@ class Intake:
         """Scores what load found out about a device. It may have been long ago: load was behind, or control away."""
         now = self._clock.now_ms()
         self.score(known, suspicion.signal, suspicion.count, min(suspicion.at_ms, now), now)
+        self.wake()
+
+    def abused(self, known: KnownDevice) -> None:
+        """Scores a connection of the device that broke the protocol it speaks."""
+        now = self._clock.now_ms()
+        self.score(known, "protocol_abuse", 1, now, now)
+        self.wake()
+
+    def overlapped(self, known: KnownDevice) -> None:
+        """Scores a session that goes on sending though another one of the device took over."""
+        now = self._clock.now_ms()
+        self.score(known, "overlapping_sessions", 1, now, now)
         self.wake()
 
     def relax(self, now: int) -> None:
@@ -176,8 +228,8 @@ class Intake:
         """Puts everything received so far on disk. When it returns, verdicts may be told. Raises SpoolError."""
         if self._pending:
             started = self._clock.monotonic()
-            for (sender, reason), refused in self._refused.items():
-                self._writer.rejection(sender, refused.record(reason))
+            for (sender, reason, disorder), refused in self._refused.items():
+                self._writer.rejection(sender, refused.record(reason, disorder))
             self._refused.clear()
             fault.point("append.claimed")
             self._writer.commit()

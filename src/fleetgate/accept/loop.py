@@ -36,6 +36,7 @@ MAX_EVENTS: Final = 192  # 5 ms: the longest wait for a commit. 512 cost the sam
 MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 ms
 MAX_ACCEPTS: Final = 64
 PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either
+ON_ITS_WAY_SECONDS: Final = 0.5  # behind our last words; what comes later was sent by somebody who has read them
 LINGER_SECONDS: Final = 2.0  # time to read our last words before the reset that unread bytes would cause
 
 
@@ -204,12 +205,16 @@ class SocketLoop:
         if data and not connection.lingering:
             session.feed(data, now_ms, now_s)
             self._touched[connection.fd] = connection
+        elif data and now_s - connection.since_s > ON_ITS_WAY_SECONDS:
+            session.feed_behind_the_end(data)
         return None
 
     def _bar(self, connection: Connection, session: Session, now_s: float) -> None:
         """Ends a connection that held everybody up, and keeps its vehicle out for a while."""
         who = _who(session.identity, connection)
         self._counts.protocol_errors += 1
+        if session.caller is not None:
+            self._intake.abused(session.caller.known)
         self._stranger_log.warning("stalled", by=who, address=connection.address, means="kept out for ten minutes")
         self._stalls.bar(who, now_s)
         self._close(connection)

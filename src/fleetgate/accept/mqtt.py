@@ -56,13 +56,14 @@ class Session:
     `out` is to be sent now, `acks` only after the next commit, and `farewell` behind both; when `phase` is ENDED the
     connection is closed once all of it is sent. `identity` is None where the certificate does not fit the profile
     (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
-    what ended it, in Unix ms; 0 for any other end.
+    what ended it, in Unix ms; 0 for any other end. `taken_over` while it would be remarkable if more came: another
+    session of the device is there.
     """
 
     __slots__ = (
         "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
         "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "identity", "keep_alive_s",
-        "last_packet_s", "out", "phase",
+        "last_packet_s", "out", "phase", "taken_over",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +94,7 @@ class Session:
         self.farewell = b""
         self.ended_because = ""
         self.decided_ms = 0
+        self.taken_over = False
 
     def feed(self, data: bytes, now_ms: int, now_s: float) -> None:
         """Takes what the socket gave. Never raises for anything in it."""
@@ -117,6 +119,12 @@ class Session:
     def overdue(self, now_s: float) -> bool:
         """Whether the client has been silent for one and a half keep-alives."""
         return now_s - self.last_packet_s > self.keep_alive_s * KEEP_ALIVE_FACTOR
+
+    def feed_behind_the_end(self, data: bytes) -> None:
+        """Takes what came though the client was told that its session is over: once it tells of another client."""
+        if self.taken_over and self.caller is not None and data[0] >> 4 in (packets.PUBLISH, packets.PINGREQ):
+            self.taken_over = False
+            self._intake.overlapped(self.caller.known)
 
     def end(self, code: Code, why: str) -> None:
         """Ends the session from our side, with a DISCONNECT if it had begun."""
@@ -268,4 +276,6 @@ class Session:
         self._intake.counts.protocol_errors += 1
         if self.caller is not None and error.code is Code.PACKET_TOO_LARGE:
             self._intake.refuse_unseen(self.caller, Reason.OVERSIZED, now_ms)
+        elif self.caller is not None and error.code is not Code.MESSAGE_RATE_TOO_HIGH:
+            self._intake.abused(self.caller.known)
         self.end(error.code, str(error))

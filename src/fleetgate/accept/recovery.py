@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from fleetgate import log
+from fleetgate.accept.disorder import signal_of
 from fleetgate.accept.fleet import Fleet, KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.standing import Part
@@ -91,7 +92,8 @@ def replay(segment: Segment, fleet: Fleet) -> None:
         window = credential.windows.by_epoch.get(envelope.epoch)
         if window is None or envelope.seq > window.highest - WINDOW:  # else its slot is a newer number's by now
             credential.windows.claim(envelope.epoch, envelope.seq, envelope.tag, envelope.sent_at)
-        known.device.epoch = max(known.device.epoch, envelope.epoch)
+        if envelope.epoch > known.device.epoch:
+            known.device.epoch, known.timeline.epoch_sent_at = envelope.epoch, envelope.sent_at
         if envelope.kid > known.device.kid:
             known.device.kid, known.device.kid_at = envelope.kid, message.received_at
         fleet.touch(known)
@@ -101,7 +103,9 @@ def replay(segment: Segment, fleet: Fleet) -> None:
         if (
             known is not None
             and rejection.score
-            and known.standing.restore(rejection.reason, Part(rejection.score, rejection.scored_at))
+            and known.standing.restore(
+                signal_of(rejection.reason, rejection.disorder), Part(rejection.score, rejection.scored_at)
+            )
         ):
             fleet.touch(known)
     for _, record in segment.transitions:

@@ -83,9 +83,8 @@ def suspicions_of(store: Store, revisions: Sequence[int], edge_id: str) -> list[
     if not revisions:
         return []
     concern = suspicions.c.revision.in_(revisions), suspicions.c.edge_id == edge_id
+    found = select(*(suspicions.c[name] for name in Suspicion.__struct_fields__)).where(*concern)
     return [
-        Suspicion(
-            row.tenant, row.device_id, row.edge_id, row.signal, row.count, row.at_ms, msgspec.json.decode(row.detail)
-        )
-        for row in store.rows(select(suspicions).where(*concern).order_by(suspicions.c.suspicion_id))
+        Suspicion(*values, msgspec.json.decode(detail))
+        for *values, detail in store.rows(found.order_by(suspicions.c.suspicion_id))
     ]

@@ -56,14 +56,15 @@ def judge(raw: bytes, peer: Peer, now: int, policy: Policy, topic: bytes | None 
     return Verdict(outcome, None, flags, envelope, credential, events, False)
 
 
-def claim(verdict: Verdict, device: Device, now: int) -> None:
+def claim(verdict: Verdict, device: Device, now: int) -> int:
     """Claims the number of an accepted or held message that was received at `now` (Unix ms): called with the append of
-    its record, never before."""
+    its record, never before. How far ahead of the highest it was: more than 1 where numbers were left out."""
     envelope, credential = verdict.envelope, verdict.credential
     if envelope is None or credential is None:
         raise ValueError("only a verified message has a number to claim")
-    credential.windows.claim(envelope.epoch, envelope.seq, envelope.tag, envelope.sent_at)
+    ahead = credential.windows.claim(envelope.epoch, envelope.seq, envelope.tag, envelope.sent_at)
     if envelope.epoch > device.epoch:
         device.epoch = envelope.epoch
     if envelope.kid > device.kid:
         device.kid, device.kid_at = envelope.kid, now
+    return ahead

@@ -83,8 +83,9 @@ class Windows:
             return DUPLICATE
         raise Reject(Reason.EQUIVOCATION)
 
-    def claim(self, epoch: int, seq: int, tag: bytes, sent_at: int) -> None:
-        """Marks the number as used by this tag. Only after `look_up` allowed it, only with the append."""
+    def claim(self, epoch: int, seq: int, tag: bytes, sent_at: int) -> int:
+        """Marks the number as used by this tag. Only after `look_up` allowed it, only with the append. How far ahead of
+        the highest it was: 1 for the next one."""
         window = self.by_epoch.get(epoch)
         if window is None:
             window = self._open(epoch)
@@ -99,6 +100,12 @@ class Windows:
         window.slots[seq & _MASK] = tag_prefix(tag)
         if sent_at > window.newest_sent_at:
             window.newest_sent_at = sent_at
+        return ahead
+
+    def highest(self, epoch: int) -> int:
+        """The highest number seen of that epoch; -1 for none."""
+        window = self.by_epoch.get(epoch)
+        return window.highest if window is not None else -1
 
     def _open(self, epoch: int) -> Window:
         window = self.by_epoch[epoch] = Window()

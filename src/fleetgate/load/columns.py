@@ -203,6 +203,7 @@ def _rejections(source: _Source, segment: Segment) -> pa.Table:
     rows = {
         **source.facts(peers, np.array([offset for offset, _ in records], dtype=np.int64)),
         "reason": _words([record.reason for _, record in records], np.arange(len(records))),
+        "disorder": _words([record.disorder for _, record in records], np.arange(len(records))),
         "refused": pa.array([record.count for _, record in records], type=pa.uint64()),
         "first_at": _times(np.array([record.first_at for _, record in records], dtype=np.int64)),
         "received_at": _times(np.array([record.last_at for _, record in records], dtype=np.int64)),

@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), se
 CREATE TABLE IF NOT EXISTS devices (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
     state_at INTEGER NOT NULL, kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
-    decided_at INTEGER NOT NULL DEFAULT 0, scores TEXT NOT NULL DEFAULT '[]',
+    decided_at INTEGER NOT NULL DEFAULT 0, epoch_sent_at INTEGER NOT NULL DEFAULT 0,
+    scores TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (tenant, device_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS windows (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, key_digest BLOB NOT NULL, epoch INTEGER NOT NULL,
@@ -70,6 +71,7 @@ class DeviceState(Struct, frozen=True, array_like=True):
     kid: int
     kid_at: int
     decided_at: int
+    epoch_sent_at: int
     scores: list[ScoreState]
     windows: list[WindowState]
 
@@ -81,7 +83,9 @@ class Checkpoint:
         self._path = path
         self._database = Database(path, _SCHEMA, write=write)
         # In a former file no device has told its key id yet, or its score was one number: it counts from 0 again.
-        self._database.add_columns("devices", "kid", "kid_at", "decided_at", scores="TEXT NOT NULL DEFAULT '[]'")
+        self._database.add_columns(
+            "devices", "kid", "kid_at", "decided_at", "epoch_sent_at", scores="TEXT NOT NULL DEFAULT '[]'"
+        )
         self._database.drop_columns("devices", "score", "scored_at")
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
@@ -98,7 +102,7 @@ class Checkpoint:
         key = (tenant, device_id)
         with self._database.reading() as db:
             row = db.execute(
-                "SELECT epoch, state, state_at, kid, kid_at, decided_at, scores FROM devices"
+                "SELECT epoch, state, state_at, kid, kid_at, decided_at, epoch_sent_at, scores FROM devices"
                 " WHERE tenant=? AND device_id=?",
                 key,
             ).fetchone()
@@ -140,6 +144,7 @@ class Checkpoint:
                 device.kid,
                 device.kid_at,
                 device.decided_at,
+                device.epoch_sent_at,
                 msgspec.json.encode(device.scores).decode() if device.scores else "[]",
             )
             for name, device in zip(names, devices, strict=True)
@@ -172,7 +177,8 @@ class Checkpoint:
 
 
 _REPLACE_DEVICES = """
-INSERT OR REPLACE INTO devices (tenant, device_id, epoch, state, state_at, kid, kid_at, decided_at, scores) VALUES {}
+INSERT OR REPLACE INTO devices
+(tenant, device_id, epoch, state, state_at, kid, kid_at, decided_at, epoch_sent_at, scores) VALUES {}
 """
 
 _REPLACE_WINDOWS = """

@@ -45,7 +45,7 @@ class ChangeForm(Struct, frozen=True):
 
 def _device(row: sqlite3.Row) -> None:
     """An earlier fleetgate knew no key ids, and its scores were one number, which counts no more."""
-    told: dict[str, Any] = {"kid": 0, "kid_at": 0, "decided_at": 0, "scores": "[]"} | dict(row)
+    told: dict[str, Any] = {"kid": 0, "kid_at": 0, "decided_at": 0, "epoch_sent_at": 0, "scores": "[]"} | dict(row)
     told["scores"] = msgspec.json.decode(told["scores"])
     msgspec.convert([told.get(name, []) for name in DeviceState.__struct_fields__], DeviceState)
 

@@ -78,7 +78,8 @@ class PeerRecord(Struct, array_like=True, frozen=True):
 class RejectionRecord(Struct, array_like=True, frozen=True):
     """Refusals of one peer and reason within one commit; `ranges` are (epoch, first, last) that had passed step 3.
 
-    `score` is what their signal makes of the device's score after them, as of `scored_at` (Unix ms).
+    `score` is what their signal makes of the device's score after them, as of `scored_at` (Unix ms). `disorder` is
+    their class (`accept.disorder`), empty where they have none, and in records of a former fleetgate.
     """
 
     peer: int
@@ -89,6 +90,7 @@ class RejectionRecord(Struct, array_like=True, frozen=True):
     ranges: list[tuple[int, int, int]]
     score: float
     scored_at: int
+    disorder: str = ""
 
 
 class TransitionRecord(Struct, array_like=True, frozen=True):

@@ -32,7 +32,7 @@ def test_sequence_faults_are_told_apart(client: HttpPeer, car: Car) -> None:
     assert answer.items == [
         {"epoch": 7, "seq": 2000, "status": "accepted", "reason": None},
         {"epoch": 7, "seq": 2000, "status": "duplicate", "reason": None},
-        {"epoch": 7, "seq": 2000, "status": "rejected", "reason": "equivocation"},
+        {"epoch": 7, "seq": 2000, "status": "rejected", "reason": "equivocation", "current_epoch": 7},
         {"epoch": 7, "seq": 5, "status": "rejected", "reason": "behind_window"},
         {"epoch": 6, "seq": 0, "status": "rejected", "reason": "stale_epoch", "current_epoch": 7},
     ]

@@ -27,9 +27,9 @@ def test_every_reason_has_the_code_of_the_documents() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_refusal_carries_its_reason(reason: Reason) -> None:
-    """As Reason String, with the packet's id; only `stale_epoch` adds the current epoch."""
+    """As Reason String, with the packet's id; only `stale_epoch` and `equivocation` add the current epoch."""
     (answer,) = packets_in(refusing_puback(513, reason, 12, True))
-    expected = [("current_epoch", "12")] if reason is Reason.STALE_EPOCH else []
+    expected = [("current_epoch", "12")] if reason in (Reason.STALE_EPOCH, Reason.EQUIVOCATION) else []
     assert (answer.packet_id, answer.reason_str, answer.user_properties) == (513, reason.value, expected)
 
 

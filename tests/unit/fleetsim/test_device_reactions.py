@@ -183,6 +183,26 @@ def test_stale_epoch_goes_above_the_current_one(bench: Bench) -> None:
     assert [again.key for again in bench.take()] == [(42, 0)]
 
 
+def test_used_numbers_are_left_behind_after_the_stop(bench: Bench) -> None:
+    """A device that lost its counter: ten minutes later it goes on above the epoch that the answer names, with what was
+    refused and what waited behind it; one stop for all that was in flight."""
+    bench.connect()
+    bench.submit(4)
+    sent = bench.take(3)
+    for entry in sent:
+        bench.core.answered(entry.key, from_puback(0x87, "equivocation", [("current_epoch", "41")]))
+    bench.journal.commit()
+    quiet = bench.take()
+    assert (quiet, bench.core.pace.away_until_ms) == ([], START_MS + 600_000)
+    bench.now_ms += 600_000
+    bench.connect()
+    events = [_event_ms(entry.raw) for entry in sent]
+    bench.journal.commit()
+    again = bench.take()
+    assert [entry.key for entry in again] == [(42, 0), (42, 1), (42, 2), (42, 3)]
+    assert sorted(_event_ms(entry.raw) for entry in again)[:3] == sorted(events)
+
+
 def test_the_key_shows_nowhere(bench: Bench) -> None:
     """Neither the bundle's repr nor an envelope holds the MAC key."""
     entry = bench.send_one()

@@ -9,6 +9,7 @@ from fleetsim.attackers.stage import Shot, Stage
 
 MESSAGES = 36
 ORIGINALS = 12
+TURNS, CATCH_UP = 3, 4
 FLOOD_MESSAGES = 4_000
 _HOUR_MS = 3_600_000
 
@@ -51,13 +52,15 @@ async def stale_epoch(stage: Stage) -> None:
 
 
 async def equivocation(stage: Stage) -> None:
-    """The original sends and leaves; then its clone sends other content under the same numbers."""
+    """The original and its clone by turns: the clone sends other content under numbers that the original has used, and
+    does not quite catch up with it."""
     await stage.begin()
-    originals = [stage.honest() for _ in range(MESSAGES)]
-    await stage.deliver(originals, pause_s=stage.pace_s(2 * MESSAGES))
-    used = [shot for shot in originals if shot.answer in ("accepted", "duplicate")]
-    shots = [stage.shot(expect="equivocation", epoch=shot.epoch, seq=shot.seq) for shot in used]
-    await stage.deliver(shots, pause_s=stage.pace_s(2 * MESSAGES))
+    for _ in range(TURNS):
+        originals = [stage.honest() for _ in range(ORIGINALS)]
+        await stage.deliver(originals, pause_s=stage.pace_s(2 * MESSAGES))
+        used = [shot for shot in originals if shot.answer in ("accepted", "duplicate")][:-CATCH_UP]
+        shots = [stage.shot(expect="equivocation", epoch=shot.epoch, seq=shot.seq) for shot in used]
+        await stage.deliver(shots, pause_s=stage.pace_s(2 * MESSAGES))
 
 
 async def flood(stage: Stage) -> None:

@@ -1,0 +1,208 @@
+"""Disorder: an honest device's is told apart from that of two who share a key, by the numbers and times they sign."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleetgate.accept.disorder import (
+    IN_FLIGHT_MS,
+    MAX_UNANSWERED,
+    OVERLAP_MS,
+    STOP_MS,
+    Disorder,
+    Finding,
+    Repeats,
+    Timeline,
+    signal_of,
+)
+from fleetgate.judge.sequence import Windows, tag_prefix
+
+DUPLICATE, LATE, GAP, ROLLBACK, RESET, REPLAY, CLONE = Disorder
+REPLAYED = Finding(REPLAY, "replay")
+AGAIN = Finding(DUPLICATE)
+ONE, OTHER = object(), object()
+T0 = 1_000_000
+
+
+def windows(**highest: int) -> Windows:
+    """Of the epochs `e1`, `e2` ..., up to these numbers."""
+    made = Windows()
+    for name, number in highest.items():
+        made.claim(int(name[1:]), number, bytes(15) + b"\x01", T0)
+    return made
+
+
+class TestRepeats:
+    """Messages that came before, on one connection."""
+
+    def test_what_has_no_answer_is_repeated_once_and_in_order(self) -> None:
+        """After a reconnect, over two epochs: no more than a retry."""
+        repeats, seen = Repeats((2, 5)), windows(e1=100, e2=5)
+        keys = [(1, 90), (1, 95), (2, 0), (2, 5)]
+        assert [repeats.note(seen, *key) for key in keys] == [AGAIN] * 4
+
+    def test_a_repeat_of_what_this_connection_has_had_answered_is_a_replay(self) -> None:
+        """The same again, or one before it."""
+        repeats, seen = Repeats((1, 50)), windows(e1=50)
+        assert [repeats.note(seen, 1, seq) for seq in (3, 4, 4, 3, 5)] == [AGAIN, AGAIN, REPLAYED, REPLAYED, AGAIN]
+
+    def test_a_repeat_of_what_was_new_on_this_session_is_a_replay(self) -> None:
+        """It had its answer here. Over HTTPS it may have been another connection that broke."""
+        seen = windows(e1=50)
+        assert Repeats((1, 49)).note(seen, 1, 50) == REPLAYED
+        assert Repeats(None).note(seen, 1, 50) == AGAIN
+
+    def test_a_repeat_that_was_told_to_come_later_is_no_replay(self) -> None:
+        """The rate limit refuses before anybody looks at numbers, so they come out of order."""
+        repeats, seen = Repeats((1, 50)), windows(e1=50)
+        repeats.note(seen, 1, 5)
+        repeats.delayed()
+        assert repeats.note(seen, 1, 4) == AGAIN
+
+    def test_more_repeats_than_a_device_may_have_open_are_replays(self) -> None:
+        """512 wait for an answer at most."""
+        repeats, seen = Repeats((1, 511)), windows(e1=511)
+        repeats.note(seen, 1, 0)
+        repeats.delayed()
+        found = [repeats.note(seen, 1, seq) for seq in range(MAX_UNANSWERED)]
+        assert found == [AGAIN] * (MAX_UNANSWERED - 1) + [REPLAYED]
+
+    @pytest.mark.parametrize(("key", "found"), [((3, 89), REPLAYED), ((3, 90), AGAIN), ((2, 900), REPLAYED)])
+    def test_a_repeat_from_before_the_last_512_numbers_is_a_replay(self, key: tuple[int, int], found: Finding) -> None:
+        """Behind a message without an answer no more are given out, in its epoch and those after it."""
+        assert Repeats((4, 500)).note(windows(e2=1_000, e3=100, e4=500), *key) == found
+
+
+class TestTimelines:
+    """Numbers that go back: `line` is a device whose epoch 5 began at T0 and has come to number 10."""
+
+    @pytest.fixture
+    def line(self) -> Timeline:
+        return Timeline(T0)
+
+    def test_a_backlog_of_an_older_epoch_is_nothing(self, line: Timeline) -> None:
+        """It was signed before its process ended."""
+        assert line.go_on(4, 9, T0 + OVERLAP_MS, 5, 8) is None
+        assert not line.astray
+
+    def test_an_edge_that_does_not_know_when_the_epoch_began_judges_nobody_by_it(self) -> None:
+        """As after an upgrade."""
+        assert Timeline().go_on(4, 9, 2 * T0, 5, 8) is None
+
+    def test_a_restored_backup_is_scored_once(self, line: Timeline) -> None:
+        """It goes on in an older epoch, and the newer one is silent."""
+        later = T0 + OVERLAP_MS + 1
+        found = [line.go_on(4, seq, later, 5, seq - 1) for seq in range(9, 13)]
+        assert found == [Finding(ROLLBACK, "rollback")] + [Finding(ROLLBACK)] * 3
+
+    def test_two_epochs_that_go_on_by_turns_are_two_devices(self, line: Timeline) -> None:
+        """The clone began epoch 5, the original goes on in its own: each turn is scored, not each message."""
+        later = T0 + OVERLAP_MS + 1
+        found = [line.go_on(4, 9, later, 5, 8), line.go_on(5, 11, later, 5, 10), line.go_on(5, 12, later, 5, 11)]
+        found += [line.go_on(4, 10, later, 5, 9), line.go_on(5, 13, later, 5, 12)]
+        overlap = Finding(CLONE, "epoch_overlap")
+        assert found == [Finding(ROLLBACK, "rollback"), overlap, Finding(CLONE), overlap, overlap]
+
+    def test_a_lost_counter_is_scored_once_for_all_that_is_in_flight(self, line: Timeline) -> None:
+        """From number 0 of an epoch that the gate knows; behind the used numbers it goes on with new ones."""
+        found = [line.conflict(5, seq, T0, ONE) for seq in range(11)]
+        found += [line.go_on(5, seq, T0, 5, seq - 1) or AGAIN for seq in range(11, 14)]
+        assert found == [Finding(RESET, "reset")] + [Finding(RESET)] * 13
+
+    def test_an_older_number_is_a_rollback(self, line: Timeline) -> None:
+        """A snapshot of a running device was restored."""
+        assert line.conflict(5, 7, T0, ONE) == Finding(ROLLBACK, "rollback")
+
+    def test_a_device_that_stops_and_comes_back_is_scored_again_as_the_same(self, line: Timeline) -> None:
+        """Ten minutes later, with one that cannot read the epoch in the answer."""
+        line.conflict(5, 0, T0, ONE)
+        assert line.conflict(5, 1, T0 + STOP_MS + 1, OTHER) == Finding(ROLLBACK, "rollback")
+
+    def test_a_device_that_goes_on_above_the_named_epoch_is_in_order_again(self, line: Timeline) -> None:
+        """What its answer told it to do."""
+        line.conflict(5, 0, T0, ONE)
+        assert line.go_on(6, 0, T0, 5, -1) is None
+        assert (line.astray, line.epoch_sent_at) == (False, T0)
+
+    @pytest.mark.parametrize(("at_ms", "connection"), [(T0 + IN_FLIGHT_MS + 1, ONE), (T0 + 1, OTHER)])
+    def test_who_goes_on_after_the_stop_is_scored_for_each(
+        self, line: Timeline, at_ms: int, connection: object
+    ) -> None:
+        """On the same connection after all that was on its way, or on another one at once."""
+        line.conflict(5, 0, T0, ONE)
+        assert line.conflict(5, 1, at_ms, connection) == Finding(CLONE, "equivocation")
+
+    def test_used_numbers_while_the_device_goes_on_are_a_clone(self, line: Timeline) -> None:
+        """The original's next number cannot be the clone's, which has not come that far."""
+        line.conflict(5, 3, T0, ONE)
+        assert line.go_on(5, 11, T0, 5, 10) == Finding(CLONE, "equivocation")
+        assert line.conflict(5, 4, T0, ONE) == Finding(CLONE, "equivocation")
+
+    def test_a_hole_that_a_restored_device_fills_is_not_its_newer_timeline(self, line: Timeline) -> None:
+        """A number below the highest that was never used."""
+        line.conflict(5, 3, T0, ONE)
+        assert line.go_on(5, 4, T0, 5, 10) == Finding(ROLLBACK)
+
+
+@st.composite
+def honest(draw: st.DrawFn) -> list[tuple[str, int]]:
+    """A life of an honest device: sends, lost answers with a reconnect, reboots, losses of the counter."""
+    return draw(
+        st.lists(
+            st.sampled_from([("send", 3), ("send", 40), ("cut", 5), ("cut", 60), ("reboot", 0), ("lose", 0)]),
+            max_size=25,
+        )
+    )
+
+
+GRAVE = {"equivocation", "epoch_overlap", "replay"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(honest())
+def test_no_honest_life_raises_a_grave_signal(life: list[tuple[str, int]]) -> None:
+    """Whatever is lost, repeated, rebooted and forgotten: at most an episode of `rollback` or `reset` for each loss."""
+    seen, line, now, tag = Windows(), Timeline(), T0, 0
+    epoch, seq, current, losses = 0, 0, 0, 0
+    raised: list[str] = []
+    for what, count in [("reboot", 0), *life]:
+        now += 700_000  # a device that was told to stop comes back after ten minutes
+        if what == "lose":
+            epoch, seq, losses = 1, 0, losses + 1
+        elif what == "reboot":
+            epoch, seq = epoch + 1, 0
+        connection, sent = object(), []
+        for _ in range(count or 3):
+            tag += 1
+            raw = (epoch, seq, tag.to_bytes(16, "little"))
+            seq += 1
+            window = seen.by_epoch.get(epoch)
+            if window is None and epoch < current:  # stale_epoch: the answer names the current one
+                epoch, seq = current + 1, 0
+                continue
+            if window is not None and raw[1] <= window.highest and window.slots[raw[1] & 1023]:
+                assert window.slots[raw[1] & 1023] != tag_prefix(raw[2])
+                raised.append(line.conflict(raw[0], raw[1], now, connection).signal)
+                epoch, seq = current + 1, 0  # told too
+                break
+            if epoch != current or line.astray:
+                found = line.go_on(*raw[:2], now, current, seen.highest(epoch))
+                raised += [found.signal] if found is not None else []
+            seen.claim(*raw, now)
+            current = max(current, epoch)
+            sent.append(raw)
+        if what == "cut":  # no answer arrived: all of it again on the next connection
+            repeats = Repeats((current, seen.highest(current)))
+            raised += [repeats.note(seen, raw[0], raw[1]).signal for raw in sent]
+    assert not GRAVE & set(raised)
+    assert sum(1 for signal in raised if signal) <= losses + sum(1 for what, _ in life if what == "reboot")
+
+
+def test_a_refusal_scores_what_its_class_says() -> None:
+    """Used numbers of a lost counter weigh less than those of a clone; every other reason is its own signal."""
+    assert [signal_of("equivocation", each) for each in ("reset", "rollback", "clone", "")] == [
+        "reset", "rollback", "equivocation", "equivocation",
+    ]  # fmt: skip
+    assert signal_of("bad_mac", "") == "bad_mac"
