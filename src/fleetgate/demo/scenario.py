@@ -75,7 +75,7 @@ def _write_decisions(config: Config, path: Path) -> None:
     clickhouse = reader(config)
     try:
         with Store.open(config, SystemClock()) as store:
-            found = decisions(store, clickhouse)
+            found = decisions(store, clickhouse, config.edge.admin_listen)
     finally:
         clickhouse.close()
     path.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")

@@ -124,6 +124,14 @@ def test_an_alert_before_the_trouble_is_false(run: Run) -> None:
     assert len(run.score(alerts=(alert(TROUBLE_MS + 10_000),)).false_alerts) == 1
 
 
+def test_a_class_of_disorder_that_must_occur_and_does_not_is_told(run: Run) -> None:
+    """The gate tells the classes apart: a run in which one is missing has shown nothing about it."""
+    run.truth.notes["classes"] = "duplicate replay"
+    run.truth.save(run.path, [])
+    found = score(run.path, Decisions([], [], {"duplicate": 3, "replay": 0}))
+    assert found.problems() == ["no message was classified as replay"]
+
+
 def test_the_page_has_a_row_for_each_attack_of_each_score(run: Run, tmp_path: Path) -> None:
     """A score survives its file; a scenario without one has dashes."""
     run.attack()

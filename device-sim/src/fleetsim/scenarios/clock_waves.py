@@ -19,7 +19,7 @@ def clock_wave(world: World) -> None:
 
         world.trouble(jump, over_s=OVER_S)
         world.truth.befalls(device, "clock_wave", world.trouble_ms)
-    world.truth.alert_due("clock_wave", "", world.trouble_ms, signal="clock")
+    world.truth.alert_due("clock_wave", "clock_skew", world.trouble_ms, cohort=OLDER_SOFTWARE)
 
 
 SCENARIOS = (Scenario("clock-wave", "a quarter of the fleet's clocks jump 40 s ahead", WATCHED, clock_wave),)

@@ -23,6 +23,7 @@ FIRST_HOUR = 4
 SHORTEST_DRIVE_S, DRIVE_S = 600.0, 3600.0
 LOOK_S = 900.0
 SHARE_OF_EACH = 0.02
+CLASSES = ("duplicate", "late", "gap", "rollback", "replay", "clone", "reset")
 CHARGED = (55.0, 95.0)  # percent, after it stood
 
 
@@ -85,6 +86,7 @@ def all_disorders(world: World) -> None:
         found = sorted(left)[:: max(1, len(left) // (len(world.vehicles()) // 16))]
         left -= set(found)
         disorders.befall(world, what, found, 300.0, world.pace.seconds)
+    world.truth.notes["classes"] = " ".join(CLASSES)
     guilty = sorted(left)
     attacks.replays(world, guilty[0:12:2])
     attacks.clones(world, guilty[1:12:2])

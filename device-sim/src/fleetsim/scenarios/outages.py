@@ -16,7 +16,7 @@ def silent_region(world: World) -> None:
         device = world.devices[index]
         world.trouble(device.lose_network)
         world.truth.befalls(device, "silent_region", world.trouble_ms)
-    world.truth.alert_due("silent_region", "", world.trouble_ms, signal="silent")
+    world.truth.alert_due("silent_region", "silent", world.trouble_ms)
 
 
 def thundering_herd(world: World) -> None:
@@ -28,7 +28,7 @@ def thundering_herd(world: World) -> None:
         back_s = world.pace.before_s + AWAY_S + world.rng.random() * BACK_WITHIN_S
         world.at(back_s, device.find_network)
         world.truth.befalls(device, "thundering_herd", world.trouble_ms)
-    world.truth.alert_due("thundering_herd", "", world.trouble_ms)
+    world.truth.alert_due("thundering_herd", "silent event_rate", world.trouble_ms)
 
 
 SCENARIOS = (

@@ -63,7 +63,7 @@ def spoofed_gps(world: World) -> None:
 
     world.trouble(begin)
     _truth(world, found, "spoofed_gps")
-    world.truth.alert_due("spoofed_gps", "", world.trouble_ms, signal="Location")
+    world.truth.alert_due("spoofed_gps", "position_jumps", world.trouble_ms)
 
 
 def sensor_stuck(world: World) -> None:
@@ -72,7 +72,9 @@ def sensor_stuck(world: World) -> None:
     found = running(world, OLDER_SOFTWARE)
     world.trouble(partial(world.change, found, with_values(OUTSIDE, lambda _: NO_SENSOR)))
     _truth(world, found, "sensor_stuck")
-    world.truth.alert_due("sensor_stuck", "", world.trouble_ms, cohort=OLDER_SOFTWARE, signal=BY_NUMBER[OUTSIDE].path)
+    world.truth.alert_due(
+        "sensor_stuck", "median spread stuck", world.trouble_ms, cohort=OLDER_SOFTWARE, signal=BY_NUMBER[OUTSIDE].path
+    )
 
 
 def unit_mixup(world: World) -> None:
@@ -81,7 +83,9 @@ def unit_mixup(world: World) -> None:
     found = running(world, OLDER_SOFTWARE)
     world.trouble(partial(world.change, found, with_values(SPEED, lambda value: round(value * MILES, 2))))
     _truth(world, found, "unit_mixup")
-    world.truth.alert_due("unit_mixup", "", world.trouble_ms, cohort=OLDER_SOFTWARE, signal=BY_NUMBER[SPEED].path)
+    world.truth.alert_due(
+        "unit_mixup", "median spread", world.trouble_ms, cohort=OLDER_SOFTWARE, signal=BY_NUMBER[SPEED].path
+    )
 
 
 def running(world: World, software: str) -> list[int]:

@@ -48,6 +48,8 @@ class Decisions(msgspec.Struct):
 
     transitions: list[Transition]
     alerts: list[OpenedAlert]
+    disorder: dict[str, int] = {}
+    """How many messages of each class there were that were not simply the next one."""
 
 
 class Kind(msgspec.Struct):
@@ -88,6 +90,8 @@ class Score(msgspec.Struct):
     false_alerts: list[str]
     further_alerts: int
     lag_s: float
+    disorder: dict[str, int]
+    missing_classes: list[str]
 
     @property
     def detection_rate(self) -> float | None:
@@ -112,6 +116,7 @@ class Score(msgspec.Struct):
             elif due.after_s > due.within_s:
                 found.append(f"{due.what}: alert after {due.after_s:.0f} s, due within {due.within_s:.0f} s")
         found += [f"false alert: {alert}" for alert in self.false_alerts]
+        found += [f"no message was classified as {each}" for each in self.missing_classes]
         return found
 
 
@@ -179,6 +184,8 @@ def score(ledger: Path, decisions: Decisions) -> Score:
         false_alerts=[_words(alert) for alert in false],
         further_alerts=len(decisions.alerts) - len(matched) - len(false),
         lag_s=float(run.notes["lag_s"]),
+        disorder=decisions.disorder,
+        missing_classes=[c for c in run.notes.get("classes", "").split() if not decisions.disorder.get(c)],
     )
 
 
@@ -258,6 +265,8 @@ def lines(found: Score) -> list[str]:
     told += [f"  false alert: {alert}" for alert in found.false_alerts]
     if found.further_alerts:
         told.append(f"  {found.further_alerts} further alerts while the trouble lasted")
+    if found.disorder:
+        told.append("  classified: " + ", ".join(f"{name} {count}" for name, count in found.disorder.items() if count))
     if found.lag_s > 60:
         told.append(f"  the simulator was {found.lag_s:.0f} s behind its clock in the end: the machine is too slow")
     return told
