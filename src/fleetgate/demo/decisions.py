@@ -1,7 +1,7 @@
 """What the gate decided in a run, as JSON for `fleetsim score`: every change of a device's state, and every alert.
 
-Reads only, from the records of control, from ClickHouse and from the edge's metrics. Simulator and gate share no code, so this file's shape is
-the one thing that they agree on (docs/reference/scenarios.md).
+Reads only, from the records of control, from ClickHouse and from the edge's metrics. Simulator and gate share no code,
+so this file's shape is the one thing that they agree on (docs/reference/scenarios.md).
 """
 
 from __future__ import annotations
