@@ -22,7 +22,7 @@ PACK_WH, PACK_OHM, PACK_CELL_V = 75_000.0, 0.06, 350.0
 PACK_J_PER_K, MOTOR_J_PER_K = 400_000.0, 40_000.0
 EFFICIENCY = 0.9
 AUX_W = 450.0
-LONGEST_STEP_S = 1.0  # a driver corrects the speed within 1.5 s: longer steps would overshoot
+LONGEST_STEP_S = 1.5  # a driver corrects the speed within 1.5 s: longer steps would overshoot
 METRES_PER_DEGREE = 111_320.0
 
 # Comfort limits: they keep speed, current and voltage well within the catalogue's rates.

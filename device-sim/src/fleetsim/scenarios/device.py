@@ -23,6 +23,9 @@ from fleetsim.swarm_wire import Phase
 
 # Drafts that wait for a number; beyond it the oldest is lost, as in a unit whose memory is full.
 MAX_BACKLOG = 512
+# A modem whose connection broke registers anew before it can connect (virtual seconds, at least and at most). Without
+# it two units that take each other's session away would do it as fast as the machine can.
+REGISTERS_S = (10.0, 20.0)
 
 Change = Callable[[Draft], Draft]
 """What a fault, a release or an attack makes of a message before it is signed."""
@@ -71,6 +74,7 @@ class Device:
         self._drifts_since_ms = world.now_ms()
         self._backlog: deque[Draft] = deque()
         self._waits = False
+        self._registered_ms = 0.0
         self.core = self._new_core()
 
     def _new_core(self) -> DeviceCore:
@@ -160,8 +164,9 @@ class Device:
         now_ms = self.now_ms()
         if self.link is None:
             if (self.awake or self.open_messages) and not self.offline:
-                if core.pace.away_until_ms > now_ms:
-                    self._again_in(core.pace.away_until_ms - now_ms)
+                away_until_ms = max(core.pace.away_until_ms, self._registered_ms)
+                if away_until_ms > now_ms:
+                    self._again_in(away_until_ms - now_ms)
                 else:
                     kind = MqttLink if self.transport == "mqtt" else HttpsLink
                     self.link = kind(self.context, core, self)
@@ -190,6 +195,8 @@ class Device:
         """A link has ended."""
         if link is self.link:  # else it is one of before a reboot
             self.link = None
+            if not self.offline:
+                self._registered_ms = self.now_ms() + self._rng.uniform(*REGISTERS_S) * 1000
             self.go_on()
 
     def _again_in(self, ms: float) -> None:

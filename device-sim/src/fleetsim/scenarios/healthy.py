@@ -96,7 +96,7 @@ SCENARIOS = (
     Scenario(
         "healthy-day",
         "24 hours of an honest fleet with 2 % of each benign disorder; nobody is quarantined, no alert opens",
-        Pace(vehicles=2000, interval_s=90.0, before_s=DAY_S, trouble_s=0.0, speed=120.0),
+        Pace(vehicles=2000, interval_s=90.0, before_s=DAY_S, trouble_s=0.0, speed=100.0),
         healthy_day,
     ),
     Scenario(

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from fleetsim.scenarios.world import Pace, World
 
 HOUR_S = 3600.0
-# Twenty minutes of an ordinary fleet for whoever wants to know what is usual, then five with the trouble. At ten times
-# the machine's time a second of the gate's work is ten of the fleet's, which leaves room to see it within sixty.
-WATCHED = Pace(vehicles=600, interval_s=20.0, before_s=1200.0, trouble_s=300.0, speed=10.0)
+# A quarter of an hour of an ordinary fleet for whoever wants to know what is usual, then five minutes with the trouble.
+# At ten times the machine's time a second of the gate's work is ten of the fleet's: there is room to see it within sixty.
+WATCHED = Pace(vehicles=600, interval_s=20.0, before_s=900.0, trouble_s=300.0, speed=10.0)
 
 
 class Scenario(NamedTuple):
