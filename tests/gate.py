@@ -375,6 +375,11 @@ class Gate:
             and segment.peers[message.peer].tenant == car.tenant
         ]
 
+    def moved(self, car: Car) -> list[str]:
+        """The states that the edge gave the device, those in the live segment too."""
+        found = [record for segment in self.segments() for _, record in segment.transitions]
+        return [each.after for each in found if (each.tenant, each.device_id) == (car.tenant, car.device_id)]
+
     def transitions(self, car: Car) -> list[tuple[int, int, TransitionRecord]]:
         """(segment, offset, record) of the changes of a device's state that are in sealed segments."""
         return [

@@ -111,12 +111,20 @@ class Connection:
         except _GONE as error:
             raise GoneError(str(error)) from None
 
-    def say_goodbye(self) -> None:
+    @property
+    def under_tls(self) -> bool:
+        """Whether what is received is the client's own word, and not what anybody put in behind the end of TLS."""
+        return self.sock.version() is not None
+
+    def say_goodbye(self, *, heeds: bool) -> None:
         """Everything is sent: closes our direction and goes on reading. Raises GoneError."""
         self.lingering = True
         with contextlib.suppress(*_GONE):  # the close alert is out; the peer's is not waited for
             self.sock.unwrap()
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            if heeds:  # an SSLSocket's own would forget TLS, which ends in our direction only
+                socket.socket.shutdown(self.sock, socket.SHUT_WR)
+            else:
+                self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             raise GoneError(str(error)) from None

@@ -52,7 +52,8 @@ class Refused:
 
     def record(self, reason: Reason, disorder: str) -> RejectionRecord:
         score, scored_at = self.known.standing.parts.get(signal_of(reason, disorder), _NO_PART)
-        return RejectionRecord(-1, reason.value, self.count, self.first_at, self.last_at, self.ranges, score, scored_at)
+        times = (self.first_at, self.last_at)
+        return RejectionRecord(-1, reason.value, self.count, *times, self.ranges, score, scored_at, disorder)
 
     def note(self, epoch: int, seq: int) -> None:
         if self.ranges:

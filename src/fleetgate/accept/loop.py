@@ -205,7 +205,7 @@ class SocketLoop:
         if data and not connection.lingering:
             session.feed(data, now_ms, now_s)
             self._touched[connection.fd] = connection
-        elif data and now_s - connection.since_s > ON_ITS_WAY_SECONDS:
+        elif data and connection.under_tls and now_s - connection.since_s > ON_ITS_WAY_SECONDS:
             session.feed_behind_the_end(data)
         return None
 
@@ -313,7 +313,7 @@ class SocketLoop:
         connection.since_s = time.monotonic()
         self._stalls.reading = connection
         try:
-            connection.say_goodbye()
+            connection.say_goodbye(heeds=connection.session is not None and connection.session.taken_over)
         except GoneError:
             return self._close(connection)
         finally:

@@ -1,0 +1,170 @@
+"""Quarantine is no weapon: what an attacker does with a credential of its own, or without any, scores nobody else.
+
+Each way is tried through a real listener with more than enough of it, and then the victim's next message is accepted,
+and no transition of it stands in the spool.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from tests.gate import Car, Gate, now_ms, until
+from tests.http_peer import HttpPeer
+from tests.mqtt_peer import Ended, MqttPeer, told
+
+from fleetgate.control.suspicions import Suspicion, note_suspicions
+
+ACCEPTED, HELD = 1, 2
+ENOUGH = 30
+
+
+class Attack:
+    """An attacker with the credential of `own`, who has seen `captured` messages of `victim` on their way."""
+
+    def __init__(self, gate: Gate, own: Car, victim: Car, captured: list[bytes]) -> None:
+        self.gate, self.own, self.victim, self.captured = gate, own, victim, captured
+
+    def topic(self) -> None:
+        """The victim's topic."""
+        with MqttPeer(self.gate, self.own).hello() as peer:
+            for seq in range(ENOUGH):
+                assert told(peer.ask(self.own.sign(1, seq), self.victim.topic)) == (0x87, "identity_mismatch")
+
+    def client_id(self) -> None:
+        """The victim's client id."""
+        for _ in range(ENOUGH):
+            with MqttPeer(self.gate, self.own) as peer:
+                assert peer.greet(self.victim.device_id).reason_code == 0x85
+
+    def mac_key(self) -> None:
+        """The victim's MAC key, stolen, under the attacker's own certificate."""
+        with MqttPeer(self.gate, self.own).hello() as peer:
+            for seq in range(ENOUGH):
+                assert told(peer.ask(self.own.sign(1, seq, key=self.victim.key))) == (0x87, "bad_mac")
+
+    def captured_over_mqtt(self) -> None:
+        """The victim's own messages, as they were."""
+        with MqttPeer(self.gate, self.own).hello() as peer:
+            for raw in self.captured * 10:
+                assert told(peer.ask(raw)) == (0x87, "bad_mac")
+
+    def captured_over_https(self) -> None:
+        """The same in batches."""
+        with HttpPeer(self.gate, self.own) as peer:
+            for _ in range(10):
+                assert {item["reason"] for item in peer.batch(*self.captured).items} == {"bad_mac"}
+
+    def garbage(self) -> None:
+        """Bytes that are no message, and packets that are none."""
+        for _ in range(ENOUGH):
+            with MqttPeer(self.gate, self.own).hello() as peer, suppress(Ended):
+                peer.publish(b"\x98garbage", self.victim.topic)
+                peer.send(b"\xff\xff\xff\xff\xff")
+                peer.rest()
+
+    def garbage_of_nobody(self) -> None:
+        """Without any certificate, in the place of TLS."""
+        for port in (self.gate.mqtt_port, self.gate.https_port):
+            for _ in range(ENOUGH):
+                with socket.create_connection(("127.0.0.1", port), 5) as plain, suppress(OSError):
+                    plain.sendall(b"\x16\x03\x01\x02\x00" + bytes(64))
+
+    def limits(self) -> None:
+        """As much as the attacker's own limit takes, and more: that alone is no reason to hold what it sends either."""
+        with HttpPeer(self.gate, self.own) as peer:
+            raws = [self.own.sign(1, seq) for seq in range(1_600)]
+            answers = [peer.batch(*raws[start : start + 400]).status for start in range(0, 1_600, 400)]
+            assert (answers[0], answers[-1]) == (202, 429)
+        assert "quarantined" not in self.gate.moved(self.own)
+
+
+ATTACKS: list[Callable[[Attack], None]] = [
+    Attack.topic,
+    Attack.client_id,
+    Attack.mac_key,
+    Attack.captured_over_mqtt,
+    Attack.captured_over_https,
+    Attack.garbage,
+    Attack.garbage_of_nobody,
+    Attack.limits,
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_nobody_puts_another_into_quarantine(
+    shared_gate: Gate, car: Car, bystander: MqttPeer, other_car: Car, attack: Callable[[Attack], None]
+) -> None:
+    """The victim's session lives on, its messages are accepted, and its state never moved."""
+    captured = [other_car.sign(bystander.epoch, seq) for seq in range(5)]
+    assert [told(bystander.ask(raw)) for raw in captured] == [(0, None)] * 5
+    attack(Attack(shared_gate, car, other_car, captured))
+    assert told(bystander.ask(other_car.sign(bystander.epoch, 100))) == (0, None)
+    assert shared_gate.stored(other_car)[-1].outcome == ACCEPTED
+    assert not shared_gate.moved(other_car)
+
+
+@pytest.mark.parametrize(
+    "attack", [Attack.topic, Attack.mac_key, Attack.captured_over_mqtt, Attack.captured_over_https, Attack.garbage],
+    ids=lambda attack: attack.__name__,
+)  # fmt: skip
+def test_who_sends_it_goes_into_quarantine(
+    shared_gate: Gate, car: Car, other_car: Car, attack: Callable[[Attack], None]
+) -> None:
+    """The score is that of the certificate on whose connection it came."""
+    attack(Attack(shared_gate, car, other_car, [other_car.sign(1, seq) for seq in range(5)]))
+    with HttpPeer(shared_gate, car) as own:
+        own.ask(car.sign(9, 0))
+    assert shared_gate.stored(car)[-1].outcome == HELD
+
+
+def test_a_certificate_without_its_key_or_from_another_ca_scores_nobody(
+    shared_gate: Gate, bystander: MqttPeer, other_car: Car, tmp_path: Path
+) -> None:
+    """The victim's name on a certificate of a CA that the gate does not trust: TLS ends it."""
+    forger = shared_gate.home.create(tmp_path)
+    forged = forger.enrol(other_car.vehicle_id)
+    context = other_car.context(forged.directory / "certificate.pem", forged.key_file)
+    for _ in range(5):
+        with pytest.raises((ssl.SSLError, ConnectionError, Ended)), MqttPeer(shared_gate, other_car, context) as peer:
+            peer.greet()
+    assert told(bystander.ask(other_car.sign(bystander.epoch, 0))) == (0, None)
+    assert not shared_gate.moved(other_car)
+
+
+def test_a_stolen_credential_that_was_revoked_scores_nobody(shared_gate: Gate, car: Car) -> None:
+    """The thief is turned away at the door; the car that got another one is as it was."""
+    shared_gate.home.revoke(car)
+    renewed = shared_gate.home.enrol(car.vehicle_id)
+    assert (renewed.tenant, renewed.device_id) == (car.tenant, car.device_id)
+
+    def turned_away() -> bool:
+        with MqttPeer(shared_gate, car) as thief:
+            return thief.greet().reason_code == 0x87
+
+    until(turned_away, "the revocation is known")
+    for _ in range(ENOUGH):
+        assert turned_away()
+    with MqttPeer(shared_gate, renewed).hello() as peer:
+        assert told(peer.ask(renewed.sign(peer.epoch, 0))) == (0, None)
+    assert not shared_gate.moved(car)
+
+
+def test_what_load_raises_watches_a_device_and_no_more(shared_gate: Gate, session: MqttPeer, car: Car) -> None:
+    """Implausible data, however much of it, and none of another edge's; it is in force within a second."""
+
+    def note(number: int, edge_id: str) -> None:
+        found = Suspicion(car.tenant, car.device_id, edge_id, "implausible_data", 1_000, now_ms(), {})
+        with shared_gate.home.control() as store:
+            assert note_suspicions(store, car.device_id[:32], number, [found]) == 1
+
+    note(1, "edge-elsewhere")
+    note(2, shared_gate.home.config.edge.id)
+    until(lambda: shared_gate.moved(car), "it is heard and in the spool", 5)
+    assert told(session.ask(car.sign(1, 0))) == (0, None)
+    assert shared_gate.stored(car)[-1].outcome == ACCEPTED
+    assert shared_gate.moved(car) == ["watched"]
