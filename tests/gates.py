@@ -17,6 +17,7 @@ import msgspec
 from mqtt5 import DisconnectReasonCode
 from prometheus_client.registry import CollectorRegistry
 
+from fleetgate.accept.breaker import Breaker
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, Key, KnownDevice
 from fleetgate.accept.intake import Intake
@@ -85,7 +86,10 @@ class Gate:
         self.spool = Spool(self.directory, self.clock, os.urandom)
         self.fleet = Fleet(ROOTS, self.settings)
         self.counts = Counts(CollectorRegistry())
-        self.intake = Intake(self.spool.writer, self.fleet, POLICY, self.settings, self.counts, self.clock)
+        self.breaker = Breaker("edge-1", self.settings.quarantined_score)
+        self.intake = Intake(
+            self.spool.writer, self.fleet, self.breaker, POLICY, self.settings, self.counts, self.clock
+        )
 
     def kill(self) -> None:
         """The process is gone: nothing is flushed, and the lock falls."""

@@ -9,13 +9,16 @@ from typing import Any
 
 import msgspec
 
-from fleetgate.spool.format import PeerRecord, RejectionRecord, TransitionRecord
+from fleetgate.spool.format import AlertRecord, PeerRecord, RejectionRecord, TransitionRecord
 from fleetgate.spool.home import Spool
 from fleetgate.spool.identity import Identity, read_identity
 from fleetgate.spool.reader import Segment, read_segment, segment_paths
 from fleetgate.spool.writer import Sender, Writer
 from tests.units import NOW
 
+ALERT = AlertRecord(
+    "breaker edge-1 acme software 2026.45", "open", NOW, "breaker", "acme", "software 2026.45", {"vehicles": 20}
+)
 TRANSITION = TransitionRecord("acme", "tcu-0001", "trusted", "watched", NOW, "bad_mac", 50.0, "1")
 
 

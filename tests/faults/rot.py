@@ -50,6 +50,7 @@ def parts(segment: Segment) -> Iterator[Part]:
     names = {message.offset: "message" for message in segment.messages}
     names |= {offset: "rejection" for offset, _ in segment.rejections}
     names |= {offset: "transition" for offset, _ in segment.transitions}
+    names |= {offset: "alert" for offset, _ in segment.alerts}
     trailer_at = segment.size - fmt.TRAILER_BYTES
     yield Part("header", 0, fmt.HEADER_BYTES)
     for start, end in zip(segment.offsets, [*segment.offsets[1:], segment.good_bytes], strict=True):

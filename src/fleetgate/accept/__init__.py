@@ -8,6 +8,8 @@ door, registry     who is that, may it come in       fleet, denials        what 
 admission          may it send now                   timekeeping           is our own clock right
 intake             the road: judge, append, commit   standing              how a device stands
 disorder           which way its numbers go
+breaker, surge, census   what is the mistake of many is not held against each
+refusals           whose CA is in trouble
 answers            what it is told                   edge, recovery        the process
 renew              its next credential: carried to the signer, which decides
 material           certificates and keys, replaced while it runs

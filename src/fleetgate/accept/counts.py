@@ -12,6 +12,7 @@ from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from fleetgate.accept.breaker import Phase
 from fleetgate.accept.disorder import Disorder
 from fleetgate.control.records import DeviceState
 from fleetgate.control.renewalform import Refusal
@@ -145,6 +146,15 @@ class EdgeCollector(Collector):
             "1 while those on the disk cannot be used and the edge goes on with the former ones.",
             value=float(bool(edge.files.refused)),
         )
+        holds = GaugeMetricFamily(
+            "fleetgate_breaker_alerts",
+            "Cohorts that are kept out of quarantine, or were for a day and are still in trouble.",
+            labels=["kind"],
+        )
+        kinds = [record.kind for record in edge.breaker.now_open()]
+        for kind in (Phase.HELD, Phase.SPENT):
+            holds.add_metric([kind.value], kinds.count(kind.value))
+        yield holds
         crls = GaugeMetricFamily(
             "fleetgate_crls", "Revocation lists: stale past nextUpdate, expired past the grace too.", labels=["age"]
         )

@@ -18,6 +18,8 @@ from prometheus_client.registry import CollectorRegistry
 
 from fleetgate import fault, log
 from fleetgate.accept import descriptors
+from fleetgate.accept.breaker import Breaker
+from fleetgate.accept.census import Census
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.door import Door
@@ -30,6 +32,7 @@ from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.recovery import Recovery
+from fleetgate.accept.refusals import KINDS, Refusals
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import Room
@@ -45,6 +48,7 @@ from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
 from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
 from fleetgate.judge import Flag, Policy
+from fleetgate.spool.format import AlertRecord
 from fleetgate.spool.home import Known, Spool
 
 BACKLOG = 4096
@@ -98,7 +102,13 @@ class Edge:
         self._config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
         self._timekeeper = Timekeeper(clock)
         self.room = Room(self.spool, config.spool, clock)
-        self.intake = Intake(self.spool.writer, self.fleet, policy, config.policy, self.counts, clock)
+        self.breaker = Breaker(config.edge.id, config.policy.quarantined_score)
+        self.intake = Intake(self.spool.writer, self.fleet, self.breaker, policy, config.policy, self.counts, clock)
+        self.refusals = Refusals(config.edge.id)
+        self.refusals.on_alert = self.intake.alert
+        self.vetting.on_verified = self.refusals.verified
+        self.vetting.on_refused = self.refusals.refused
+        self._census = Census(self.spool.checkpoint, self.breaker, clock)
         self.registry_of_metrics.register(EdgeCollector(self))
 
     def _known_spools(self) -> list[Known] | None:
@@ -123,6 +133,7 @@ class Edge:
             self._proxies,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
+        self.registry.on_overrides = self.breaker.override
         self.registry.on_suspicion = self.intake.suspect
         self.registry.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
@@ -190,6 +201,7 @@ class Edge:
         while True:
             try:
                 recovery.run()
+                self._restore(recovery)
                 fault.point("recover.replayed")
                 return
             except ControlAway as error:
@@ -197,6 +209,16 @@ class Edge:
                     raise
                 _log.warning("waiting_for_control", error=str(error))
                 await trio.sleep(1)
+
+    def _restore(self, recovery: Recovery) -> None:
+        """What the edge knew of its cohorts. Raises ControlAway."""
+        now_ms = self._clock.now_ms()
+        self._census.count()
+        alerts = recovery.alerts.values()
+        self.refusals.restore([record for record in alerts if record.kind in KINDS], now_ms)
+        held = [record for record in alerts if record.kind not in KINDS]
+        if held:
+            self.intake.restore(held, recovery.watched())
 
     def _doubt(self) -> str:
         """Why nothing may be judged by the time it is; empty when everything may."""
@@ -238,6 +260,7 @@ class Edge:
                 self.room.look(self._doubt())
                 self._note_control()
                 self.intake.relax(self._clock.now_ms())
+                self.refusals.look(self._clock.now_ms(), self.breaker.sizes)
                 await self._delete_loaded()
                 behind = self.spool.waiting() > BEHIND_SEGMENTS
                 self._seal_seconds = settings.segment_seconds * (BEHIND_TIMES if behind else 1)
@@ -282,9 +305,16 @@ class Edge:
             fault.point("checkpoint.saved")
             await trio.sleep(over_s * CHECKPOINT_DEVICES / len(changed))
         if changed or position != self.spool.checkpoint.segment():
-            await trio.to_thread.run_sync(self.spool.checkpoint.advance, position)
+            await trio.to_thread.run_sync(
+                self._advance, position, [*self.breaker.now_open(), *self.refusals.now_open()]
+            )
             fault.point("checkpoint.advanced")
         self.fleet.forget_idle(self._clock.monotonic())
+        await self._census.count_if_due()
+
+    def _advance(self, position: int, alerts: list[AlertRecord]) -> None:
+        self.spool.checkpoint.keep_alerts(alerts)
+        self.spool.checkpoint.advance(position)
 
     def _replace_policy(self, settings: PolicySettings, door: Door) -> None:
         """Another `[policy]`, from the next message on."""

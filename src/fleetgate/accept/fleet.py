@@ -15,6 +15,7 @@ from fleetgate.accept.denials import WHOLE_DEVICE, Denials
 from fleetgate.accept.disorder import Repeats, Timeline
 from fleetgate.accept.standing import Part, Standing
 from fleetgate.config import Policy
+from fleetgate.control.cohorts import Cohort
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
 from fleetgate.control.states import View
@@ -36,6 +37,7 @@ FORMER_SESSIONS_MS = MAX_AGE_MS
 meanwhile. After that it can only ask."""
 IDLE_SECONDS = 300.0  # a device comes back within minutes or after hours; its windows wait in the checkpoint
 ASTRAY_SECONDS = 86_400.0  # of one whose numbers have gone back, nothing else remembers how
+ISSUER_DIGITS = 16  # of 64: a person compares them, and an edge knows a handful of CAs
 REFUSAL_OF_STATUS: Mapping[DeviceStatus, Reason | None] = {
     DeviceStatus.ACTIVE: None,
     DeviceStatus.SUSPENDED: Reason.SUSPENDED,
@@ -47,11 +49,19 @@ Key = tuple[str, str]
 """(tenant, device id)."""
 
 
+def issuer_of(identity: CertificateIdentity) -> str:
+    """The CA that issued a verified certificate: the beginning of the SHA-256 of its public key info, as `[issuers]`
+    names CAs. The key, for it stays when the CA's own certificate is renewed. Empty where nobody verified a chain."""
+    return identity.issuances[0].key.hex()[:ISSUER_DIGITS] if identity.issuances else ""
+
+
 class KnownDevice:
     """A device in memory. `session` is its live MQTT session. `denials` is what control and this edge's memory say
-    against it, now or later; `denied` is what of that is of the whole device, now. `dirty` says that it changed since
-    it was last taken for the checkpoint. `decided_ms` is when the last change of its records took effect that was
-    learnt while it was in memory (Unix ms), 0 for none.
+    against it, now or later; `denied` is what of that is of the whole device, now. `software` is the version that its
+    latest accepted or held message named, `issuer` the CA of its latest connection (`issuer_of`); both empty until
+    then. `cohorts` are those that it was in when its trouble began, while it is in trouble. `dirty` says that it
+    changed since it was last taken for the checkpoint. `decided_ms` is when the last change of its records took effect
+    that was learnt while it was in memory (Unix ms), 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -60,6 +70,7 @@ class KnownDevice:
     __slots__ = (
         "ahead_at",
         "bucket",
+        "cohorts",
         "credentials",
         "decided_ms",
         "denials",
@@ -67,10 +78,12 @@ class KnownDevice:
         "device",
         "dirty",
         "idle_since",
+        "issuer",
         "key",
         "looked_at",
         "record",
         "session",
+        "software",
         "standing",
         "timeline",
     )
@@ -86,6 +99,9 @@ class KnownDevice:
         self.decided_ms = 0
         self.denials: Denials = {}
         self.denied: Reason | None = None
+        self.software = ""
+        self.issuer = ""
+        self.cohorts: tuple[Cohort, ...] = ()
         self.dirty = False
         self.session: Session | None = None
         self.ahead_at = -math.inf
@@ -203,6 +219,7 @@ class Fleet:
             known = KnownDevice(record, standing, bucket)
             known.device.epoch, known.timeline.epoch_sent_at = saved.epoch, saved.epoch_sent_at
             known.device.kid, known.device.kid_at = saved.kid, saved.kid_at
+            known.software, known.issuer = saved.software, saved.issuer
             for window in saved.windows:
                 credential = self.credential(known, window.key_digest)
                 credential.windows.by_epoch[window.epoch] = Window(window.highest, window.newest_sent_at, window.slots)
@@ -259,6 +276,10 @@ class Fleet:
             return None
         presented = known.credentials[identity.key_digest]
         presented.fingerprint = identity.fingerprint  # of the certificate that is really there
+        issuer = issuer_of(identity)
+        if issuer and issuer != known.issuer:
+            known.issuer = issuer
+            self.touch(known)
         former = [
             known.credentials[entry.key_digest]
             for entry in known.record.credentials
@@ -330,6 +351,9 @@ def _freeze(known: KnownDevice, now_ms: int) -> checkpoint.DeviceState:
         standing.state_at,
         known.device.kid,
         known.device.kid_at,
+        known.software,
+        known.issuer,
+        now_ms,
         standing.decided_at,
         known.timeline.epoch_sent_at,
         [checkpoint.ScoreState(name, *part) for name, part in standing.parts.items()],

@@ -7,11 +7,13 @@ thread, so between a verdict and its claim nothing else happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
 from fleetgate import fault, log
+from fleetgate.accept.breaker import Breaker, Wish
+from fleetgate.accept.census import cohorts_of
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.disorder import Disorder, Finding, signal_of
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
@@ -22,11 +24,14 @@ from fleetgate.control.records import DeviceState
 from fleetgate.control.suspicions import Suspicion
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Flag, Outcome, Policy, Reason, Verdict, claim, judge
-from fleetgate.spool.format import RejectionRecord, TransitionRecord
+from fleetgate.spool.format import AlertRecord, RejectionRecord, TransitionRecord
 from fleetgate.spool.writer import Sender, Writer
 
 MAX_RANGES = 64
 """(epoch, first, last) ranges kept of one peer's refusals in one commit; beyond it only the count grows."""
+
+UNTROUBLED_SHARE = 0.1
+"""Below this share of a watched device's score there is no trouble: the next signal is the first of another one."""
 
 _NO_PART = Part(0.0, 0)
 _DUPLICATE = Outcome.DUPLICATE
@@ -69,10 +74,19 @@ class Intake:
     """Judges what the listeners receive and commits it to the spool."""
 
     def __init__(
-        self, writer: Writer, fleet: Fleet, policy: Policy, settings: PolicySettings, counts: Counts, clock: Clock
+        self,
+        writer: Writer,
+        fleet: Fleet,
+        breaker: Breaker,
+        policy: Policy,
+        settings: PolicySettings,
+        counts: Counts,
+        clock: Clock,
     ) -> None:
         self._writer = writer
         self._fleet = fleet
+        self._breaker = breaker
+        breaker.on_alert = self.alert
         self._settings = settings
         self._clock = clock
         self._refused: dict[tuple[Sender, Reason, str], Refused] = {}
@@ -88,6 +102,7 @@ class Intake:
     def replace_policy(self, policy: Policy, settings: PolicySettings) -> None:
         """From the next message on."""
         self.policy, self._settings = policy, settings
+        self._breaker.threshold = settings.quarantined_score
 
     def receive(self, caller: Caller, raw: bytes, topic: bytes | None, now: int) -> Verdict:
         """Judges one message and, if it is to be kept, appends and claims it. `now` in Unix ms."""
@@ -109,6 +124,7 @@ class Intake:
                 self._writer.message(caller.sender_of(credential), now, outcome, verdict.flags, raw, verdict.events)
                 if claim(verdict, peer.device, now) > 1:
                     counts.disorder[Disorder.GAP] += 1
+                known.software = verdict.software
                 self._fleet.touch(known)
                 counts.events += verdict.events
                 counts.bytes += len(raw)
@@ -171,11 +187,16 @@ class Intake:
 
     def score(self, known: KnownDevice, signal: str, count: int, at: int, now: int) -> None:
         """Scores `count` events of a signal, seen at `at` (Unix ms), and gives the device the state that this calls
-        for."""
-        if not known.standing.add(signal, count, at, self._settings.signals):
+        for, or that the breaker leaves it."""
+        standing, settings = known.standing, self._settings
+        if standing.score(now, settings.signals) < settings.watched_score * UNTROUBLED_SHARE:
+            known.cohorts = cohorts_of(known)
+        if not standing.add(signal, count, at, settings.signals):
             return
         self._fleet.touch(known)
-        state = known.standing.due(now, self._settings)
+        state = standing.due(now, settings)
+        if state is DeviceState.QUARANTINED and self._breaker.holds(self._wish(known, now), now):
+            state = None if standing.state is DeviceState.WATCHED else DeviceState.WATCHED
         if state is not None:
             self.move(known, state, now, signal)
 
@@ -184,6 +205,11 @@ class Intake:
         now = self._clock.now_ms()
         self.score(known, suspicion.signal, suspicion.count, min(suspicion.at_ms, now), now)
         self.wake()
+
+    def _wish(self, known: KnownDevice, now: int) -> Wish:
+        standing = known.standing
+        scores, until_ms = standing.scores(now, self._settings.signals), standing.quarantined_until(now, self._settings)
+        return Wish(known.key, known.cohorts or cohorts_of(known), scores, until_ms)
 
     def abused(self, known: KnownDevice) -> None:
         """Scores a connection of the device that broke the protocol it speaks."""
@@ -198,11 +224,36 @@ class Intake:
         self.wake()
 
     def relax(self, now: int) -> None:
-        """Trusts watched devices again that have behaved since; called every few seconds."""
+        """Trusts watched devices again that have behaved since, and lets those go into quarantine that were kept from
+        it and are not any more; called every few seconds."""
+        loosened = self._breaker.look(now)
         for known in list(self._fleet.all()):
             if known.standing.relaxed(now, self._settings):
                 self.move(known, DeviceState.TRUSTED, now, "its score has gone down")
                 self.wake()
+            elif loosened and self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
+                self.move(known, DeviceState.QUARANTINED, now, "its cohort is held no more")
+                self.wake()
+
+    def _is_due(self, known: KnownDevice, now: int) -> bool:
+        """Whether it is watched although its score says quarantine."""
+        standing = known.standing
+        return standing.state is DeviceState.WATCHED and standing.due(now, self._settings) is DeviceState.QUARANTINED
+
+    def restore(self, alerts: Iterable[AlertRecord], watched: Iterable[KnownDevice]) -> None:
+        """After a start: a cohort that was held is held on."""
+        now = self._clock.now_ms()
+        wishes = (self._wish(known, now) for known in watched if self._is_due(known, now))
+        self._breaker.restore(alerts, wishes, now)
+
+    def alert(self, record: AlertRecord) -> None:
+        """Records an alert with the next commit."""
+        self._writer.alert(record)
+        _log.error(
+            f"alert_{record.state}", kind=record.kind, tenant=record.tenant, cohort=record.cohort, **record.detail
+        )
+        self._pending += 1
+        self.wake()
 
     def move(self, known: KnownDevice, state: DeviceState, now: int, why: str) -> None:
         """Gives a device a new state, from its next message on, and records the transition with the next commit."""

@@ -7,6 +7,8 @@ nothing (a number claimed is claimed by the same tag, epochs and times only grow
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from contextlib import suppress
 
 from fleetgate import log
@@ -23,11 +25,14 @@ from fleetgate.judge.verdict import Reject
 from fleetgate.spool.home import Spool
 from fleetgate.spool.reader import Segment, read_segments
 
+WATCHED_BATCH = 200  # 16 MB at most
+
 _log = log.get("accept.recovery")
 
 
 class Recovery:
-    """The segments behind the checkpoint, each applied once. `messages` counts what they held."""
+    """The segments behind the checkpoint, each applied once. `messages` counts what they held, `alerts` are those that
+    were open at their end, by key."""
 
     def __init__(self, spool: Spool, registry: Registry, fleet: Fleet) -> None:
         self._spool = spool
@@ -35,6 +40,7 @@ class Recovery:
         self._fleet = fleet
         self._applied = spool.checkpoint.segment()
         self.messages = 0
+        self.alerts = {record.key: record for record in spool.checkpoint.alerts()}
 
     def run(self) -> None:
         """Applies what is not applied yet. Raises SpoolError, ControlAway; a second call goes on."""
@@ -43,10 +49,30 @@ class Recovery:
                 self._refuse_forgetting(segment)
             self._load_devices(segment)
             replay(segment, self._fleet)
+            self._note_alerts(segment)
             self._applied = segment.header.segment
             self.messages += len(segment.messages)
         if self.messages:
             _log.info("recovered", messages=self.messages)
+
+    def _note_alerts(self, segment: Segment) -> None:
+        for _, record in segment.alerts:
+            if record.state == "open":
+                self.alerts[record.key] = record
+            else:
+                self.alerts.pop(record.key, None)
+
+    def watched(self) -> Iterator[KnownDevice]:
+        """All watched devices, also those that are not in memory; these are, a few at a time, while they are looked at.
+        Raises ControlAway."""
+        in_memory = [known for known in self._fleet.all() if known.standing.state is DeviceState.WATCHED]
+        yield from in_memory
+        others = [key for key in self._spool.checkpoint.in_state(DeviceState.WATCHED) if self._fleet.get(key) is None]
+        for start in range(0, len(others), WATCHED_BATCH):
+            batch = others[start : start + WATCHED_BATCH]
+            self._registry.load(batch)
+            yield from (known for key in batch if (known := self._fleet.get(key)) is not None)
+            self._fleet.forget_idle(math.inf)
 
     def _refuse_forgetting(self, segment: Segment) -> None:
         """What a damaged record held is lost and welcome again; but where load had it before it rotted, it would be

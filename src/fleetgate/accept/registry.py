@@ -15,7 +15,7 @@ itself, whether control answers or not.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -25,6 +25,8 @@ from fleetgate import log
 from fleetgate.accept.denials import WHOLE_DEVICE, Denial, DenialMemory, Denials, strictest
 from fleetgate.accept.fleet import REFUSAL_OF_STATUS, Fleet, Key, KnownDevice
 from fleetgate.clock import Clock
+from fleetgate.control.breaker import overrides
+from fleetgate.control.cohorts import Cohort, Mode
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import Change, CredentialStatus, DeviceRecord, DeviceState
 from fleetgate.control.store import LIFTS_NOTHING, REFUSES_NOBODY, SUSPICION, Store
@@ -50,8 +52,8 @@ Found = Callable[[KnownDevice | None], None]
 
 class _Changes(NamedTuple):
     """One batch: the newest revision, the change at which the edge stood (None: the database has none under that
-    number), the last one above it, those among them that are of interest, the records of their devices, and what load
-    suspects this edge's devices of."""
+    number), the last one above it, those among them that are of interest, the records of their devices, what load
+    suspects this edge's devices of, and what people say of cohorts."""
 
     newest: int
     standing: Change | None
@@ -59,6 +61,7 @@ class _Changes(NamedTuple):
     changes: list[Change]
     records: dict[Key, DeviceRecord]
     suspicions: list[Suspicion]
+    overrides: Mapping[Cohort, Mode]
 
 
 class Registry:
@@ -93,6 +96,7 @@ class Registry:
         self.older_than_seen = False
         self.restores = 0
         self.on_change: Callable[[KnownDevice, int], None] = lambda known, decided_ms: None
+        self.on_overrides: Callable[[Mapping[Cohort, Mode]], None] = lambda said: None
         self.on_suspicion: Callable[[KnownDevice, Suspicion], None] = lambda known, suspicion: None
         self.on_grace_over: Callable[[], None] = lambda: None
 
@@ -234,6 +238,7 @@ class Registry:
         position = self._position
         found = await _ask(lambda: self._read_changes(position))
         self._back()
+        self.on_overrides(found.overrides)
         self._compare(found.newest)
         if position and found.standing != self._standing:
             self._begin_again(found.newest)
@@ -334,7 +339,8 @@ class Registry:
         records: dict[Key, DeviceRecord] = {}
         for start in range(0, len(keys), LOOKUP_BATCH):
             records.update(self._store.devices(keys[start : start + LOOKUP_BATCH]))
-        return _Changes(newest, standing, reached, above, records, suspicions_of(self._store, told, self._edge_id))
+        suspicions = suspicions_of(self._store, told, self._edge_id)
+        return _Changes(newest, standing, reached, above, records, suspicions, overrides(self._store))
 
     def _gone(self, error: ControlAway) -> None:
         if self.answers:

@@ -8,6 +8,7 @@ which state may follow which is `control.states`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -84,6 +85,20 @@ class Standing:
         if score >= policy.watched_score and DeviceState.WATCHED in possible:
             return DeviceState.WATCHED
         return None
+
+    def scores(self, now: int, signals: Mapping[str, Signal]) -> dict[str, float]:
+        """What is left of each part, by signal."""
+        return {name: _faded(part, now, signals[name]) for name, part in self.parts.items() if name in signals}
+
+    def quarantined_until(self, now: int, policy: Policy) -> int:
+        """When the score will be below that of quarantine if nothing is added, or somewhat later (Unix ms): as if all
+        of it faded like the part that fades most slowly."""
+        scores = self.scores(now, policy.signals)
+        over = sum(scores.values()) / policy.quarantined_score
+        if over <= 1:
+            return now
+        slowest_s = max(policy.signals[name].half_life_seconds for name in scores)
+        return now + int(math.log2(over) * slowest_s * 1000)
 
     def relaxed(self, now: int, policy: Policy) -> bool:
         """Whether a watched device has behaved for so long that it is trusted again."""

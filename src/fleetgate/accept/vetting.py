@@ -9,7 +9,7 @@ registry's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fleetgate.accept.fleet import issuer_of
 from fleetgate.clock import Clock
 from fleetgate.control.chain import Paths
 from fleetgate.control.issuers import Issuers
@@ -32,7 +33,11 @@ class NobodyKnows(Exception):
 
 
 class Vetting:
-    """The rules in force, which may be replaced while it is used. Both listeners hold this one object."""
+    """The rules in force, which may be replaced while it is used. Both listeners hold this one object.
+
+    `on_verified` is told until when (Unix ms) the CAs of a verified chain are good, and `on_refused` each device that
+    is refused because of its CAs or what their lists say.
+    """
 
     def __init__(self, trust_domain: str, paths: Paths, issuers: Issuers, clock: Clock) -> None:
         self._trust_domain = trust_domain
@@ -40,6 +45,8 @@ class Vetting:
         self.paths = paths
         self.issuers = issuers
         self.lists = RevocationLists()
+        self.on_verified: Callable[[str, int], None] = lambda issuer, until_ms: None
+        self.on_refused: Callable[[tuple[str, str], str, int], None] = lambda key, issuer, now_ms: None
 
     def identity(self, leaf: bytes, chain: Sequence[bytes]) -> CertificateIdentity:
         """`chain` is the verified chain in DER, which begins with the leaf and need not end with a root. Raises
@@ -55,6 +62,7 @@ class Vetting:
         except Exception:  # OpenSSL verifies with keys that the parser does not know, and the peer chose them
             raise ProfileError("a CA certificate of the chain cannot be read: is its key of a common kind?") from None
         identity = msgspec.structs.replace(identity_of(certificate, self._trust_domain), issuances=issuances)
+        self.on_verified(issuer_of(identity), min(_good_until_ms(ca) for ca in chain[1:]))
         self._check_issuers(identity)
         return identity
 
@@ -69,8 +77,10 @@ class Vetting:
         self._check_issuers(identity)
         match self.lists.status(identity.issuances, self._clock.now_ms()):
             case CertStatus.UNKNOWN:
+                self._tell_refused(identity)
                 raise NobodyKnows
             case CertStatus.REVOKED:
+                self._tell_refused(identity)
                 return Reason.REVOKED
             case _:
                 return None
@@ -79,8 +89,16 @@ class Vetting:
         """What stands on each message that is accepted under this certificate now."""
         return _STALE if self.lists.stale(identity.issuances, self._clock.now_ms()) else 0
 
+    def _tell_refused(self, identity: CertificateIdentity) -> None:
+        self.on_refused((identity.tenant, identity.device_id), issuer_of(identity), self._clock.now_ms())
+
     def _check_issuers(self, identity: CertificateIdentity) -> None:
-        self.issuers.check(identity.tenant, [digest for step in identity.issuances for digest in (step.ca, step.key)])
+        try:
+            digests = [digest for step in identity.issuances for digest in (step.ca, step.key)]
+            self.issuers.check(identity.tenant, digests)
+        except ProfileError:
+            self._tell_refused(identity)
+            raise
 
 
 def _leaf(content: bytes) -> x509.Certificate:
@@ -94,6 +112,11 @@ def _leaf(content: bytes) -> x509.Certificate:
 def _parsed(ca: bytes) -> x509.Certificate:
     """Few CAs vouch for many leaves."""
     return x509.load_der_x509_certificate(ca)
+
+
+@lru_cache(maxsize=64)
+def _good_until_ms(ca: bytes) -> int:
+    return int(_parsed(ca).not_valid_after_utc.timestamp() * 1000)
 
 
 @lru_cache(maxsize=64)

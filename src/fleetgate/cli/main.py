@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from fleetgate.cli import (
     audit,
+    breaker,
     ca,
     config,
     db,
@@ -61,6 +62,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(vehicle.app, name="vehicle")
 app.add_typer(keyring.app, name="keyring")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(breaker.app, name="breaker")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
 app.add_typer(spool.app, name="spool")

@@ -23,7 +23,7 @@ from fleetgate.judge.body import Columns
 from fleetgate.judge.envelope import Envelope, open_envelope
 from fleetgate.judge.verdict import Flag, Outcome, Reject
 from fleetgate.spool.files import SegmentFile
-from fleetgate.spool.format import DamagedError, PeerRecord
+from fleetgate.spool.format import AlertRecord, DamagedError, PeerRecord
 from fleetgate.spool.reader import Message, Segment, read_segment
 
 
@@ -34,6 +34,7 @@ class Kind(StrEnum):
     MESSAGE = "message"
     REJECTION = "rejection"
     TRANSITION = "transition"
+    ALERT = "alert"
 
 
 class PeerRow(Struct, frozen=True):
@@ -94,6 +95,20 @@ class TransitionRow(Struct, frozen=True):
     policy_version: str
 
 
+class AlertRow(Struct, frozen=True):
+    """`device_id` is none: an alert is about no single device."""
+
+    offset: int
+    at_ms: int
+    key: str
+    state: str
+    kind: str
+    tenant: str
+    cohort: str
+    detail: dict[str, str | float]
+    device_id: None = None
+
+
 def print_segment(
     file: SegmentFile, kinds: frozenset[Kind], device: str | None, limit: int | None, *, bodies: bool, as_json: bool
 ) -> None:
@@ -130,6 +145,8 @@ def _rows(segment: Segment, kind: Kind, device: str | None, bodies: bool) -> Ite
             rows = (_rejection(segment, place) for place in range(len(segment.rejections)))
         case Kind.TRANSITION:
             rows = (_transition(segment, place) for place in range(len(segment.transitions)))
+        case Kind.ALERT:
+            rows = (_alert(offset, record) for offset, record in segment.alerts)
     return rows if device is None else (row for row in rows if row.device_id == device)
 
 
@@ -219,4 +236,10 @@ def _transition(segment: Segment, place: int) -> TransitionRow:
         record.why,
         record.score,
         record.policy_version,
+    )
+
+
+def _alert(offset: int, record: AlertRecord) -> AlertRow:
+    return AlertRow(
+        offset, record.at, record.key, record.state, record.kind, record.tenant, record.cohort, record.detail
     )

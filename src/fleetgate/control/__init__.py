@@ -7,6 +7,7 @@ A device's life    devices.py, retirement.py and vehicles.py say what may happen
                    becomes of its certificates, states.py which state may follow which, quarantine.py what is written
                    of it; reason.py asks a person why. bulk.py enrols many at once, from the list of devicelist.py;
                    bundle.py hands a device its files.
+Cohorts            cohorts.py says what one is, breaker.py what people say of it, and which alerts edges have raised.
 Looking            roster.py shows devices, cases.py the cases of quarantine, audit.py who did what, and why.
 The records        store.py has transactions, database.py the file, schema.py its tables, migrations.py those of earlier
                    versions. lookup.py finds devices for the edge, records.py is what other rooms see.

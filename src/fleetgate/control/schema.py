@@ -218,6 +218,33 @@ spools = Table(
 )
 """See `control.spools`."""
 
+breaker_overrides = Table(
+    "breaker_overrides",
+    metadata,
+    Column("kind", String(16), nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("kind", "tenant", "name"),
+)
+"""What people say of cohorts, which need not have any device. None said: as the edges decide."""
+
+edge_alerts = Table(
+    "edge_alerts",
+    metadata,
+    Column("key", Text, nullable=False),
+    Column("opened_at_ms", BigInteger, nullable=False),
+    Column("closed_at_ms", BigInteger),
+    Column("kind", String(32), nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("cohort", Text, nullable=False),
+    Column("detail", Text, nullable=False),  # JSON
+    PrimaryKeyConstraint("key", "opened_at_ms"),
+)
+"""The `alert` records of spools: what an edge has opened and closed. Of one key at most one is open."""
 suspicions = Table(
     "suspicions",
     metadata,

@@ -53,7 +53,7 @@ def judge(raw: bytes, peer: Peer, now: int, policy: Policy, topic: bytes | None 
     events = body.n if isinstance(body, Columns) else len(body.events)
     outcome = _HELD if peer.device.held else _ACCEPTED
     flags |= place | peer.flags | policy.standing_flags
-    return Verdict(outcome, None, flags, envelope, credential, events, False)
+    return Verdict(outcome, None, flags, envelope, credential, events, False, body.software)
 
 
 def claim(verdict: Verdict, device: Device, now: int) -> int:

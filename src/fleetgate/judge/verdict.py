@@ -107,7 +107,8 @@ class Verdict(Struct, frozen=True, gc=False):
     """What the judge says of one message.
 
     `envelope` is None where step 1 refused, `credential` (the one that verified) where step 3 was not passed;
-    `flags` are bits of `Flag`; `events` counts the events of a message that passed step 6.
+    `flags` are bits of `Flag`; `events` counts the events of a message that passed step 6, `software` is the version
+    that its body names.
     """
 
     outcome: Outcome
@@ -117,3 +118,4 @@ class Verdict(Struct, frozen=True, gc=False):
     credential: Credential | None
     events: int
     scores: bool
+    software: str = ""

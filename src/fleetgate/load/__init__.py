@@ -21,7 +21,7 @@ chainmemory.py   the end of the chain, out of reach of ClickHouse
 absent.py        rows of a segment that may still come
 heads.py         the end of the chain, signed by the signer once a minute
 plausibility.py  which readings cannot be true
-alerts.py        what opens once and closes once
+alerts.py        what opens once and closes once: of the edges by edgealerts.py
 lag.py           how far it is behind
 progress.py      how far it has come, told to control
 counts.py        its figures for Prometheus

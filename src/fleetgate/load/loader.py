@@ -1,9 +1,9 @@
 """The loop: sealed segments, in order, into control and ClickHouse, then the cursor.
 
-For each segment: (1) read it, (2) hand its transitions to control, (3) make columns, (4) insert, (5) advance the cursor
-durably. A crash between any two of these repeats the segment harmlessly. While ClickHouse is away, transitions of later
-segments are handed on all the same: a quarantine does not wait for a database of telemetry. Decides what is tried again
-and what is set aside; inserts.py decides how an insert is made repeatable.
+For each segment: (1) read it, (2) hand its transitions and alerts on, (3) make columns, (4) insert, (5) advance the
+cursor durably. A crash between any two of these repeats the segment harmlessly. While ClickHouse is away, transitions
+of later segments are handed on all the same: a quarantine does not wait for a database of telemetry. Decides what is
+tried again and what is set aside; inserts.py decides how an insert is made repeatable.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from fleetgate import fault, log
 from fleetgate.catalogue import Catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import ClickHouseAway, ControlAway, SpoolError
+from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.columns import segment_rows
 from fleetgate.load.counts import Counts
+from fleetgate.load.edgealerts import raise_alerts
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.isolation import Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
@@ -67,6 +69,7 @@ class Loader:
         inserts: Inserts,
         catalogue: Catalogue,
         transitions: Transitions,
+        alerts: Alerts,
         progress: Progress,
         counts: Counts,
         clock: Clock,
@@ -77,6 +80,7 @@ class Loader:
         self._inserts = inserts
         self._catalogue = catalogue
         self._transitions = transitions
+        self._alerts = alerts
         self._progress = progress
         self._counts = counts
         self._clock = clock
@@ -183,6 +187,7 @@ class Loader:
             if self._in_its_place(identity, segment, path):
                 self._insist("control", lambda _: self._transitions.hand_on(segment))
                 fault.point("load.transitions")
+                self._insist("ClickHouse", lambda _: raise_alerts(self._alerts, segment))
                 self._load_segment(segment, path, previous)
         cursor = self._cursor = Cursor(identity.spool, number, sha256)
         self._insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
@@ -220,6 +225,7 @@ class Loader:
         before = segment.header.segment - 1
         previous = self._insist("ClickHouse", lambda _: self._inserts.loaded(segment.header.spool.hex(), before))
         self._insist("control", lambda _: self._transitions.hand_on(segment))
+        self._insist("ClickHouse", lambda _: raise_alerts(self._alerts, segment))
         return self._load_segment(segment, path, previous or "", again=True)
 
     def _load_segment(self, segment: Segment, path: Path, previous: str, *, again: bool = False) -> bool:

@@ -21,11 +21,13 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
-from fleetgate.control.quarantine import apply_transition
+from fleetgate.control.breaker import note_alert
+from fleetgate.control.quarantine import LOADER, apply_transition
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
+from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.heads import Heads
@@ -36,7 +38,7 @@ from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
-from fleetgate.spool.format import TransitionRecord
+from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.home import take_lock
 
 EMBEDDED = "chdb://"
@@ -85,7 +87,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         settings = Settings(config.path(config.spool.directory), config.load.retry_seconds)
         if not opened.enter_context(_alone(settings.spool, stop)):
             return
-        transitions = Transitions(settings.spool, control.apply, counts, stop)
+        transitions = Transitions(settings.spool, control.apply, control.note_alert, counts, stop)
         clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
         if clickhouse is None:
             return
@@ -93,7 +95,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         inserts = Inserts(clickhouse, counts, settings.spool)
         socket = config.path(config.signer.socket)
         opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
-        loader = Loader(settings, inserts, catalogue(), transitions, progress, counts, clock, entropy, stop)
+        alerts = Alerts(clickhouse, counts, clock)
+        loader = Loader(settings, inserts, catalogue(), transitions, alerts, progress, counts, clock, entropy, stop)
         state.loader = loader
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
@@ -178,6 +181,19 @@ class _Control:
             record.why,
             record.score,
             record.policy_version,
+        )
+
+    def note_alert(self, record: AlertRecord) -> None:
+        note_alert(
+            self._opened(),
+            LOADER,
+            record.key,
+            record.state,
+            record.at,
+            record.kind,
+            record.tenant,
+            record.cohort,
+            record.detail,
         )
 
     def begin(self, spool: str, former: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Hands the transitions of segments to control, before and independent of ClickHouse.
+"""Hands the transitions of segments to control, and the alerts of edges, before and independent of ClickHouse.
 
 A quarantine does not wait for a database of telemetry: while that is away, the segments that wait are looked through
 for transitions all the same. Control applies each once (by spool, segment, offset), so a repetition is harmless.
@@ -14,7 +14,7 @@ from fleetgate.errors import ControlAway
 from fleetgate.load.counts import Counts
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.files import segment_files
-from fleetgate.spool.format import DamagedError, TransitionRecord
+from fleetgate.spool.format import AlertRecord, DamagedError, TransitionRecord
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.places import misplaced
 from fleetgate.spool.reader import Segment, read_segment
@@ -22,23 +22,29 @@ from fleetgate.spool.reader import Segment, read_segment
 Apply = Callable[[str, int, int, TransitionRecord], str]
 """Hands one transition to control: (spool, segment, offset, record) -> what became of it. Raises ControlAway."""
 
+NoteAlert = Callable[[AlertRecord], object]
+"""Hands one alert to control, which takes each word of it once. Raises ControlAway."""
+
 
 class Transitions:
     """Of the spool at `spool`. Used by one thread."""
 
-    def __init__(self, spool: Path, apply: Apply, counts: Counts, stop: threading.Event) -> None:
+    def __init__(self, spool: Path, apply: Apply, note_alert: NoteAlert, counts: Counts, stop: threading.Event) -> None:
         self._spool = spool
         self._apply = apply
+        self._note_alert = note_alert
         self._counts = counts
         self._stop = stop
         self._through = ("", 0)  # those of this spool's segments up to this one were handed on
 
     def hand_on(self, segment: Segment) -> None:
-        """Those of one segment. Raises ControlAway."""
+        """Transitions and alerts of one segment. Raises ControlAway."""
         spool, number = segment.header.spool.hex(), segment.header.segment
         for offset, record in segment.transitions:
             outcome = self._apply(spool, number, offset, record)
             self._counts.transitions.labels(outcome).inc()
+        for _, alert in segment.alerts:
+            self._note_alert(alert)
         if spool != self._through[0] or number > self._through[1]:
             self._through = (spool, number)
 

@@ -1,4 +1,4 @@
-"""The checkpoint: replay windows, states and scores of devices, and the segment up to which they are all in here.
+"""The checkpoint: windows, states and scores of devices, open alerts, and the segment up to which all of it is here.
 
 A cache of the spool that lets old segments be deleted and starts be quick: on start the segments behind it are
 applied to it. Devices are read when they are first needed, so a million known devices cost nothing. Written in small
@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from fleetgate.errors import SpoolError
 from fleetgate.judge.sequence import WINDOW
 from fleetgate.spool.database import Database
+from fleetgate.spool.format import AlertRecord
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL);
@@ -28,13 +29,14 @@ CREATE TABLE IF NOT EXISTS devices (
     state_at INTEGER NOT NULL, kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
     decided_at INTEGER NOT NULL DEFAULT 0, epoch_sent_at INTEGER NOT NULL DEFAULT 0,
     scores TEXT NOT NULL DEFAULT '[]',
+    software TEXT NOT NULL DEFAULT '', issuer TEXT NOT NULL DEFAULT '', seen_at INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, device_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS windows (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, key_digest BLOB NOT NULL, epoch INTEGER NOT NULL,
     highest INTEGER NOT NULL, newest_sent_at INTEGER NOT NULL, slots BLOB NOT NULL,
     PRIMARY KEY (tenant, device_id, key_digest, epoch));
+CREATE TABLE IF NOT EXISTS alerts (key TEXT PRIMARY KEY, record BLOB NOT NULL);
 """
-
 
 WINDOWS_AT_ONCE = 512  # 11 values each: far from the 32,766 that SQLite allows in a statement
 
@@ -61,7 +63,8 @@ class ScoreState(Struct, frozen=True, array_like=True):
 
 
 class DeviceState(Struct, frozen=True, array_like=True):
-    """What the edge knows of a device beyond the records of control; times are Unix ms."""
+    """What the edge knows of a device beyond the records of control; times are Unix ms. `software` and `issuer`: see
+    `accept.fleet.KnownDevice`; `seen_at` is when it last changed here."""
 
     tenant: str
     device_id: str
@@ -70,6 +73,9 @@ class DeviceState(Struct, frozen=True, array_like=True):
     state_at: int
     kid: int
     kid_at: int
+    software: str
+    issuer: str
+    seen_at: int
     decided_at: int
     epoch_sent_at: int
     scores: list[ScoreState]
@@ -83,9 +89,9 @@ class Checkpoint:
         self._path = path
         self._database = Database(path, _SCHEMA, write=write)
         # In a former file no device has told its key id yet, or its score was one number: it counts from 0 again.
-        self._database.add_columns(
-            "devices", "kid", "kid_at", "decided_at", "epoch_sent_at", scores="TEXT NOT NULL DEFAULT '[]'"
-        )
+        integers = ("kid", "kid_at", "decided_at", "epoch_sent_at", "seen_at")
+        text, scores = "TEXT NOT NULL DEFAULT ''", "TEXT NOT NULL DEFAULT '[]'"
+        self._database.add_columns("devices", *integers, software=text, issuer=text, scores=scores)
         self._database.drop_columns("devices", "score", "scored_at")
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
@@ -102,8 +108,7 @@ class Checkpoint:
         key = (tenant, device_id)
         with self._database.reading() as db:
             row = db.execute(
-                "SELECT epoch, state, state_at, kid, kid_at, decided_at, epoch_sent_at, scores FROM devices"
-                " WHERE tenant=? AND device_id=?",
+                f"SELECT {', '.join(_DEVICE_COLUMNS[2:])} FROM devices WHERE tenant=? AND device_id=?",  # noqa: S608
                 key,
             ).fetchone()
             if row is None:
@@ -143,6 +148,9 @@ class Checkpoint:
                 device.state_at,
                 device.kid,
                 device.kid_at,
+                device.software,
+                device.issuer,
+                device.seen_at,
                 device.decided_at,
                 device.epoch_sent_at,
                 msgspec.json.encode(device.scores).decode() if device.scores else "[]",
@@ -166,6 +174,32 @@ class Checkpoint:
                 some = windows[start : start + WINDOWS_AT_ONCE]
                 db.execute(_REPLACE_WINDOWS.format(_marks(some)), _flat(some))
 
+    def alerts(self) -> list[AlertRecord]:
+        """Those that the edge had open."""
+        try:
+            return [_decode_alert(record) for (record,) in self._database.rows("SELECT record FROM alerts")]
+        except msgspec.MsgspecError as error:
+            raise SpoolError(
+                f"{self._path}: an alert in it is damaged ({error}): restore it, or see what `fleetgate spool repair` "
+                "can do without it"
+            ) from None
+
+    def keep_alerts(self, records: Sequence[AlertRecord]) -> None:
+        """Replaces them; durable with the next `advance`."""
+        with self._database.writing(synced=False) as db:
+            db.execute("DELETE FROM alerts")
+            db.executemany("INSERT INTO alerts VALUES (?, ?)", [(record.key, _encode(record)) for record in records])
+
+    def in_state(self, state: str) -> list[tuple[str, str]]:
+        """(tenant, device id) of the devices in this state."""
+        return self._database.rows("SELECT tenant, device_id FROM devices WHERE state = ?", (state,))
+
+    def census(self, since_ms: int) -> list[tuple[str, str, str, int]]:
+        """(tenant, software, issuer, devices) of those seen since then. Of a million devices it takes a second."""
+        return self._database.rows(
+            "SELECT tenant, software, issuer, count(*) FROM devices WHERE seen_at >= ? GROUP BY 1, 2, 3", (since_ms,)
+        )
+
     def advance(self, segment: int) -> None:
         """Durable when it returns: this position, and every device saved before."""
         with self._database.writing() as db:
@@ -176,10 +210,12 @@ class Checkpoint:
         self._database.close()
 
 
-_REPLACE_DEVICES = """
-INSERT OR REPLACE INTO devices
-(tenant, device_id, epoch, state, state_at, kid, kid_at, decided_at, epoch_sent_at, scores) VALUES {}
-"""
+_encode = msgspec.msgpack.Encoder().encode
+_decode_alert = msgspec.msgpack.Decoder(AlertRecord).decode
+
+_DEVICE_COLUMNS = DeviceState.__struct_fields__[:-1]  # by name: what was added to an older file stands at its end
+
+_REPLACE_DEVICES = f"INSERT OR REPLACE INTO devices ({', '.join(_DEVICE_COLUMNS)}) VALUES {{}}"  # noqa: S608
 
 _REPLACE_WINDOWS = """
 INSERT INTO windows VALUES {}

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from fleetgate.errors import SpoolError
 from fleetgate.judge.verdict import Reason
 from fleetgate.spool.checkpoint import DeviceState, WindowState
+from fleetgate.spool.format import AlertRecord
 
 _Revision = Annotated[int, Meta(ge=0)]
 
@@ -44,8 +45,9 @@ class ChangeForm(Struct, frozen=True):
 
 
 def _device(row: sqlite3.Row) -> None:
-    """An earlier fleetgate knew no key ids, and its scores were one number, which counts no more."""
-    told: dict[str, Any] = {"kid": 0, "kid_at": 0, "decided_at": 0, "epoch_sent_at": 0, "scores": "[]"} | dict(row)
+    """An earlier fleetgate knew no key ids and no software, and its scores were one number, which counts no more."""
+    integers = dict.fromkeys(("kid", "kid_at", "decided_at", "epoch_sent_at", "seen_at"), 0)
+    told: dict[str, Any] = integers | {"scores": "[]", "software": "", "issuer": ""} | dict(row)
     told["scores"] = msgspec.json.decode(told["scores"])
     msgspec.convert([told.get(name, []) for name in DeviceState.__struct_fields__], DeviceState)
 
@@ -54,6 +56,7 @@ _FORMS: dict[str, dict[str, Callable[[sqlite3.Row], object]]] = {
     "checkpoint.db": {
         "position": lambda row: msgspec.convert(row[1], _Revision),
         "devices": _device,
+        "alerts": lambda row: msgspec.msgpack.decode(row[1], type=AlertRecord),
         "windows": lambda row: msgspec.convert(row[2:], WindowState),
     },
     "denials.db": {

@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from struct import Struct as Layout
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +17,7 @@ from msgspec import Struct
 MAGIC: Final = b"FGS2"
 MAGIC_1: Final = b"FGSPOOL1"
 TRAILER_MAGIC: Final = b"FGSE"
-PEER, MESSAGE, REJECTION, TRANSITION, FOOTER, LOST = 1, 2, 3, 4, 5, 6
+PEER, MESSAGE, REJECTION, TRANSITION, FOOTER, LOST, ALERT = 1, 2, 3, 4, 5, 6, 7
 MAX_RECORD_BYTES: Final = 1024 * 1024
 
 _HEADER = Layout("<8s16sQqI")
@@ -106,6 +106,19 @@ class TransitionRecord(Struct, array_like=True, frozen=True):
     policy_version: str
 
 
+class AlertRecord(Struct, array_like=True, frozen=True):
+    """The edge opened or closed an alert at `at` (Unix ms). Of one `key` at most one is open; `cohort` says whose
+    devices in words, empty: all of the tenant; `detail` holds plain numbers and words."""
+
+    key: str
+    state: Literal["open", "closed"]
+    at: int
+    kind: str
+    tenant: str
+    cohort: str
+    detail: dict[str, str | float]
+
+
 class Footer(Struct, array_like=True, frozen=True):
     """`offsets` are packed little-endian u32; `rows` is [messages, rejections, transitions]."""
 
@@ -136,7 +149,7 @@ def unpack_header(data: bytes) -> Header:
 
 
 def pack_record(kind: int, record: Struct, seed: int) -> bytes:
-    """A peer, rejection, transition or footer record."""
+    """A peer, rejection, transition, alert or footer record."""
     payload = _encode(record)
     body = _LENGTH_KIND(len(payload), kind) + payload
     return _CRC(_crc32(body, seed)) + body

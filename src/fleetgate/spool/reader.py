@@ -28,6 +28,7 @@ from fleetgate.spool.seeds import seed_by_records
 _decode_peer = msgspec.msgpack.Decoder(fmt.PeerRecord).decode
 _decode_rejection = msgspec.msgpack.Decoder(fmt.RejectionRecord).decode
 _decode_transition = msgspec.msgpack.Decoder(fmt.TransitionRecord).decode
+_decode_alert = msgspec.msgpack.Decoder(fmt.AlertRecord).decode
 _decode_footer = msgspec.msgpack.Decoder(fmt.Footer).decode
 
 
@@ -85,6 +86,7 @@ class Segment:
         self.messages = Messages(np.empty(0, np.int64), np.empty(0, _HEADS), [])
         self.rejections: list[tuple[int, fmt.RejectionRecord]] = []
         self.transitions: list[tuple[int, fmt.TransitionRecord]] = []
+        self.alerts: list[tuple[int, fmt.AlertRecord]] = []
         self.lost: list[tuple[int, int]] = []  # (offset, bytes) that `fleetgate spool repair` gave up
         self.offsets: array[int] = array("I")
         self.footer: fmt.Footer | None = None
@@ -253,6 +255,8 @@ def _take_rare(segment: Segment, kind: int, offset: int, payload: memoryview) ->
             segment.rejections.append((offset, _decode_rejection(payload)))
         case fmt.TRANSITION:
             segment.transitions.append((offset, _decode_transition(payload)))
+        case fmt.ALERT:
+            segment.alerts.append((offset, _decode_alert(payload)))
         case fmt.LOST:
             segment.lost.append((offset, fmt.RECORD_HEAD_BYTES + len(payload)))
         case fmt.FOOTER:

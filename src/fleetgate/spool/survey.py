@@ -26,6 +26,7 @@ from fleetgate.spool.reader import read_segment
 _decode_footer = msgspec.msgpack.Decoder(fmt.Footer).decode
 _decode_rejection = msgspec.msgpack.Decoder(fmt.RejectionRecord).decode
 _decode_transition = msgspec.msgpack.Decoder(fmt.TransitionRecord).decode
+_decode_alert = msgspec.msgpack.Decoder(fmt.AlertRecord).decode
 
 
 Loaded = Literal["yes", "no", "in part"]
@@ -207,6 +208,8 @@ def _oldest(opened: BinaryIO, header: fmt.Header) -> int | None:
                     return _decode_rejection(payload).first_at
                 case fmt.TRANSITION:
                     return _decode_transition(payload).at
+                case fmt.ALERT:
+                    return _decode_alert(payload).at
                 case _:
                     return None
         except (msgspec.MsgspecError, ValueError, struct.error):
@@ -223,6 +226,7 @@ def _whole(path: Path, size: int) -> _Glance:
     times = [message.received_at for message in segment.messages]
     times += [record.first_at for _, record in segment.rejections]
     times += [record.at for _, record in segment.transitions]
+    times += [record.at for _, record in segment.alerts]
     live = path.suffix == ".open"
     note = f"damaged: {segment.damaged[0]}; `fleetgate verify spool` says more" if segment.damaged and not live else ""
     return _Glance(

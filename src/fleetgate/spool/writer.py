@@ -115,6 +115,9 @@ class Writer:
         self._append(live, fmt.TRANSITION, record)
         live.rows[2] += 1
 
+    def alert(self, record: fmt.AlertRecord) -> None:
+        self._append(self._with_room(), fmt.ALERT, record)
+
     def _introduce(self, live: Live, sender: Sender) -> int:
         sender.segment, sender.ref = live.number, len(live.peers)
         record = msgspec.structs.replace(sender.facts, ref=sender.ref)

@@ -17,6 +17,7 @@ from tests.segments import SpoolOnDisk
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
 from fleetgate.errors import ControlAway
+from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
@@ -25,7 +26,7 @@ from fleetgate.load.migrations import migrate
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
-from fleetgate.spool.format import TransitionRecord
+from fleetgate.spool.format import AlertRecord, TransitionRecord
 
 DATABASE = "fleetgate_test"
 READER, WRITER = "a reader's token", "a writer's token"
@@ -80,6 +81,7 @@ class Bench:
         self.spool = SpoolOnDisk(directory / "spool", name)
         self.clickhouse = clickhouse
         self.transitions: list[tuple[int, str]] = []
+        self.noted_alerts: list[AlertRecord] = []
         self.begun: list[tuple[str, int]] = []
         self.noted: list[tuple[str, int, int]] = []
         self.control_away = 0
@@ -91,10 +93,11 @@ class Bench:
         settings = Settings(self.spool.directory, retry_seconds=0.05)
         self.inserts = Inserts(clickhouse or self.clickhouse, counts, self.spool.directory)
         stop = stop or threading.Event()
-        transitions = Transitions(self.spool.directory, self._note, counts, stop)
+        transitions = Transitions(self.spool.directory, self._note, self.noted_alerts.append, counts, stop)
+        alerts = Alerts(clickhouse or self.clickhouse, counts, SystemClock())
         progress = self.progress = Progress(self.begin, lambda *told: self.noted.append(told))
         self.loader = Loader(
-            settings, self.inserts, catalogue(), transitions, progress, counts, SystemClock(), os.urandom, stop
+            settings, self.inserts, catalogue(), transitions, alerts, progress, counts, SystemClock(), os.urandom, stop
         )
         return self.loader
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import pytest
 from tests.gates import IDENTITY, Gate, credential, record
-from tests.units import DEVICE_ID, KEY_DIGEST, NOW, TENANT, sign
+from tests.units import DEVICE_ID, EVENT, KEY_DIGEST, NOW, TENANT, pack, sign
 
 from fleetgate.accept.fleet import IDLE_SECONDS, REFUSAL_OF_STATUS
 from fleetgate.accept.standing import Part
-from fleetgate.control.profile import CertificateIdentity
+from fleetgate.control.profile import CertificateIdentity, Issuance
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
 from fleetgate.judge import Outcome, Reason
 from fleetgate.judge.sequence import Window
@@ -65,6 +66,37 @@ class TestForgetting:
         known = gate.known()
         assert (verdict.outcome, known.device.epoch) == (Outcome.DUPLICATE, 6)
         assert known.standing.parts == {"bad_mac": Part(35.0, NOW)}
+
+
+class TestCohorts:
+    """What a device is counted together with others by."""
+
+    def test_the_software_is_that_of_the_latest_message_that_was_kept(self, gate: Gate) -> None:
+        """A refused one names it, too, and proves nothing."""
+        gate.receive(sign())
+        newer = pack(["2026.45.0", "cfg-7f3a", [EVENT]])
+        gate.receive(sign(seq=1, body=newer, key=bytes(32)))
+        before = gate.known().software
+        gate.receive(sign(seq=2, body=newer))
+        assert (before, gate.known().software) == ("2026.44.1", "2026.45.0")
+
+    def test_the_issuer_is_that_of_the_verified_chain(self, gate: Gate) -> None:
+        """By its key; a connection whose chain nobody verified says nothing of it."""
+        known = gate.known()
+        issued = msgspec.structs.replace(IDENTITY, issuances=(Issuance(7, b"c" * 32, b"k" * 32, b"a" * 32),))
+        gate.fleet.peer(known, issued, NOW, json_allowed=False)
+        gate.fleet.peer(known, IDENTITY, NOW, json_allowed=False)
+        assert known.issuer == (b"k" * 32).hex()[:16]
+
+    def test_both_come_back_from_the_checkpoint(self, gate: Gate) -> None:
+        """And with them when the device was last seen."""
+        gate.receive(sign())
+        gate.known().issuer = "c0ffee"
+        gate.checkpoint()
+        forget_after(gate, LONG)
+        known, saved = gate.known(), gate.spool.checkpoint.device(*KEY)
+        assert saved is not None
+        assert (known.software, known.issuer, saved.seen_at) == ("2026.44.1", "c0ffee", gate.clock.ms)
 
 
 class TestCredentials:

@@ -166,12 +166,18 @@ def test_rotate_the_mac_root_key(shell: Shell) -> None:
     ]
 
 
+def test_hold_a_cohort(shell: Shell) -> None:
+    """Nothing is left of what was said, but in the audit."""
+    Reader(shell, "hold-a-cohort").follow()
+    assert shell.json("breaker", "list")["overrides"] == []
+
+
 def test_every_page_of_a_devices_life_is_tried_and_can_be_found() -> None:
     """A page that enrol-a-vehicle.md points to has a test above, and the other way round."""
     linked = re.findall(r"\]\(([a-z-]+)\.md\)", (HOW_TO / "enrol-a-vehicle.md").read_text())
     tried = {name.removeprefix("test_").replace("_", "-") for name in globals() if name.startswith("test_")}
     assert set(linked) <= tried
-    assert {name for name in tried if (HOW_TO / f"{name}.md").exists()} == {*linked, "enrol-a-vehicle"}
+    assert {name for name in tried if (HOW_TO / f"{name}.md").exists()} == {*linked, "enrol-a-vehicle", "hold-a-cohort"}
 
 
 def test_a_time_without_its_zone_is_refused(gate: Shell) -> None:

@@ -10,9 +10,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from tests.segments import RECEIVED_AT, SpoolOnDisk, pack, peer, rows_body, sample
-from tests.spools import SetClock, rejection
+from tests.spools import ALERT, SetClock, rejection
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -39,6 +40,7 @@ def spool(shell: Shell) -> SpoolOnDisk:
     refused = rejection("bad_mac", 4, RECEIVED_AT, RECEIVED_AT, [(1, 2, 9)])
     made.writer.rejection(made.sender(peer("two")), refused)
     made.transition("one-tcu")
+    made.writer.alert(msgspec.structs.replace(ALERT, cohort=f"software {HOSTILE}"))
     made.seal()
     Checkpoint(made.directory / "checkpoint.db").close()
     return made
@@ -107,6 +109,7 @@ def test_cat_shows_the_fields_of_each_record(shell: Shell, spool: SpoolOnDisk) -
     assert [peer["device_id"] for peer in shown["peers"]] == ["one-tcu", "two-tcu"]
     assert (shown["rejections"][0]["reason"], shown["rejections"][0]["ranges"]) == ("bad_mac", "1:2-9")
     assert shown["transitions"][0]["after"] == "quarantined"
+    assert (shown["alerts"][0]["kind"], shown["alerts"][0]["detail"]) == ("breaker", {"vehicles": 20})
     assert "body" not in first
 
 
@@ -121,7 +124,9 @@ def test_cat_shows_what_was_asked_for(shell: Shell, spool: SpoolOnDisk) -> None:
 def test_a_kind_that_is_none_is_said_in_plain_words(shell: Shell, spool: SpoolOnDisk) -> None:
     """With those that there are."""
     assert shell.run("spool", "cat", "1", "--kind", "bogus") == 2
-    assert "'bogus' is no kind of record: say peer, message, rejection, transition" in " ".join(shell.err.split())
+    assert "'bogus' is no kind of record: say peer, message, rejection, transition, alert" in " ".join(
+        shell.err.split()
+    )
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["table", "json"])
@@ -149,7 +154,7 @@ def test_a_directory_without_a_spool_is_an_error(shell: Shell, command: tuple[st
 
 def test_verify_is_content_with_a_good_spool(shell: Shell, spool: SpoolOnDisk) -> None:
     """Exit 0 and how much it read."""
-    assert "segments: 1, good records: 6" in shell.must("verify", "spool")
+    assert "segments: 1, good records: 7" in shell.must("verify", "spool")
 
 
 def test_verify_repair_verify(shell: Shell, spool: SpoolOnDisk) -> None:
@@ -157,7 +162,7 @@ def test_verify_repair_verify(shell: Shell, spool: SpoolOnDisk) -> None:
     damage(spool)
     assert shell.run("verify", "spool") == 1
     assert "segment 1 (sealed) stops being good at byte" in shell.out
-    assert "good records: 5, lost: 1" in shell.out
+    assert "good records: 6, lost: 1" in shell.out
     assert shell.run("verify", "spool", "--json") == 1
     assert json.loads(shell.out)["findings"][0]["lost_records"] == 1
     assert "kept as parked/" in shell.must("spool", "repair", "--yes")

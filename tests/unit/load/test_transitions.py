@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client.registry import CollectorRegistry
 from tests.segments import SpoolOnDisk
+from tests.spools import ALERT
 
 from fleetgate.load.counts import Counts
 from fleetgate.load.transitions import Transitions
@@ -22,7 +23,9 @@ def waiting(spool: SpoolOnDisk) -> list[str]:
         told.append(record.device_id)
         return "applied"
 
-    transitions = Transitions(spool.directory, apply, Counts(CollectorRegistry()), threading.Event())
+    transitions = Transitions(
+        spool.directory, apply, lambda record: told.append(record.key), Counts(CollectorRegistry()), threading.Event()
+    )
     transitions.hand_on_waiting()
     transitions.hand_on_waiting()
     return told
@@ -42,6 +45,14 @@ def test_each_is_handed_on_once(tmp_path: Path) -> None:
     fill(spool, "loaded", "one", "two")
     write_cursor(spool.directory, Cursor(spool.identity.hex(), 1, "00"))
     assert waiting(spool) == ["one", "two"]
+
+
+def test_an_alert_waits_for_no_clickhouse_either(tmp_path: Path) -> None:
+    """Control takes it, so that a person sees it there."""
+    spool = SpoolOnDisk(tmp_path / "spool")
+    spool.writer.alert(ALERT)
+    fill(spool, "one")
+    assert waiting(spool) == ["one", ALERT.key]
 
 
 def test_a_segment_of_another_spool_moves_nobody(tmp_path: Path) -> None:

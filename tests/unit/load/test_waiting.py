@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
 from fleetgate.errors import ClickHouseAway, SpoolError
+from fleetgate.load.alerts import Alerts
 from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.loader import Loader, Settings, Stopped
@@ -57,7 +58,8 @@ def test_the_cause_of_waiting_is_told(
         Settings(tmp_path, 0.05),
         inserts,
         catalogue(),
-        Transitions(tmp_path, lambda *_: "applied", counts, stop),
+        Transitions(tmp_path, lambda *_: "applied", lambda _: None, counts, stop),
+        Alerts(inserts._clickhouse, counts, SystemClock()),
         Progress(lambda *_: None, lambda *_: None),
         counts,
         SystemClock(),

@@ -23,7 +23,8 @@ ONE, TWO = WindowState(b"a" * 32, 1, 9, 77, SLOTS), WindowState(b"b" * 32, 2**32
 
 def state(*windows: WindowState, device_id: str = "tcu-0001", epoch: int = 1) -> DeviceState:
     scores = [ScoreState("bad_mac", 12.5, 6)]
-    return DeviceState("acme", device_id, epoch, "watched", 5, 2, 7, 4, 3, scores, list(windows))
+    facts = ("watched", 5, 2, 7, "2026.44.1", "c0ffee", 8, 4, 3)
+    return DeviceState("acme", device_id, epoch, *facts, scores, list(windows))
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def test_a_device_comes_back_as_it_was_written(checkpoint: Checkpoint) -> None:
 
 
 def test_a_file_of_a_former_fleetgate_is_read_and_written(tmp_path: Path) -> None:
-    """Its devices have not told a key id yet, and their score, one number then, is gone; what is saved over them has
-    both."""
+    """Its devices have told neither key id nor software yet, and their score, one number then, is gone; what is saved
+    over them has all."""
     former = sqlite3.connect(tmp_path / "checkpoint.db", isolation_level=None)
     former.execute(
         "CREATE TABLE devices (tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL,"
@@ -55,7 +56,8 @@ def test_a_file_of_a_former_fleetgate_is_read_and_written(tmp_path: Path) -> Non
     checkpoint.save([state(ONE)])
     after = checkpoint.device("acme", "tcu-0001")
     checkpoint.close()
-    plain = msgspec.structs.replace(state(), kid=0, kid_at=0, decided_at=0, epoch_sent_at=0, scores=[])
+    untold = dict.fromkeys(("kid", "kid_at", "seen_at", "decided_at", "epoch_sent_at"), 0)
+    plain = msgspec.structs.replace(state(), **untold, software="", issuer="", scores=[])
     assert (before, after) == (plain, state(ONE))
 
 

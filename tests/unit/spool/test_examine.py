@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.segments import RECEIVED_AT, SpoolOnDisk, of_version_1, pack, peer, rows_body, sample
-from tests.spools import rejection
+from tests.spools import ALERT, rejection
 
 from fleetgate.spool import format as fmt
 from fleetgate.spool.examine import Examination, examine, repaired
@@ -18,7 +18,7 @@ from fleetgate.spool.seeds import seed_by_records
 
 
 class Small:
-    """A sealed segment of two peers with messages, a rejection and a transition; of version 1 if it is old."""
+    """A sealed segment of two peers with a record of each kind; of version 1 if it is old."""
 
     def __init__(self, directory: Path, *, old: bool) -> None:
         self.spool = SpoolOnDisk(directory / "spool")
@@ -27,6 +27,7 @@ class Small:
         refused = rejection("bad_mac", 2, RECEIVED_AT, RECEIVED_AT, [(1, 2, 3)])
         self.spool.writer.rejection(self.spool.sender(peer("two")), refused)
         self.spool.transition()
+        self.spool.writer.alert(ALERT)
         self.spool.message(rows_body(sample(0, s1=51.0)), sender=peer("two"))
         self.path = self.spool.seal()
         if old:
@@ -55,7 +56,9 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> Small:
 def rows(segment: Segment) -> set[tuple[int, str]]:
     """What load takes from a segment, with the place it stands at."""
     found = {(message.offset, repr((segment.peers[message.peer], *message[2:]))) for message in segment.messages}
-    return found | {(offset, repr(record)) for offset, record in [*segment.rejections, *segment.transitions]}
+    return found | {
+        (offset, repr(record)) for offset, record in [*segment.rejections, *segment.transitions, *segment.alerts]
+    }
 
 
 def reread(small: Small, data: bytes) -> Segment:

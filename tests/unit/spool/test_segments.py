@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.spools import TRANSITION, OpenSpool, SetClock, rejection, sender
+from tests.spools import ALERT, TRANSITION, OpenSpool, SetClock, rejection, sender
 from tests.units import NOW
 
 from fleetgate.spool import format as fmt
@@ -23,6 +23,7 @@ def test_what_was_appended_comes_back(spool: OpenSpool, clock: SetClock) -> None
     spool.writer.message(second, NOW + 1, 2, 0, b"two")
     spool.writer.rejection(first, rejection("bad_mac", 4, NOW, NOW + 5, [(1, 2, 9)]))
     spool.writer.transition(TRANSITION)
+    spool.writer.alert(ALERT)
     number = spool.writer.seal()
     (segment,) = spool.segments()
     assert [message[1:] for message in segment.messages] == [(0, NOW, 1, 3, b"one"), (1, NOW + 1, 2, 0, b"two")]
@@ -30,6 +31,7 @@ def test_what_was_appended_comes_back(spool: OpenSpool, clock: SetClock) -> None
         fmt.RejectionRecord(0, "bad_mac", 4, NOW, NOW + 5, [(1, 2, 9)], 40.0, NOW + 5)
     ]
     assert [record for _, record in segment.transitions] == [TRANSITION]
+    assert [record for _, record in segment.alerts] == [ALERT]
     assert segment.peers == {
         ref: msgspec.structs.replace(who.facts, ref=ref) for ref, who in enumerate((first, second))
     }

@@ -1,0 +1,94 @@
+"""Devices that are refused before anything of theirs is judged, because of the CA that issued their certificates.
+
+Decides when that is an alert: nobody is scored for it, so no quarantine would tell. A CA whose chain has expired fails
+in TLS, where nothing is said of the device; but the edge has verified the chain before, and knows until when it was
+good. What fails behind TLS (a revocation list that names a whole fleet or is out of date, a CA that may not speak for
+the tenant any more) names its device, and is an alert when it is a surge. Who is refused is decided by `vetting`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from fleetgate.accept.surge import CALM_MS, Key, Window, limit_of
+from fleetgate.control.cohorts import Cohort, CohortKind
+from fleetgate.spool.format import AlertRecord
+
+EXPIRED: Final = "issuer_expired"
+REFUSED: Final = "connections_refused"
+KINDS: Final = (EXPIRED, REFUSED)
+MAX_ISSUERS: Final = 1_000  # chains that were verified: few CAs vouch for many devices
+
+
+class Refusals:
+    """Of one edge. Issuers are named as `fleet.issuer_of` does; `on_alert` gets each opening and closing."""
+
+    def __init__(self, edge_id: str) -> None:
+        self._edge_id = edge_id
+        self._good_until: dict[str, int] = {}
+        self._windows: dict[str, Window] = {}
+        self._busy_at: dict[str, int] = {}
+        self._open: dict[str, AlertRecord] = {}
+        self.on_alert: Callable[[AlertRecord], None] = lambda record: None
+
+    def verified(self, issuer: str, until_ms: int) -> None:
+        """A chain below this CA was verified; all CA certificates in it are good until then (Unix ms)."""
+        if issuer in self._good_until or len(self._good_until) < MAX_ISSUERS:
+            self._good_until[issuer] = until_ms
+
+    def refused(self, key: Key, issuer: str, now: int) -> None:
+        self._windows.setdefault(issuer, Window()).note(key, "", now)
+
+    def look(self, now: int, sizes: Mapping[Cohort, int]) -> None:
+        """Opens and closes; called every second or so. `sizes` as of the census."""
+        for issuer, until_ms in self._good_until.items():
+            record = self._open.get(self._key(EXPIRED, issuer))
+            if record is not None and until_ms > now:
+                self._close(record, now)
+            elif record is None and until_ms <= now and (devices := sizes.get(_cohort(issuer), 0)):
+                self._raise(EXPIRED, issuer, now, {"vehicles": devices, "expired_at_ms": until_ms})
+        for issuer, window in list(self._windows.items()):
+            self._look_at(issuer, window, now, sizes.get(_cohort(issuer), 0))
+
+    def now_open(self) -> list[AlertRecord]:
+        return list(self._open.values())
+
+    def restore(self, records: Iterable[AlertRecord], now: int) -> None:
+        """After a start: the alerts that were open."""
+        for record in records:
+            self._open[record.key] = record
+            if record.kind == REFUSED:
+                issuer = record.cohort.removeprefix(f"{CohortKind.ISSUER} ")
+                self._windows[issuer], self._busy_at[issuer] = Window(), now
+
+    def _look_at(self, issuer: str, window: Window, now: int, size: int) -> None:
+        record = self._open.get(self._key(REFUSED, issuer))
+        devices, limit = window.count(now), limit_of(size)
+        if record is None and devices >= limit:
+            self._busy_at[issuer] = now
+            self._raise(REFUSED, issuer, now, {"vehicles": devices, "size": size})
+        elif record is not None and 2 * devices >= limit:
+            self._busy_at[issuer] = now
+        elif record is not None and now - self._busy_at[issuer] >= CALM_MS:
+            self._close(record, now)
+        elif record is None and not devices:
+            del self._windows[issuer]
+
+    def _key(self, kind: str, issuer: str) -> str:
+        return f"{kind} {self._edge_id} {issuer}"
+
+    def _raise(self, kind: str, issuer: str, now: int, detail: dict[str, str | float]) -> None:
+        record = AlertRecord(self._key(kind, issuer), "open", now, kind, "", str(_cohort(issuer)), detail)
+        self._open[record.key] = record
+        self.on_alert(record)
+
+    def _close(self, record: AlertRecord, now: int) -> None:
+        del self._open[record.key]
+        self.on_alert(msgspec.structs.replace(record, state="closed", at=max(now, record.at + 1), detail={}))
+
+
+def _cohort(issuer: str) -> Cohort:
+    return Cohort(CohortKind.ISSUER, "", issuer)

@@ -1,0 +1,107 @@
+"""`fleetgate breaker`: which cohorts the edges hold out of quarantine, and a person's word about one.
+
+Decides options and output; what may be said is decided by `control.breaker`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+
+from fleetgate.cli.console_output import AsJson, print_json, print_records, say
+from fleetgate.cli.session import actor, session_of
+from fleetgate.control.breaker import EdgeAlert, Override, list_alerts, list_overrides, set_mode
+from fleetgate.control.cohorts import Cohort, CohortKind, Mode
+from fleetgate.control.store import Store
+from fleetgate.errors import ConfigError
+
+Tenant = Annotated[str, typer.Option(help="All devices of this tenant ...")]
+Software = Annotated[str, typer.Option(help="... or of them those that run this version.")]
+Issuer = Annotated[str, typer.Option(help="Or all devices under this CA, of every tenant, as `list` names it.")]
+Reason = Annotated[str, typer.Option(help="Why; stands in the audit.")]
+
+app = typer.Typer(help="Whole cohorts in trouble at once.", no_args_is_help=True, rich_markup_mode=None)
+
+_ALERT = ("kind", "tenant", "cohort", "opened_at_ms", "closed_at_ms", "detail")
+_OVERRIDE = ("mode", "tenant", "kind", "name", "at_ms", "actor", "reason")
+
+
+class Report(Struct, frozen=True):
+    """`alerts` are those that edges have raised, `overrides` what people said."""
+
+    alerts: list[EdgeAlert]
+    overrides: list[Override]
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    closed: Annotated[bool, typer.Option("--all", help="What is over, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the cohorts in trouble, and what people have said of cohorts."""
+    session = session_of(context)
+    with Store.open(session.config, session.clock) as store:
+        report = Report(list_alerts(store, closed=closed), list_overrides(store))
+    if as_json:
+        print_json(report)
+        return
+    print_records(report.alerts, _ALERT, empty="no cohort is in trouble" if not closed else "no cohort ever was")
+    say("")
+    print_records(report.overrides, _OVERRIDE, empty="nobody has said anything: the edges decide (auto)")
+
+
+@app.command()
+def hold(
+    context: typer.Context, reason: Reason, tenant: Tenant = "", software: Software = "", issuer: Issuer = ""
+) -> None:
+    """Watch devices of a cohort instead of putting them into quarantine, but for clones."""
+    _say(context, Mode.HOLD, tenant, software, issuer, reason)
+
+
+@app.command()
+def off(
+    context: typer.Context, reason: Reason, tenant: Tenant = "", software: Software = "", issuer: Issuer = ""
+) -> None:
+    """Let devices of a cohort go into quarantine, however many they are."""
+    _say(context, Mode.OFF, tenant, software, issuer, reason)
+
+
+@app.command()
+def auto(
+    context: typer.Context, reason: Reason, tenant: Tenant = "", software: Software = "", issuer: Issuer = ""
+) -> None:
+    """Take back what was said of a cohort."""
+    _say(context, Mode.AUTO, tenant, software, issuer, reason)
+
+
+def _say(context: typer.Context, mode: Mode, tenant: str, software: str, issuer: str, reason: str) -> None:
+    cohort = _cohort(tenant, software, issuer)
+    session = session_of(context)
+    with Store.open(session.config, session.clock, write=True) as store:
+        set_mode(store, cohort, mode, actor(), reason)
+    who = str(cohort) or "all devices"
+    of_whom = f" of {tenant}" if tenant else ""
+    say(f"{who}{of_whom}: {_MEANS[mode]}; edges learn it within a second")
+
+
+_MEANS = {
+    Mode.HOLD: "held, whoever's score says quarantine is watched",
+    Mode.OFF: "not held, whoever's score says quarantine goes there",
+    Mode.AUTO: "as the edges decide",
+}
+
+
+def _cohort(tenant: str, software: str, issuer: str) -> Cohort:
+    """Raises ConfigError."""
+    match bool(tenant), bool(software), bool(issuer):
+        case True, False, False:
+            return Cohort(CohortKind.TENANT, tenant, "")
+        case True, True, False:
+            return Cohort(CohortKind.SOFTWARE, tenant, software)
+        case False, False, True:
+            return Cohort(CohortKind.ISSUER, "", issuer)
+        case _:
+            raise ConfigError("say which cohort: --tenant, --tenant and --software, or --issuer")

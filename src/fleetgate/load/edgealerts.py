@@ -1,0 +1,42 @@
+"""Alerts that an edge has raised: from records of the spool to the alerts of everybody (`alerts`).
+
+Decides what of a record becomes which field, and that one which ClickHouse does not take stops no telemetry: control
+has it, too. Each word of an alert is taken once, however often its segment is loaded.
+"""
+
+from __future__ import annotations
+
+from fleetgate import log
+from fleetgate.load.alerts import Alert, Alerts
+from fleetgate.load.clickhouse import Refused
+from fleetgate.spool.format import AlertRecord
+from fleetgate.spool.reader import Segment
+
+_log = log.get("load")
+
+
+def raise_alerts(alerts: Alerts, segment: Segment) -> None:
+    """Those of one segment, in their order. Raises ClickHouseAway."""
+    for _, record in segment.alerts:
+        try:
+            if record.state == "open":
+                alerts.open(_alert_of(record))
+            else:
+                alerts.close(record.key, record.at)
+        except Refused as error:
+            _log.error("an alert is not in ClickHouse", key=record.key, error=str(error))
+
+
+def _alert_of(record: AlertRecord) -> Alert:
+    detail = dict(record.detail)
+    vehicles = detail.pop("vehicles", 0)
+    return Alert(
+        key=record.key,
+        kind=record.kind,
+        tenant=record.tenant,
+        opened_at_ms=record.at,
+        cohort=record.cohort,
+        signal=str(detail.pop("signal_1", "")),
+        vehicles=int(vehicles) if isinstance(vehicles, int | float) else 0,
+        detail=detail,
+    )

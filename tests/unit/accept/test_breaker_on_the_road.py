@@ -1,0 +1,147 @@
+"""The breaker between scores and states, on a real spool: cohorts before the trouble, a kill, a person's word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.gates import Gate, Records, record
+from tests.units import BODY, EVENT, KEY_DIGEST, NOW, TENANT, hkdf, pack, sign
+
+from fleetgate.accept.census import Census, cohorts_of
+from fleetgate.accept.recovery import Recovery
+from fleetgate.control.cohorts import Cohort, CohortKind, Mode
+from fleetgate.control.records import DeviceState
+from fleetgate.judge import Reason
+
+FLEET = 60
+NAMES = [f"tcu-{number:04}" for number in range(FLEET)]
+KEYS = {name: hkdf(bytes(range(32)), TENANT, name, KEY_DIGEST) for name in NAMES}
+BEFORE = Cohort(CohortKind.SOFTWARE, TENANT, "2026.44.1")
+BAD = pack(["2026.45.0", "cfg-7f3a", [[0, "sample", {}, {}]]])
+UPDATED = pack(["2026.45.0", "cfg-7f3a", [EVENT]])
+MISTAKES = 11  # of 10 points each: by the last one a little of the first has faded
+HOUR_MS = 3_600_000
+
+
+class Fleet:
+    """Devices that the gate has seen under the same software, and counted."""
+
+    def __init__(self, directory: Path) -> None:
+        self.gate = Gate(directory, *(record(name) for name in NAMES))
+        self.sent = dict.fromkeys(NAMES, 0)
+        for name in NAMES:
+            self.send(name, BODY)
+        self.gate.checkpoint()
+        self.count()
+
+    def count(self) -> None:
+        Census(self.gate.spool.checkpoint, self.gate.breaker, self.gate.clock).count()
+
+    def send(self, name: str, body: bytes, times: int = 1, key: bytes | None = None) -> None:
+        caller = self.gate.caller(name)
+        for _ in range(times):
+            raw = sign(seq=self.sent[name], body=body, key=key or KEYS[name], sent_at=self.gate.clock.ms)
+            self.gate.intake.receive(caller, raw, None, self.gate.clock.ms)
+            self.sent[name] += 1
+
+    def states(self) -> list[str]:
+        return [self.gate.known(name).standing.state.value for name in NAMES]
+
+    def kill_and_recover(self) -> None:
+        """As an edge starts."""
+        self.gate.intake.commit()
+        self.gate.kill()
+        self.gate.start()
+        registry = Records(self.gate.fleet, self.gate.spool.checkpoint, self.gate.records)
+        recovery = Recovery(self.gate.spool, registry, self.gate.fleet)
+        recovery.run()
+        self.count()
+        self.gate.intake.restore(recovery.alerts.values(), recovery.watched())
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path / "spool")
+
+
+def test_a_bad_release_is_watched(fleet: Fleet) -> None:
+    """All but those before the surge; and each message of it is refused as ever."""
+    for name in NAMES:
+        fleet.send(name, BAD, MISTAKES)
+    assert fleet.states() == ["quarantined"] * 19 + ["watched"] * 41
+    assert fleet.gate.counts.reasons["mqtt"][Reason.MALFORMED_BODY] == FLEET * MISTAKES
+
+
+def test_the_cohort_is_that_of_before_the_trouble(fleet: Fleet) -> None:
+    """A device cannot leave it by naming other software once it is scored, nor one by one by an update in between."""
+    for name in NAMES:
+        fleet.send(name, BAD)
+        fleet.send(name, UPDATED)
+        fleet.send(name, BAD, MISTAKES - 1)
+    [alert] = fleet.gate.breaker.now_open()
+    assert (alert.cohort, fleet.gate.known(NAMES[0]).software) == (str(BEFORE), "2026.45.0")
+
+
+def test_a_forger_in_a_held_cohort_goes_into_quarantine(fleet: Fleet) -> None:
+    """Its signal is not the release's."""
+    for name in NAMES[1:]:
+        fleet.send(name, BAD, MISTAKES)
+    fleet.send(NAMES[0], BODY, 3, key=bytes(32))
+    assert fleet.states()[0] == "quarantined"
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["from the spool", "from the checkpoint"])
+def test_a_kill_ends_no_hold(fleet: Fleet, saved: bool) -> None:
+    """The alert and the devices it is about come back from wherever they are."""
+    for name in NAMES[:-1]:
+        fleet.send(name, BAD, MISTAKES)
+    if saved:
+        fleet.gate.spool.checkpoint.keep_alerts(fleet.gate.breaker.now_open())
+        fleet.gate.checkpoint()
+    before = fleet.gate.breaker.now_open()
+    fleet.kill_and_recover()
+    assert fleet.gate.breaker.now_open() == before
+    fleet.send(NAMES[-1], BAD, MISTAKES)
+    assert fleet.states()[-1] == "watched"
+    for minute in range(60):
+        fleet.gate.intake.relax(fleet.gate.clock.ms + minute * 60_000)
+    assert fleet.gate.breaker.now_open() == before, "silent devices whose score is high are not forgotten"
+
+
+def test_a_persons_word_takes_effect_on_those_that_are_held(fleet: Fleet) -> None:
+    """Off: they go where they belong, now and not with their next mistake."""
+    for name in NAMES:
+        fleet.send(name, BAD, MISTAKES)
+    fleet.gate.breaker.override({BEFORE: Mode.OFF})
+    fleet.gate.intake.relax(fleet.gate.clock.ms)
+    assert set(fleet.states()) == {"quarantined"}
+
+
+def test_a_hold_that_is_taken_back_holds_no_more(fleet: Fleet) -> None:
+    """Whoever a person alone kept out of quarantine goes there."""
+    fleet.gate.breaker.override({BEFORE: Mode.HOLD})
+    fleet.send(NAMES[0], BAD, MISTAKES)
+    held = fleet.states()[0]
+    fleet.gate.breaker.override({})
+    fleet.gate.intake.relax(fleet.gate.clock.ms)
+    assert (held, fleet.states()[0]) == ("watched", "quarantined")
+
+
+def test_a_held_device_is_trusted_again_when_it_has_behaved(fleet: Fleet) -> None:
+    """As any watched one."""
+    for name in NAMES:
+        fleet.send(name, BAD, MISTAKES)
+    fleet.gate.clock.ms = NOW + 24 * HOUR_MS
+    fleet.gate.intake.relax(fleet.gate.clock.ms)
+    assert fleet.gate.known(NAMES[-1]).standing.state is DeviceState.TRUSTED
+
+
+def test_the_census_counts_whom_it_saw_in_the_last_day(fleet: Fleet) -> None:
+    """By the checkpoint; also those that are not in memory."""
+    assert fleet.gate.breaker.sizes == dict.fromkeys(cohorts_of(fleet.gate.known(NAMES[0])), FLEET)
+    fleet.gate.clock.ms = NOW + 25 * HOUR_MS
+    fleet.send(NAMES[0], BODY)
+    fleet.gate.checkpoint()
+    fleet.count()
+    assert set(fleet.gate.breaker.sizes.values()) == {1}

@@ -1,0 +1,87 @@
+"""Devices that are refused because of their CA: when that is an alert, and when it is over."""
+
+from __future__ import annotations
+
+from tests.units import NOW
+
+from fleetgate.accept.refusals import Refusals
+from fleetgate.accept.surge import CALM_MS
+from fleetgate.control.cohorts import Cohort, CohortKind
+from fleetgate.spool.format import AlertRecord
+
+CA = "c0ffee"
+SIZES = {Cohort(CohortKind.ISSUER, "", CA): 400}
+MINUTE_MS = 60_000
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.alerts: list[AlertRecord] = []
+        self.refusals = Refusals("edge-1")
+        self.refusals.on_alert = self.alerts.append
+
+    def refuse(self, count: int, now: int = NOW) -> None:
+        for number in range(count):
+            self.refusals.refused(("acme", f"tcu-{number}"), CA, now)
+
+    def look(self, now: int, sizes: dict[Cohort, int] = SIZES) -> list[tuple[str, str]]:
+        """All that was told until then."""
+        self.refusals.look(now, sizes)
+        return [(alert.kind, alert.state) for alert in self.alerts]
+
+
+def test_a_ca_that_has_expired_is_an_alert_as_long_as_it_is() -> None:
+    """Once; a chain with a renewed certificate of it ends that."""
+    watch = Watch()
+    watch.refusals.verified(CA, NOW)
+    assert watch.look(NOW - 1) == []
+    assert watch.look(NOW) == watch.look(NOW + MINUTE_MS) == [("issuer_expired", "open")]
+    assert (watch.alerts[0].cohort, watch.alerts[0].detail["vehicles"]) == ("issuer c0ffee", 400)
+    watch.refusals.verified(CA, NOW + 10**9)
+    assert watch.look(NOW + 2 * MINUTE_MS)[1:] == [("issuer_expired", "closed")]
+
+
+def test_a_ca_of_nobody_seen_lately_is_no_alert() -> None:
+    """It ended when its last car was scrapped."""
+    watch = Watch()
+    watch.refusals.verified(CA, NOW)
+    assert watch.look(NOW, sizes={}) == []
+
+
+def test_many_devices_refused_under_one_ca_are_an_alert() -> None:
+    """A surge, until for a quarter of an hour it was less than half of one."""
+    watch = Watch()
+    watch.refuse(19)
+    assert watch.look(NOW) == []
+    watch.refuse(20)
+    assert watch.look(NOW) == [("connections_refused", "open")]
+    for minute in range(60):
+        watch.refuse(10, NOW + minute * MINUTE_MS)
+        watch.look(NOW + minute * MINUTE_MS)
+    last = NOW + 63 * MINUTE_MS
+    for now in range(NOW + 60 * MINUTE_MS, last + CALM_MS, MINUTE_MS):
+        watch.look(now)
+    assert len(watch.alerts) == 1
+    assert watch.look(last + CALM_MS)[1:] == [("connections_refused", "closed")]
+
+
+def test_one_device_that_comes_again_and_again_is_none() -> None:
+    """Nor are twenty of a fleet that has a thousand."""
+    watch = Watch()
+    for _ in range(100):
+        watch.refuse(1)
+    watch.refuse(20)
+    assert watch.look(NOW, sizes={Cohort(CohortKind.ISSUER, "", CA): 1_000}) == []
+
+
+def test_a_start_forgets_no_alert() -> None:
+    """It is not told again, and ends as it would have."""
+    watch, after = Watch(), Watch()
+    watch.refusals.verified(CA, NOW)
+    watch.refuse(20)
+    watch.look(NOW)
+    after.refusals.restore(watch.refusals.now_open(), NOW)
+    assert after.look(NOW + 1) == []
+    assert after.look(NOW + CALM_MS) == [("connections_refused", "closed")]
+    after.refusals.verified(CA, NOW + 10**9)
+    assert after.look(NOW + CALM_MS + 1)[1:] == [("issuer_expired", "closed")]

@@ -1,0 +1,33 @@
+"""`fleetgate breaker`: what a person sees of cohorts in trouble, and says about one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Shell
+
+RELEASE = ("--tenant", "acme", "--software", "2026.45")
+
+
+def test_a_word_is_listed_until_it_is_taken_back(gate: Shell) -> None:
+    """With who said it, and why."""
+    assert "edges learn it within a second" in gate.must("breaker", "hold", *RELEASE, "--reason", "the release")
+    [said] = gate.json("breaker", "list")["overrides"]
+    assert (said["mode"], said["tenant"], said["kind"], said["name"], said["reason"]) == (
+        "hold", "acme", "software", "2026.45", "the release",
+    )  # fmt: skip
+    gate.must("breaker", "auto", *RELEASE, "--reason", "mended")
+    assert gate.json("breaker", "list") == {"alerts": [], "overrides": []}
+    assert "no cohort is in trouble" in gate.must("breaker", "list")
+
+
+@pytest.mark.parametrize(
+    "which", [(), ("--software", "2026.45"), ("--tenant", "acme", "--issuer", "c0ffee")], ids=["none", "half", "two"]
+)
+def test_it_must_be_clear_which_cohort_is_meant(gate: Shell, which: tuple[str, ...]) -> None:
+    """A version is of a tenant, a CA of all."""
+    assert gate.run("breaker", "off", *which, "--reason", "x") != 0
+    assert "--tenant and --software" in gate.err
