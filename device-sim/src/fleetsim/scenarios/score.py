@@ -86,6 +86,7 @@ class Score(msgspec.Struct):
     honest: int
     watched: int
     quarantined: list[str]
+    tolerated: int
     due: list[Due]
     false_alerts: list[str]
     further_alerts: int
@@ -108,7 +109,7 @@ class Score(msgspec.Struct):
     def problems(self) -> list[str]:
         """What is not as it should be."""
         found = [f"{k.what}: {k.detected} of {k.devices} detected" for k in self.kinds if k.hostile > (k.detected > 0)]
-        if self.quarantined:
+        if len(self.quarantined) > self.tolerated:
             found.append(f"{len(self.quarantined)} honest devices in quarantine: {', '.join(self.quarantined[:5])}")
         for due in self.due:
             if due.after_s is None:
@@ -180,6 +181,7 @@ def score(ledger: Path, decisions: Decisions) -> Score:
         honest=len(honest),
         watched=sum(worst.get(key, 0) == _RANK["watched"] for key in honest),
         quarantined=[f"{t}/{d}" for t, d in honest if worst.get((t, d), 0) >= _QUARANTINED],
+        tolerated=int(run.notes.get("tolerated", 0)),
         due=[_due(due, decisions.alerts) for due in run.due],
         false_alerts=[_words(alert) for alert in false],
         further_alerts=len(decisions.alerts) - len(matched) - len(false),
