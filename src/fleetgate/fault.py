@@ -48,6 +48,7 @@ LOAD_POINTS: Mapping[str, str] = {
     "insert.rejections": "and in `rejections`",
     "insert.raw_messages": "and in `raw_messages`",
     "insert.received_ranges": "and in `received_ranges`",
+    "insert.pulses": "and in `pulses`",
     "chain.remembered": "its place in the chain is in chain.json, and its row is not inserted",
     "insert.segments": "its row in `segments` says that it is loaded",
     "cursor.synced": "the new cursor is on disk, under another name",

@@ -121,7 +121,9 @@ def test_gate_and_simulator_share_no_code(source: Path, stranger: str) -> None:
             assert found.module.partition(".")[0] != stranger, f"{path}:{found.line} imports {found.module}"
 
 
-@pytest.mark.parametrize("room", ["", "accept", "control", "demo", "doctor", "judge", "load", "proof", "spool"])
+@pytest.mark.parametrize(
+    "room", ["", "accept", "control", "demo", "doctor", "judge", "load", "load/watch", "proof", "spool"]
+)
 def test_each_module_is_named_in_the_map_of_its_package(room: str) -> None:
     """The docstring of a package says what is where; a module that it does not name is not found."""
     package = SOURCE / room

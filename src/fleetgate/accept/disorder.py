@@ -100,16 +100,17 @@ class Timeline:
 
     def __init__(self, epoch_sent_at: int = 0) -> None:
         self.epoch_sent_at = epoch_sent_at
-        self.astray = False
+        self.astray = self._both = self._older_spoke = False
+        self._kind = Disorder.ROLLBACK
+        self._epoch = self._last = self._stopped_ms = self._count = 0
+        self._connection: object = None
 
     def _begin(self, kind: Disorder) -> Finding:
-        self.astray = True
-        self._kind = kind
+        self.astray = self._older_spoke = True
         self._both = False
-        self._older_spoke = True
-        self._stopped_ms = 0
-        self._connection: object = None
-        self._count = 0
+        self._kind = kind
+        self._stopped_ms = self._count = 0
+        self._connection = None
         return Finding(kind, kind.value)
 
     def go_on(self, epoch: int, seq: int, sent_at: int, current_epoch: int, highest: int) -> Finding | None:

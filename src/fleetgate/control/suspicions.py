@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Row, delete, insert, select
 
 from fleetgate.control.schema import suspicions
 from fleetgate.control.store import SUSPICION, Store
@@ -83,8 +83,11 @@ def suspicions_of(store: Store, revisions: Sequence[int], edge_id: str) -> list[
     if not revisions:
         return []
     concern = suspicions.c.revision.in_(revisions), suspicions.c.edge_id == edge_id
-    found = select(*(suspicions.c[name] for name in Suspicion.__struct_fields__)).where(*concern)
-    return [
-        Suspicion(*values, msgspec.json.decode(detail))
-        for *values, detail in store.rows(found.order_by(suspicions.c.suspicion_id))
-    ]
+    found = store.rows(select(suspicions).where(*concern).order_by(suspicions.c.suspicion_id))
+    return [_suspicion(row) for row in found]
+
+
+def _suspicion(row: Row[Any]) -> Suspicion:
+    told = dict(row._mapping)  # a row's own `count` is the method of a tuple
+    told["detail"] = msgspec.json.decode(told["detail"])
+    return Suspicion(**{name: told[name] for name in Suspicion.__struct_fields__})

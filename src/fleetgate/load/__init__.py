@@ -7,6 +7,7 @@ opening.py       a segment's messages as arrays
 layout.py        those that look alike, opened together
 readings.py      the others, each by itself
 ranges.py        which numbers came: the gap ledger, asked by gaps.py
+pulses.py        what of them the watch over the fleet looks at
 columns.py       the arrays as the rows of each table
 unknown.py       names that the catalogue does not have, bounded
 inserts.py       one segment into ClickHouse, so that any repetition changes nothing
@@ -21,7 +22,9 @@ chainmemory.py   the end of the chain, out of reach of ClickHouse
 absent.py        rows of a segment that may still come
 heads.py         the end of the chain, signed by the signer once a minute
 plausibility.py  which readings cannot be true
+watch/           is the fleet as it was? A thread that looks every ten seconds
 alerts.py        what opens once and closes once: of the edges by edgealerts.py
+travel.py        two positions too far apart for the time between them
 lag.py           how far it is behind
 progress.py      how far it has come, told to control
 counts.py        its figures for Prometheus

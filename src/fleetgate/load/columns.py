@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fleetgate.catalogue import Catalogue
 from fleetgate.judge.verdict import Outcome
 from fleetgate.load.opening import Opened, open_messages
+from fleetgate.load.pulses import Heard, pulses_of
 from fleetgate.load.ranges import OUTCOMES, Received, ranges_of
 from fleetgate.load.readings import KINDS, Sparse
 from fleetgate.load.rowshash import FORMS, rows_hash
@@ -40,7 +41,8 @@ class Rows(NamedTuple):
 
 
 class SegmentRows(NamedTuple):
-    """All rows of a segment, in the order in which they are inserted, how many each table gets, and their hash.
+    """All rows of a segment, in the order in which they are inserted, how many each table gets, and their hash. Neither
+    is kept of `pulses`: they are for the watch and prove nothing.
 
     `undecodable` are offsets of message records that cannot be opened or whose peer is lost: they have no rows.
     """
@@ -66,11 +68,16 @@ def segment_rows(segment: Segment, catalogue: Catalogue, names: UnknownNames) ->
         "raw_messages": _raw_messages(source, messages),
         "received_ranges": _received_ranges(source, segment, messages),
     }
+    pulses = _pulses(source, messages, opened)
     received = [rejection.last_at for _, rejection in segment.rejections]
     if len(segment.messages):
         received += [int(segment.messages.received_at.min()), int(segment.messages.received_at.max())]
     return SegmentRows(
-        [Rows(name, day, rows) for name, table in tables.items() for day, rows in _by_day(table)],
+        [
+            Rows(name, day, rows)
+            for name, table in [*tables.items(), ("pulses", pulses)]
+            for day, rows in _by_day(table)
+        ],
         {name: table.num_rows for name, table in tables.items()},
         {name: rows_hash(name, tables[name]) for name in FORMS},
         segment.messages.offset[opened.undecodable].tolist(),
@@ -229,6 +236,45 @@ def _received_ranges(source: _Source, segment: Segment, messages: _Messages) -> 
         "reason": _words(ranges.reason, np.arange(len(ranges.reason))),
         "first_received_at": _times(ranges.first_received_at),
         "received_at": _times(ranges.received_at),
+    }
+    return pa.table(rows)
+
+
+def _pulses(source: _Source, messages: _Messages, opened: Opened) -> pa.Table:
+    found = pulses_of(
+        Heard(
+            messages.peer,
+            messages.held,
+            messages.software,
+            messages.config,
+            messages.epoch,
+            messages.seq,
+            messages.sent_at,
+            messages.received_at,
+            messages.received_at // DAY_MS,
+            messages.flags,
+            messages.events,
+            messages.offset,
+        ),
+        opened.pieces,
+    )
+    last = found.last
+    facts = source.facts(source.index(messages.peer[last]), messages.offset[found.first])
+    counts = ("messages", "late", "events", "faults", "unknown", "readings", "implausible")
+    rows = {
+        **{name: facts[name] for name in ("tenant", "vehicle_id", "device_id", "spool", "segment", "record_offset")},
+        "received_at": _times(messages.received_at[last]),
+        "event_time": _times(found.event_ms),
+        "outcome": _dictionary(messages.held[last], ("accepted", "held")),
+        "software": _dictionary(messages.software[last], opened.words),
+        "config": _dictionary(messages.config[last], opened.words),
+        "epoch": pa.array(messages.epoch[last]),
+        "first_seq": pa.array(found.first_seq.astype(np.uint64)),
+        "last_seq": pa.array(found.last_seq.astype(np.uint64)),
+        **{name: pa.array(getattr(found, name).astype(np.uint32)) for name in counts},
+        "delay_ms": pa.array(found.delay_ms),
+        "signal_ids": _lists(found.signals, found.ids),
+        "signal_values": _lists(found.signals, found.values),
     }
     return pa.table(rows)
 

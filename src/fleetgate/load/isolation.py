@@ -61,7 +61,7 @@ def insert_apart(insert: Callable[[str, pa.Table, str], None], table: str, rows:
 def without(rows: SegmentRows, refused: list[Refusal]) -> SegmentRows:
     """What ClickHouse took: the counts and hashes of `rows` but for the refused ones."""
     counts, hashes = dict(rows.counts), dict(rows.hashes)
-    for table in {refusal.table for refusal in refused}:
+    for table in {refusal.table for refusal in refused} & counts.keys():
         offsets = [offset for refusal in refused if refusal.table == table for offset in refusal.offsets]
         whole = pa.concat_tables([part.rows for part in rows.rows if part.table == table])
         taken = whole.filter(~np.isin(whole.column("record_offset").to_numpy(), offsets))

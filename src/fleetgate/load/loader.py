@@ -53,11 +53,18 @@ class Stopped(Exception):
     """The process was asked to end while a segment was waiting; its cursor stays behind it."""
 
 
+QUIET_MS, AHEAD_MS = 10_000, 60_000
+"""Nothing waited for so long, beside the age at which a segment is sealed: then nothing was received. And times of
+receipt further ahead of load's own clock are an edge's wrong clock, which nobody should wait for."""
+
+
 class Settings(NamedTuple):
-    """`spool` is the spool's directory, `retry_seconds` the longest pause between tries."""
+    """`spool` is the spool's directory, `retry_seconds` the longest pause between tries, `segment_seconds` the age at
+    which the edge seals a segment."""
 
     spool: Path
     retry_seconds: float
+    segment_seconds: float = 1.0
 
 
 class Loader:
@@ -92,12 +99,17 @@ class Loader:
         self._names: UnknownNames | None = None
         self._cursor: Cursor | None = None
         self._newest_received_ms = 0  # of what this process has loaded
+        self._loaded_until_ms: int | None = None
         self._tried = 0  # up to this number a former process may have got anywhere
         self._waiting = "the loader has not looked at its spool yet"
 
     def unready(self) -> str:
         """Why nothing is being loaded; empty when segments are."""
         return self._waiting
+
+    def loaded_until_ms(self) -> int | None:
+        """Everything that the gate received before (Unix ms) is loaded; None while that is not known."""
+        return self._loaded_until_ms
 
     def run(self) -> None:
         """Until `stop`; then the segment in hand is finished, unless ClickHouse or control is away.
@@ -132,11 +144,16 @@ class Loader:
         found = self._next(self._cursor.segment)
         self._waiting = ""
         if found is None:
+            quiet_ms = QUIET_MS + int(self._settings.segment_seconds * 1000)
+            self._note_loaded_until(self._clock.now_ms() - quiet_ms)
             return bool(wanted)
         if not self._cursor.sha256:
             self._insist("control", lambda _: self._progress.begin(identity.spool, identity.former))
         self._load(identity, *found)
         return True
+
+    def _note_loaded_until(self, at_ms: int) -> None:
+        self._loaded_until_ms = min(max(self._loaded_until_ms or 0, at_ms), self._clock.now_ms() + AHEAD_MS)
 
     def _stored_cursor(self, spool: str) -> Cursor:
         cursor = read_cursor(self._settings.spool)
@@ -271,6 +288,8 @@ class Loader:
             self._park(path, number, "refused", str(error), error.code)
             return False
         self._newest_received_ms = max(self._newest_received_ms, rows.last_received_at or 0)
+        if not again:
+            self._note_loaded_until(rows.last_received_at or 0)
         self._counts.segments.labels("loaded").inc()
         self._log.debug("loaded", segment=number, **rows.counts)
         return whole

@@ -38,6 +38,7 @@ from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
 from fleetgate.load.transitions import Transitions
+from fleetgate.load.watch.watcher import Watcher
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.home import take_lock
 
@@ -84,7 +85,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     with ExitStack() as opened:
         opened.enter_context(AdminServer("load.admin_listen", config.load.admin_listen, registry, state.unready))
         control = opened.enter_context(_Control(config, clock))
-        settings = Settings(config.path(config.spool.directory), config.load.retry_seconds)
+        spool = config.spool
+        settings = Settings(config.path(spool.directory), config.load.retry_seconds, spool.segment_seconds)
         if not opened.enter_context(_alone(settings.spool, stop)):
             return
         transitions = Transitions(settings.spool, control.apply, control.note_alert, counts, stop)
@@ -98,6 +100,11 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         alerts = Alerts(clickhouse, counts, clock)
         loader = Loader(settings, inserts, catalogue(), transitions, alerts, progress, counts, clock, entropy, stop)
         state.loader = loader
+        # Over HTTP, also from the embedded one: a look and an insert do not wait for each other.
+        reading = reader(config)
+        opened.callback(reading.close)
+        until = loader.loaded_until_ms
+        opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, until))
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
 

@@ -78,7 +78,7 @@ def fill(bench: Any, vehicle: str) -> None:
 
 def state(bench: Any, vehicle: str) -> dict[str, Any]:
     """Rows by table, and the rollups of the vehicle."""
-    tables = ("events", "held_events", "rejections", "raw_messages", "received_ranges", "segments")
+    tables = ("events", "held_events", "rejections", "raw_messages", "received_ranges", "pulses", "segments")
     rollup = bench.clickhouse.rows(
         "SELECT sum(readings), sum(total) FROM signal_minute WHERE vehicle_id = {v:String}",
         {"v": bench.vehicle(vehicle)},
@@ -92,6 +92,7 @@ ONCE = {
     "rejections": 1,
     "raw_messages": 3,
     "received_ranges": 2,
+    "pulses": 3,
     "segments": 1,
     "rollup": [[3, 180]],
 }
@@ -122,7 +123,7 @@ def test_the_same_segment_again_changes_nothing(bench: Any) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
-    "table", ["events", "held_events", "rejections", "raw_messages", "received_ranges", "segments"]
+    "table", ["events", "held_events", "rejections", "raw_messages", "received_ranges", "pulses", "segments"]
 )
 def test_a_crash_at_any_insert_is_repaired_by_the_next_start(bench: Any, table: str, when: str) -> None:
     """The process ends before or after any insert; its successor completes the segment, once."""
@@ -145,7 +146,7 @@ def test_an_answer_that_got_lost_is_asked_for_again(bench: Any) -> None:
     assert state(bench, "lost-answer") == ONCE
 
 
-@pytest.mark.parametrize("table", ["events", "held_events", "raw_messages", "received_ranges"])
+@pytest.mark.parametrize("table", ["events", "held_events", "raw_messages", "received_ranges", "pulses"])
 def test_what_clickhouse_has_forgotten_is_told_by_the_rows(bench: Any, table: str) -> None:
     """Its memory of tokens is gone when the segment is repeated: what is there is left alone, rollups too."""
     vehicle = f"forgotten-{table}"
@@ -160,8 +161,8 @@ def test_what_clickhouse_has_forgotten_is_told_by_the_rows(bench: Any, table: st
 
 def forget_tokens(bench: Any) -> None:
     """Empties the windows, as thousands of other inserts would."""
-    tables = ("events", "held_events", "rejections", "raw_messages", "received_ranges", "signal_minute", "fleet_minute")
-    for table in tables:
+    tables = ("events", "held_events", "rejections", "raw_messages", "received_ranges", "pulses")
+    for table in (*tables, "signal_minute", "fleet_minute"):
         for size in (0, 10_000):
             bench.clickhouse.command(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {size}")
 

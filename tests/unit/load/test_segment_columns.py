@@ -137,7 +137,7 @@ def test_an_insert_touches_one_day(spool: SpoolOnDisk) -> None:
     spool.message(rows_body(sample(0, s1=2.0)), received_at=RECEIVED_AT + DAY_MS)
     parts = [(part.table, part.day - RECEIVED_AT // DAY_MS, part.rows.num_rows) for part in loaded(spool).rows]
     two_days = [(table, day, 1) for table in ("events", "raw_messages") for day in (0, 1)]
-    assert parts == [*two_days, ("received_ranges", 1, 1)]
+    assert parts == [*two_days, ("received_ranges", 1, 1), ("pulses", 0, 1), ("pulses", 1, 1)]
 
 
 def test_the_signed_bytes_are_kept_as_received(spool: SpoolOnDisk) -> None:

@@ -9,7 +9,7 @@ from fleetsim.attackers.stage import Shot, Stage
 
 MESSAGES = 36
 ORIGINALS = 12
-TURNS, CATCH_UP = 3, 4
+TURNS, IN_A_TURN, CATCH_UP = 9, 4, 2
 FLOOD_MESSAGES = 4_000
 _HOUR_MS = 3_600_000
 
@@ -56,7 +56,7 @@ async def equivocation(stage: Stage) -> None:
     does not quite catch up with it."""
     await stage.begin()
     for _ in range(TURNS):
-        originals = [stage.honest() for _ in range(ORIGINALS)]
+        originals = [stage.honest() for _ in range(IN_A_TURN)]
         await stage.deliver(originals, pause_s=stage.pace_s(2 * MESSAGES))
         used = [shot for shot in originals if shot.answer in ("accepted", "duplicate")][:-CATCH_UP]
         shots = [stage.shot(expect="equivocation", epoch=shot.epoch, seq=shot.seq) for shot in used]

@@ -1,0 +1,224 @@
+"""One look in values: of each kind, cohort and signal how much, and about how many vehicles.
+
+Decides how a measure is computed from what was heard and asked; whether its change counts is decided by changes.py. A
+share is one of vehicles, messages, events or readings of the cohort in a window of half a minute, or longer where the
+vehicles speak less often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.fleet import Fleet, Level, Step
+from fleetgate.load.watch.looks import LATITUDE, LEAST_VEHICLES, LONGITUDE, Columns, SignalRows
+from fleetgate.load.watch.usual import Shapes, above_median, within_quartiles
+
+LOOK_MS = 10_000
+WINDOW_MS, LONGEST_WINDOW_MS = 30_000, 120_000
+KNOWN_MS = 150_000
+"""Vehicles heard of within it can fall silent; later ones are parked, for all that anybody knows."""
+
+OVERDUE, OVERDUE_MS = 1.5, 5_000
+"""Of its own interval, and so much more."""
+
+AHEAD_MS, BEHIND_MS = 5_000, 60_000
+"""A clock is wrong beyond these: ahead is what the judge flags; behind, what no live message takes to travel."""
+
+LEAST_IN_CELL = 5
+POSITION = "Vehicle.CurrentLocation"
+SHARE_NOISE = 0.14
+"""Standard deviation of a share of one vehicle in fifty, times the root of their number."""
+
+
+class Measure(NamedTuple):
+    """`size` vehicles the cohort has, `about` of them it is about; `noise` is how far chance and coming and going of
+    vehicles alone may move the value. `told` is what a person is told instead of usual value and value."""
+
+    kind: str
+    cohort: Cohort
+    signal: str
+    value: float
+    size: int
+    about: int
+    noise: float = 0.0
+    told: tuple[float, float] | None = None
+
+
+def window_ms(fleet: Fleet) -> int:
+    """In steps of a look: long enough that most vehicles have spoken."""
+    intervals = fleet.column("interval_ms")
+    known = intervals[~np.isnan(intervals)]
+    typical = float(np.median(known)) if len(known) else 0.0
+    wanted = min(max(1.5 * typical, WINDOW_MS), LONGEST_WINDOW_MS)
+    return math.ceil(wanted / LOOK_MS) * LOOK_MS
+
+
+def measures(
+    fleet: Fleet,
+    signals: SignalRows,
+    refusals: Columns,
+    paths: Mapping[int, str],
+    shapes: Shapes,
+    now_ms: int,
+    age_ms: int,
+) -> list[Measure]:
+    """All of one look. `now_ms` is what everything received was loaded until, `age_ms` how long the watch remembers."""
+    levels = fleet.levels()
+    look = _Look(fleet, now_ms, age_ms)
+    found: list[Measure] = []
+    for level in levels:
+        found += look.of_level(level)
+    found += look.silent(fleet.cells("cell"), LEAST_IN_CELL)
+    found += look.jumped(fleet.cells("left_cell"), fleet.cells("cell"))
+    found += look.refused(levels, refusals)
+    found += look.signals(levels, signals, paths, shapes)
+    return found
+
+
+def signal_keys(rows: SignalRows) -> list[tuple[Cohort, int]]:
+    """Whose values and of which signal each row has."""
+    flags = ("all_tenants", "all_software", "all_config")
+    names = (rows.columns[name] for name in ("tenant", "software", "config", "signal", *flags))
+    return [
+        (Cohort("" if all_t else tenant, None if all_s else software, None if all_c else config), int(signal))
+        for tenant, software, config, signal, all_t, all_s, all_c in zip(*names, strict=True)
+    ]
+
+
+class _Look:
+    def __init__(self, fleet: Fleet, now_ms: int, age_ms: int) -> None:
+        self._fleet = fleet
+        self._now_ms = now_ms
+        self._seconds = window_ms(fleet) / 1000
+        steps = list(fleet.steps)[-(window_ms(fleet) // LOOK_MS) :]
+        self._heard = Step(*(np.concatenate(parts) for parts in zip(*steps, strict=True))) if steps else None
+        last, interval = fleet.column("last_ms"), fleet.column("interval_ms")
+        ago = now_ms - last
+        self._present = ago <= self._seconds * 1000
+        self._known = ~np.isnan(interval) & (ago <= np.maximum(KNOWN_MS, 3 * np.nan_to_num(interval)))
+        self._overdue = self._known & (ago > OVERDUE * np.nan_to_num(interval) + OVERDUE_MS)
+        self._new = self._present & (fleet.column("since_ms") > now_ms - min(age_ms, 30 * 60_000) / 2)
+        delay = fleet.column("delay_ms")
+        self._skewed = self._present & ((delay < -AHEAD_MS) | (delay > BEHIND_MS))
+
+    def of_level(self, level: Level) -> Iterator[Measure]:
+        """What was heard of each cohort that has vehicles enough."""
+        if level.cohorts and level.cohorts[0].config is None:
+            yield from self.silent(level, LEAST_VEHICLES)
+        size, skewed = self._count(level, self._present), self._count(level, self._skewed)
+        known = self._count(level, self._known)
+        sums = self._sums(level)
+        for place in np.flatnonzero(np.maximum(size, known) >= LEAST_VEHICLES).tolist():
+            cohort, vehicles = level.cohorts[place], int(size[place])
+            messages, events, faults, unknown, readings, implausible, missing = (int(part[place]) for part in sums)
+            rate, noise = math.log((events + 0.5) / self._seconds), 1 / math.sqrt(messages + 1)
+            yield Measure("event_rate", cohort, "", rate, int(max(size[place], known[place])), int(known[place]), noise)
+            if vehicles < LEAST_VEHICLES:
+                continue
+            for kind, part, whole in (
+                ("faults", faults, events),
+                ("unknown_signals", unknown, events),
+                ("implausible", implausible, readings),
+                ("gaps", missing, missing + messages),
+            ):
+                yield self._share(kind, cohort, "", part / max(whole, 1), vehicles, vehicles)
+            wrong = int(skewed[place])
+            yield self._share("clock_skew", cohort, "", wrong / vehicles, vehicles, wrong)
+
+    def silent(self, level: Level, least: int) -> Iterator[Measure]:
+        known, gone = self._count(level, self._known), self._count(level, self._overdue)
+        for place in np.flatnonzero(known >= least).tolist():
+            share = gone[place] / known[place]
+            yield self._share("silent", level.cohorts[place], "", float(share), int(known[place]), int(gone[place]))
+
+    def jumped(self, left: Level, now: Level) -> Iterator[Measure]:
+        """By the cell that they left: there were their neighbours, who jumped too or did not."""
+        lately = self._fleet.column("jumped_ms") > self._now_ms - 2 * WINDOW_MS
+        gone = dict(zip(left.cohorts, self._count(left, lately).tolist(), strict=True))
+        here = dict(zip(now.cohorts, self._count(now, self._known & ~lately).tolist(), strict=True))
+        for cohort in {**gone, **here}:
+            jumped = gone.get(cohort, 0)
+            size = jumped + here.get(cohort, 0)
+            if size >= LEAST_IN_CELL:
+                yield self._share("position_jumps", cohort, POSITION, jumped / size, size, jumped)
+
+    def refused(self, levels: list[Level], refusals: Columns) -> Iterator[Measure]:
+        """Of the messages of a cohort, the share that was refused for each reason. A device that was never heard of
+        otherwise runs nobody knows what: it counts for its tenant."""
+        tenants = levels[0]
+        by_tenant = {cohort.tenant: place for place, cohort in enumerate(tenants.cohorts)}
+        refused: dict[tuple[int, int, str], list[int]] = {}
+        for tenant, device_id, reason, count in zip(*(refusals[name] for name in _REFUSED), strict=True):
+            vehicle = self._fleet.vehicle_of(tenant, device_id)
+            places = [(0, by_tenant[tenant])] if tenant in by_tenant else []
+            if vehicle is not None:
+                places = [(depth, int(level.of[vehicle])) for depth, level in enumerate(levels)]
+            for depth, place in places:
+                told = refused.setdefault((depth, place, reason), [0, 0])
+                told[0] += int(count)
+                told[1] += 1
+        messages = [self._sums(level)[0] for level in levels]
+        sizes = [self._count(level, self._present | self._known) for level in levels]
+        for (depth, place, reason), (count, devices) in refused.items():
+            size = int(sizes[depth][place])
+            if size >= LEAST_VEHICLES:
+                share = count / (count + int(messages[depth][place]))
+                yield self._share("refused", levels[depth].cohorts[place], reason, share, size, devices)
+
+    def signals(
+        self, levels: list[Level], rows: SignalRows, paths: Mapping[int, str], shapes: Shapes
+    ) -> Iterator[Measure]:
+        """How the values of each signal lie to its usual median and quartiles; how many vehicles have it; how many
+        readings repeat the one before. Where the fleet is, is no quality of it: of positions only the presence."""
+        present: dict[Cohort, int] = {}
+        new: dict[Cohort, int] = {}
+        for level in [*levels, self._fleet.all_tenants()]:
+            counts, news = self._count(level, self._present), self._count(level, self._new)
+            present |= dict(zip(level.cohorts, counts.tolist(), strict=True))
+            new |= dict(zip(level.cohorts, news.tolist(), strict=True))
+        columns = rows.columns
+        keys = signal_keys(rows)
+        usual = shapes.usual(keys, [(Cohort(cohort.tenant), signal) for cohort, signal in keys], rows.shape)
+        above, within = above_median(usual, rows.shape).tolist(), within_quartiles(usual, rows.shape).tolist()
+        quarter = rows.shape.shape[1] // 4
+        middle = rows.shape.shape[1] // 2
+        medians = usual[:, middle], rows.shape[:, middle]
+        widths = [shape[:, -quarter - 1] - shape[:, quarter] for shape in (usual, rows.shape)]
+        told = medians, widths
+        for row, (cohort, number) in enumerate(keys):
+            signal = paths.get(number, str(number))
+            vehicles, pulses, fresh = (int(columns[name][row]) for name in ("vehicles", "pulses", "fresh"))
+            size = max(present.get(cohort, 0), 1)
+            # Who came since the middle of what is remembered, and as many who left.
+            turnover = 0.5 * math.sqrt(2 * min(1.0, new.get(cohort, 0) / size) / fresh)
+            noise = math.hypot(0.5 / math.sqrt(fresh), turnover)
+            yield Measure("signal_presence", cohort, signal, min(1.0, fresh / size), size, fresh, noise)
+            if number in (LATITUDE, LONGITUDE):
+                continue
+            for kind, share, (was, now) in zip(("median", "spread"), (above[row], within[row]), told, strict=True):
+                yield Measure(kind, cohort, signal, share, size, fresh, noise, (float(was[row]), float(now[row])))
+            if pulses - vehicles >= LEAST_VEHICLES:
+                moved = (int(columns["different"][row]) - vehicles) / (pulses - vehicles)
+                yield Measure("stuck", cohort, signal, 1 - moved, size, vehicles, noise)
+
+    def _share(self, kind: str, cohort: Cohort, signal: str, share: float, size: int, about: int) -> Measure:
+        return Measure(kind, cohort, signal, share, size, about, SHARE_NOISE / math.sqrt(size))
+
+    def _count(self, level: Level, which: NDArray[np.bool_]) -> NDArray[np.int64]:
+        of = level.of[which]
+        return np.bincount(of[of >= 0], minlength=len(level.cohorts))
+
+    def _sums(self, level: Level) -> list[NDArray[Any]]:
+        if self._heard is None:
+            return [np.zeros(len(level.cohorts)) for _ in range(7)]
+        of = level.of[self._heard.vehicle]
+        return [np.bincount(of, weights=part, minlength=len(level.cohorts)) for part in self._heard[1:]]
+
+
+_REFUSED = ("tenant", "device_id", "reason", "refused")

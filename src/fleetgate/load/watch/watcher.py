@@ -1,0 +1,247 @@
+"""The thread that looks: every ten seconds of the gate's time, at what is loaded until then.
+
+Decides when a look is due: by the times of receipt of what is loaded, so that a backlog is no silence, and by the clock
+once load has nothing to do. At a start the last half hour is looked at again without opening anything; alerts that are
+open go on. ClickHouse that is away is waited for; nothing of the watch ever holds up a segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from fleetgate import log
+from fleetgate.catalogue import Catalogue
+from fleetgate.clock import Clock
+from fleetgate.errors import ClickHouseAway, FleetgateError
+from fleetgate.load.alerts import Alert, Alerts
+from fleetgate.load.clickhouse import ClickHouse, Refused
+from fleetgate.load.columns import DAY_MS
+from fleetgate.load.counts import Counts
+from fleetgate.load.watch.changes import Changes, Closing, Opening, Series
+from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.fleet import Fleet
+from fleetgate.load.watch.looks import Looks, SignalRows
+from fleetgate.load.watch.measures import LOOK_MS, measures, signal_keys, window_ms
+from fleetgate.load.watch.usual import LOOKS, Shapes
+
+POLL_SECONDS = 0.1
+"""Of the machine: a virtual clock may run sixty times as fast."""
+
+AGAIN_SECONDS = 2.0
+"""After ClickHouse was away."""
+
+HOUR_MS = 3600 * 1000
+DAYS = 8
+LEAST_DAYS = 2
+"""From so many earlier days on, the hours of a day are known."""
+
+_DAYS = """
+SELECT tenant, kind, cohort, signal, min(middle - 6 * scatter) AS low, max(middle + 6 * scatter) AS high
+FROM usual FINAL
+WHERE hour >= fromUnixTimestamp({since:Int64}) AND hour < fromUnixTimestamp({until:Int64})
+  AND toHour(hour, 'UTC') IN ({hour:UInt8}, {before:UInt8})
+GROUP BY tenant, kind, cohort, signal HAVING uniq(toDate(hour, 'UTC')) >= {days:UInt8}
+"""
+
+LoadedUntil = Callable[[], int | None]
+"""Unix ms: everything that the gate received before is loaded; None while that is not known."""
+
+
+class Watcher:
+    """A thread of its own while entered. `reading` is a client of its own: a look does not wait for an insert."""
+
+    def __init__(
+        self,
+        reading: ClickHouse,
+        writing: ClickHouse,
+        alerts: Alerts,
+        catalogue: Catalogue,
+        counts: Counts,
+        clock: Clock,
+        loaded_until: LoadedUntil,
+    ) -> None:
+        self._reading = reading
+        self._writing = writing
+        self._looks = Looks(reading)
+        self._alerts = alerts
+        self._paths = catalogue.paths
+        self._counts = counts
+        self._clock = clock
+        self._loaded_until = loaded_until
+        self._log = log.get("watch")
+        self._said = ""
+        self._at_ms: int | None = None  # of the last look
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._begin_anew()
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = POLL_SECONDS
+        while not self._stop.wait(pause):
+            pause = POLL_SECONDS
+            try:
+                until_ms = self._loaded_until()
+                if until_ms is not None:
+                    self.look_until(until_ms)
+                self._said = ""
+            except (ClickHouseAway, Refused, FleetgateError) as error:
+                pause = AGAIN_SECONDS
+                if str(error) != self._said:
+                    self._said = str(error)
+                    self._log.warning("the watch waits", error=self._said)
+
+    def look_until(self, until_ms: int) -> None:
+        """Every look that is due by then. Raises ClickHouseAway, Refused."""
+        if self._at_ms is None or abs(until_ms - self._at_ms) > LOOKS * LOOK_MS:
+            self._remember(until_ms)
+        assert self._at_ms is not None  # set by it
+        while self._at_ms + LOOK_MS <= until_ms and not self._stop.is_set():
+            self._look(self._at_ms + LOOK_MS, mute=False)
+
+    def _begin_anew(self) -> None:
+        self._fleet = Fleet()
+        self._changes = Changes()
+        self._shapes = Shapes()
+        self._hour: int | None = None
+        self._began_ms: int | None = None
+
+    def _remember(self, until_ms: int) -> None:
+        """Looks at the last half hour again, muted; at a start, or when so much came at once."""
+        self._begin_anew()
+        for alert in self._alerts.now_open():
+            series = series_of(alert)
+            if series is not None:
+                self._changes.resume(
+                    series, int(alert.detail.get("since_ms", alert.opened_at_ms)), alert.opened_at_ms, alert.vehicles
+                )
+        until_ms -= until_ms % LOOK_MS
+        after_ms = until_ms - LOOKS * LOOK_MS
+        first_ms = self._looks.first_pulse(after_ms)
+        at_ms = until_ms if first_ms is None or first_ms > until_ms else first_ms - first_ms % LOOK_MS
+        self._at_ms = at_ms
+        while self._at_ms + LOOK_MS <= until_ms and not self._stop.is_set():
+            self._look(self._at_ms + LOOK_MS, mute=True)
+
+    def _look(self, at_ms: int, *, mute: bool) -> None:
+        started_s = time.thread_time()
+        after_ms = at_ms - LOOK_MS
+        self._new_hour(at_ms, mute)
+        self._fleet.take(self._looks.vehicles(after_ms, at_ms))
+        self._began_ms = self._began_ms or at_ms
+        window = window_ms(self._fleet)
+        signals = self._looks.signals(at_ms - 2 * window, at_ms - window, at_ms)
+        refusals = self._looks.refusals(at_ms - window, at_ms)
+        age_ms = at_ms - self._began_ms
+        found = measures(self._fleet, signals, refusals, self._paths, self._shapes, at_ms, age_ms)
+        for told in self._changes.look(found, at_ms, self._fleet.last_heard_between, mute=mute):
+            self._tell(told)
+        self._learn(signals)
+        self._at_ms = at_ms
+        self._counts.looks.inc()
+        self._counts.look_cpu.inc(time.thread_time() - started_s)
+
+    def _learn(self, signals: SignalRows) -> None:
+        unsettled = self._changes.unsettled()
+        keys = signal_keys(signals)
+        calm = [i for i, (cohort, number) in enumerate(keys) if (cohort, self._path(number)) not in unsettled]
+        self._shapes.learn([keys[i] for i in calm], signals.shape[calm])
+
+    def _path(self, number: int) -> str:
+        return self._paths.get(number, str(number))
+
+    def _tell(self, told: Opening | Closing) -> None:
+        if isinstance(told, Closing):
+            self._alerts.close(told.series.key, self._clock.now_ms())
+        else:
+            self._alerts.open(alert_of(told, self._clock.now_ms()))
+
+    def _new_hour(self, at_ms: int, mute: bool) -> None:
+        """At each full hour: keeps what was usual in the last half hour, and reads what was at this hour before."""
+        hour = at_ms // HOUR_MS
+        if hour == self._hour:
+            return
+        if self._hour is not None and not mute:
+            self._keep(hour - 1)
+            self._fleet.forget(at_ms)
+        self._hour = hour
+        until = hour * HOUR_MS // 1000
+        asked = {
+            "since": until - DAYS * DAY_MS // 1000,
+            "until": until - 2 * HOUR_MS // 1000,  # not this day's hour before
+            "hour": hour % 24,
+            "before": (hour - 1) % 24,
+            "days": LEAST_DAYS,
+        }
+        rows = self._reading.rows(_DAYS, asked)
+        self._changes.earlier_days({(t, k, c, s): (float(low), float(high)) for t, k, c, s, low, high in rows})
+
+    def _keep(self, hour: int) -> None:
+        rows = [
+            (*one.named, median, scatter, looks)
+            for one, median, scatter, looks in self._changes.summary()
+            if np.isfinite(median) and np.isfinite(scatter)
+        ]
+        if not rows:
+            return
+        names = ("tenant", "kind", "cohort", "signal", "middle", "scatter", "looks")
+        kinds = (*[pa.string()] * 4, pa.float64(), pa.float64(), pa.uint32())
+        columns = {
+            name: pa.array(column, type=kind)
+            for name, column, kind in zip(names, zip(*rows, strict=True), kinds, strict=True)
+        }
+        columns["hour"] = pa.array([hour * HOUR_MS // 1000] * len(rows), type=pa.uint32())
+        token = hashlib.sha256(repr((hour, rows)).encode()).hexdigest()
+        self._writing.insert("usual", pa.table(columns), f"usual-{token}")
+
+
+def alert_of(opening: Opening, now_ms: int) -> Alert:
+    series = opening.series
+    cohort = series.cohort
+    detail: dict[str, str | float] = {
+        "since": datetime.fromtimestamp(opening.since_ms / 1000, UTC).isoformat(timespec="seconds"),
+        "since_ms": opening.since_ms,
+        "scatter": opening.scatter,
+    }
+    if cohort.software is not None:
+        detail["software"] = cohort.software
+    if cohort.config is not None:
+        detail["config"] = cohort.config
+    if cohort.cell is not None:
+        detail |= {"cell_north": cohort.cell[0], "cell_east": cohort.cell[1]}
+    return Alert(
+        key=series.key,
+        kind=series.kind,
+        tenant=cohort.tenant,
+        cohort=cohort.words(),
+        signal=series.signal,
+        before=opening.before,
+        after=opening.after,
+        vehicles=opening.vehicles,
+        opened_at_ms=now_ms,
+        detail=detail,
+    )
+
+
+def series_of(alert: Alert) -> Series | None:
+    """What an alert of the watch is about; None for one of somebody else."""
+    if not alert.key.startswith("watch | "):
+        return None
+    detail = alert.detail
+    software, config = (str(detail[name]) if name in detail else None for name in ("software", "config"))
+    cell = (int(detail["cell_north"]), int(detail["cell_east"])) if "cell_north" in detail else None
+    return Series(alert.kind, Cohort(alert.tenant, software, config, cell), alert.signal)
