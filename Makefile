@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.made
 
-.PHONY: setup demo test check bench soak outage faults lock vectors clean
+.PHONY: setup demo scenarios test check bench soak outage faults lock vectors clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,15 @@ check: setup
 # The benchmarks; ARGS="--only judge --json out.json"
 bench: setup
 	$(BIN)/python -m loadtest.bench.run $(ARGS)
+
+# Every scenario of the simulator, one after another (50 minutes), and the page of their figures; ONLY="clone slow-probe"
+# runs some, ARGS="--vehicles 100" smaller ones. A gate that was wrong is told, and in the page.
+scenarios: setup
+	@mkdir -p scores
+	@for name in $(or $(ONLY),$$($(BIN)/fleetsim scenarios | cut -d' ' -f1)); do \
+		$(BIN)/fleetgate demo --scenario $$name --report scores/$$name.json $(ARGS) || true; \
+	done
+	@$(BIN)/fleetsim scenario-page scores/*.json > docs/reference/scenarios.md
 
 # Ten minutes of steady load, judged for growth; ARGS="--minutes 60"
 soak: setup

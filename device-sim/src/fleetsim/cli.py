@@ -6,6 +6,7 @@ What the commands do is in the modules they name.
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,10 +18,12 @@ import typer
 
 from fleetsim import attackers, fleet, recording, roster, swarm
 from fleetsim.bundle import BundleError, read_bundle
-from fleetsim.clock import Clock
+from fleetsim.clock import Clock, virtual_clock
 from fleetsim.gate import Gate, RunError, address
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
+from fleetsim.scenarios import catalogue, page
+from fleetsim.scenarios import score as scores
 from fleetsim.swarm_plan import Plan
 from fleetsim.swarm_work import Shape, read_bodies
 from fleetsim.vectors.write import write_all
@@ -43,7 +46,19 @@ Mqtt = Annotated[str, typer.Option(help="HOST:PORT of the gate's MQTT listener."
 Https = Annotated[str, typer.Option(help="HOST:PORT of the gate's HTTPS listener.")]
 ServerName = Annotated[str, typer.Option(help="The name in the gate's certificate.")]
 
+_CLOCK_VARIABLE = "FLEETGATE_TEST_CLOCK"
+
 _clock = Clock()
+
+
+def _virtual_clock() -> Clock:
+    setting = os.environ.get(_CLOCK_VARIABLE)
+    if setting is None:
+        raise RunError(f"{_CLOCK_VARIABLE} is not set: a scenario runs on the virtual clock of its gate")
+    try:
+        return virtual_clock(setting)
+    except ValueError:
+        raise RunError(f'{_CLOCK_VARIABLE} must be "<unix ms or now>,<speed>[,<monotonic s>]"') from None
 
 
 @contextmanager
@@ -78,11 +93,7 @@ def run(
 ) -> None:
     """Run the vehicles and attackers of FLEET.json, and wait for every answer."""
     wanted = roster.read_fleet(fleet_file)
-    gate = Gate(
-        address(wanted.mqtt, f"{fleet_file}: mqtt"),
-        address(wanted.https, f"{fleet_file}: https"),
-        wanted.server_name,
-    )
+    gate = roster.gate_of(wanted, fleet_file)
     root = fleet_file.resolve().parent
     with _ledger(ledger, seed, seconds) as book:
         devices = fleet.Devices(gate, state, book, _clock, seed)
@@ -142,6 +153,60 @@ def vectors(
 ) -> None:
     """Write the test vectors of the wire format: the same files at every run."""
     typer.echo(f"{write_all(directory)} vectors in {directory}")
+
+
+@app.command()
+def scenarios(
+    *, as_json: Annotated[bool, typer.Option("--json", help="And how each goes by default, as JSON.")] = False
+) -> None:
+    """Print the scenarios: a name, and what happens."""
+    if as_json:
+        listed = [{"name": s.name, "says": s.says} | s.pace._asdict() for s in catalogue.SCENARIOS.values()]
+        typer.echo(json.dumps(listed, indent=2))
+    else:
+        for each in catalogue.SCENARIOS.values():
+            typer.echo(f"{each.name:16} {each.says}")
+
+
+@app.command()
+def scenario(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="See `fleetsim scenarios`.")],
+    fleet_file: Annotated[Path, typer.Argument(metavar="FLEET.json", help="Addresses, and the vehicles to use.")],
+    ledger: Annotated[Path, typer.Option(help="SQLite file for what is true of this run; it is written anew.")],
+    seed: Seed = 1,
+) -> None:
+    """Run a scenario on the clock of FLEETGATE_TEST_CLOCK, the same as its gate's; write down what is true of it."""
+    wanted, chosen = roster.read_fleet(fleet_file), catalogue.find(name)
+    gate = roster.gate_of(wanted, fleet_file)
+    clock = _virtual_clock()
+    bundles = roster.read_bundles(fleet_file.resolve().parent, wanted.vehicles)
+    pace = chosen.pace._replace(vehicles=len(bundles), speed=clock.speed)
+    world = catalogue.run(chosen, pace, gate, bundles, clock, seed)
+    world.truth.save(ledger, world.devices)
+
+
+@app.command()
+def score(
+    ledger: Annotated[Path, typer.Argument(metavar="LEDGER", help="What is true of a run.")],
+    decisions: Annotated[Path, typer.Argument(metavar="DECISIONS.json", help="What the gate decided in it.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the score here, too.")] = None,
+) -> None:
+    """Compare what is true with what was decided; exit status 1 where the gate was wrong."""
+    found = scores.score(ledger, scores.read_decisions(decisions))
+    if json_file is not None:
+        json_file.write_bytes(scores.as_json(found))
+    for line in scores.lines(found):
+        typer.echo(line)
+    if problems := found.problems():
+        raise RunError("; ".join(problems))
+
+
+@app.command("scenario-page")
+def scenario_page(
+    files: Annotated[list[Path], typer.Argument(metavar="SCORE.json...", help="Scores, as `score --json` wrote them.")],
+) -> None:
+    """Print docs/reference/scenarios.md."""
+    typer.echo(page.page(scores.read_scores(files)), nl=False)
 
 
 @app.command("swarm")

@@ -191,6 +191,12 @@ class DeviceCore:
         self.wants_renewal = False
         self.pace.resume()
 
+    def twin(self, store: Store, book: Book, now_ms: Callable[[], float], rng: random.Random) -> "DeviceCore":
+        """This device, copied while it runs: the same key, epoch and next number, and a disk and a clock of its own."""
+        twin = DeviceCore(self.bundle, store, book, now_ms, rng, form=self._form, packet_overhead=self._overhead)
+        twin.epoch, twin._next_seq = self.epoch, self._next_seq
+        return twin
+
     def answered(self, key: Key, answer: Answer) -> None:
         """One message has its answer. An answer to nothing in flight is ignored."""
         if key not in self._in_flight:

@@ -12,7 +12,7 @@ from fleetsim import attackers
 from fleetsim import clock as clocks
 from fleetsim.bundle import Bundle, read_bundle
 from fleetsim.clock import Clock
-from fleetsim.gate import Gate, RunError
+from fleetsim.gate import Gate, RunError, address
 from fleetsim.ledger import Ledger
 
 
@@ -42,6 +42,11 @@ def read_fleet(path: Path) -> FleetFile:
         raise RunError(f"{path}: {error.strerror}") from None
     except msgspec.MsgspecError as error:
         raise RunError(f"{path}: {error}") from None
+
+
+def gate_of(fleet: FleetFile, path: Path) -> Gate:
+    """Where a fleet file says that the gate is. Raises RunError."""
+    return Gate(address(fleet.mqtt, f"{path}: mqtt"), address(fleet.https, f"{path}: https"), fleet.server_name)
 
 
 def read_stage(

@@ -22,11 +22,12 @@ from typing import Any
 from fleetsim.bundle import Bundle, tls_context
 from fleetsim.gate import RunError
 from fleetsim.swarm_https import HttpsLane
-from fleetsim.swarm_lane import Lane, LaneError, Phase
+from fleetsim.swarm_lane import Lane
 from fleetsim.swarm_loop import Loop
 from fleetsim.swarm_mqtt import MqttLane
 from fleetsim.swarm_plan import Plan, figures
 from fleetsim.swarm_tally import Histogram, Tally
+from fleetsim.swarm_wire import LaneError, Phase
 from fleetsim.swarm_work import Work, bodies
 
 DRAIN_S = 10.0
@@ -48,7 +49,7 @@ class Swarm:
             raise RunError(f"{plan.connections} connections need as many devices, and there are {len(bundles)}")
         self._plan, self._say = plan, say
         self._tally = Tally()
-        self._loop = Loop(self._came_up, self._idled if plan.rate else self._answered)
+        self._loop: Loop[Lane] = Loop(self._came_up, self._idled if plan.rate else self._answered)
         self._connecting = Histogram()
         self._idle: deque[Lane] = deque()
         self._firing = self._finishing = False
@@ -227,7 +228,7 @@ class Swarm:
             self._idle.extend(live)
             return
         for number, lane in enumerate(live, 1):
-            self._loop.fire(lane, self._plan.in_flight, _now_s())
+            self._loop.attempt(lane, lane.fire, self._plan.in_flight, _now_s())
             if not number % 64:
                 self._loop.turn(0)
 
@@ -245,7 +246,7 @@ class Swarm:
         while self._released < due and self._idle:
             lane = self._idle.popleft()
             if lane.phase is Phase.LIVE:
-                self._loop.fire(lane, 1, self._start_s + self._released / self._requests_per_s)
+                self._loop.attempt(lane, lane.fire, 1, self._start_s + self._released / self._requests_per_s)
                 self._released += 1
 
     def _await_next(self, left_s: float) -> None:

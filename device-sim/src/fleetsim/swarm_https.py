@@ -12,8 +12,9 @@ import msgspec
 from fleetsim import encode
 from fleetsim.answers import ACCEPTED, HTTP_ITEMS, from_item
 from fleetsim.https_agent import CONTENT_TYPES, PATH
-from fleetsim.swarm_lane import Lane, LaneError
+from fleetsim.swarm_lane import Lane
 from fleetsim.swarm_tally import Tally
+from fleetsim.swarm_wire import LaneError
 from fleetsim.swarm_work import Work
 
 _now_s = time.perf_counter

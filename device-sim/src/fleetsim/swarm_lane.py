@@ -1,143 +1,39 @@
-"""Decides how one connection of the swarm moves bytes: prepared TLS records out, decrypted answers in.
+"""Decides what a lane of the swarm has in flight: requests prepared before the clock starts, and never sent again.
 
-A lane owns its socket and what is in flight on it; it never resends. TLS stands beside the socket (memory BIOs), which
-makes two things cheaper than an SSLSocket: records are encrypted when they are prepared, before the clock starts (0.9
-us a message, in a loop of its own), and an answer is read with one call of the system instead of two (0.5 us). What
-is said and how answers are read is the protocol's (`swarm_mqtt`, `swarm_https`); when a lane connects and when it may
-send, the loop's (`swarm`).
+How bytes travel is `swarm_wire`'s. What is said and how answers are read is the protocol's (`swarm_mqtt`,
+`swarm_https`); when a lane connects and when it may send, the loop's (`swarm`).
 """
 
-import socket
 import ssl
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
-from enum import Enum, auto
 
 from fleetsim.swarm_tally import Tally
+from fleetsim.swarm_wire import Phase, Wire
 from fleetsim.swarm_work import Work
 
-READ_BYTES = 16_384  # what is left over stays in the system's buffer, where epoll sees it
-_now_s = time.perf_counter
 
-
-class Phase(Enum):
-    """DOWN: no socket. DIALLING: TCP. SHAKING: TLS. GREETING: CONNECT is out. LIVE: may send. ENDED: failed."""
-
-    DOWN = auto()
-    DIALLING = auto()
-    SHAKING = auto()
-    GREETING = auto()
-    LIVE = auto()
-    ENDED = auto()
-
-
-class LaneError(Exception):
-    """The gate ended the connection or answered what was not asked; the text is a label for counting."""
-
-
-class Lane(ABC):
+class Lane(Wire):
     """One connection. `ready` are encrypted requests in their order, `flying` when each one in flight was due, in
-    seconds; `out` is what the socket did not take yet."""
+    seconds."""
 
-    __slots__ = (
-        *("context", "dialled_s", "fd", "flying", "out", "phase", "ready", "sock", "tally", "work"),
-        *("_decrypt", "_incoming", "_outgoing", "_recv", "_send", "_tls"),
-    )
+    __slots__ = ("flying", "ready", "tally", "work")
 
     def __init__(self, context: ssl.SSLContext, work: Work, tally: Tally) -> None:
-        self.context, self.work, self.tally = context, work, tally
-        self.phase = Phase.DOWN
-        self.fd = -1
-        self.dialled_s = 0.0
-        self.sock: socket.socket | None = None
-        self.out = b""
+        super().__init__(context)
+        self.work, self.tally = work, tally
         self.ready: deque[bytes] = deque()
         self.flying: deque[float] = deque()
-
-    # What MQTT and HTTPS do apart.
-
-    @abstractmethod
-    def greet(self) -> bytes:
-        """What is said once TLS is up; empty when the lane is live at once."""
 
     @abstractmethod
     def frames(self, count: int) -> list[bytes]:
         """Sign `count` more messages and frame them as requests."""
 
-    @abstractmethod
-    def take(self, data: bytes) -> int:
-        """Read what the gate sent; how many requests it answered. Raises LaneError."""
-
-    # What they do alike.
-
-    def dial(self, address: tuple[str, int]) -> None:
-        """Begin to connect, without waiting. Raises OSError."""
-        self.dialled_s = _now_s()
-        self.sock = sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.fd = sock.fileno()
-        self.phase = Phase.DIALLING
-        sock.connect_ex(address)
-
-    def shake(self) -> None:
-        """Go on with TCP and TLS until TLS is up, and greet. Raises as `_receive`."""
-        assert self.sock is not None
-        if self.phase is Phase.DIALLING:
-            if error := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise OSError(error, "connect")
-            self._bind(self.sock)
-            self.phase = Phase.SHAKING
-        else:
-            self._receive()
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self.send(self._outgoing.read())
-            return
-        greeting = self.greet()
-        self.phase = Phase.GREETING if greeting else Phase.LIVE
-        self.send(self._outgoing.read() + self._seal(greeting))
-
-    def _bind(self, sock: socket.socket) -> None:
-        """Looks up once what is called for each message."""
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = self.context.wrap_bio(self._incoming, self._outgoing)
-        self._recv: Callable[[int], bytes] = sock.recv
-        self._send: Callable[[bytes], int] = sock.send
-        self._decrypt: Callable[[int], bytes] = self._tls.read
-
-    def _receive(self) -> None:
-        """Hands TLS what has come. Raises OSError, BlockingIOError when nothing has, LaneError at the end."""
-        data = self._recv(READ_BYTES)
-        if not data:
-            raise LaneError("closed")
-        self._incoming.write(data)
-
-    def read(self) -> bytes:
-        """What the gate sent, decrypted; empty while a record is cut off. Raises as `_receive`."""
-        self._receive()
-        plain = b""
-        try:
-            plain = self._decrypt(READ_BYTES)
-            while self._incoming.pending:
-                plain += self._decrypt(READ_BYTES)
-        except ssl.SSLWantReadError:
-            pass
-        return plain
-
     def prepare(self, count: int) -> int:
         """Sign, frame and encrypt `count` more messages; how many bytes that made."""
-        records = [self._seal(frame) for frame in self.frames(count)]
+        records = [self.seal(frame) for frame in self.frames(count)]
         self.ready.extend(records)
         return sum(map(len, records))
-
-    def _seal(self, data: bytes) -> bytes:
-        while data:
-            data = data[self._tls.write(data) :]
-        return self._outgoing.read()
 
     def fire(self, count: int, due_s: float) -> None:
         """Send the next `count` prepared requests in one write; signs them now when they run out. Raises OSError."""
@@ -152,23 +48,8 @@ class Lane(ABC):
             self.flying.extend([due_s] * count)
         self.send(data)
 
-    def send(self, data: bytes) -> None:
-        """Send now what the socket takes, keep the rest in `out` for when it is writable. Raises OSError."""
-        if self.out:
-            data, self.out = self.out + data, b""
-        try:
-            sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            self.out = data[sent:]
-
     def close(self, phase: Phase) -> None:
-        """Drop the socket without a goodbye, as a vehicle does in a tunnel. Records of this session end with it."""
-        self.phase = phase
-        if self.sock is not None:
-            self.sock.close()
-            self.sock = None
-        self.out = b""
+        """Records of this session end with it."""
+        super().close(phase)
         self.ready.clear()
         self.flying.clear()

@@ -10,8 +10,9 @@ import time
 
 from fleetsim.answers import from_puback
 from fleetsim.attackers.wire import CONNACK, DISCONNECT, PUBACK, connect_packet, publish_packet, read_properties
-from fleetsim.swarm_lane import Lane, LaneError, Phase
+from fleetsim.swarm_lane import Lane
 from fleetsim.swarm_tally import Tally
+from fleetsim.swarm_wire import LaneError, Phase
 from fleetsim.swarm_work import Work
 
 KEEP_ALIVE_S = 300
@@ -69,7 +70,7 @@ class MqttLane(Lane):
                 answered += 1
                 at += _PUBACK_BYTES
                 continue
-            start, end = _extent(data, at)
+            start, end = extent(data, at)
             if end > len(data):
                 break
             answered += self._other(data[at] >> 4, data[start:end], now_s)
@@ -101,7 +102,7 @@ class MqttLane(Lane):
         self.phase = Phase.LIVE
 
 
-def _extent(data: bytes, at: int) -> tuple[int, int]:
+def extent(data: bytes, at: int) -> tuple[int, int]:
     """(start of what follows the fixed header, end) of the packet at `at`; the end lies beyond `data` if it is cut."""
     length, shift, position = 0, 0, at + 1
     while position < len(data):

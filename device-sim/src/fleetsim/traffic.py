@@ -33,8 +33,15 @@ class Fleet:
         self._habits = [_Habit(index, rng) for index in range(n)]
         self._steps = 0
 
+    def __len__(self) -> int:
+        return len(self._habits)
+
     def step(self, at_ms: float, dt_s: float) -> list[tuple[int, Draft]]:
         """Drive until `at_ms`; returns (vehicle, draft) for those whose turn it is to speak."""
+        return [(index, self.speak(index)) for index in self.drive(at_ms, dt_s)]
+
+    def drive(self, at_ms: float, dt_s: float) -> list[int]:
+        """Drive until `at_ms`; returns the vehicles whose turn it is to speak."""
         self._physics.step(dt_s)
         samples = {number: column.tolist() for number, column in self._physics.sample().items()}
         self._history.append((at_ms, samples))
@@ -42,7 +49,15 @@ class Fleet:
         if len(self._history) < STEPS:
             return []
         turn = self._steps % STEPS
-        return [(i, habit.speak(self._history)) for i, habit in enumerate(self._habits) if habit.phase == turn]
+        return [i for i, habit in enumerate(self._habits) if habit.phase == turn]
+
+    def speak(self, index: int) -> Draft:
+        """What a vehicle says of the last STEPS steps."""
+        return self._habits[index].speak(self._history)
+
+    def software(self, index: int) -> str:
+        """The version that a vehicle runs."""
+        return self._habits[index].software
 
 
 class _Habit:
@@ -53,7 +68,7 @@ class _Habit:
         self._style = _STYLES[(index * 7 + 3) % len(_STYLES)]
         self._events = rng.randint(1, STEPS)
         self._often = tuple(rng.sample(_OFTEN, rng.randint(2, len(_OFTEN))))
-        self._software = rng.choice(_SOFTWARE)
+        self.software = rng.choice(_SOFTWARE)
         self._config = f"cfg-{rng.randrange(16**4):04x}"
         self._moved: bool | None = None
 
@@ -61,10 +76,10 @@ class _Habit:
         chosen = [history[STEPS * (i + 1) // self._events - 1] for i in range(self._events)]
         if self._style == "columns":
             events = [self._event(at, samples, "sample", slow=False) for at, samples in chosen]
-            return Draft(self._software, self._config, COLUMNS, tuple(events))
+            return Draft(self.software, self._config, COLUMNS, tuple(events))
         events = [self._event(at, samples, self._kind(samples), slow=i == 0) for i, (at, samples) in enumerate(chosen)]
         enc = ROWS_JSON if self._style == "json" else ROWS_MSGPACK
-        return Draft(self._software, self._config, enc, tuple(events))
+        return Draft(self.software, self._config, enc, tuple(events))
 
     def _kind(self, samples: Samples) -> str:
         moves = samples[1][self._index] > 0

@@ -5,6 +5,8 @@ within the bounds and rates of the catalogue, and they fit each other (position 
 follows power, temperature follows current). What of it goes into a message is `traffic`'s.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +22,7 @@ PACK_WH, PACK_OHM, PACK_CELL_V = 75_000.0, 0.06, 350.0
 PACK_J_PER_K, MOTOR_J_PER_K = 400_000.0, 40_000.0
 EFFICIENCY = 0.9
 AUX_W = 450.0
+LONGEST_STEP_S = 1.5  # a driver corrects the speed within 1.5 s: longer steps would overshoot
 METRES_PER_DEGREE = 111_320.0
 
 # Comfort limits: they keep speed, current and voltage well within the catalogue's rates.
@@ -59,11 +62,13 @@ class Vehicles:
         self._turn, self._turn_left_s = np.zeros(n), np.zeros(n)
 
     def step(self, dt_s: float) -> None:
-        """Drive for `dt_s` seconds."""
-        self._choose(dt_s)
-        self._drive(dt_s)
-        self._draw(dt_s)
-        self._drift(dt_s)
+        """Drive for `dt_s` seconds, in steps that the equations bear."""
+        steps = max(1, math.ceil(dt_s / LONGEST_STEP_S))
+        for _ in range(steps):
+            self._choose(dt_s / steps)
+            self._drive(dt_s / steps)
+            self._draw(dt_s / steps)
+            self._drift(dt_s / steps)
 
     def sample(self) -> dict[int, Array]:
         """Every signal the fleet can report, in the catalogue's units, rounded as a sensor would."""

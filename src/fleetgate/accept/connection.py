@@ -30,7 +30,8 @@ class GoneError(Exception):
 
 
 class Connection:
-    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage began.
+    """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage
+    began, in the machine's monotonic seconds.
 
     `begun`: whether the client has begun the handshake. `tenant`: whose it is once its session lives. `line`: where it
     waits, while it is not read from.

@@ -7,6 +7,7 @@ Starting after a kill is the normal start. An error of the spool ends the proces
 from __future__ import annotations
 
 import gc
+import math
 import os
 import socket
 from pathlib import Path
@@ -262,13 +263,13 @@ class Edge:
     async def _housekeeping(self) -> None:
         """Seals by age, deletes behind the cursor, looks at the disk and the clock."""
         writer, settings = self.spool.writer, self._config.spool
-        look_due = 0.0
+        look_due = -math.inf
         while True:
             await trio.sleep(HOUSEKEEPING_SECONDS)
             if writer.live_age_ms() >= self._seal_seconds * 1000:
                 self.intake.commit()
                 writer.seal()
-            now_s = self._clock.monotonic()
+            now_s = trio.current_time()
             if now_s >= look_due:
                 look_due = now_s + 1
                 self.room.look(self._doubt())
@@ -293,10 +294,10 @@ class Edge:
     async def _checkpoints(self) -> None:
         """Begins a checkpoint every `spool.checkpoint_seconds`, and takes half of that time for it."""
         every_s = self._config.spool.checkpoint_seconds
-        due_s = self._clock.monotonic() + every_s
+        due_s = trio.current_time() + every_s
         while True:
             await trio.sleep(HOUSEKEEPING_SECONDS)
-            now_s = self._clock.monotonic()
+            now_s = trio.current_time()
             if now_s >= due_s:
                 due_s = now_s + every_s
                 await self._checkpoint(over_s=every_s / 2)

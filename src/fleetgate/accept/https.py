@@ -10,6 +10,7 @@ one.
 from __future__ import annotations
 
 import ssl
+from email.utils import formatdate
 
 import trio
 from hypercorn.config import Config as HypercornConfig
@@ -50,9 +51,22 @@ class _TooManyError(Exception):
     """A limit of handshakes is used up."""
 
 
-def hypercorn_config(handshake_seconds: int) -> HypercornConfig:
+class _Dated(HypercornConfig):
+    """`Date` by the gate's clock: devices that speak HTTPS set theirs by it."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.include_date_header = False
+        self._clock = clock
+
+    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
+        date = formatdate(self._clock.now_ms() / 1000, usegmt=True)
+        return [(b"date", date.encode("ascii")), *super().response_headers(protocol)]
+
+
+def hypercorn_config(handshake_seconds: int, clock: Clock) -> HypercornConfig:
     """Hypercorn's defaults that do not fit a vehicle listener, changed, each for its reason."""
-    config = HypercornConfig()
+    config = _Dated(clock)
     config.keep_alive_max_requests = 10**9  # the default of 1,000 forces new handshakes
     config.keep_alive_timeout = 120
     config.read_timeout = 60  # the default of none lets a silent peer hold its connection for ever
@@ -87,7 +101,7 @@ class HttpsServer:
         counts: Counts,
         clock: Clock,
     ) -> None:
-        self._config = hypercorn_config(settings.handshake_seconds)
+        self._config = hypercorn_config(settings.handshake_seconds, clock)
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._kept_out = app.kept_out
         self._listener = listener

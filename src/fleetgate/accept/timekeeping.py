@@ -26,8 +26,10 @@ class Timekeeper:
 
     def doubt(self, devices: Iterable[KnownDevice]) -> str:
         """Why the clock is not to be trusted; empty when it is. Call it every few seconds."""
-        now_s = self._clock.monotonic()
-        step_ms = self._clock.now_ms() - now_s * 1000 - self._origin_ms
+        before_s, now_ms, now_s = self._clock.monotonic(), self._clock.now_ms(), self._clock.monotonic()
+        # However long we were not running between two looks: only what lies outside of both is a step.
+        seen_ms = now_ms - self._origin_ms
+        step_ms = seen_ms - min(max(seen_ms, before_s * 1000), now_s * 1000)
         if abs(step_ms) > STEP_MS:
             return f"the machine's clock jumped by {step_ms / 1000:.0f} s: set it right, or restart the edge"
         # A clock that is slewed to the right time moves slowly; only a step is a sign.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,9 +22,19 @@ if TYPE_CHECKING:
     from fleetgate.demo.reconcile import Report
     from fleetgate.demo.stage import Plan
 
+VEHICLES = 60
+
 
 def demo(
-    vehicles: Annotated[int, typer.Option(min=1, max=2000, help="Honest vehicles.")] = 60,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run this scenario instead (`fleetsim scenarios`), and score it.")
+    ] = None,
+    vehicles: Annotated[
+        int | None, typer.Option(min=1, max=5000, help="Honest vehicles; 60, or those of the scenario.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=1, max=1000, help="Of a scenario: how many times as fast its clock runs.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long the fleet drives.")] = 30.0,
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between two messages of a vehicle.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Same seed, same fleet.")] = 1,
@@ -32,7 +44,7 @@ def demo(
     keep: Annotated[Path | None, typer.Option(help="Run in this new directory and keep it.")] = None,
 ) -> None:
     """Run the whole gate with a simulated fleet and attackers, then reconcile what was sent with what was stored."""
-    from fleetgate.demo import prepare, stage
+    from fleetgate.demo import stage
 
     if report is not None:
         _write(report, b"")  # nobody waits for a run whose report has no place
@@ -40,32 +52,77 @@ def demo(
     log.configure("demo", "error")  # what gate and fleet log stands in their own files
     directory = keep if keep is not None else Path(tempfile.mkdtemp(prefix="fleetgate-demo-"))
     plan = stage.Plan(seconds, seed, interval, kill_edge_at, kill_load_at)
+    with _kept_for_a_look(console, directory):
+        if scenario is not None:
+            _scenario(console, scenario, vehicles, speed, seed, directory, report)
+        else:
+            _reconciled(console, vehicles or VEHICLES, plan, directory, report)
+    if keep is None:
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        console.print(f"everything is in {directory}")
+
+
+@contextmanager
+def _kept_for_a_look(console: Console, directory: Path) -> Iterator[None]:
+    """What a run that failed leaves is not removed."""
     try:
-        with console.status(f"enrolling {vehicles} vehicles and {len(prepare.ATTACKS)} attackers"):
-            config, config_file, fleet_file = prepare.prepare(directory.resolve(), vehicles)
-        result = trio.run(stage.run, config, config_file, fleet_file, plan, console)
-        if report is not None:
-            _write(report, msgspec.json.format(msgspec.json.encode(result.report)) + b"\n")
+        yield
     except BaseExceptionGroup as group:
         console.print(f"kept for you to look at: {directory}")
         raise first_of(group) from group
     except FleetgateError:
         console.print(f"kept for you to look at: {directory}")
         raise
+
+
+def _scenario(
+    console: Console,
+    name: str,
+    vehicles: int | None,
+    speed: float | None,
+    seed: int,
+    directory: Path,
+    report: Path | None,
+) -> None:
+    """Raises CheckFailed when the gate was wrong."""
+    from fleetgate.demo import prepare
+    from fleetgate.demo import scenario as scenarios
+
+    found = scenarios.find(name, vehicles, speed)
+    console.print(
+        f"[bold]{found.name}[/]: {found.says}\n{found.vehicles} vehicles at {found.speed:g} times the machine's time, "
+        f"{(found.before_s + found.trouble_s) / 3600:.1f} h in {found.seconds / 60:.1f} minutes",
+        highlight=False,
+    )
+    with console.status(f"enrolling {found.vehicles} vehicles"):
+        config, config_file, fleet_file = prepare.prepare(directory.resolve(), found.vehicles, found.speed)
+    trio.run(scenarios.run, config, config_file, fleet_file, found, seed, console)
+    told, problems, as_json = scenarios.scored(directory)
+    if report is not None:
+        _write(report, as_json)
+    console.print(*told, sep="\n", highlight=False, markup=False)
+    if problems:
+        raise CheckFailed(problems)
+
+
+def _reconciled(console: Console, vehicles: int, plan: Plan, directory: Path, report: Path | None) -> None:
+    """Raises CheckFailed when something was lost, doubled or let through."""
+    from fleetgate.demo import prepare, stage
+
+    with console.status(f"enrolling {vehicles} vehicles and {len(prepare.ATTACKS)} attackers"):
+        config, config_file, fleet_file = prepare.prepare(directory.resolve(), vehicles)
+    result = trio.run(stage.run, config, config_file, fleet_file, plan, console)
+    if report is not None:
+        _write(report, msgspec.json.format(msgspec.json.encode(result.report)) + b"\n")
     for title, lines in result.examples:
         console.print(f"[bold]{title}[/]", *(f"  {line}" for line in lines), sep="\n", highlight=False)
     _tell(console, result.report)
     for line in _kills(plan, result.report):
         console.print(line, highlight=False)
-    problems = result.report.problems()
-    if not problems:
-        console.print("[green]nothing acknowledged was lost or doubled, every attack was caught[/]")
-    if keep is None and not problems:
-        shutil.rmtree(directory, ignore_errors=True)
-    else:
-        console.print(f"everything is in {directory}")
-    if problems:
+    if problems := result.report.problems():
         raise CheckFailed("; ".join(problems))
+    console.print("[green]nothing acknowledged was lost or doubled, every attack was caught[/]")
 
 
 def _write(report: Path, content: bytes) -> None:

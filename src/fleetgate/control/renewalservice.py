@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import socket
 import threading
+import time
 from contextlib import suppress
 from copy import copy
 
@@ -104,7 +105,7 @@ class RenewalService:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
-                line = _read(connection, self._clock.monotonic() + ASK_SECONDS, self._clock)
+                line = _read(connection, time.monotonic() + ASK_SECONDS)
                 if line:
                     _send(connection, self._answer(line))
         except Exception as error:  # one question's failure is not the others'; its text may hold anything
@@ -206,11 +207,11 @@ class Limits:
 _decode = msgspec.json.Decoder(AskRenewal).decode
 
 
-def _read(connection: socket.socket, deadline_s: float, clock: Clock) -> bytes:
+def _read(connection: socket.socket, deadline_s: float) -> bytes:
     """The line; empty when the peer has gone, was too slow or went on too long: it is not answered."""
     data = bytearray()
     while not data.endswith(b"\n"):
-        left_s = deadline_s - clock.monotonic()
+        left_s = deadline_s - time.monotonic()
         if left_s <= 0 or len(data) > MAX_ASK_BYTES:
             return b""
         connection.settimeout(left_s)

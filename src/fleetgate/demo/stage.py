@@ -1,13 +1,14 @@
 """Runs a demo: the gate and the fleet as processes, the table while they run, a kill when asked, the reckoning.
 
-Decides the order and the deadlines. What is wrong afterwards is decided by `reconcile`.
+Decides the order and the deadlines. What is wrong afterwards is decided by `reconcile`; `scenario` uses the same stage.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -22,7 +23,7 @@ from fleetgate.demo.examples import examples
 from fleetgate.demo.figures import Figures, is_ready
 from fleetgate.demo.reconcile import Ledger, Report, reconcile
 from fleetgate.errors import CheckFailed
-from fleetgate.load.clickhouse import ServerClickHouse
+from fleetgate.load.service import reader
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
 from fleetgate.supervise import Child, Machine
@@ -53,19 +54,23 @@ class Plan(Struct, frozen=True):
 async def run(config: Config, config_file: Path, fleet_file: Path, plan: Plan, console: Console) -> Result:
     """Raises FleetgateError when gate or fleet do not start or do not end."""
     directory = config_file.parent
-    figures = Figures(config)
-    with (directory / "gate.log").open("ab") as gate_log, (directory / "fleet.log").open("ab") as fleet_log:
+    async with running(config, config_file, console) as machine:
+        with Screen(console, Figures(config)) as screen:
+            killed_at_s = await _fleet(directory, fleet_file, plan, machine, screen)
+            await until_loaded(config, screen, LOADED_SECONDS)
+        return await trio.to_thread.run_sync(_reckon, config, directory, killed_at_s)
+
+
+@asynccontextmanager
+async def running(config: Config, config_file: Path, console: Console) -> AsyncIterator[Machine]:
+    """A gate that is ready; it ends with the context. What its processes say goes to gate.log. Raises CheckFailed."""
+    with (config_file.parent / "gate.log").open("ab") as gate_log:
         machine = Machine(config_file, gate_log.fileno())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(machine.run)
             try:
                 await _until_ready(config, console)
-                with _Screen(console, figures) as refresh:
-                    killed_at_s = await _fleet(
-                        directory, fleet_file, plan, machine, figures, refresh, fleet_log.fileno()
-                    )
-                    await _until_loaded(config, figures, refresh)
-                return await trio.to_thread.run_sync(_reckon, config, directory, killed_at_s)
+                yield machine
             finally:
                 with trio.CancelScope(shield=True):
                     await machine.stop()
@@ -81,41 +86,45 @@ async def _until_ready(config: Config, console: Console) -> None:
     raise CheckFailed(f"the gate was not ready within {START_SECONDS:.0f} s: see gate.log in the demo's directory")
 
 
-async def _fleet(
-    directory: Path,
-    fleet_file: Path,
-    plan: Plan,
-    machine: Machine,
-    figures: Figures,
-    refresh: Callable[[str], None],
-    output: int,
-) -> dict[str, float]:
+async def _fleet(directory: Path, fleet_file: Path, plan: Plan, machine: Machine, screen: Screen) -> dict[str, float]:
     """Runs the fleet to its end; when edge and load were killed, in seconds after its start."""
     killed_at_s: dict[str, float] = {}
     arguments = [
-        *(sys.executable, "-m", "fleetsim", "run", str(fleet_file)),
-        *("--ledger", str(directory / "ledger.db"), "--state", str(directory / "state")),
+        *("run", str(fleet_file), "--ledger", str(directory / "ledger.db"), "--state", str(directory / "state")),
         *("--seconds", f"{plan.seconds}", "--interval", f"{plan.interval}", "--seed", f"{plan.seed}"),
     ]
-    fleet = await trio.lowlevel.open_process(
-        arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-    )
-    with trio.move_on_after(plan.seconds + FLEET_GRACE_SECONDS):
-        async with trio.open_nursery() as nursery:
-            for at_s, child in ((plan.kill_edge_at, machine.edge), (plan.kill_load_at, machine.load)):
-                if at_s is not None:
-                    nursery.start_soon(_kill_at, at_s, child, killed_at_s)
+    async with trio.open_nursery() as nursery:
+        for at_s, child in ((plan.kill_edge_at, machine.edge), (plan.kill_load_at, machine.load)):
+            if at_s is not None:
+                nursery.start_soon(_kill_at, at_s, child, killed_at_s)
+        await drive(directory, arguments, plan.seconds + FLEET_GRACE_SECONDS, screen)
+        nursery.cancel_scope.cancel()
+    return killed_at_s
+
+
+async def drive(directory: Path, arguments: Sequence[str], seconds: float, screen: Screen) -> None:
+    """Runs `fleetsim` with these arguments to its end, at most so long. What it says goes to fleet.log. Raises
+    CheckFailed."""
+    with (directory / "fleet.log").open("ab") as fleet_log:
+        fleet = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "fleetsim", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=fleet_log.fileno(),
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        with trio.move_on_after(seconds):
             while fleet.poll() is None:
-                await trio.to_thread.run_sync(figures.poll)
-                refresh("the fleet is driving")
+                await screen.refresh("the fleet is driving")
                 await trio.sleep(_LOOK_SECONDS)
-            nursery.cancel_scope.cancel()
-    if fleet.poll() is None:
-        fleet.kill()
+    finally:
+        late = fleet.poll() is None
+        if late:
+            fleet.kill()
+    if late:
         raise CheckFailed("the fleet did not end in time: see fleet.log in the demo's directory")
     if fleet.returncode:
         raise CheckFailed(f"the fleet ended with status {fleet.returncode}: see fleet.log in the demo's directory")
-    return killed_at_s
 
 
 async def _kill_at(seconds: float, child: Child, killed_at_s: dict[str, float]) -> None:
@@ -127,16 +136,15 @@ async def _kill_at(seconds: float, child: Child, killed_at_s: dict[str, float]) 
     killed_at_s[child.name] = round(trio.current_time() - started_s, 1)
 
 
-async def _until_loaded(config: Config, figures: Figures, refresh: Callable[[str], None]) -> None:
-    """Waits until everything in the spool is in ClickHouse."""
+async def until_loaded(config: Config, screen: Screen, seconds: float) -> None:
+    """Waits until everything in the spool is in ClickHouse. Raises CheckFailed."""
     directory = config.path(config.spool.directory)
-    with trio.move_on_after(LOADED_SECONDS):
+    with trio.move_on_after(seconds):
         while not _loaded(directory):
-            await trio.to_thread.run_sync(figures.poll)
-            refresh("waiting for ClickHouse to have it all")
+            await screen.refresh("waiting for ClickHouse to have it all")
             await trio.sleep(_LOOK_SECONDS)
         return
-    raise CheckFailed(f"load did not catch up within {LOADED_SECONDS:.0f} s: see gate.log in the demo's directory")
+    raise CheckFailed(f"load did not catch up within {seconds:.0f} s: see gate.log in the demo's directory")
 
 
 def _loaded(spool: Path) -> bool:
@@ -147,9 +155,7 @@ def _loaded(spool: Path) -> bool:
 
 
 def _reckon(config: Config, directory: Path, killed_at_s: dict[str, float]) -> Result:
-    token = config.path(config.clickhouse.token_file).read_text().strip()
-    url = f"http://{config.clickhouse.listen}"
-    clickhouse = ServerClickHouse(url, config.clickhouse.database, config.clickhouse.user, token)
+    clickhouse = reader(config)
     ledger = Ledger(directory / "ledger.db")
     try:
         with Store.open(config, SystemClock()) as store:
@@ -160,7 +166,7 @@ def _reckon(config: Config, directory: Path, killed_at_s: dict[str, float]) -> R
         clickhouse.close()
 
 
-class _Screen:
+class Screen:
     """The table on a terminal, or a line every few seconds where there is none."""
 
     _LINE_EVERY = 10
@@ -171,16 +177,18 @@ class _Screen:
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self._looks = 0
 
-    def __enter__(self) -> Callable[[str], None]:
+    def __enter__(self) -> Screen:
         if self._live is not None:
             self._live.start()
-        return self._refresh
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 
-    def _refresh(self, what: str) -> None:
+    async def refresh(self, what: str) -> None:
+        """Asks the gate how it goes, and shows it."""
+        await trio.to_thread.run_sync(self._figures.poll)
         if self._live is not None:
             self._live.update(self._figures.table(what))
         elif self._looks % self._LINE_EVERY == 0:

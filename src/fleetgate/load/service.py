@@ -128,7 +128,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
             suspects,
         )
         state.loader = loader
-        reading = reader(config)  # also from an embedded one: a look and an insert do not wait for each other
+        # Over HTTP, also from the embedded one: a look and an insert do not wait for each other.
+        reading = reader(config)
         opened.callback(reading.close)
         until = loader.loaded_until_ms
         opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, until))

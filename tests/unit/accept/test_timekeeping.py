@@ -48,6 +48,22 @@ def test_a_step_of_the_clock_is_doubted_until_it_is_taken_back(step_ms: int) -> 
     assert keeper.doubt([]) == ""
 
 
+def test_a_pause_between_two_looks_at_the_clock_is_not_a_jump() -> None:
+    """A process that was stopped for ten seconds in the middle of the comparison does not doubt its clock."""
+
+    class StoppedClock(HandClock):
+        pause_s = 0.0
+
+        def now_ms(self) -> int:
+            found = super().now_ms()
+            self.pass_seconds(self.pause_s)
+            return found
+
+    keeper = Timekeeper(clock := StoppedClock())
+    clock.pause_s = 10.0
+    assert keeper.doubt([]) == ""
+
+
 def test_a_slowly_slewed_clock_is_not_a_jump() -> None:
     """An hour of correction by half a second a minute raises no doubt."""
     clock = HandClock()

@@ -12,9 +12,10 @@ from tests.unit.fleetsim.bench import BUNDLE
 
 from fleetsim.attackers.wire import text, varint
 from fleetsim.swarm_https import HttpsLane
-from fleetsim.swarm_lane import Lane, LaneError, Phase
+from fleetsim.swarm_lane import Lane
 from fleetsim.swarm_mqtt import MqttLane
 from fleetsim.swarm_tally import Tally
+from fleetsim.swarm_wire import LaneError, Phase
 from fleetsim.swarm_work import Shape, Work, bodies
 
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

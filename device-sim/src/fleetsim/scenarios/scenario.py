@@ -1,0 +1,26 @@
+"""Decides the shape of a scenario: a name, a sentence, how it goes, and what it does to the world."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fleetsim.scenarios.world import Pace, World
+
+HOUR_S = 3600.0
+# A quarter of an hour of an ordinary fleet for whoever wants to know what is usual, then five minutes with the trouble.
+# At ten times the machine's time a second of the gate's work is ten of the fleet's: sixty are enough to see it in.
+WATCHED = Pace(vehicles=600, interval_s=20.0, before_s=900.0, trouble_s=300.0, speed=10.0)
+
+
+class Scenario(NamedTuple):
+    """`play` puts everything into the world's calendar, and what is true of it into its truth."""
+
+    name: str
+    says: str
+    pace: Pace
+    play: Callable[[World], None]
+
+
+def everybody_drives(world: World, over_s: float = 60.0) -> None:
+    """All vehicles are on the road from the first minute on."""
+    for index in world.vehicles():
+        world.at(world.rng.random() * over_s, world.devices[index].wake)
