@@ -184,7 +184,7 @@ class Intake:
         refused = self._refusals(caller.known, caller.sender, reason, "", now)
         refused.count += count
         self.counts.reasons[caller.transport][reason] += count
-        self.score(caller.known, reason.value, count, now, now)
+        self.score(caller.known, signal_of(reason, ""), count, now, now)
         self._pending += 1
 
     def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> Finding | None:

@@ -37,7 +37,7 @@ def test_a_release_gives_back_what_its_case_held(car: Gate, finding: Classificat
     decision(car, Decision.RELEASE, finding)
     name = f"1-{at_ms}"
     assert releases_of(car.store, "acme", "car-tcu") == [Release(1, name, "acme", "car-tcu", opened, NO_END_MS)]
-    assert show_case_file(car.store, "acme", "car-tcu").decisions[0].name == name
+    assert show_case_file(car.store, "acme", "car-tcu", car.store.clock.now_ms()).decisions[0].name == name
     assert releases_since(car.store, 1) == releases_of(car.store, "acme", "another") == []
 
 
@@ -104,5 +104,5 @@ def test_an_edge_that_held_before_it_learned_of_a_release_from_watch(car: Gate) 
     assert spans(car) == []
     assert transition(car, QUARANTINED, 2, at_ms=held_since) is Outcome.OVERTAKEN
     assert spans(car) == [(held_since, NO_END_MS)]
-    [case] = show_case_file(car.store, "acme", "car-tcu").cases
+    [case] = show_case_file(car.store, "acme", "car-tcu", car.store.clock.now_ms()).cases
     assert (case.opened_at_ms, case.closed_at_ms) == (held_since, held_since + 1_000)
