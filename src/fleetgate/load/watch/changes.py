@@ -247,6 +247,8 @@ class Changes:
     def _closings(self, series: list[Series], judged: _Judged, now_ms: int, still_gone: StillGone) -> Iterator[Closing]:
         at = {one: i for i, one in enumerate(series)}
         for one, alert in list(self._open.items()):
+            if alert.opened_ms > now_ms:
+                continue  # the past is looked at again
             if one.kind == "silent":
                 gone = still_gone(one.cohort, alert.since_ms - 5 * 60_000, alert.since_ms)
                 calm = gone <= CALM * alert.vehicles
