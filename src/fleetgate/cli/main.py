@@ -17,6 +17,7 @@ import typer
 from typer.main import get_command
 
 from fleetgate.cli import (
+    alerts,
     audit,
     breaker,
     ca,
@@ -76,6 +77,7 @@ app.command()(proof.prove)
 app.command()(demo.demo)
 app.command()(audit.audit)
 app.command()(gaps.gaps)
+app.command()(alerts.alerts)
 app.command()(schema.schema)
 app.command()(doctor.doctor)
 app.command()(judge.judge)

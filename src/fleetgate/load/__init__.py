@@ -24,7 +24,9 @@ heads.py         the end of the chain, signed by the signer once a minute
 plausibility.py  which readings cannot be true
 watch/           is the fleet as it was? A thread that looks every ten seconds
 alerts.py        what opens once and closes once: of the edges by edgealerts.py
+suspects.py      what values say about single devices, told to control
 travel.py        two positions too far apart for the time between them
+alertlist.py     those that a person asks for
 lag.py           how far it is behind
 progress.py      how far it has come, told to control
 counts.py        its figures for Prometheus

@@ -28,6 +28,7 @@ from fleetgate.load.inserts import Inserts
 from fleetgate.load.isolation import Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
 from fleetgate.load.progress import Progress
+from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
@@ -82,6 +83,7 @@ class Loader:
         clock: Clock,
         entropy: Entropy,
         stop: threading.Event,
+        suspects: Suspects | None = None,
     ) -> None:
         self._settings = settings
         self._inserts = inserts
@@ -93,6 +95,7 @@ class Loader:
         self._clock = clock
         self._entropy = entropy
         self._stop = stop
+        self._suspects = suspects
         self._segments = settings.spool / "segments"
         self._parking = Parking(settings.spool / "parked", counts)
         self._log = log.get("load")
@@ -260,6 +263,8 @@ class Loader:
             self._names = self._insist("ClickHouse", lambda _: self._inserts.unknown_names())
         names = self._names
         rows = segment_rows(segment, self._catalogue, names)
+        if self._suspects is not None:
+            self._suspects.look(segment, rows)
         whole = self._report_damage(segment, path, rows.undecodable)
         if segment.lost and not again:  # else they were told when the segment was parked
             self._counts.damaged.inc(len(segment.lost))

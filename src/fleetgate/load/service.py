@@ -26,6 +26,7 @@ from fleetgate.control.quarantine import LOADER, apply_transition
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
+from fleetgate.control.suspicions import Suspicion, note_suspicions
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
@@ -37,6 +38,7 @@ from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
+from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.watch.watcher import Watcher
 from fleetgate.spool.format import AlertRecord, TransitionRecord
@@ -97,8 +99,11 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         inserts = Inserts(clickhouse, counts, settings.spool)
         socket = config.path(config.signer.socket)
         opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
+        suspects = Suspects(control.suspect)
         alerts = Alerts(clickhouse, counts, clock)
-        loader = Loader(settings, inserts, catalogue(), transitions, alerts, progress, counts, clock, entropy, stop)
+        loader = Loader(
+            settings, inserts, catalogue(), transitions, alerts, progress, counts, clock, entropy, stop, suspects
+        )
         state.loader = loader
         # Over HTTP, also from the embedded one: a look and an insert do not wait for each other.
         reading = reader(config)
@@ -202,6 +207,9 @@ class _Control:
             record.cohort,
             record.detail,
         )
+
+    def suspect(self, spool: str, segment: int, found: Sequence[Suspicion]) -> None:
+        note_suspicions(self._opened(), spool, segment, found)
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
         begin_spool(self._opened(), spool, former)

@@ -112,9 +112,13 @@ class Changes:
         """Between which values each series was at this hour of earlier days: there nothing is a change."""
         self._days = days
 
-    def unsettled(self) -> set[tuple[Cohort, str]]:
+    def unsettled(self, now_ms: int) -> set[tuple[Cohort, str]]:
         """Cohorts and signals of which nothing should be learnt now: they changed, or seem to."""
-        return {(one.cohort, one.signal) for one in (*self._runs, *self._open)}
+        return {(one.cohort, one.signal) for one in self._unsettled(now_ms)}
+
+    def _unsettled(self, now_ms: int) -> set[Series]:
+        """After a restart the looks before an alert are looked at again, and learnt from."""
+        return {*self._runs, *(one for one, alert in self._open.items() if alert.since_ms <= now_ms)}
 
     def summary(self) -> Iterator[tuple[Series, float, float, int]]:
         """Of each series that is known: its median, scatter and looks."""
@@ -133,12 +137,12 @@ class Changes:
         judged = self._judge(series, places, measures)
         firm = self._firm(series, judged, now_ms)
         told: list[Opening | Closing] = [*self._closings(series, judged, now_ms, still_gone)]
+        closed = {one.series for one in told}
         if not mute:
-            told += self._openings(series, judged, measures, firm, now_ms)
+            told += self._openings(series, judged, measures, [i for i in firm if series[i] not in closed], now_ms)
         values = np.full(int(places.max(initial=-1)) + 1, np.nan)
-        kept = [i for i, one in enumerate(series) if places[i] >= 0 and one not in self._runs and one not in self._open]
-        values[places[kept]] = judged.value[kept]
-        self._usual.remember(values)
+        values[places[places >= 0]] = judged.value[places >= 0]
+        self._usual.remember(values, [self._places[one] for one in self._unsettled(now_ms) if one in self._places])
         for cohort in {one.cohort for one in series}:
             self._looks[cohort] = self._looks.get(cohort, 0) + 1
         return told
@@ -188,8 +192,10 @@ class Changes:
         return _Judged(value, median, scatter, np.sign(away), strength, enough)
 
     def _of_tenant(self, series: Series, middle: Middle) -> tuple[float, float]:
-        """Median and scatter of the same measure of all of the tenant; NaN where that is not known either."""
+        """Of a young cohort: median and scatter of the same measure of all of the tenant; NaN where that is unknown."""
         tenant = Cohort(series.cohort.tenant)
+        if series.cohort == tenant or self._looks.get(series.cohort, 0) >= LEAST_LOOKS:
+            return math.nan, math.nan
         place = self._places.get(series._replace(cohort=tenant), -1)
         if place >= 0 and middle.looks[place] >= LEAST_LOOKS and series.kind != "event_rate":
             return float(middle.median[place]), float(middle.scatter[place])
@@ -221,7 +227,10 @@ class Changes:
             signs = {judged.sign[same[cohort]] for cohort in changed}
             leaning = {c for c, i in same.items() if judged.strength[i] >= CALM and judged.sign[i] in signs}
             vehicles = {cohort: measures[i].size for cohort, i in same.items()}
-            for cohort in _one_of_neighbours(explaining(changed, vehicles, leaning.__contains__), vehicles):
+            best = _one_of_neighbours(explaining(changed, vehicles, leaning.__contains__), vehicles)
+            # Where a part of it is told already, those of its parts that are not.
+            parts = [cohort for cohort in changed if cohort.parent in best]
+            for cohort in [*best, *parts]:
                 one = Series(kind, cohort, signal)
                 if any(self._covers(other, one) for other in self._open):
                     continue
@@ -238,11 +247,14 @@ class Changes:
     def _closings(self, series: list[Series], judged: _Judged, now_ms: int, still_gone: StillGone) -> Iterator[Closing]:
         at = {one: i for i, one in enumerate(series)}
         for one, alert in list(self._open.items()):
+            if alert.opened_ms > now_ms:
+                continue  # the past is looked at again
             if one.kind == "silent":
                 gone = still_gone(one.cohort, alert.since_ms - 5 * 60_000, alert.since_ms)
                 calm = gone <= CALM * alert.vehicles
             elif one in at:
-                calm, alert.absent = bool(judged.strength[at[one]] < CALM), 0
+                i, alert.absent = at[one], 0
+                calm = bool(np.isfinite(judged.median[i]) and judged.strength[i] < CALM)
             else:
                 alert.absent += 1
                 calm = alert.absent >= GONE_LOOKS

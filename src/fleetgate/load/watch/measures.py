@@ -163,13 +163,16 @@ class _Look:
                 told = refused.setdefault((depth, place, reason), [0, 0])
                 told[0] += int(count)
                 told[1] += 1
-        messages = [self._sums(level)[0] for level in levels]
-        sizes = [self._count(level, self._present | self._known) for level in levels]
-        for (depth, place, reason), (count, devices) in refused.items():
-            size = int(sizes[depth][place])
-            if size >= LEAST_VEHICLES:
-                share = count / (count + int(messages[depth][place]))
-                yield self._share("refused", levels[depth].cohorts[place], reason, share, size, devices)
+        reasons = {(levels[depth].cohorts[place].tenant, reason) for depth, place, reason in refused}
+        for depth, level in enumerate(levels):
+            messages, sizes = self._sums(level)[0], self._count(level, self._present | self._known)
+            for place in np.flatnonzero(sizes >= LEAST_VEHICLES).tolist():
+                cohort = level.cohorts[place]
+                for reason in sorted(reason for tenant, reason in reasons if tenant == cohort.tenant):
+                    # None in one software while there are some in another says which of them it is.
+                    count, devices = refused.get((depth, place, reason), (0, 0))
+                    share = count / max(count + int(messages[place]), 1)
+                    yield self._share("refused", cohort, reason, share, int(sizes[place]), devices)
 
     def signals(
         self, levels: list[Level], rows: SignalRows, paths: Mapping[int, str], shapes: Shapes
@@ -195,14 +198,16 @@ class _Look:
             signal = paths.get(number, str(number))
             vehicles, pulses, fresh = (int(columns[name][row]) for name in ("vehicles", "pulses", "fresh"))
             size = max(present.get(cohort, 0), 1)
-            # Who came since the middle of what is remembered, and as many who left.
+            # The angle of a share scatters the same wherever it is: that none of thirty vehicles is above the median
+            # is as rare as it looks. To that, who came since the middle of what is remembered, and as many who left.
             turnover = 0.5 * math.sqrt(2 * min(1.0, new.get(cohort, 0) / size) / fresh)
             noise = math.hypot(0.5 / math.sqrt(fresh), turnover)
             yield Measure("signal_presence", cohort, signal, min(1.0, fresh / size), size, fresh, noise)
             if number in (LATITUDE, LONGITUDE):
                 continue
             for kind, share, (was, now) in zip(("median", "spread"), (above[row], within[row]), told, strict=True):
-                yield Measure(kind, cohort, signal, share, size, fresh, noise, (float(was[row]), float(now[row])))
+                angle = math.asin(math.sqrt(share))
+                yield Measure(kind, cohort, signal, angle, size, fresh, noise, (float(was[row]), float(now[row])))
             if pulses - vehicles >= LEAST_VEHICLES:
                 moved = (int(columns["different"][row]) - vehicles) / (pulses - vehicles)
                 yield Measure("stuck", cohort, signal, 1 - moved, size, vehicles, noise)

@@ -80,11 +80,12 @@ class Usual:
                 part[: self._used] = found
         return Middle(*[part[: self._used] for part in self._middle])
 
-    def remember(self, values: NDArray[np.float64]) -> None:
-        """One look: a value for each place, NaN where there is none."""
+    def remember(self, values: NDArray[np.float64], frozen: Sequence[int] = ()) -> None:
+        """One look: a value for each place, NaN where there is none. Those that are frozen keep what they know."""
         row = self._turn % LOOKS
-        self._ring[row] = np.nan
-        self._ring[row, : len(values)] = values
+        values = np.concatenate([values, np.full(self._ring.shape[1] - len(values), np.nan)])
+        values[list(frozen)] = self._ring[row, list(frozen)]
+        self._ring[row] = values
         self._turn += 1
 
 
@@ -109,15 +110,13 @@ class Shapes:
     few vehicles change theirs; the share above it does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, levels: int) -> None:
         self._places: dict[Hashable, int] = {}
-        self._shapes = np.empty((64, 0))
+        self._shapes = np.zeros((64, levels))
         self._looks = np.zeros(64, np.int64)
 
     def usual(self, keys: Sequence[Hashable], others: Sequence[Hashable], shapes: Array) -> Array:
         """The usual shape of each key; of a young one that of the other, and as a last resort its own of now."""
-        if not self._shapes.size:
-            self._shapes = np.zeros((64, shapes.shape[1]))
         found = shapes.copy()
         for row, (key, other) in enumerate(zip(keys, others, strict=True)):
             for known in (key, other):

@@ -27,7 +27,7 @@ from fleetgate.load.counts import Counts
 from fleetgate.load.watch.changes import Changes, Closing, Opening, Series
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import Fleet
-from fleetgate.load.watch.looks import Looks, SignalRows
+from fleetgate.load.watch.looks import LEVELS, Looks, SignalRows
 from fleetgate.load.watch.measures import LOOK_MS, measures, signal_keys, window_ms
 from fleetgate.load.watch.usual import LOOKS, Shapes
 
@@ -116,7 +116,7 @@ class Watcher:
     def _begin_anew(self) -> None:
         self._fleet = Fleet()
         self._changes = Changes()
-        self._shapes = Shapes()
+        self._shapes = Shapes(len(LEVELS))
         self._hour: int | None = None
         self._began_ms: int | None = None
 
@@ -150,14 +150,14 @@ class Watcher:
         found = measures(self._fleet, signals, refusals, self._paths, self._shapes, at_ms, age_ms)
         for told in self._changes.look(found, at_ms, self._fleet.last_heard_between, mute=mute):
             self._tell(told)
-        self._learn(signals)
+        self._learn(signals, at_ms)
         self._at_ms = at_ms
         self._counts.looks.inc()
         self._counts.watch_behind.set((self._clock.now_ms() - at_ms) / 1000)
         self._counts.look_cpu.inc(time.thread_time() - started_s)
 
-    def _learn(self, signals: SignalRows) -> None:
-        unsettled = self._changes.unsettled()
+    def _learn(self, signals: SignalRows, at_ms: int) -> None:
+        unsettled = self._changes.unsettled(at_ms)
         keys = signal_keys(signals)
         calm = [i for i, (cohort, number) in enumerate(keys) if (cohort, self._path(number)) not in unsettled]
         self._shapes.learn([keys[i] for i in calm], signals.shape[calm])

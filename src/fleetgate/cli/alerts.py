@@ -1,0 +1,45 @@
+"""`fleetgate alerts`: what the watch and the edges found, open or (with --all) closed too.
+
+Decides options and output. What is an alert is decided by `load.watch` and the edge; what to do with one is said by
+docs/how-to/investigate-an-alert.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, show
+from fleetgate.cli.db import Offline
+from fleetgate.cli.session import session_of
+
+
+def alerts(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="Those that are closed too, of the last 30 days.")] = False,
+    as_json: AsJson = False,
+    offline: Offline = False,
+) -> None:
+    """Say what suddenly changed in the fleet: whose vehicles, which signal, what it was and what it is."""
+    from fleetgate.load.alertlist import list_alerts  # ClickHouse's libraries: other commands do without
+
+    session = session_of(context)
+    found = list_alerts(session.config, session.clock.now_ms(), everything, offline)
+    if as_json:
+        print_json(found)
+        return
+    headings = ["alert", "kind", "tenant", "whose", "signal", "before", "after", "vehicles", "opened"]
+    rows = [
+        [
+            one.alert_id,
+            *map(cell, (one.kind, one.tenant or "all", one.cohort or "all", one.signal or "-")),
+            f"{one.before:.4g}",
+            f"{one.after:.4g}",
+            str(one.vehicles),
+            show("at_ms", one.opened_at_ms),
+            *([show("at_ms", one.closed_at_ms)] if everything else []),
+        ]
+        for one in found
+    ]
+    print_table([*headings, *(["closed"] if everything else [])], rows, empty="no alerts")

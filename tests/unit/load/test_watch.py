@@ -1,0 +1,245 @@
+"""What opens and closes, fed with looks made by hand: sizes, persistence, cohorts, hours of a day."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fleetgate.load.watch.changes import CALM_LOOKS, PERSISTS, Changes, Closing, Opening, Series
+from fleetgate.load.watch.cohorts import Cohort, explaining
+from fleetgate.load.watch.kinds import KINDS
+from fleetgate.load.watch.measures import LOOK_MS, Measure
+from fleetgate.load.watch.usual import LEAST_LOOKS, LOOKS, Shapes, Usual, above_median, within_quartiles
+
+ACME = Cohort("acme")
+OLD, NEW = Cohort("acme", "1"), Cohort("acme", "2")
+OTHER = Cohort("globex")
+
+
+def one(value: float, cohort: Cohort = ACME, kind: str = "refused", signal: str = "bad_mac", **other: Any) -> Measure:
+    facts = {"size": 100, "about": 100, "noise": 0.0, **other}
+    return Measure(kind, cohort, signal, value, **facts)
+
+
+class Fed:
+    """Looks in a row; `gone` is how many vehicles of a silent alert are still silent."""
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        self.now_ms = 0
+        self.gone = 0
+        self.told: list[tuple[int, str, Series]] = []
+        self.looks = 0
+
+    def look(self, *measures: Measure, mute: bool = False) -> list[Opening | Closing]:
+        self.now_ms += LOOK_MS
+        self.looks += 1
+        found = self.changes.look(list(measures), self.now_ms, lambda *_: self.gone, mute=mute)
+        self.told += [(self.looks, type(each).__name__, each.series) for each in found]
+        return found
+
+    def many(self, count: int, *measures: Measure) -> list[tuple[str, Cohort]]:
+        """What is told in so many equal looks."""
+        before = len(self.told)
+        for _ in range(count):
+            self.look(*measures)
+        return [(what, series.cohort) for _, what, series in self.told[before:]]
+
+
+@pytest.fixture
+def fed() -> Fed:
+    return Fed()
+
+
+def test_a_change_opens_once_with_the_second_look_and_closes_once(fed: Fed) -> None:
+    """One look is a stall; two are an alert, which stays one until it has been calm for a minute."""
+    fed.many(LEAST_LOOKS, one(0.01))
+    assert fed.look(one(0.5)) == []
+    [opening] = fed.look(one(0.4))
+    assert isinstance(opening, Opening)
+    assert (opening.before, opening.after, opening.vehicles) == (0.01, 0.4, 100)
+    assert opening.since_ms == fed.now_ms - (PERSISTS - 1) * LOOK_MS
+    assert fed.many(LOOKS, one(0.4)) == []
+    assert fed.many(CALM_LOOKS - 1, one(0.01)) == []
+    assert fed.many(20, one(0.01)) == [("Closing", ACME)]
+
+
+def test_half_of_a_change_neither_opens_nor_closes(fed: Fed) -> None:
+    """Between calm and change nothing is told: an alert does not flutter."""
+    fed.many(LEAST_LOOKS, one(0.01))
+    between = 0.01 + 0.75 * KINDS["refused"].effect
+    assert fed.many(20, one(between)) == []
+    fed = Fed()
+    fed.many(LEAST_LOOKS, one(0.01))
+    fed.many(PERSISTS, one(0.4))
+    assert fed.many(50, one(between)) == []
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [one(0.01), one(0.05), one(-0.9), one(0.5, about=9), one(0.5, noise=0.1), one(0.9, Cohort("nobody knew"))],
+    ids=["as usual", "too small", "the good way", "too few vehicles", "chance may do it", "no past"],
+)
+def test_what_is_no_change(fed: Fed, measure: Measure) -> None:
+    """Each of the conditions keeps an alert from opening."""
+    fed.many(LEAST_LOOKS, one(0.01))
+    assert fed.many(10, measure) == []
+
+
+def test_nothing_opens_before_there_is_a_past(fed: Fed) -> None:
+    """In the first minutes nobody knows what is usual, whatever it is."""
+    rng = random.Random(1)
+    for _ in range(LEAST_LOOKS):
+        assert fed.look(one(rng.random()), one(rng.random(), OTHER, "silent", "")) == []
+
+
+def test_an_hours_rhythm_is_no_change(fed: Fed) -> None:
+    """A rate that trebles within three hours and falls again is a day's; one that trebles at once is not."""
+    rng = np.random.default_rng(1)
+    for look in range(3 * 360):
+        rate = 100 * (2 - np.cos(2 * np.pi * look / (6 * 360))) * rng.lognormal(0, 0.03)
+        assert fed.look(one(float(np.log(rate)), ACME, "event_rate", "")) == []
+    assert fed.many(3, one(float(np.log(rate * 3)), ACME, "event_rate", "")) == [("Opening", ACME)]
+
+
+def test_what_scatters_must_change_more(fed: Fed) -> None:
+    """Six scatters: a share that jumps about all day is no alert when it jumps."""
+    rng = np.random.default_rng(2)
+    for _ in range(2_000):
+        assert fed.look(one(float(np.clip(rng.normal(0.3, 0.1), 0, 1)))) == []
+    assert fed.many(2, one(1.0)) == [("Opening", ACME)]
+
+
+def test_trouble_does_not_become_usual_by_lasting(fed: Fed) -> None:
+    """After an hour of trouble, what was usual before is calm, and not the next change."""
+    fed.many(LEAST_LOOKS, one(0.01, kind="clock_skew", signal=""))
+    assert fed.many(360, one(0.5, kind="clock_skew", signal="")) == [("Opening", ACME)]
+    assert fed.many(20, one(0.01, kind="clock_skew", signal="")) == [("Closing", ACME)]
+
+
+def test_what_lasts_for_hours_is_how_it_is_now(fed: Fed) -> None:
+    """After six hours the alert closes and the new value is the usual one, from which a change is told again."""
+    fed.many(LEAST_LOOKS, one(0.01))
+    assert fed.many(6 * 360 + 10, one(0.5)) == [("Opening", ACME), ("Closing", ACME)]
+    assert fed.many(400, one(0.5)) == []
+    assert fed.many(3, one(0.9)) == [("Opening", ACME)]
+
+
+def test_a_reason_that_never_was_is_a_change_from_nothing(fed: Fed) -> None:
+    """Kinds whose absence means zero need no past of their own, if their cohort has one."""
+    calm = one(0.0, kind="silent", signal="")
+    fed.many(LEAST_LOOKS, calm)
+    assert fed.many(2, calm, one(0.3)) == [("Opening", ACME)]
+    assert fed.many(20, calm) == [("Closing", ACME)]
+
+
+def test_a_new_software_is_compared_with_its_tenant(fed: Fed) -> None:
+    """It has no past: half of its messages refused is a change from the tenant's none."""
+    usual = [one(0.5, cohort, "median", "Speed") for cohort in (ACME, OLD)]
+    fed.many(LEAST_LOOKS, *usual)
+    assert fed.many(4, *usual, one(0.5, NEW, "median", "Speed", size=30, about=30)) == []
+    assert fed.many(2, *usual, one(0.0, NEW, "median", "Speed", size=30, about=30)) == [("Opening", NEW)]
+
+
+def everywhere(value: Callable[[Cohort], float], cohorts: Iterable[Cohort]) -> list[Measure]:
+    return [one(value(cohort), cohort, "clock_skew", "", size=100 if cohort == ACME else 50) for cohort in cohorts]
+
+
+def test_the_cohort_that_explains_a_change_is_told(fed: Fed) -> None:
+    """One software of two: that one. Both: the tenant. Never both of a pair of relatives at once."""
+    cohorts = (ACME, OLD, NEW)
+    fed.many(LEAST_LOOKS, *everywhere(lambda _: 0.01, cohorts))
+    assert fed.many(3, *everywhere({ACME: 0.5, OLD: 1.0, NEW: 0.01}.__getitem__, cohorts)) == [("Opening", OLD)]
+    assert fed.many(3, *everywhere(lambda _: 1.0, cohorts)) == [("Opening", NEW)]
+    fed = Fed()
+    fed.many(LEAST_LOOKS, *everywhere(lambda _: 0.01, cohorts))
+    assert fed.many(5, *everywhere(lambda _: 1.0, cohorts)) == [("Opening", ACME)]
+
+
+def test_all_tenants_together_speak_where_none_does_alone() -> None:
+    """A software that is rare in each tenant is seen in all of them; where a tenant shows it, that tenant is told."""
+    everybody = Cohort("", "1")
+    parts = {ACME: 100, OLD: 20, everybody: 40}
+    assert explaining([everybody], parts, {everybody}.__contains__) == [everybody]
+    assert explaining([everybody, OLD], parts, {everybody, OLD}.__contains__) == [OLD]
+
+
+def test_a_region_is_one_alert_and_closes_when_its_vehicles_are_back(fed: Fed) -> None:
+    """Cells that touch are one region; it stays open while their vehicles are silent, though nobody measures them."""
+    cells = [Cohort("acme", cell=cell) for cell in ((107, 20), (107, 19), (96, 23))]
+
+    def shares(*values: float) -> list[Measure]:
+        everything = one(sum(values) / 6, ACME, "silent", "", size=300, about=80)
+        sizes = (51, 50, 199)
+        parts = zip(cells, values, sizes, strict=True)
+        return [everything, *(one(v, c, "silent", "", size=size, about=40) for c, v, size in parts)]
+
+    fed.many(LEAST_LOOKS, *shares(0.0, 0.0, 0.0))
+    assert fed.many(3, *shares(1.0, 0.9, 0.0)) == [("Opening", cells[0])]
+    fed.gone = 40
+    assert fed.many(100, shares(0, 0, 0)[-1]) == []
+    fed.gone = 10
+    assert fed.many(10, shares(0, 0, 0)[-1]) == [("Closing", cells[0])]
+
+
+def test_earlier_days_explain_an_hour(fed: Fed) -> None:
+    """What was so at this hour on other days is no change; what was not, is."""
+    fed.changes.earlier_days({("acme", "refused", "", "bad_mac"): (0.0, 0.4)})
+    fed.many(LEAST_LOOKS, one(0.01))
+    assert fed.many(5, one(0.35)) == []
+    assert fed.many(2, one(0.6)) == [("Opening", ACME)]
+
+
+def test_a_restart_goes_on_with_what_is_open(fed: Fed) -> None:
+    """Looked at again in silence, an alert that is open neither opens again nor becomes usual; it closes when calm."""
+    began_ms = LEAST_LOOKS * LOOK_MS + 1
+    fed.changes.resume(Series("refused", ACME, "bad_mac"), began_ms, began_ms, 100)
+    for value in [*[0.01] * LEAST_LOOKS, *[0.5] * 60]:
+        assert fed.look(one(value), mute=True) == []
+    assert fed.many(10, one(0.5)) == []
+    assert fed.many(10, one(0.01)) == [("Closing", ACME)]
+
+
+def test_a_cohort_that_is_gone_ends_its_alert(fed: Fed) -> None:
+    """A release that was rolled back is no longer measured: its alert closes after five minutes."""
+    fed.many(LEAST_LOOKS, one(0.01), one(0.01, OLD))
+    assert fed.many(2, one(0.01), one(0.9, OLD)) == [("Opening", OLD)]
+    assert fed.many(60, one(0.5, OTHER)) == [("Closing", OLD)]
+
+
+def test_memory_is_the_median_of_half_an_hour() -> None:
+    """Half of it may be anything; holes in it do not count; older looks are forgotten."""
+    usual = Usual()
+    steady, holes, late = usual.place(), usual.place(), usual.place()
+    for look in range(LOOKS + 10):
+        usual.remember(np.array([5.0 + look % 3, 2.0 if look % 2 else np.nan, 9.0 if look >= LOOKS else 1e9]))
+    middle = usual.middle()
+    assert middle.median[[steady, holes]].tolist() == [6.0, 2.0]
+    assert middle.looks[[steady, holes]].tolist() == [LOOKS, LOOKS / 2]
+    assert middle.median[late] == 1e9
+    again = usual.place(zeros=12)
+    assert (usual.middle().looks[again], usual.middle().median[again]) == (12, 0.0)
+    many = [usual.place() for _ in range(300)]
+    assert usual.middle().median[steady] == 6.0
+    assert np.isnan(usual.middle().median[many]).all()
+
+
+def test_shapes_are_compared_by_shares() -> None:
+    """Speeds that gather at limits: a tenth more at the higher one moves the share by a tenth, and the median by 30."""
+    levels = np.linspace(0.05, 0.95, 19)
+    usual = np.quantile([50.0] * 52 + [80.0] * 48, levels, method="lower")[None]
+    now = np.quantile([50.0] * 45 + [80.0] * 55, levels, method="lower")[None]
+    assert (usual[0, 9], now[0, 9]) == (50.0, 80.0)
+    assert abs(above_median(usual, now)[0] - above_median(usual, usual)[0]) < 0.1
+    shapes = Shapes(19)
+    for _ in range(LEAST_LOOKS):
+        shapes.learn(["a"], usual)
+    assert np.allclose(shapes.usual(["b"], ["a"], now), usual)
+    stuck = np.full_like(now, -40.0)
+    assert above_median(usual, stuck)[0] == 0
+    assert within_quartiles(usual, usual)[0] > 0.5
+    assert within_quartiles(usual, stuck)[0] == 0
