@@ -15,7 +15,10 @@ from fleetgate.demo.figures import Rising, scrape
 from fleetgate.load.clickhouse import ServerClickHouse
 
 _EVERYTHING = 10_000_000
-_ALERTS = "SELECT kind, tenant, cohort, signal, toUnixTimestamp64Milli(opened_at), vehicles FROM alerts_now ORDER BY 5"
+_ALERTS = (
+    "SELECT kind, tenant, cohort, signal, toUnixTimestamp64Milli(opened_at), vehicles,"
+    " JSONExtractInt(detail, 'since_ms') FROM alerts_now ORDER BY opened_at"
+)
 
 
 class Moved(Struct, frozen=True):
@@ -29,13 +32,14 @@ class Moved(Struct, frozen=True):
 
 
 class Opened(Struct, frozen=True):
-    """An alert, whether or not it has closed since."""
+    """An alert, whether or not it has closed; `since_ms` is when what it tells began, as far as it says so."""
 
     kind: str
     tenant: str
     cohort: str
     signal: str
     opened_ms: int
+    since_ms: int
     vehicles: int
 
 
@@ -55,8 +59,8 @@ def decisions(store: Store, clickhouse: ServerClickHouse, edge_listen: str) -> D
         if entry.action == TRANSITION and (detail := entry.detail)["outcome"] == Outcome.APPLIED
     ]
     opened = [
-        Opened(kind, tenant, cohort, signal, int(opened_ms), int(vehicles))
-        for kind, tenant, cohort, signal, opened_ms, vehicles in clickhouse.rows(_ALERTS)
+        Opened(kind, tenant, cohort, signal, int(opened_ms), int(since_ms) or int(opened_ms), int(vehicles))
+        for kind, tenant, cohort, signal, opened_ms, vehicles, since_ms in clickhouse.rows(_ALERTS)
     ]
     counts = Rising()
     counts.take(scrape(edge_listen) or {})

@@ -91,6 +91,10 @@ class Figures:
         (then, before), (now, after) = self._acked[0], self._acked[-1]
         return (after - before) / (now - then) if now > then else 0.0
 
+    @property
+    def watch_behind_s(self) -> float:
+        return self._gauge("fleetgate_watch_behind_seconds")
+
     def _gauge(self, name: str, **labels: str) -> float:
         return self._gauges.get((name, tuple(sorted(labels.items()))), 0.0)
 

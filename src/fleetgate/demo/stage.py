@@ -31,7 +31,7 @@ from fleetgate.supervise import Child, Machine
 START_SECONDS = 60.0
 FLEET_GRACE_SECONDS = 60.0
 LOADED_SECONDS = 60.0
-_LOOK_SECONDS = 0.5
+LOOK_AGAIN_SECONDS = 0.5
 
 
 class Result(Struct, frozen=True):
@@ -116,7 +116,7 @@ async def drive(directory: Path, arguments: Sequence[str], seconds: float, scree
         with trio.move_on_after(seconds):
             while fleet.poll() is None:
                 await screen.refresh("the fleet is driving")
-                await trio.sleep(_LOOK_SECONDS)
+                await trio.sleep(LOOK_AGAIN_SECONDS)
     finally:
         late = fleet.poll() is None
         if late:
@@ -142,7 +142,7 @@ async def until_loaded(config: Config, screen: Screen, seconds: float) -> None:
     with trio.move_on_after(seconds):
         while not _loaded(directory):
             await screen.refresh("waiting for ClickHouse to have it all")
-            await trio.sleep(_LOOK_SECONDS)
+            await trio.sleep(LOOK_AGAIN_SECONDS)
         return
     raise CheckFailed(f"load did not catch up within {seconds:.0f} s: see gate.log in the demo's directory")
 
@@ -185,6 +185,11 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+
+    @property
+    def watch_behind_s(self) -> float:
+        """In seconds of the gate's clock, as of the last refresh."""
+        return self._figures.watch_behind_s
 
     async def refresh(self, what: str) -> None:
         """Asks the gate how it goes, and shows it."""

@@ -62,6 +62,11 @@ class Counts:
             "fleetgate_load_audit_unsigned_rows", "Rows of the audit behind its newest signed head.", registry=registry
         )
         self.signer_away = Gauge("fleetgate_load_signer_away", "1 while the signer does not answer.", registry=registry)
+        self.watch_behind = Gauge(
+            "fleetgate_watch_behind_seconds",
+            "How far behind the clock the last look of the watch was.",
+            registry=registry,
+        )
         self.looks = Counter("fleetgate_watch_looks", "Looks of the watch at the fleet.", registry=registry)
         self.look_cpu = Counter(
             "fleetgate_watch_cpu_seconds", "CPU of them, without that of ClickHouse.", registry=registry

@@ -105,11 +105,12 @@ def test_a_refusal_under_a_former_credential_names_it(gate: Gate) -> None:
 
 
 def test_what_admission_refused_is_recorded_with_its_count(gate: Gate) -> None:
-    """A batch of 40 over the rate is one record of 40, and scores nobody."""
+    """A batch of 400 over the rate is one record of 400; no excess makes anybody even watched."""
     caller = gate.caller()
-    gate.intake.refuse_unseen(caller, Reason.RATE_LIMITED, NOW, 40)
-    assert [(found.reason, found.count) for found in rejections(gate)] == [("rate_limited", 40)]
-    assert score_of(gate, caller.known) == 0
+    gate.intake.refuse_unseen(caller, Reason.RATE_LIMITED, NOW, 400)
+    assert [(found.reason, found.count) for found in rejections(gate)] == [("rate_limited", 400)]
+    assert score_of(gate, caller.known) == 40.0
+    assert caller.known.standing.state is DeviceState.TRUSTED
 
 
 def test_three_forgeries_quarantine_the_peer_that_sent_them(gate: Gate) -> None:

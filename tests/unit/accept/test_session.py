@@ -326,7 +326,7 @@ class TestTheRest:
         assert len(session.out) > 16_000
 
     def test_over_its_rate_a_device_is_told_to_send_later(self, tmp_path: Any) -> None:
-        """0x97 for the same bytes later; they are accepted then, and nobody is scored for it."""
+        """0x97 for the same bytes later; they are accepted then, and it is a sign of little weight."""
         gate = Gate(tmp_path / "limited", limits=device_limit("2/2s"))
         session = gate.live()
         feed(session, gate.clock, b"".join(publish(sign(seq=n), n + 1) for n in range(3)))
@@ -334,7 +334,7 @@ class TestTheRest:
         feed(session, gate.clock, publish(sign(seq=2), 4))
         codes = [answer.reason_code for answer in answers(session)]
         assert codes == [Puback.SUCCESS, Puback.SUCCESS, Puback.QUOTA_EXCEEDED, Puback.SUCCESS]
-        assert score_of(gate, gate.known()) == 0
+        assert 0 < score_of(gate, gate.known()) <= 1
         gate.close()
 
     def test_what_is_dear_to_read_counts_by_its_bytes_and_over_the_rate_is_not_read(self, tmp_path: Any) -> None:

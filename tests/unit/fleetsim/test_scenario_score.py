@@ -13,7 +13,7 @@ from fleetsim.scenarios.page import page, what_happens
 from fleetsim.scenarios.score import Decisions, OpenedAlert, Score, Transition, as_json, lines, read_scores, score
 from fleetsim.scenarios.truth import Truth
 
-START_MS, TROUBLE_MS = 1_000_000.0, 2_000_000.0
+START_MS, TROUBLE_MS, OFF_MS = 1_000_000.0, 2_000_000.0, 3_000_000.0
 
 
 def device(number: int) -> Any:
@@ -27,7 +27,7 @@ def move(number: int, after: str, at_ms: float) -> Transition:
 
 
 def alert(opened_ms: float, signal: str = "Vehicle.Speed", cohort: str = "software 2026.40.3") -> OpenedAlert:
-    return OpenedAlert("median", "acme", cohort, signal, int(opened_ms), 70)
+    return OpenedAlert("median", "acme", cohort, signal, int(opened_ms), int(opened_ms), 70)
 
 
 class Run:
@@ -37,7 +37,7 @@ class Run:
         self.path = path
         self.truth = Truth()
         self.truth.notes |= {"scenario": "clone", "vehicles": 10, "speed": 10.0, "before_s": 1000, "trouble_s": 2600}
-        self.truth.notes |= {"started_ms": START_MS, "trouble_ms": TROUBLE_MS, "lag_s": 0.0}
+        self.truth.notes |= {"started_ms": START_MS, "trouble_ms": TROUBLE_MS, "off_ms": OFF_MS, "lag_s": 0.0}
 
     def attack(self, deserves: str = "quarantined") -> None:
         self.truth.attacks(device(0), "clone_mqtt", TROUBLE_MS, deserves=deserves)
@@ -122,6 +122,11 @@ def test_an_alert_before_the_trouble_is_false(run: Run) -> None:
     assert len(run.score(alerts=(alert(TROUBLE_MS - 1), alert(TROUBLE_MS + 10_000))).false_alerts) == 1
     run.truth.alerts.clear()
     assert len(run.score(alerts=(alert(TROUBLE_MS + 10_000),)).false_alerts) == 1
+
+
+def test_what_begins_when_everybody_is_switched_off_is_no_false_alert(run: Run) -> None:
+    """A fleet that ends is silent, and the watch says so."""
+    assert run.score(alerts=(alert(OFF_MS + 30_000),)).false_alerts == []
 
 
 def test_a_class_of_disorder_that_must_occur_and_does_not_is_told(run: Run) -> None:

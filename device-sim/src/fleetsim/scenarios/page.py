@@ -20,11 +20,11 @@ truth.db decisions.json` compares them:
     {"transitions": [{"tenant": "acme", "device_id": "car-0007-tcu", "after": "quarantined", "at_ms": 1795977158230,
                       "why": "equivocation"}],
      "alerts": [{"kind": "median", "tenant": "acme", "cohort": "software 2026.40.3", "signal": "Vehicle.Speed",
-                 "opened_ms": 1795977158230, "vehicles": 150}],
+                 "opened_ms": 1795977158230, "since_ms": 1795977120000, "vehicles": 150}],
      "disorder": {"duplicate": 155, "late": 1240}}
 
-An alert that is due is recognized by its cohort and signal. One that opens before the trouble, or where none is due, is
-false.
+An alert that is due is recognized by its kind, cohort and signal. One of something that began before the trouble, or
+where none is due, is false. What begins when the run ends and everybody is switched off does not count.
 
 ## What happens
 

@@ -40,6 +40,7 @@ class OpenedAlert(msgspec.Struct):
     cohort: str
     signal: str
     opened_ms: int
+    since_ms: int
     vehicles: int = 0
 
 
@@ -170,7 +171,8 @@ def score(ledger: Path, decisions: Decisions) -> Score:
     honest = [(tenant, device_id) for tenant, device_id, _ in run.devices if (tenant, device_id) not in hostile]
     trouble_ms = float(run.notes["trouble_ms"])
     matched = {id(alert): due for due in run.due for alert in decisions.alerts if _is(alert, due)}
-    false = [a for a in decisions.alerts if id(a) not in matched and not (run.due and a.opened_ms >= trouble_ms)]
+    during = [alert for alert in decisions.alerts if alert.since_ms < float(run.notes["off_ms"])]
+    false = [a for a in during if id(a) not in matched and not (run.due and a.since_ms >= trouble_ms)]
     return Score(
         scenario=run.notes["scenario"],
         vehicles=int(run.notes["vehicles"]),
@@ -184,7 +186,7 @@ def score(ledger: Path, decisions: Decisions) -> Score:
         tolerated=int(run.notes.get("tolerated", 0)),
         due=[_due(due, decisions.alerts) for due in run.due],
         false_alerts=[_words(alert) for alert in false],
-        further_alerts=len(decisions.alerts) - len(matched) - len(false),
+        further_alerts=len({id(alert) for alert in during} - set(matched)) - len(false),
         lag_s=float(run.notes["lag_s"]),
         disorder=decisions.disorder,
         missing_classes=[c for c in run.notes.get("classes", "").split() if not decisions.disorder.get(c)],

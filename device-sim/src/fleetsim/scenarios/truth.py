@@ -3,7 +3,8 @@
 One SQLite file, written at the end of a run. Nothing here judges: `score` compares it with what the gate decided.
 
     run(key, value)      scenario, seed, vehicles, speed, interval_s, and in Unix ms of the virtual clock started_ms,
-                         trouble_ms (0: none), ended_ms
+                         trouble_ms (0: none), off_ms (everybody is
+                         switched off), ended_ms
                          classes: the kinds of disorder that must occur; tolerated: honest devices that may be in
                          quarantine before the gate can know better (else none)
     devices              every unit, with what the gate answered to it (JSON: answer -> messages) and how often it sent

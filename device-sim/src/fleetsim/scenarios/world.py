@@ -162,12 +162,14 @@ class World:
             if time.monotonic() > patrol_s:
                 patrol_s = time.monotonic() + 1.0
                 self._give_up_slow_ones()
+        off_ms = self.now_ms()
         lag_s = round(max(0.0, self.now_ms() - end_ms) / 1000, 1)
         self._drain()
         self.truth.notes |= {
             "started_ms": self.start_ms,
             "trouble_ms": self.trouble_ms if self.pace.trouble_s else 0,
             "ended_ms": self.now_ms(),
+            "off_ms": off_ms,
             "lag_s": lag_s,
         }
         if not any(device.notes.answers for device in self.devices):

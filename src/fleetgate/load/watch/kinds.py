@@ -36,7 +36,7 @@ KINDS: Mapping[str, Kind] = {
     "median": Kind(
         0.2, 0.03, BOTH, least=20
     ),  # of these two the angle of a share, asin(sqrt(x)): near a half, the same
-    "spread": Kind(0.3, 0.03, BOTH, least=20),
+    "spread": Kind(0.4, 0.03, BOTH, least=20),
     "stuck": Kind(0.3, 0.03),
     "signal_presence": Kind(0.4, 0.03, BOTH, absent_is_zero=True, least=20),
     "unknown_signals": Kind(0.05, 0.005, absent_is_zero=True),

@@ -153,6 +153,7 @@ class Watcher:
         self._learn(signals, at_ms)
         self._at_ms = at_ms
         self._counts.looks.inc()
+        self._counts.watch_behind.set((self._clock.now_ms() - at_ms) / 1000)
         self._counts.look_cpu.inc(time.thread_time() - started_s)
 
     def _learn(self, signals: SignalRows, at_ms: int) -> None:
