@@ -149,8 +149,8 @@ _PARKED_ROWS = {
 
 
 def insert(control: Path, records: Iterable[Record], kid: int) -> None:
-    """All rows of each device that an edge reads, with its revision, in one transaction. The audit, which is a chain that
-    is written row by row, has none of them."""
+    """All rows of each device that an edge reads, with its revision, in one transaction. The audit, a chain that is
+    written row by row, has none of them."""
     now_ms = time.time_ns() // 1_000_000
     with sqlite3.connect(control) as db:
         revision = int(db.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone()[0])
