@@ -130,7 +130,7 @@ SELECT n, printf('parked-%07d', n) AS vehicle, printf('parked-%07d-tcu', n) AS d
 
 _PARKED_ROWS = {
     "vehicles": ":tenant, vehicle, :now",
-    "devices": ":tenant, device, 'active', 'trusted', :now, :now",
+    "devices": ":tenant, device, 'active', 'trusted', :now, 0, :now",
     "credentials": "NULL, :tenant, device, :pem, lower(hex(randomblob(20))), randomblob(32), randomblob(32), :kid, "
     "NULL, :now - 1000, :now + :year, 'active', NULL, NULL, NULL, NULL",
     "bindings": "NULL, :tenant, device, vehicle, :now, NULL",
@@ -158,7 +158,7 @@ def _rows(chunk: list[Record], kid: int, now_ms: int, revision: int) -> dict[str
     valid = (now_ms - 1000, now_ms + _YEAR_MS)
     return {
         "vehicles": [(TENANT, _vehicle(name), now_ms) for name in ids],
-        "devices": [(TENANT, name, "active", "trusted", now_ms, now_ms) for name in ids],
+        "devices": [(TENANT, name, "active", "trusted", now_ms, 0, now_ms) for name in ids],
         "credentials": [
             (None, TENANT, name, pem, serial, fingerprint, digest, kid, None, *valid, "active", *4 * (None,))
             for name, pem, serial, fingerprint, digest in chunk
