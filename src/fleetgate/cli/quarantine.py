@@ -125,20 +125,15 @@ def _decide(
         after = decide(store, tenant, device, decision, classification, actor(), reason)
         given_back = [one for one in releases_of(store, tenant, device) if one.decision not in before]
     say(f"{device} of {tenant} is {after} now; edges learn it within a second")
+    for one in given_back:
+        told = f"load copies what was held for it into events, by decision {one.decision}"
+        say(cell(f"{told}; `fleetgate quarantine show` says how much waits"))
     if not given_back:
         say("what was held stays in held_events")
-        return
-    held = _held_events(session, tenant, device, given_back)
-    if isinstance(held, str):
-        say(cell(f"load moves what was held for it into events, by decision {given_back[0].decision}; {held}"))
-        return
-    [moved] = held.decisions
-    told = f"held events that load moves into events, by decision {moved.decision}: {moved.waiting}"
-    say(cell(f"{told}; `fleetgate quarantine show` says how far it is"))
 
 
 def _held_events(session: Session, tenant: str, device: str, releases: list[Release]) -> HeldEvents | str:
-    """Or why ClickHouse does not say. A decision does not wait for a database of telemetry, nor does a look at it."""
+    """Or why ClickHouse does not say: a look at the case does without."""
     from fleetgate.load.held import held_events  # ClickHouse's libraries: other commands do without
 
     try:
