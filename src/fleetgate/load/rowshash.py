@@ -28,8 +28,9 @@ _MOST_KEYS = 2**62
 class Form(NamedTuple):
     """The columns of a table by kind, in the order in which they are hashed.
 
-    `places` give the rows' order. `names` are texts that repeat, hashed together row by row; the selector (spool,
-    segment) stands in no column of the hash. Of `maps` it says whether the values are numbers.
+    `places` give the rows' order. `names` are texts that repeat, hashed together row by row; of two with a stroke between
+    them the second came later: where it is empty only the first is hashed, as it was then. The selector (spool, segment)
+    stands in no column of the hash. Of `maps` it says whether the values are numbers.
     """
 
     places: tuple[str, ...]
@@ -55,7 +56,7 @@ FORMS = {
     "held_events": _EVENT,
     "rejections": Form(
         places=("record_offset",),
-        names=(*_SOURCE, "reason", "address"),
+        names=(*_SOURCE, "reason/disorder", "address"),
         numbers=("refused",),
         times=("first_at", "received_at"),
         lists=("ranges.epoch", "ranges.first_seq", "ranges.last_seq"),
@@ -128,7 +129,7 @@ def _numbers(rows: pa.Table, name: str) -> NDArray[Any]:
 
 def _names(rows: pa.Table, names: tuple[str, ...]) -> NDArray[np.void]:
     """32 bytes for each row. Rows with the same texts are hashed once: there are few of them in a segment."""
-    columns = [_whole(rows.column(name).unify_dictionaries()) for name in names]
+    columns = [_words(rows, name) for name in names]
     key, keys = np.zeros(rows.num_rows, np.int64), 1
     for column in columns:
         if keys * len(column.dictionary) > _MOST_KEYS:
@@ -140,6 +141,16 @@ def _names(rows: pa.Table, names: tuple[str, ...]) -> NDArray[np.void]:
     texts = [column.take(pa.array(first)).cast(pa.string()).to_pylist() for column in columns]
     digests = [hashlib.sha256(b"".join(map(_with_length, row))).digest() for row in zip(*texts, strict=True)]
     return np.frombuffer(b"".join(digests), "V32")[key]
+
+
+def _words(rows: pa.Table, name: str) -> Any:
+    """The dictionary of a text that repeats."""
+    first, _, second = name.partition("/")
+    words = _whole(rows.column(first).unify_dictionaries())
+    if not second:
+        return words
+    pairs = zip(words.to_pylist(), rows.column(second).to_pylist(), strict=True)
+    return pa.array([f"{word}/{more}" if more else word for word, more in pairs], type=pa.string()).dictionary_encode()
 
 
 def _numbered(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
@@ -200,7 +211,7 @@ def hash_query(table: str, without: str = "", source: str = "") -> str:
     """
     form = FORMS[table]
     kept = f" AND NOT ({without})" if without else ""
-    names = ", ".join(f"{_LENGTH(name)}, toString({name})" for name in form.names)
+    names = ", ".join(f"{_LENGTH(text)}, toString({text})" for text in map(_in_sql, form.names))
     parts = [_sequence(f"concat(SHA256(concat({names})), '')")]
     parts += [_sequence(_FIXED(name)) for name in (*form.places, *form.numbers)]
     parts += [_sequence(_FIXED(f"toUnixTimestamp64Milli({name})")) for name in form.times]
@@ -226,6 +237,11 @@ def hash_query(table: str, without: str = "", source: str = "") -> str:
 # arrayStringConcat cuts the zeros at the end of a FixedString; concat makes a String of it and keeps them.
 _FIXED: Callable[[str], str] = "concat(reinterpretAsFixedString({}), '')".format
 _LENGTH: Callable[[str], str] = "concat(reinterpretAsFixedString(toUInt32(length({}))), '')".format
+
+
+def _in_sql(name: str) -> str:
+    first, _, second = name.partition("/")
+    return f"if({second} = '', {first}, concat({first}, '/', {second}))" if second else first
 
 
 def _sequence(value: str) -> str:

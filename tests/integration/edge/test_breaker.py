@@ -170,7 +170,7 @@ def test_a_ca_that_has_expired_is_an_alert_and_nobodys_score(fleets: list[Fleet]
             return told(peer.ask(car.sign(peer.epoch, 0)))
 
     assert connect(short) == (0, None)
-    until(lambda: ("issuer_expired", "open", f"issuer {name}") in fleet.alerts(), "the alert", 20)
+    until(lambda: ("issuer_expired", "open", f"issuer {name}") in fleet.alerts(), "the alert", 90)
     with pytest.raises((ssl.SSLError, OSError, Ended)):
         connect(short)
     assert connect(vendor.cross(short)) == (0, None)
