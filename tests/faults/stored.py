@@ -133,7 +133,9 @@ _WHOLE = """
                      HAVING count() = 1 AND max(damaged) = 0 AND max(refused) = 0 AND max(length(replaces)) = 0)
 """
 _PULSES = (
-    f"SELECT spool, segment, outcome, sum(events), sum(readings), max(last_seq) FROM pulses WHERE {_WHOLE} GROUP BY ALL",
+    f"""
+SELECT spool, segment, outcome, sum(events), sum(readings), max(last_seq) FROM pulses WHERE {_WHOLE} GROUP BY ALL
+""",
     f"""
 SELECT spool, segment, outcome, count(), sum(length(signal_ids)), max(seq) FROM (
     SELECT 'accepted' AS outcome, * FROM events WHERE decision = ''
