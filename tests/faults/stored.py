@@ -127,6 +127,24 @@ FROM events GROUP BY tenant, software, config, minute
 )
 
 
+# Of segments that are whole: a pulse covers several messages, and a repair does not correct those that are there.
+_WHOLE = """
+(spool, segment) IN (SELECT spool, segment FROM segments GROUP BY spool, segment
+                     HAVING count() = 1 AND max(damaged) = 0 AND max(refused) = 0 AND max(length(replaces)) = 0)
+"""
+_PULSES = (
+    f"""
+SELECT spool, segment, outcome, sum(events), sum(readings), max(last_seq) FROM pulses WHERE {_WHOLE} GROUP BY ALL
+""",
+    f"""
+SELECT spool, segment, outcome, count(), sum(length(signal_ids)), max(seq) FROM (
+    SELECT 'accepted' AS outcome, * FROM events WHERE decision = ''
+    UNION ALL SELECT 'held' AS outcome, * FROM held_events)
+WHERE {_WHOLE} GROUP BY ALL
+""",
+)
+
+
 class Stored:
     """All of one database."""
 
@@ -151,7 +169,11 @@ class Stored:
             for table in _TABLES
             for tenant, device, vehicle in clickhouse.rows(_OWNERS.format(table=table))
         }
-        self.rollups = {"signal_minute": self._signal_minute(), "fleet_minute": self._fleet_minute()}
+        self.rollups = {
+            "signal_minute": self._signal_minute(),
+            "fleet_minute": self._fleet_minute(),
+            "pulses": self._pulses(),
+        }
         self.miscounted = clickhouse.rows(_MISCOUNTED)
 
     def _events(self, table: str, whose: str = "=") -> dict[tuple[str, str, int, int, int], list[Row]]:
@@ -172,6 +194,10 @@ class Stored:
             last = kept.get(key, [None])[-1]
             row[-1] = last if last in row[-1] else row[-1]
         return kept, counted
+
+    def _pulses(self) -> Rollup:
+        kept, counted = (self._clickhouse.rows(sql) for sql in _PULSES)
+        return {tuple(row[:3]): row[3:] for row in kept}, {tuple(row[:3]): row[3:] for row in counted}
 
     def _fleet_minute(self) -> Rollup:
         kept, counted = (self._clickhouse.rows(sql) for sql in _FLEET_MINUTE)

@@ -1,0 +1,154 @@
+"""One look in values, from vehicles as ClickHouse tells of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.fleet import FORGET_MS, Fleet
+from fleetgate.load.watch.looks import LEVELS, SignalRows
+from fleetgate.load.watch.measures import LOOK_MS, Measure, measures, window_ms
+from fleetgate.load.watch.usual import Shapes
+
+VEHICLES = 40
+START_MS = 1_700_000_000_000
+ACME, OLD, NEW = Cohort("acme"), Cohort("acme", "1"), Cohort("acme", "2")
+HERE = Cohort("acme", cell=(96, 23))
+NO_SIGNALS = SignalRows(
+    {
+        **{name: [] for name in ("tenant", "software", "config")},
+        **{name: np.empty(0, np.int64) for name in ("signal", "all_tenants", "all_software", "all_config")},
+    },
+    np.empty((0, len(LEVELS))),
+)
+NO_REFUSALS: dict[str, list[Any]] = {name: [] for name in ("tenant", "device_id", "reason", "refused")}
+
+
+class Road:
+    """Forty vehicles, each heard every ten seconds; every second runs the newer software."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        self.now_ms = START_MS
+        self.sent = np.zeros(VEHICLES, np.int64)
+
+    def drive(self, looks: int = 1, *, silent: range = range(0), **other: Any) -> None:
+        """`other` are columns of all vehicles, as arrays or one number for all."""
+        for _ in range(looks):
+            after_ms, self.now_ms = self.now_ms, self.now_ms + LOOK_MS
+            self.sent += 1
+            who = np.array([vehicle for vehicle in range(VEHICLES) if vehicle not in silent])
+            columns: dict[str, Any] = {
+                **dict.fromkeys(("epoch", "pulses", "messages", "located"), 1),
+                **dict.fromkeys(("faults", "unknown", "implausible"), 0),
+                "events": 5,
+                "readings": 20,
+                "delay_ms": 50,
+                "first_seq": self.sent,
+                "last_seq": self.sent,
+                "last_ms": self.now_ms - 1,
+                "place_ms": self.now_ms - 9,
+                "latitude": 48.1,
+                "longitude": 11.6,
+                **other,
+            }
+            heard = {name: np.broadcast_to(np.asarray(value), VEHICLES)[who] for name, value in columns.items()}
+            names = {
+                "tenant": ["acme"] * len(who),
+                "vehicle_id": [f"v{i}" for i in who],
+                "device_id": [f"v{i}-tcu" for i in who],
+                "software": ["12"[i % 2] for i in who],
+                "config": ["c"] * len(who),
+            }
+            self.fleet.take(names | heard, after_ms, self.now_ms)
+
+    def measured(self, refusals: Any = NO_REFUSALS) -> dict[tuple[str, Cohort], Measure]:
+        found = measures(self.fleet, NO_SIGNALS, refusals, {}, Shapes(len(LEVELS)), self.now_ms, 600_000)
+        return {(one.kind, one.cohort): one for one in found}
+
+
+@pytest.fixture
+def road() -> Road:
+    made = Road()
+    made.drive(12)
+    return made
+
+
+def test_a_fleet_without_trouble(road: Road) -> None:
+    """Its rate, and nothing else; cohorts of less than 20 vehicles are none."""
+    found = road.measured()
+    assert round(np.exp(found["event_rate", ACME].value)) == VEHICLES * 5 / 10
+    assert {one.value for key, one in found.items() if key[0] != "event_rate"} == {0.0}
+    assert {cohort for _, cohort in found} == {ACME, OLD, NEW, HERE, *(one._replace(config="c") for one in (OLD, NEW))}
+    assert window_ms(road.fleet) == 30_000
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "share"),
+    [
+        ({"delay_ms": np.where(np.arange(VEHICLES) < 10, -40_000, 50)}, "clock_skew", 0.25),
+        ({"delay_ms": np.where(np.arange(VEHICLES) < 10, 70_000, 50)}, "clock_skew", 0.25),
+        ({"faults": 1}, "faults", 0.2),
+        ({"unknown": 5}, "unknown_signals", 1.0),
+        ({"implausible": 4}, "implausible", 0.2),
+    ],
+)
+def test_shares_of_what_was_heard(road: Road, other: dict[str, Any], kind: str, share: float) -> None:
+    """Of vehicles, of events and of readings."""
+    road.drive(3, **other)
+    assert road.measured()[kind, ACME].value == share
+
+
+def test_numbers_that_do_not_come_are_gaps(road: Road) -> None:
+    """A device that skips three numbers, and one that begins a new epoch, which has no gap."""
+    road.drive(1, first_seq=road.sent + 4, last_seq=road.sent + 4)
+    road.drive(1, epoch=2, first_seq=0, last_seq=0)
+    assert road.measured()["gaps", ACME].value == pytest.approx(3 / 6)  # of three looks, 3 of 6 numbers of each
+
+
+def test_who_is_overdue_is_silent_and_who_was_away_for_long_is_not(road: Road) -> None:
+    """1.5 of the own interval and 5 s; two and a half minutes later nobody expects it any more."""
+    road.drive(1, silent=range(10))
+    assert road.measured()["silent", ACME].value == 0.0
+    road.drive(2, silent=range(10))
+    found = road.measured()
+    assert (found["silent", ACME].value, found["silent", HERE].about) == (0.25, 10)
+    since_ms = road.now_ms - 30_000
+    assert road.fleet.last_heard_between(HERE, since_ms - 60_000, since_ms) == 10
+    road.drive(13, silent=range(10))
+    assert road.measured()["silent", ACME].value == 0.0
+    road.drive(1)
+    assert road.fleet.last_heard_between(HERE, since_ms - 60_000, since_ms) == 0
+
+
+def test_a_jump_is_told_of_the_cell_that_was_left(road: Road) -> None:
+    """Half of them are at an airport at once; the others of the cell tell how many did not jump."""
+    road.drive(2, latitude=np.where(np.arange(VEHICLES) < 20, 53.0, 48.1))
+    jumped = road.measured()["position_jumps", HERE]
+    assert (jumped.value, jumped.size, jumped.about) == (0.5, VEHICLES, 20)
+    road.drive(7, latitude=np.where(np.arange(VEHICLES) < 20, 53.0, 48.1))
+    assert road.measured()["position_jumps", HERE].value == 0.0
+
+
+def test_refusals_are_told_of_the_software_that_the_device_runs(road: Road) -> None:
+    """And of none that does not; a device that nobody heard of counts for its tenant."""
+    devices = [*(f"v{vehicle}-tcu" for vehicle in range(1, 20, 2)), "stranger"]
+    told = {"tenant": ["acme"] * 11, "device_id": devices, "reason": ["bad_mac"] * 11, "refused": [6] * 11}
+    found = road.measured(told)
+    assert found["refused", NEW].value == 60 / (60 + 60)
+    assert (found["refused", OLD].value, found["refused", ACME].about) == (0.0, 11)
+    assert found["refused", ACME].value == pytest.approx(66 / (66 + 120))
+
+
+def test_who_is_not_heard_of_for_an_hour_is_forgotten(road: Road) -> None:
+    """And those that stay are the same vehicles under other places."""
+    road.drive(4, silent=range(10))
+    road.fleet.column("last_ms")[:10] -= FORGET_MS
+    road.fleet.forget(road.now_ms)
+    assert (len(road.fleet), road.fleet.vehicle_of("acme", "v5-tcu")) == (30, None)
+    road.drive(1, silent=range(10))
+    assert len(road.fleet) == 30
+    assert road.measured()["event_rate", ACME].about == 30
