@@ -39,6 +39,7 @@ MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 
 MAX_ACCEPTS: Final = 64
 PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either
 ON_ITS_WAY_SECONDS: Final = 0.5  # behind our last words; what comes later was sent by somebody who has read them
+ROOM_SECONDS: Final = 1.0  # so often it is asked whether those who wait may go on, while nothing can be stored
 LINGER_SECONDS: Final = 2.0  # time to read our last words before the reset that unread bytes would cause
 
 
@@ -101,10 +102,12 @@ class SocketLoop:
 
     async def _until_somebody_is_due(self) -> None:
         """Waits for a socket, or for the first line in which somebody may go on."""
-        if not self._lines or not self._room.open:
+        if not self._lines:
             await trio.lowlevel.wait_readable(self._turns.epoll.fileno())
             return
-        with trio.move_on_after(max(0.0, self._lines.due_s - self._clock.monotonic())):
+        # Nobody tells when there is room again, and those in the lines are not asked for meanwhile.
+        due_s = self._lines.due_s - self._clock.monotonic() if self._room.open else ROOM_SECONDS
+        with trio.move_on_after(max(0.0, due_s)):
             await trio.lowlevel.wait_readable(self._turns.epoll.fileno())
 
     # One turn.
@@ -414,24 +417,28 @@ class SocketLoop:
                     self._close(connection)
             for connection in list(self._connections.values()):
                 session = connection.session
-                if session is not None and session.slowed and not connection.lingering:
+                if session is not None and session.slowed and session.phase is Phase.LIVE:
                     self._take_up(connection, session, now_s)
                 if connection.lingering:
                     if machine_s - connection.since_s > LINGER_SECONDS:
                         self._close(connection)
                 elif session is not None and session.phase is Phase.LIVE and self._room.open:
-                    if session.identity is not None and self._clock.now_ms() > session.identity.not_after_ms:
-                        session.end(Code.NOT_AUTHORIZED, "the certificate has expired")
-                        self.resume(session)
-                    elif connection.line is not None:
-                        session.last_packet_s = now_s  # who is not read from is not silent
-                    elif session.overdue(now_s):
-                        session.end(Code.KEEP_ALIVE_TIMEOUT, "no packet within one and a half keep-alives")
-                        self.resume(session)
-                    else:
-                        self._door.look_again(session)
+                    self._look_after(connection, session, now_s)
                 elif session is not None and session.phase is Phase.ENDED and session.overdue(now_s):
                     self._close(connection)
+
+    def _look_after(self, connection: Connection, session: Session, now_s: float) -> None:
+        """Ends a live session whose time is over; one that is not read from, whyever, is only not silent."""
+        if session.identity is not None and self._clock.now_ms() > session.identity.not_after_ms:
+            session.end(Code.NOT_AUTHORIZED, "the certificate has expired")
+            self.resume(session)
+            return
+        self._door.look_again(session)
+        if connection.line is not None or session.slowed:
+            session.last_packet_s = now_s
+        elif session.overdue(now_s):
+            session.end(Code.KEEP_ALIVE_TIMEOUT, "no packet within one and a half keep-alives")
+            self.resume(session)
 
     def _take_up(self, connection: Connection, session: Session, now_s: float) -> None:
         """Takes up a session again that its device's brake has slowed: it was not silent, but not read from."""

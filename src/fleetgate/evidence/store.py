@@ -30,6 +30,7 @@ FULL_SHARE = 0.9
 """Of the limit, from here on the largest collections shrink: what is left takes the writes until they have."""
 
 _PAGE_BYTES = 4096
+_AT_ONCE = 500  # samples that are deleted in one transaction: 3 MB of journal
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
     number INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, device_id TEXT NOT NULL, at_ms INTEGER NOT NULL,
@@ -44,14 +45,13 @@ DELETE FROM samples WHERE number IN (
         FROM samples WHERE tenant = ? AND device_id = ?)
     WHERE nth > ? AND nth_last > ?)
 """
-_SHRINK = """
-DELETE FROM samples WHERE number IN (
-    SELECT number FROM (
-        SELECT number, row_number() OVER (PARTITION BY tenant, device_id ORDER BY number DESC) AS nth_last FROM samples)
-    WHERE nth_last > ?)
+_ABOVE = """
+SELECT number FROM (
+    SELECT number, row_number() OVER (PARTITION BY tenant, device_id ORDER BY number DESC) AS nth_last FROM samples)
+WHERE nth_last > ?
 """
 _MOST = "SELECT max(count) FROM (SELECT count(*) AS count FROM samples GROUP BY tenant, device_id)"
-_OLDEST_TENTH = "DELETE FROM samples WHERE number IN (SELECT number FROM samples ORDER BY number LIMIT ?)"
+_OLDEST = "SELECT number FROM samples ORDER BY number LIMIT ?"
 _COLUMNS = "number, tenant, device_id, at_ms, facts, size, sha256, raw"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -79,12 +79,20 @@ class Store:
         with _told(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = directory / FILE
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.fchmod(descriptor, 0o600)  # it may have been put there by somebody less careful
+            finally:
+                os.close(descriptor)
             self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-            for pragma in ("page_size=4096", "journal_mode=TRUNCATE", "synchronous=NORMAL", "secure_delete=ON"):
-                self._db.execute(f"PRAGMA {pragma}")
-            self._db.execute(f"PRAGMA max_page_count={max_bytes // _PAGE_BYTES}")
-            self._db.executescript(_SCHEMA)
+            try:
+                for pragma in ("page_size=4096", "journal_mode=TRUNCATE", "synchronous=NORMAL", "secure_delete=ON"):
+                    self._db.execute(f"PRAGMA {pragma}")
+                self._db.execute(f"PRAGMA max_page_count={max_bytes // _PAGE_BYTES}")
+                self._db.executescript(_SCHEMA)
+            except sqlite3.Error:
+                self._db.close()  # it is tried again and again, and the descriptors are the edge's
+                raise
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Keeps them, in one transaction. Raises EvidenceError; then none of them is kept."""
@@ -115,11 +123,11 @@ class Store:
 
         Raises EvidenceError.
         """
-        with self._writing() as db:
-            before = db.total_changes
-            db.execute("DELETE FROM samples WHERE at_ms < ?", (before_ms,))
-            db.executemany("DELETE FROM samples WHERE tenant = ? AND device_id = ? AND at_ms <= ?", harmless)
-            return db.total_changes - before
+        gone = self._delete("at_ms < ?", before_ms)
+        return gone + sum(
+            self._delete("tenant = ? AND device_id = ? AND at_ms <= ?", *one)
+            for one in harmless  # of one device there are few
+        )
 
     def used_bytes(self) -> int:
         """What the samples take; the file itself keeps the size that it once had. Raises EvidenceError."""
@@ -137,16 +145,29 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
+    def _delete(self, which: str, *values: object) -> int:
+        """A piece at a time: what is deleted stands in SQLite's journal until then, on the same disk."""
+        some = f"DELETE FROM samples WHERE number IN (SELECT number FROM samples WHERE {which} LIMIT {_AT_ONCE})"  # noqa: S608  texts of ours
+        gone = 0
+        while True:
+            with self._writing() as db:
+                found = db.execute(some, values).rowcount
+            gone += found
+            if found < _AT_ONCE:
+                return gone
+
     def _make_room(self) -> None:
         if self.used_bytes() <= FULL_SHARE * self._max_bytes:
             return
-        with self._writing() as db:
-            [[most]] = db.execute(_MOST).fetchall()
-            if most > 1:
-                db.execute(_SHRINK, (most // 2,))
-            else:  # as many devices as there is room for samples
-                [[count]] = db.execute("SELECT count(*) FROM samples").fetchall()
-                db.execute(_OLDEST_TENTH, (count // 10 + 1,))
+        with _told(self._directory):
+            [[most]] = self._db.execute(_MOST).fetchall()
+            [[count]] = self._db.execute("SELECT count(*) FROM samples").fetchall()
+            # Where there are as many devices as there is room for samples, the oldest go.
+            query, value = (_ABOVE, most // 2) if most > 1 else (_OLDEST, count // 10 + 1)
+            numbers = self._db.execute(query, (value,)).fetchall()
+        for start in range(0, len(numbers), _AT_ONCE):
+            with self._writing() as db:
+                db.executemany("DELETE FROM samples WHERE number = ?", numbers[start : start + _AT_ONCE])
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -177,10 +198,10 @@ def read_samples(directory: Path, tenant: str, device_id: str) -> list[Kept]:
             db.execute("PRAGMA query_only=ON")
             query = f"SELECT {_COLUMNS} FROM samples WHERE tenant = ? AND device_id = ? ORDER BY number"  # noqa: S608  a text of ours
             rows = db.execute(query, (tenant, device_id)).fetchall()
-    return [
-        Kept(number, tenant, device, at_ms, msgspec.msgpack.decode(facts, type=Facts), size, sha256, raw)
-        for number, tenant, device, at_ms, facts, size, sha256, raw in rows
-    ]
+        return [
+            Kept(number, tenant, device, at_ms, msgspec.msgpack.decode(facts, type=Facts), size, sha256, raw)
+            for number, tenant, device, at_ms, facts, size, sha256, raw in rows
+        ]
 
 
 @contextmanager

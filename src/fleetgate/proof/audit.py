@@ -99,6 +99,7 @@ def verify_audit(
     where there is neither a row nor a head."""
     report = AuditReport()
     good = _heads(heads, key, report)  # 1
+    _before_the_first(store, report)
     walk = _walk(store, good, report)  # 2
     if not (walk.end or good):
         raise NotFound("the audit has no row, and no head of one is signed: nothing was verified")
@@ -126,6 +127,14 @@ def _rows(store: Store) -> Iterator[AuditLink]:
     while rows := store.rows(links_query(after, _AT_ONCE)):
         yield from map(audit_link, rows)
         after = rows[-1].place
+
+
+def _before_the_first(store: Store, report: AuditReport) -> None:
+    """The way along the chain begins at place 1; whoever reads the audit sees what stands before, too."""
+    rows = store.rows(select(audit.c.place).where(audit.c.place < 1).order_by(audit.c.place))
+    if rows:
+        what = f"{len(rows)} rows stand" if len(rows) > 1 else "a row stands"
+        report.find(Kind.ALTERED, rows[0].place, f"{what} before the first place: nobody wrote there but by hand")
 
 
 def _walk(store: Store, heads: list[SignedAuditHead], report: AuditReport) -> _Walk:

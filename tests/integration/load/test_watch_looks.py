@@ -14,7 +14,9 @@ from fleetgate.clock import SystemClock
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.columns import MILLISECONDS
 from fleetgate.load.counts import Counts
-from fleetgate.load.watch.measures import LOOK_MS
+from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.looks import _FINE
+from fleetgate.load.watch.measures import LOOK_MS, signal_keys
 from fleetgate.load.watch.usual import LEAST_LOOKS
 from fleetgate.load.watch.watcher import HOUR_MS, Watcher
 
@@ -152,3 +154,22 @@ def test_a_look_is_bounded_by_its_span(engine: Any, tenant: str) -> None:
         VEHICLES,
     ]
     assert 95 < signals.shape[speed][9] < 105
+
+
+def test_names_that_a_device_makes_up_cost_no_more_than_one(engine: Any) -> None:
+    """A few devices may call their software something else with each message, at hundreds of messages a second: they
+    count for their tenant, and no name of theirs is a cohort."""
+    rng, at_ms = random.Random(2), START_MS - HOUR_MS
+    pulses = [pulse("inventive", vehicle, 1, at_ms, rng) for vehicle in range(VEHICLES)]
+    for number in range(200):
+        vehicle = VEHICLES + number % 5
+        made_up = pulse("inventive", vehicle, 1, at_ms, rng) | {"record_offset": VEHICLES + number}
+        pulses.append(made_up | {"software": f"s{number}", "config": f"c{number}"})
+    engine.insert("pulses", table(pulses, TYPES), "inventive-pulses")
+    span = {"after": at_ms - 1000, "fresh": at_ms - 1000, "until": at_ms}
+    [[groups]] = engine.rows(f"SELECT count() FROM ({_FINE}) WHERE signal = 1", span)
+    assert int(groups) == 3
+    keys = signal_keys(Watched(engine).watcher._looks.signals(at_ms - 1000, at_ms - 1000, at_ms))
+    cohorts = {cohort for cohort, signal in keys if signal == 1}
+    named = [Cohort("inventive", software, config) for software in "12" for config in (None, "c")]
+    assert cohorts == {Cohort("inventive"), *named, Cohort("", "1"), Cohort("", "2")}

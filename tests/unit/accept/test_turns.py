@@ -12,7 +12,7 @@ import pytest
 from fleetgate.accept.connection import Connection
 from fleetgate.accept.limits import Account, Level, Quantity, Rates, no_hits
 from fleetgate.accept.lines import Lines
-from fleetgate.accept.turns import MAX_EVENTS, Turns
+from fleetgate.accept.turns import MAX_EVENTS, NOBODY, Turns
 from fleetgate.config import Limit
 
 
@@ -25,10 +25,12 @@ class Sockets:
         self.tenant_of: dict[int, str] = {}
 
     def connect(self, tenant: str, *, ready: bool = True) -> Connection:
+        """Of NOBODY: one that is not through TLS yet."""
         ours, theirs = (self._open.enter_context(end) for end in socket.socketpair())
         connection = Connection(ours, tenant, 0.0)  # type: ignore[arg-type]  # TLS is not got to
         self.turns.add(connection)
-        self.turns.settle(connection, tenant)
+        if tenant != NOBODY:
+            self.turns.settle(connection, tenant)
         self.tenant_of[connection.fd] = tenant
         if ready:
             theirs.send(b"x")
@@ -73,14 +75,30 @@ def test_a_tenant_alone_has_the_whole_turn(sockets: Sockets) -> None:
     assert [len(sockets.turn()) for _ in range(3)] == [MAX_EVENTS, 300 - MAX_EVENTS, 0]
 
 
+def test_who_only_connects_leaves_those_who_send_their_place(sockets: Sockets) -> None:
+    """A flood of strangers, or a whole fleet that comes back: more are ready for a handshake than fit into a turn, and
+    they stay so, as only a few handshakes are made in each."""
+    for _ in range(400):
+        sockets.connect(NOBODY)
+    for _ in range(100):
+        sockets.connect("acme")
+    turns = []
+    for _ in range(2):
+        told = [sockets.tenant_of[fd] for fd, _ in sockets.turns.ready()]  # nothing is read
+        turns.append((told.count("acme"), len(told)))
+    assert turns == [(MAX_EVENTS // 2, MAX_EVENTS)] * 2
+
+
 def test_what_is_closed_leaves_nothing_behind(sockets: Sockets) -> None:
     """The last connection of a tenant takes its set with it; one that is not looked at is not told of."""
     one, two = sockets.connect("acme"), sockets.connect("acme")
     sockets.turns.watch(one, 0)
     assert len(sockets.turn()) == 1
-    sockets.turns.remove(two)
-    sockets.turns.remove(one)
-    assert (sockets.turns._tenants, sockets.turns._by_fd) == ({}, {})
+    stranger = sockets.connect(NOBODY)
+    for connection in (two, one, stranger, stranger):
+        sockets.turns.remove(connection)
+    assert (set(sockets.turns._tenants), len(sockets.turns._by_fd)) == ({NOBODY}, 1)
+    assert not sockets.turns._tenants[NOBODY].connections
 
 
 class TestWhoWaits:

@@ -118,6 +118,7 @@ CARELESS = {
     "several missing": (["DELETE FROM audit WHERE place IN (4, 5)"], [("missing", 4)]),
     "first missing": (["DELETE FROM audit WHERE place = 1"], [("missing", 1)]),
     "added behind": ([ADD.format(NOTED + 1)], [("altered", NOTED + 1)]),
+    "added before": ([ADD.format(0), ADD.format(-7)], [("altered", -7)]),
     "added within": (
         [*SHIFT, ADD.format(5)],
         [("altered", place) for place in range(5, NOTED + 2)] + [("altered", SIGNED)],

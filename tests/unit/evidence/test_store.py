@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.unit.evidence.conftest import FACTS, sample
 from tests.units import NOW
 
+from fleetgate.evidence import store as module
 from fleetgate.evidence.sample import RAW_BYTES
 from fleetgate.evidence.store import FILE, FIRST_OF_A_DEVICE, OF_A_DEVICE, EvidenceError, Harmless, Store, read_samples
 
@@ -124,3 +128,45 @@ def test_a_file_that_is_no_database_is_told_in_a_sentence(tmp_path: Path, conten
         Store(directory, MIB).add([sample()])
     with pytest.raises(EvidenceError, match="evidence"):
         read_samples(directory, "acme", "car-7-tcu")
+
+
+def test_a_sample_that_is_damaged_is_told_in_a_sentence(store: Store, tmp_path: Path) -> None:
+    """By a failing disk, in the middle of a file that SQLite takes for a good one."""
+    store.add([sample()])
+    with closing(sqlite3.connect(tmp_path / "evidence" / FILE)) as db, db:
+        db.execute("UPDATE samples SET facts = x'ff'")
+    with pytest.raises(EvidenceError, match="a sample is damaged"):
+        read_samples(tmp_path / "evidence", "acme", "car-7-tcu")
+
+
+def test_a_file_that_cannot_be_used_costs_no_descriptors(tmp_path: Path) -> None:
+    """It is tried twice a second for as long as nobody mends it, and telemetry needs the descriptors."""
+    (tmp_path / FILE).write_bytes(b"no database" * 1000)
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            with pytest.raises(EvidenceError, match="not a database"):
+                Store(tmp_path, 1024**2)
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
+
+
+def test_a_file_that_others_could_read_is_taken_from_them(tmp_path: Path) -> None:
+    """Somebody copied it back from elsewhere."""
+    (tmp_path / FILE).touch(mode=0o644)
+    with closing(Store(tmp_path, 1024**2)):
+        assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_deleted_is_deleted_a_piece_at_a_time(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once it would stand in SQLite's journal meanwhile: twice the limit, on a disk that may be telemetry's."""
+    monkeypatch.setattr(module, "_AT_ONCE", 4)
+    store.add([sample(f"car-{number}") for number in range(9)])
+    commits: list[str] = []
+    store._db.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    assert store.forget(NOW + 1, []) == 9
+    assert len(commits) == 3

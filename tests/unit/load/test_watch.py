@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fleetgate.load.watch import changes
 from fleetgate.load.watch.changes import CALM_LOOKS, PERSISTS, Changes, Closing, Opening, Series
 from fleetgate.load.watch.cohorts import Cohort, explaining
+from fleetgate.load.watch.fleet import FORGET_MS, Fleet
 from fleetgate.load.watch.kinds import KINDS
 from fleetgate.load.watch.measures import LOOK_MS, Measure
-from fleetgate.load.watch.usual import LEAST_LOOKS, LOOKS, Shapes, Usual, above_median, within_quartiles
+from fleetgate.load.watch.usual import LEAST_LOOKS, LOOKS, RENEW_LOOKS, Shapes, Usual, above_median, within_quartiles
 
 ACME = Cohort("acme")
 OLD, NEW = Cohort("acme", "1"), Cohort("acme", "2")
@@ -243,3 +245,57 @@ def test_shapes_are_compared_by_shares() -> None:
     assert above_median(usual, stuck)[0] == 0
     assert within_quartiles(usual, usual)[0] > 0.5
     assert within_quartiles(usual, stuck)[0] == 0
+
+
+def test_cohorts_that_are_gone_make_room_for_others(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has vehicles enough may make up cohorts without end: the watch is full for an hour, and not for good.
+    What is remembered of the others is not touched."""
+    monkeypatch.setattr(changes, "MOST_SERIES", 6)
+    made_up = [one(0.01, Cohort("acme", f"made up {number}")) for number in range(5)]
+    fed.look(one(0.01), *made_up)
+    fed.many(LOOKS, one(0.01), one(0.01, OTHER))
+    assert Series("refused", OTHER, "bad_mac") not in fed.changes._places
+    fed.changes.forget()
+    fed.look(one(0.01))
+    assert list(fed.changes._places) == [Series("refused", ACME, "bad_mac")]
+    fed.many(LEAST_LOOKS + RENEW_LOOKS, one(0.01), one(0.01, OTHER))
+    assert fed.many(PERSISTS, one(0.5), one(0.5, OTHER)) == [("Opening", ACME), ("Opening", OTHER)]
+
+
+def test_shapes_that_nobody_asks_for_are_forgotten() -> None:
+    """After an hour or two; those that are asked for stay, learnt or not."""
+    shapes = Shapes(3)
+    usual, other = np.array([[1.0, 2.0, 3.0]]), np.array([[7.0, 8.0, 9.0]])
+    for number in range(100):
+        shapes.learn([f"made up {number}"], other)
+    for _ in range(LEAST_LOOKS):
+        shapes.learn(["kept"], usual)
+    shapes.usual(["kept"], ["all"], other)
+    shapes.forget()
+    assert len(shapes._places) == 1
+    assert shapes.usual(["kept"], ["all"], other).tolist() == usual.tolist()
+    shapes.learn(["new"], other)
+    assert shapes._shapes[1].tolist() == other[0].tolist()
+
+
+def heard(vehicle: str, software: str, latitude: float, at_ms: int) -> dict[str, Any]:
+    """One vehicle in one look."""
+    counts = ("pulses", "messages", "events", "faults", "unknown", "readings", "implausible")
+    numbers: dict[str, list[float]] = {name: [1] for name in counts}
+    numbers |= {"epoch": [1], "first_seq": [1], "last_seq": [1], "delay_ms": [0], "located": [1]}
+    numbers |= {"last_ms": [at_ms], "place_ms": [at_ms], "latitude": [latitude], "longitude": [7.0]}
+    texts = {"tenant": ["acme"], "vehicle_id": [vehicle], "device_id": [vehicle], "software": [software]}
+    return {**texts, "config": ["c"], **{name: np.array(value) for name, value in numbers.items()}}
+
+
+def test_words_that_no_vehicle_uses_any_more_are_forgotten() -> None:
+    """A device may call its software something else with each message, and be everywhere."""
+    fleet = Fleet()
+    for number in range(50):
+        fleet.take(heard("inventive", f"made up {number}", float(number), FORGET_MS + number), 0, 10_000)
+    fleet.take(heard("car", "1", 48.0, FORGET_MS), 0, 10_000)
+    fleet.forget(FORGET_MS)
+    assert (set(fleet._words), len(fleet._cells)) == ({"acme", "made up 49", "1", "c"}, 2)
+    cohorts = {cohort for level in fleet.levels() for cohort in level.cohorts}
+    assert cohorts >= {Cohort("acme"), Cohort("acme", "1", "c"), Cohort("acme", "made up 49", "c")}
+    assert {cohort.cell for cohort in fleet.cells("cell").cohorts} == {(96, 14), (98, 14)}

@@ -127,6 +127,16 @@ class Changes:
             if middle.looks[place] >= LEAST_LOOKS:
                 yield series, float(middle.median[place]), float(middle.scatter[place]), int(middle.looks[place])
 
+    def forget(self) -> None:
+        """Series of which nothing is remembered any more: new ones take their places. Who makes up cohorts fills the
+        watch for an hour, and not for good. Call it seldom."""
+        known = self._usual.known()
+        kept = [(series, place) for series, place in self._places.items() if known[place] or series in self._open]
+        self._usual.keep(np.array([place for _, place in kept], np.int64))
+        self._places = {series: place for place, (series, _) in enumerate(kept)}
+        cohorts = {series.cohort for series in self._places}
+        self._looks = {cohort: looks for cohort, looks in self._looks.items() if cohort in cohorts}
+
     def look(
         self, measures: list[Measure], now_ms: int, still_gone: StillGone, *, mute: bool = False
     ) -> list[Opening | Closing]:

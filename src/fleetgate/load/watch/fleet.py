@@ -8,7 +8,7 @@ of them are an alert is decided elsewhere.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ STEPS = 12
 """Looks of which what was heard is kept: two minutes at least."""
 
 _NOWHERE = -1
+_Name = TypeVar("_Name")
 
 
 class Step(NamedTuple):
@@ -123,12 +124,26 @@ class Fleet:
         }
         self._places = {key: int(new[place]) for key, place in self._places.items() if new[place] != _NOWHERE}
         self._devices = {key: int(new[place]) for key, place in self._devices.items() if new[place] != _NOWHERE}
+        self._words = self._renumbered(self._words, ("tenant", "software", "config"))
+        self._cells = self._renumbered(self._cells, ("cell", "left_cell"))
         for _ in range(len(self._steps)):
             step = self._steps.popleft()
             left = new[step.vehicle] != _NOWHERE
             self._steps.append(
                 Step(step.at_ms, step.seconds, new[step.vehicle[left]], *[part[left] for part in step[3:]])
             )
+
+    def _renumbered(self, codes: dict[_Name, int], names: tuple[str, ...]) -> dict[_Name, int]:
+        """Those that these columns still use, numbered anew in them: a device may call its software something else with
+        each message."""
+        columns = [self.column(name) for name in names]
+        used = np.unique(np.concatenate(columns)).astype(np.int64)
+        used = used[used != _NOWHERE]
+        for column in columns:
+            there = column != _NOWHERE
+            column[there] = np.searchsorted(used, column[there])
+        of_code = list(codes)
+        return {of_code[code]: place for place, code in enumerate(used.tolist())}
 
     def last_heard_between(self, cohort: Cohort, after_ms: int, until_ms: int) -> int:
         """How many vehicles of a cohort were heard of last in this span."""

@@ -49,22 +49,32 @@ FROM pulses WHERE {_SPAN}
 GROUP BY tenant, vehicle_id, device_id, epoch
 ORDER BY last_ms
 """  # noqa: S608  numbers of ours
-_SIGNALS = f"""
-WITH fine AS
+_RARE = "'\\0'"
+"""Stands for all labels that too few vehicles have to be a cohort: a device may name its software anew in each message,
+and what is kept of each name and signal takes kilobytes."""
+
+_OF_ALL = f"FROM pulses WHERE {_SPAN} AND outcome = 'accepted'"
+_FINE = f"""
+SELECT tenant, a_software AS software, a_config AS config, signal,
+    countState() AS n, uniqCombinedState(15)(vehicle_id) AS v,
+    uniqCombinedState(15)(vehicle_id, value) AS different,
+    uniqCombinedStateIf(15)(vehicle_id, fresh) AS fresh_v, quantilesTDigestStateIf({_LEVELS})(value, fresh) AS shape
+FROM
 (
-    SELECT tenant, software, config, signal,
-        countState() AS n, uniqCombinedState(15)(vehicle_id) AS v,
-        uniqCombinedState(15)(vehicle_id, value) AS different,
-        uniqCombinedStateIf(15)(vehicle_id, fresh) AS fresh_v, quantilesTDigestStateIf({_LEVELS})(value, fresh) AS shape
-    FROM
-    (
-        SELECT tenant, software, config, vehicle_id, signal, value,
-               received_at > fromUnixTimestamp64Milli({{fresh:Int64}}) AS fresh
-        FROM pulses ARRAY JOIN signal_ids AS signal, signal_values AS value
-        WHERE {_SPAN} AND outcome = 'accepted'
-    )
-    GROUP BY tenant, software, config, signal
+    SELECT tenant, vehicle_id, signal, value, received_at > fromUnixTimestamp64Milli({{fresh:Int64}}) AS fresh,
+        if(software IN (SELECT software {_OF_ALL}
+                        GROUP BY software HAVING uniqUpTo({LEAST_VEHICLES})(vehicle_id) >= {LEAST_VEHICLES}),
+           software, {_RARE}) AS a_software,
+        if((tenant, software, config) IN (SELECT tenant, software, config {_OF_ALL} GROUP BY tenant, software, config
+                                          HAVING uniqUpTo({LEAST_VEHICLES})(vehicle_id) >= {LEAST_VEHICLES}),
+           config, {_RARE}) AS a_config
+    FROM pulses ARRAY JOIN signal_ids AS signal, signal_values AS value
+    WHERE {_SPAN} AND outcome = 'accepted'
 )
+GROUP BY tenant, software, config, signal
+"""  # noqa: S608  numbers of ours
+_SIGNALS = f"""
+WITH fine AS ({_FINE})
 SELECT tenant, software, config, signal, toUInt8(grouping(tenant)) AS all_tenants,
     toUInt8(grouping(software)) AS all_software, toUInt8(grouping(config)) AS all_config,
     countMerge(n) AS pulses, uniqCombinedMerge(15)(v) AS vehicles, uniqCombinedMerge(15)(different) AS different,
@@ -72,7 +82,7 @@ SELECT tenant, software, config, signal, toUInt8(grouping(tenant)) AS all_tenant
 FROM fine
 GROUP BY GROUPING SETS
     ((software, signal), (tenant, signal), (tenant, software, signal), (tenant, software, config, signal))
-HAVING fresh >= {LEAST_VEHICLES}
+HAVING fresh >= {LEAST_VEHICLES} AND software != {_RARE} AND config != {_RARE}
 """  # noqa: S608  numbers of ours
 _REFUSALS = f"""
 SELECT tenant, device_id, reason, sum(refused) AS refused FROM rejections WHERE {_SPAN}

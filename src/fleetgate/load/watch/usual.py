@@ -68,6 +68,24 @@ class Usual:
         self._ring[:, place] = np.nan
         self._middle.looks[place] = 0
 
+    def known(self) -> NDArray[np.bool_]:
+        """Of each place, whether there is anything to remember."""
+        found: NDArray[np.bool_] = ~np.isnan(self._ring[:, : self._used]).all(axis=0)
+        return found
+
+    def keep(self, places: NDArray[np.int64]) -> None:
+        """These only, which are numbered anew in this order."""
+        self._used = len(places)
+        room = max(64, 2 * self._used)
+        ring = np.full((LOOKS, room), np.nan)
+        ring[:, : self._used] = self._ring[:, places]
+        self._ring = ring
+        blanks = (0.0, np.nan, np.nan)
+        middle = [np.full(room, blank) for blank in blanks]
+        for new, old in zip(middle, self._middle, strict=True):
+            new[: self._used] = old[places]
+        self._middle = Middle(*middle)
+
     def middle(self) -> Middle:
         """Of all places, as of a minute ago at most."""
         if self._turn - self._renewed >= RENEW_LOOKS:
@@ -114,10 +132,22 @@ class Shapes:
         self._places: dict[Hashable, int] = {}
         self._shapes = np.zeros((64, levels))
         self._looks = np.zeros(64, np.int64)
+        self._asked: set[Hashable] = set()
+
+    def forget(self) -> None:
+        """Those that were not asked for since the last time; call it seldom."""
+        kept = [key for key in self._places if key in self._asked]
+        places = np.array([self._places[key] for key in kept], np.int64)
+        room = max(64, len(kept)) - len(kept)
+        self._shapes = np.concatenate([self._shapes[places], np.zeros((room, self._shapes.shape[1]))])
+        self._looks = np.concatenate([self._looks[places], np.zeros(room, np.int64)])
+        self._places = {key: place for place, key in enumerate(kept)}
+        self._asked.clear()
 
     def usual(self, keys: Sequence[Hashable], others: Sequence[Hashable], shapes: Array) -> Array:
         """The usual shape of each key; of a young one that of the other, and as a last resort its own of now."""
         found = shapes.copy()
+        self._asked.update(keys, others)
         for row, (key, other) in enumerate(zip(keys, others, strict=True)):
             for known in (key, other):
                 place = self._places.get(known, -1)

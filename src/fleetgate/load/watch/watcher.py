@@ -187,6 +187,8 @@ class Watcher:
         if self._hour is not None and not mute:
             self._keep(hour - 1)
             self._fleet.forget(at_ms)
+            self._changes.forget()
+            self._shapes.forget()
         self._hour = hour
         until = hour * HOUR_MS // 1000
         asked = {
