@@ -22,14 +22,17 @@ AWAY_MS = 10 * 60 * 1000
 """Who was away for longer has come anew: a vehicle that was parked."""
 
 STEPS = 12
-"""Looks of which what was heard is kept: two minutes."""
+"""Looks of which what was heard is kept: two minutes at least."""
 
 _NOWHERE = -1
 
 
 class Step(NamedTuple):
-    """What was heard in one look, a row for each vehicle, device and epoch; `vehicle` is its place in the fleet."""
+    """What was heard in `seconds` until `at_ms`, a row for each vehicle, device and epoch; `vehicle` is its place in
+    the fleet."""
 
+    at_ms: int
+    seconds: float
     vehicle: NDArray[np.int64]
     messages: NDArray[np.int64]
     events: NDArray[np.int64]
@@ -47,6 +50,7 @@ class Level(NamedTuple):
     of: NDArray[np.int64]
 
 
+COUNTED = ("messages", "events", "faults", "unknown", "readings", "implausible")
 _NUMBERS = {
     "last_ms": 0,
     "interval_ms": np.nan,  # between pulses, smoothed; NaN until there were two
@@ -73,7 +77,7 @@ class Fleet:
         self._words: dict[str, int] = {}
         self._cells: dict[Cell, int] = {}
         self._columns = {name: np.full(64, blank, np.float64) for name, blank in _NUMBERS.items()}
-        self.steps: deque[Step] = deque(maxlen=STEPS)
+        self._steps: deque[Step] = deque(maxlen=STEPS)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -82,12 +86,18 @@ class Fleet:
         """One number of each vehicle, by the names above; times in Unix ms."""
         return self._columns[name][: len(self)]
 
+    def heard_after(self, at_ms: int) -> Step:
+        """All that was heard in the looks that ended after this time; at least one was."""
+        steps = [step for step in self._steps if step.at_ms > at_ms]
+        columns = [np.concatenate(parts) for parts in list(zip(*steps, strict=True))[2:]]
+        return Step(steps[-1].at_ms, sum(step.seconds for step in steps), *columns)
+
     def vehicle_of(self, tenant: str, device_id: str) -> int | None:
         """The place of the vehicle that a device sits in."""
         return self._devices.get((tenant, device_id))
 
-    def take(self, heard: Columns) -> None:
-        """One look's vehicles, the last heard one last."""
+    def take(self, heard: Columns, after_ms: int, at_ms: int) -> None:
+        """What was heard between two times, the last one last."""
         rows = np.array(
             [
                 self._place(*names)
@@ -101,7 +111,7 @@ class Fleet:
         missing = self._take_numbers(rows, heard)
         self._take_times(rows, labels, heard)
         self._take_positions(rows, heard)
-        self.steps.append(Step(*[rows, *(heard[name] for name in Step._fields[1:-1]), missing]))
+        self._steps.append(Step(at_ms, (at_ms - after_ms) / 1000, rows, *[heard[name] for name in COUNTED], missing))
 
     def forget(self, now_ms: int) -> None:
         """Drops those not heard of for an hour; call it rarely, it renumbers the others."""
@@ -113,10 +123,12 @@ class Fleet:
         }
         self._places = {key: int(new[place]) for key, place in self._places.items() if new[place] != _NOWHERE}
         self._devices = {key: int(new[place]) for key, place in self._devices.items() if new[place] != _NOWHERE}
-        for _ in range(len(self.steps)):
-            step = self.steps.popleft()
+        for _ in range(len(self._steps)):
+            step = self._steps.popleft()
             left = new[step.vehicle] != _NOWHERE
-            self.steps.append(Step(new[step.vehicle[left]], *[part[left] for part in step[1:]]))
+            self._steps.append(
+                Step(step.at_ms, step.seconds, new[step.vehicle[left]], *[part[left] for part in step[3:]])
+            )
 
     def last_heard_between(self, cohort: Cohort, after_ms: int, until_ms: int) -> int:
         """How many vehicles of a cohort were heard of last in this span."""

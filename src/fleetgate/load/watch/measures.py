@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleetgate.load.watch.cohorts import Cohort
-from fleetgate.load.watch.fleet import Fleet, Level, Step
+from fleetgate.load.watch.fleet import Fleet, Level
 from fleetgate.load.watch.looks import LATITUDE, LEAST_VEHICLES, LONGITUDE, Columns, SignalRows
 from fleetgate.load.watch.usual import Shapes, above_median, within_quartiles
 
@@ -95,12 +95,10 @@ class _Look:
     def __init__(self, fleet: Fleet, now_ms: int, age_ms: int) -> None:
         self._fleet = fleet
         self._now_ms = now_ms
-        self._seconds = window_ms(fleet) / 1000
-        steps = list(fleet.steps)[-(window_ms(fleet) // LOOK_MS) :]
-        self._heard = Step(*(np.concatenate(parts) for parts in zip(*steps, strict=True))) if steps else None
+        self._heard = fleet.heard_after(now_ms - window_ms(fleet))
         last, interval = fleet.column("last_ms"), fleet.column("interval_ms")
         ago = now_ms - last
-        self._present = ago <= self._seconds * 1000
+        self._present = ago <= self._heard.seconds * 1000
         self._known = ~np.isnan(interval) & (ago <= np.maximum(KNOWN_MS, 3 * np.nan_to_num(interval)))
         self._overdue = self._known & (ago > OVERDUE * np.nan_to_num(interval) + OVERDUE_MS)
         self._new = self._present & (fleet.column("since_ms") > now_ms - min(age_ms, 30 * 60_000) / 2)
@@ -117,7 +115,7 @@ class _Look:
         for place in np.flatnonzero(np.maximum(size, known) >= LEAST_VEHICLES).tolist():
             cohort, vehicles = level.cohorts[place], int(size[place])
             messages, events, faults, unknown, readings, implausible, missing = (int(part[place]) for part in sums)
-            rate, noise = math.log((events + 0.5) / self._seconds), 1 / math.sqrt(messages + 1)
+            rate, noise = math.log((events + 0.5) / self._heard.seconds), 1 / math.sqrt(messages + 1)
             yield Measure("event_rate", cohort, "", rate, int(max(size[place], known[place])), int(known[place]), noise)
             if vehicles < LEAST_VEHICLES:
                 continue
@@ -220,10 +218,8 @@ class _Look:
         return np.bincount(of[of >= 0], minlength=len(level.cohorts))
 
     def _sums(self, level: Level) -> list[NDArray[Any]]:
-        if self._heard is None:
-            return [np.zeros(len(level.cohorts)) for _ in range(7)]
         of = level.of[self._heard.vehicle]
-        return [np.bincount(of, weights=part, minlength=len(level.cohorts)) for part in self._heard[1:]]
+        return [np.bincount(of, weights=part, minlength=len(level.cohorts)) for part in self._heard[3:]]
 
 
 _REFUSED = ("tenant", "device_id", "reason", "refused")

@@ -37,6 +37,12 @@ POLL_SECONDS = 0.1
 AGAIN_SECONDS = 2.0
 """After ClickHouse was away."""
 
+MOST_BEHIND = 3
+"""Looks: then the rest of what is due is one."""
+
+REMEMBERED_STEP_MS = 3 * LOOK_MS
+"""At a start, in which the last half hour is looked at again."""
+
 HOUR_MS = 3600 * 1000
 DAYS = 8
 LEAST_DAYS = 2
@@ -106,12 +112,14 @@ class Watcher:
                     self._log.warning("the watch waits", error=self._said)
 
     def look_until(self, until_ms: int) -> None:
-        """Every look that is due by then. Raises ClickHouseAway, Refused."""
+        """What is due by then; a watch that cannot keep up takes longer steps. Raises ClickHouseAway, Refused."""
         if self._at_ms is None or abs(until_ms - self._at_ms) > LOOKS * LOOK_MS:
             self._remember(until_ms)
         assert self._at_ms is not None  # set by it
-        while self._at_ms + LOOK_MS <= until_ms and not self._stop.is_set():
-            self._look(self._at_ms + LOOK_MS, mute=False)
+        while (due := (until_ms - self._at_ms) // LOOK_MS) > 0 and not self._stop.is_set():
+            started_s = time.monotonic()
+            self._look(self._at_ms + LOOK_MS * (due if due > MOST_BEHIND else 1), mute=False)
+            self._stop.wait(time.monotonic() - started_s)  # half of the time is load's
 
     def _begin_anew(self) -> None:
         self._fleet = Fleet()
@@ -134,14 +142,14 @@ class Watcher:
         first_ms = self._looks.first_pulse(after_ms)
         at_ms = until_ms if first_ms is None or first_ms > until_ms else first_ms - first_ms % LOOK_MS
         self._at_ms = at_ms
-        while self._at_ms + LOOK_MS <= until_ms and not self._stop.is_set():
-            self._look(self._at_ms + LOOK_MS, mute=True)
+        while self._at_ms + REMEMBERED_STEP_MS <= until_ms and not self._stop.is_set():
+            self._look(self._at_ms + REMEMBERED_STEP_MS, mute=True)
 
     def _look(self, at_ms: int, *, mute: bool) -> None:
         started_s = time.thread_time()
-        after_ms = at_ms - LOOK_MS
+        assert self._at_ms is not None  # set by _remember
         self._new_hour(at_ms, mute)
-        self._fleet.take(self._looks.vehicles(after_ms, at_ms))
+        self._fleet.take(self._looks.vehicles(self._at_ms, at_ms), self._at_ms, at_ms)
         self._began_ms = self._began_ms or at_ms
         window = window_ms(self._fleet)
         signals = self._looks.signals(at_ms - 2 * window, at_ms - window, at_ms)
