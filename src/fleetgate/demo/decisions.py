@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from fleetgate.control.audit import list_audit
-from fleetgate.control.quarantine import Outcome
+from fleetgate.control.states import Outcome
 from fleetgate.control.store import TRANSITION, Store
 from fleetgate.demo.figures import Rising, scrape
 from fleetgate.load.clickhouse import ServerClickHouse
