@@ -161,7 +161,8 @@ class Installation:
             "load": {"admin_listen": f"127.0.0.1:{load}"},
             "clickhouse": {"listen": f"127.0.0.1:{clickhouse}"},
         }
-        written |= {table: tables[table] for table in ("issuers", "proxy", "signer") if table in tables}
+        written |= {table: tables[table] for table in ("evidence", "issuers", "proxy", "signer") if table in tables}
+        written |= {f"limits.{level}": limit for level, limit in tables.get("limits", {}).items()}
         lines = [
             line
             for table, keys in written.items()

@@ -21,9 +21,11 @@ from fleetgate.accept.breaker import Breaker
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, Key, KnownDevice
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.limits import Limits
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
+from fleetgate.config import Limits as LimitSettings
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialRecord, CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
@@ -74,19 +76,22 @@ class Gate:
         directory: Path,
         *records: DeviceRecord,
         settings: PolicySettings | None = None,
+        limits: LimitSettings | None = None,
         clock: SetClock | None = None,
     ) -> None:
         self.directory = directory
         self.records = list(records) or [record()]
         self.settings = settings or PolicySettings()
+        self.limit_settings = limits or LimitSettings()
         self.clock = clock or SetClock()
         self.start()
 
     def start(self) -> None:
         self.spool = Spool(self.directory, self.clock, os.urandom)
-        self.fleet = Fleet(ROOTS, self.settings)
         self.counts = Counts(CollectorRegistry())
         self.breaker = Breaker("edge-1", self.settings.quarantined_score)
+        self.limits = Limits(self.limit_settings, self.counts.limit_hits)
+        self.fleet = Fleet(ROOTS, self.limits)
         self.intake = Intake(
             self.spool.writer, self.fleet, self.breaker, POLICY, self.settings, self.counts, self.clock
         )

@@ -47,5 +47,5 @@ def standing(gate: Gate, device: str = "car-tcu") -> str:
 
 def actions(gate: Gate) -> list[str]:
     """The audit, oldest first."""
-    rows = gate.store.rows(select(audit.c.action, audit.c.tenant, audit.c.object).order_by(audit.c.audit_id))
+    rows = gate.store.rows(select(audit.c.action, audit.c.tenant, audit.c.object).order_by(audit.c.place))
     return [f"{row.action} {row.tenant} {row.object}" for row in rows]

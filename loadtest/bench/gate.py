@@ -141,7 +141,6 @@ admin_listen = "127.0.0.1:{load_admin}"
 [clickhouse]
 {url}listen = "127.0.0.1:{clickhouse}"
 
-[policy]
-messages_per_second = 1e6
-burst_messages = 1000000
+[limits.device]
+messages = "1000000/s"
 """

@@ -35,8 +35,9 @@ _YEAR_MS = 365 * 24 * 3600 * 1000
 
 
 class Record(NamedTuple):
-    """A row of `credentials`; the other tables follow from the device id."""
+    """A row of `credentials`; the other tables follow from tenant and device id."""
 
+    tenant: str
     device_id: str
     certificate: str
     serial: str
@@ -73,25 +74,34 @@ class Installation:
         """Sees to it that there are at least `count` devices, with bundles."""
         if count > self._enrolled:
             names = [f"car-{number:06d}-tcu" for number in range(self._enrolled, count)]
-            insert(self.control, (self._device(name) for name in names), self._kid)
+            insert(self.control, (self._device(self.devices, TENANT, name) for name in names), self._kid)
             self._enrolled = count
 
-    def _device(self, name: str) -> Record:
+    def enrol_tenant(self, tenant: str, count: int) -> Path:
+        """The directory of `count` devices of another tenant."""
+        devices = self.directory / tenant
+        if not devices.exists():
+            devices.mkdir()
+            names = [f"{tenant}-{number:04d}-tcu" for number in range(count)]
+            insert(self.control, (self._device(devices, tenant, name) for name in names), self._kid)
+        return devices
+
+    def _device(self, devices: Path, tenant: str, name: str) -> Record:
         key = generate_private_key(SECP256R1())
-        certificate = self._authority.issue_device(TENANT, name, key.public_key())
+        certificate = self._authority.issue_device(tenant, name, key.public_key())
         leaf = certificate.public_bytes(Encoding.PEM)
         digest = key_digest_of(key.public_key())
-        self._write_bundle(name, leaf + self._authority.chain_pem, private_pem(key), digest)
+        self._write_bundle(devices / name, tenant, leaf + self._authority.chain_pem, private_pem(key), digest)
         serial = f"{certificate.serial_number:x}"
-        return Record(name, leaf.decode(), serial, certificate.fingerprint(SHA256()), digest)
+        return Record(tenant, name, leaf.decode(), serial, certificate.fingerprint(SHA256()), digest)
 
-    def _write_bundle(self, name: str, chain: bytes, private: bytes, digest: bytes) -> None:
-        bundle = self.devices / name
+    def _write_bundle(self, bundle: Path, tenant: str, chain: bytes, private: bytes, digest: bytes) -> None:
+        name = bundle.name
         bundle.mkdir(mode=0o700)
         root = self._keyring.root(self._kid)
         assert root is not None  # the newest is an active one
-        mac_key = base64.b64encode(derive_mac_key(root, TENANT, name, digest)).decode()
-        facts = {"tenant": TENANT, "device_id": name, "vehicle_id": _vehicle(name)}
+        mac_key = base64.b64encode(derive_mac_key(root, tenant, name, digest)).decode()
+        facts = {"tenant": tenant, "device_id": name, "vehicle_id": _vehicle(name)}
         device = {**facts, "kid": self._kid, "mac_key": mac_key}
         (bundle / "device.json").write_text(json.dumps(device))
         (bundle / "certificate.pem").write_bytes(chain)
@@ -130,22 +140,23 @@ SELECT n, printf('parked-%07d', n) AS vehicle, printf('parked-%07d-tcu', n) AS d
 
 _PARKED_ROWS = {
     "vehicles": ":tenant, vehicle, :now",
-    "devices": ":tenant, device, 'active', 'trusted', :now, :now",
+    "devices": ":tenant, device, 'active', 'trusted', :now, 0, :now",
     "credentials": "NULL, :tenant, device, :pem, lower(hex(randomblob(20))), randomblob(32), randomblob(32), :kid, "
     "NULL, :now - 1000, :now + :year, 'active', NULL, NULL, NULL, NULL",
     "bindings": "NULL, :tenant, device, vehicle, :now, NULL",
     "changes": "value + n, 'enrol', :tenant, device, :now",
-    "audit": "NULL, :now, 'bench', 'enrol', :tenant, 'device/' || device, '{}'",
 }
 
 
 def insert(control: Path, records: Iterable[Record], kid: int) -> None:
-    """All rows of each device, with its revision and its audit, in one transaction."""
+    """All rows of each device that an edge reads, with its revision, in one transaction. The audit, a chain that is
+    written row by row, has none of them."""
     now_ms = time.time_ns() // 1_000_000
     with sqlite3.connect(control) as db:
-        db.execute("INSERT OR IGNORE INTO tenants VALUES (?, ?)", (TENANT, now_ms))
         revision = int(db.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone()[0])
         for chunk in _chunks(records):
+            tenants = {record.tenant for record in chunk}
+            db.executemany("INSERT OR IGNORE INTO tenants VALUES (?, ?)", [(tenant, now_ms) for tenant in tenants])
             for table, rows in _rows(chunk, kid, now_ms, revision).items():
                 db.executemany(f"INSERT INTO {table} VALUES ({_marks(rows[0])})", rows)  # noqa: S608  our own names
             revision += len(chunk)
@@ -154,18 +165,17 @@ def insert(control: Path, records: Iterable[Record], kid: int) -> None:
 
 
 def _rows(chunk: list[Record], kid: int, now_ms: int, revision: int) -> dict[str, list[tuple[object, ...]]]:
-    ids = [record.device_id for record in chunk]
+    ids = [(record.tenant, record.device_id) for record in chunk]
     valid = (now_ms - 1000, now_ms + _YEAR_MS)
     return {
-        "vehicles": [(TENANT, _vehicle(name), now_ms) for name in ids],
-        "devices": [(TENANT, name, "active", "trusted", now_ms, now_ms) for name in ids],
+        "vehicles": [(tenant, _vehicle(name), now_ms) for tenant, name in ids],
+        "devices": [(tenant, name, "active", "trusted", now_ms, 0, now_ms) for tenant, name in ids],
         "credentials": [
-            (None, TENANT, name, pem, serial, fingerprint, digest, kid, None, *valid, "active", *4 * (None,))
-            for name, pem, serial, fingerprint, digest in chunk
+            (None, tenant, name, pem, serial, fingerprint, digest, kid, None, *valid, "active", *4 * (None,))
+            for tenant, name, pem, serial, fingerprint, digest in chunk
         ],
-        "bindings": [(None, TENANT, name, _vehicle(name), now_ms, None) for name in ids],
-        "changes": [(revision + 1 + i, "enrol", TENANT, name, now_ms) for i, name in enumerate(ids)],
-        "audit": [(None, now_ms, "bench", "enrol", TENANT, f"device/{name}", "{}") for name in ids],
+        "bindings": [(None, tenant, name, _vehicle(name), now_ms, None) for tenant, name in ids],
+        "changes": [(revision + 1 + i, "enrol", *who, now_ms) for i, who in enumerate(ids)],
     }
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from loadtest.bench import (
     columns_case,
     edge_cases,
+    flood_case,
     herd_case,
     judge_case,
     load_case,
@@ -29,6 +30,7 @@ from loadtest.bench import (
     revoke_case,
     sustained_case,
     table,
+    tenants_case,
 )
 from loadtest.bench.arguments import output_file
 from loadtest.bench.context import FULL, QUICK, Context, Figures, Rounds, Sizes
@@ -76,7 +78,9 @@ CASES: Mapping[str, Callable[[Context], Found]] = {
     "load_single": _once("load_single", partial(load_case.run, case=load_case.LOAD_SINGLE)),
     "load_mixed": _once("load_mixed", partial(load_case.run, case=load_case.LOAD_MIXED)),
     "sustained": _once("sustained", sustained_case.run),
+    "flood": _once("flood", flood_case.run),
     "herd": _once("herd", herd_case.run),
+    "tenants": _once("tenants", tenants_case.run),
     "registry": _once("registry", registry_case.run),
     "revoke": _once("revoke", revoke_case.run),
 }

@@ -29,7 +29,7 @@ SPARE = 1.05  # lanes do not take turns exactly
 
 
 def run(context: Context) -> Figures:
-    rate = _rate(context)
+    rate = rate_of("sustained", context)
     seconds = context.sizes.sustained_seconds
     with context.gate(CHATTY.connections) as gate:
         load, edge = gate.start_load(), gate.start_edge()
@@ -68,11 +68,12 @@ def run(context: Context) -> Figures:
         }
 
 
-def _rate(context: Context) -> float:
+def rate_of(case: str, context: Context) -> float:
+    """What an edge takes with half of its time to spare."""
     chatty = context.figures.get("chatty")
     if chatty is not None:
         return SHARE * chatty["events_per_s"]
-    context.notes.append(f"sustained: no figures of chatty in this run, so {DEFAULT_RATE:,.0f} messages/s were offered")
+    context.notes.append(f"{case}: no figures of chatty in this run, so {DEFAULT_RATE:,.0f} messages/s were offered")
     return DEFAULT_RATE
 
 

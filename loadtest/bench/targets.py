@@ -45,11 +45,17 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
     "load": (Target("events_per_s_per_core", ">=", 170_000), Target("rss_mb", "<=", 1024)),
     "load_single": (Target("events_per_s_per_core", ">=", 100_000), Target("rss_mb", "<=", 1024)),
     "sustained": (Target("ack_ms_p99", "<=", 25), Target("queryable_ms_p99", "<=", 3_000)),
+    "flood": (
+        Target("accepted_ratio", ">=", 0.9),
+        Target("cpu_ratio", "<=", 1.1),
+        Target("spool_kb_per_s", "<=", 1024),
+    ),
     "herd": (
         Target("handshakes_failed", "<=", 0),
         Target("kb_per_connection", "<=", 40),
         Target("ack_ms_p99", "<=", 1_000),
     ),
+    "tenants": (Target("ratio_beside_to_among", "<=", 0.6),),
     "registry": (Target("start_s", "<=", 3), Target("rss_mb", "<=", 300)),
     "revoke": (Target("effect_ms_p99", "<=", 2_000), Target("decision_ms_p99", "<=", 2_000)),
 }

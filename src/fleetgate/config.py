@@ -8,14 +8,17 @@ it; here only its shape is checked. Paths are relative to the directory of the f
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
 from fleetgate.errors import ConfigError
+from fleetgate.rates import parse_rates
 from fleetgate.scoring import SIGNALS, Signal, laid_over
 
 Count = Annotated[int, Meta(ge=1)]
@@ -105,6 +108,16 @@ class Spool(Section, frozen=True):
     ] = 256 * 1024**2
 
 
+class Evidence(Section, frozen=True):
+    directory: Annotated[
+        str, Meta(description="Samples of refused messages, readable by the edge's user alone; not in the spool.")
+    ] = "evidence"
+    max_bytes: Annotated[
+        int, Meta(ge=1024**2, description="What they may take; beyond it, the device with most loses most.")
+    ] = 256 * 1024**2
+    max_days: Annotated[Count, Meta(description="How long a sample is kept: it may say where somebody was.")] = 30
+
+
 class Control(Section, frozen=True):
     url: Annotated[str, Meta(description="Control records, an SQLAlchemy URL; a relative SQLite path is allowed.")] = (
         "sqlite:///control.db"
@@ -165,10 +178,14 @@ class Signer(Section, frozen=True):
 
 class Policy(Section, frozen=True):
     version: Annotated[str, Meta(description="Stands on every row that was judged under this policy.")] = "1"
-    messages_per_second: Annotated[
-        float, Meta(gt=0, description="Sustained rate of one device; each KiB of a message counts as one more.")
-    ] = 200.0
-    burst_messages: Annotated[Count, Meta(description="What a device may send at once.")] = 1_000
+    refused_at_once: Annotated[
+        Count,
+        Meta(description="Refusals after which a device is slowed down; not for time or a limit."),
+    ] = 50
+    refused_per_second: Annotated[
+        float,
+        Meta(gt=0, description="How many it is told of then: in between nothing is read from it."),
+    ] = 0.5
     watched_score: Annotated[float, Meta(gt=0, description="From this score a device is watched.")] = 50.0
     quarantined_score: Annotated[float, Meta(gt=0, description="From this score a device is quarantined.")] = 100.0
     signals: Annotated[
@@ -181,6 +198,45 @@ class Policy(Section, frozen=True):
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "signals", laid_over(self.signals))
+
+
+Messages = Annotated[
+    str, Meta(description="Messages, as `100/s, 2000/min`; each KiB of one counts as one more. Empty: no limit.")
+]
+
+
+class Sending(Section, frozen=True):
+    """Rates, as `fleetgate.rates` reads them."""
+
+    messages: Messages = ""
+    bytes: Annotated[str, Meta(description="Bytes of messages. Empty: no limit.")] = ""
+    events: Annotated[str, Meta(description="Events in messages that are stored. Empty: no limit.")] = ""
+    connections: Annotated[
+        str, Meta(description="Connections begun, MQTT sessions and HTTPS connections. Empty: no limit.")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            try:
+                parse_rates(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+
+
+class Limit(Sending, frozen=True):
+    handshakes: Annotated[str, Meta(description="TLS handshakes. Empty: no limit.")] = ""
+
+
+class DeviceLimit(Limit, frozen=True):
+    messages: Messages = "1000/5s"
+
+
+class Limits(Section, frozen=True):
+    device: DeviceLimit = msgspec.field(default_factory=DeviceLimit)
+    tenant: Limit = msgspec.field(default_factory=Limit)
+    software: Sending = msgspec.field(default_factory=Sending)  # a handshake does not say which version it is of
+    issuer: Limit = msgspec.field(default_factory=Limit)
+    gate: Limit = msgspec.field(default_factory=Limit)
 
 
 class Crl(Section, frozen=True):
@@ -197,6 +253,24 @@ class Crl(Section, frozen=True):
             raise ValueError("an entry of crls has either a file or a url")
 
 
+class Webhook(Section, frozen=True):
+    """One entry of `[[webhooks]]`. http is for a network of one's own: whoever listens on the way reads the alerts."""
+
+    url: str
+    secret_file: str
+    tenants: tuple[str, ...] = ()  # none: those of every tenant, and the gate's own
+    allow_private: bool = False
+
+    def __post_init__(self) -> None:
+        where = urlsplit(self.url)  # a ValueError of it, or of its port, is one of ours
+        if where.scheme not in ("https", "http") or not where.hostname or where.port == 0:
+            raise ValueError("url of an entry of webhooks is https://HOST[:PORT]/PATH")
+        if where.username is not None or where.fragment or not re.fullmatch("[!-~]+", self.url):
+            raise ValueError("url of an entry of webhooks has no user, no fragment, and ASCII without spaces")
+        if where.scheme == "http" and not self.allow_private:
+            raise ValueError("url of an entry of webhooks is https, or has allow_private = true: for one's own network")
+
+
 class Config(Section, frozen=True):
     trust_domain: Annotated[str, Meta(description="Trust domain in the devices' SPIFFE ids.")] = "fleet.example"
     testing: Annotated[
@@ -206,11 +280,13 @@ class Config(Section, frozen=True):
     edge: Edge = msgspec.field(default_factory=Edge)
     proxy: Proxy = msgspec.field(default_factory=Proxy)
     spool: Spool = msgspec.field(default_factory=Spool)
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
     control: Control = msgspec.field(default_factory=Control)
     clickhouse: ClickHouse = msgspec.field(default_factory=ClickHouse)
     load: Load = msgspec.field(default_factory=Load)
     signer: Signer = msgspec.field(default_factory=Signer)
     policy: Policy = msgspec.field(default_factory=Policy)
+    limits: Limits = msgspec.field(default_factory=Limits)
     issuers: Annotated[
         dict[str, tuple[str, ...]],
         Meta(
@@ -225,6 +301,14 @@ class Config(Section, frozen=True):
             description="Revocation lists of CAs of the trust bundle, a table [[crls]] for each: `file`, or `url` "
             "(fetched every `refresh_seconds`, 3600, and before its nextUpdate); `only_cas` takes one that is about "
             "certificates of CAs only."
+        ),
+    ] = ()
+    webhooks: Annotated[
+        tuple[Webhook, ...],
+        Meta(
+            description="Who is told alerts, a table [[webhooks]] for each: `url` (https), `secret_file` (what the "
+            "calls are signed with, mode 0600), `tenants` (empty: all), `allow_private` (the URL may lead to addresses "
+            "that are not public, and be http)."
         ),
     ] = ()
     home: Annotated[str, Meta(description="Directory that relative paths start from; default: that of this file.")] = (

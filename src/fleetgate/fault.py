@@ -53,6 +53,9 @@ LOAD_POINTS: Mapping[str, str] = {
     "insert.segments": "its row in `segments` says that it is loaded",
     "cursor.synced": "the new cursor is on disk, under another name",
     "cursor.written": "the cursor stands on the segment",
+    "release.begun": "held events of some segments are found that a decision released, and none of them is moved",
+    "release.copied": "those of one segment are in `events` and the rollups, and `releases` does not say so",
+    "release.noted": "`releases` says how far it is",
 }
 SIGNER_POINTS: Mapping[str, str] = {
     "sign.logged": "a signature is in its log, and not counted",

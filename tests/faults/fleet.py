@@ -100,14 +100,19 @@ class Fleet:
             for driver in others:
                 driver.pause(False)
 
-    def enough(self) -> None:
-        """Waits until so much has happened that the oracle's answer means something; see its seventh question."""
-        drivers, suspect = self.drivers, self.suspect
-        self._until(lambda _: sum(one.acknowledged for one in drivers) >= ENOUGH_ACKNOWLEDGED, "enough is acknowledged")
-        self._until(lambda _: sum(one.duplicates for one in drivers) >= ENOUGH_DUPLICATES, "enough is repeated")
-        self._until(lambda _: suspect.refused >= ENOUGH_REFUSED, "the suspect is in quarantine")
+    def held_back(self, refused: int) -> None:
+        """Waits until the suspect was refused so often, over all, that it is in quarantine, and sent more there."""
+        suspect = self.suspect
+        self._until(lambda _: suspect.refused >= refused, "the suspect is in quarantine")
         suspect.mark()
         self._until(lambda _: suspect.fresh >= FRESH_MESSAGES, "the suspect's messages are held")
+
+    def enough(self) -> None:
+        """Waits until so much has happened that the oracle's answer means something; see its seventh question."""
+        drivers = self.drivers
+        self._until(lambda _: sum(one.acknowledged for one in drivers) >= ENOUGH_ACKNOWLEDGED, "enough is acknowledged")
+        self._until(lambda _: sum(one.duplicates for one in drivers) >= ENOUGH_DUPLICATES, "enough is repeated")
+        self.held_back(ENOUGH_REFUSED)
 
     def _until(self, met: Callable[[Driver], bool], what: str, seconds: float = FRESH_SECONDS) -> None:
         deadline_s = time.monotonic() + seconds

@@ -1,6 +1,6 @@
 """The oracle: what the cars wrote down against what stands in ClickHouse. Nothing of the gate's own word is taken.
 
-Eight questions, asked after every fault:
+Nine questions, asked after every fault:
 
 1. Is every acknowledged event stored, and everything stored exactly once?
 2. Was every stored event sent, with exactly these values, by this very car?
@@ -9,9 +9,10 @@ Eight questions, asked after every fault:
 4. Do the rollups equal a recount, and the counts in `segments` the rows?
 5. Is there no row that belongs to nobody of this fleet, or to a car of another tenant?
 6. Were the answers right: honest messages never refused, hostile ones always and for their reason, an acknowledged
-   message never accepted again, a quarantined car held from then on?
+   message never accepted again, a quarantined car held from then on until a person lets it out?
 7. Did enough happen that all this means something?
 8. Does the gap ledger say of each number what became of it (`ledger.py`)?
+9. Is in `events` of what was held exactly that which a person released, once, with the same values?
 
 Whether the chain of segments is whole and signed is for the gate's own command to say, at the end of a trial
 (`chain.py`). Reads only.
@@ -19,7 +20,7 @@ Whether the chain of segments is whole and signed is for the gate's own command 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -60,8 +61,17 @@ class Excuse(NamedTuple):
         return oldest <= signed_ms(message) <= newest
 
 
+class Release(NamedTuple):
+    """A person let this car out of quarantine; `moves` when what was held of it until then is telemetry after all."""
+
+    tenant: str
+    device_id: str
+    moves: bool
+
+
 class Reckoning(Struct):
-    """Counts of sends, but for `lost` and `doubled`, which are events. `problems` is empty when all is well."""
+    """Counts of sends, but for `lost`, `doubled` and `released`, which are events. `problems` is empty when all is
+    well."""
 
     sends: int = 0
     acknowledged: int = 0
@@ -76,16 +86,18 @@ class Reckoning(Struct):
     lost: int = 0
     doubled: int = 0
     excused: int = 0
+    released: int = 0
     fresh_s: float = 0.0
     problems: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         aside = f" + {self.set_aside} set aside" if self.set_aside else ""
         excused = f"; {self.excused} refused that deserved otherwise, as this fault excuses" if self.excused else ""
+        out = f", {self.released} released" if self.released else ""
         return (
             f"{self.sends} sends = {self.stored} stored + {self.held} held + {self.rejected} rejected{aside} "
             f"+ {self.repeats} repeats + {self.traceless} without a trace; {self.acknowledged} acknowledged, "
-            f"{self.duplicates} as duplicates{excused}; {self.events} events; {self.lost} lost, "
+            f"{self.duplicates} as duplicates{excused}; {self.events} events{out}; {self.lost} lost, "
             f"{self.doubled} duplicated; fresh events after {self.fresh_s:.1f} s"
         )
 
@@ -106,10 +118,11 @@ def reckon(
     refusals_aside: Mapping[Refusals, int] = MappingProxyType({}),
     excuses: Sequence[Excuse] = (),
     spools: Sequence[str] = (),
+    releases: Sequence[Release] = (),
 ) -> Reckoning:
     """`cars` are all (tenant, device, vehicle); `set_aside` the messages that a fault destroyed on the disk: these and
     no others must be missing, and are counted apart. So are the refusals of `refusals_aside`, and those that `excuses`
-    cover. `spools` are the identities that the spool had, in their order."""
+    cover. `spools` are the identities that the spool had, in their order; `releases` what people decided, in theirs."""
     told, found = Told(journal), Reckoning()
     outcomes = _match(told, stored, found, set_aside)
     _values(told, stored, found, outcomes)
@@ -117,7 +130,8 @@ def reckon(
     _rollups(stored, found)
     found.complain("rows of nobody in this fleet", stored.owners - cars)
     _answers(told, found, excuses)
-    _quarantine(stored, found, spools)
+    stays = _quarantine(stored, found, spools, releases)
+    _released(told, stored, found, stays, releases)
     _meaning(found)
     there = {number: outcome for number, outcome in outcomes.items() if outcome != ASIDE}
     ledger.compare(told, stored.ranges, there, refusals_aside, found.complain)
@@ -268,18 +282,58 @@ def _answers(told: Told, found: Reckoning, excuses: Sequence[Excuse]) -> None:
     found.lost += found.complain("messages acknowledged, then forgotten and accepted again", again)
 
 
-def _quarantine(stored: Stored, found: Reckoning, spools: Sequence[str]) -> None:
-    """Who is in quarantine stays there, whatever is killed: its later messages are held, in the order of the spool."""
-    held: set[Who] = set()
-    escaped = []
+def _quarantine(
+    stored: Stored, found: Reckoning, spools: Sequence[str], releases: Sequence[Release]
+) -> dict[tuple[str, str, int, int], int]:
+    """Who is in quarantine stays there, whatever is killed, until a person lets it out: its later messages are held, in
+    the order of the spool. Of each held message, how many times its car had been let out before."""
     turn = {spool: number for number, spool in enumerate(spools)}
+    let_out = Counter((release.tenant, release.device_id) for release in releases)
+    held: set[Who] = set()
+    out: Counter[Who] = Counter()
+    stays, escaped = {}, []
     for raw in sorted(stored.raw, key=lambda raw: (turn.get(raw.place[0], 0), raw.place)):
         who = (raw.tenant, raw.device_id)
         if raw.outcome == "held":
             held.add(who)
+            stays[raw.key] = out[who]
         elif who in held:
-            escaped.append(raw.key)
+            held.remove(who)
+            out[who] += 1
+            escaped += [raw.key] if out[who] > let_out[who] else []
     found.complain("messages accepted from a car in quarantine", escaped)
+    return stays
+
+
+def _released(
+    told: Told,
+    stored: Stored,
+    found: Reckoning,
+    stays: Mapping[tuple[str, str, int, int], int],
+    releases: Sequence[Release],
+) -> None:
+    """Question 9. A car sends properly after it was let out, so that what was held for the next time is told apart."""
+    moves: defaultdict[Who, list[bool]] = defaultdict(list)
+    for release in releases:
+        moves[release.tenant, release.device_id].append(release.moves)
+    left, missing, wrong = set(stored.released), [], []
+    for message in told.messages.values():
+        stay = stays.get(message.key)
+        if message.kind != HONEST or stay is None or not any(moves[message.tenant, message.device_id][stay : stay + 1]):
+            continue
+        for event in expected(message):
+            there = stored.released.get(event.key, [])
+            left.discard(event.key)
+            found.released += bool(there)
+            if not there:
+                missing.append(event.key)
+            elif there[0] != event:
+                wrong.append((event.key, there[0].difference(event)))
+            found.doubled += max(0, len(there) - 1)
+    found.lost += found.complain("events missing of what was released", missing)
+    found.complain("released events with other values than were sent", wrong)
+    found.complain("events released more than once", (key for key, rows in stored.released.items() if rows[1:]))
+    found.complain("events that nobody released", left)
 
 
 def _meaning(found: Reckoning) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fleetgate.control.signing import REQUEST_SECONDS
 from fleetgate.fault import EDGE_POINTS, LOAD_POINTS, SIGNER_POINTS, VARIABLE
 from fleetgate.load.service import LAST_SECONDS
+from tests.faults import releases
 from tests.faults.drains import drained
 from tests.faults.processes import REACHED_SECONDS, Running, ended_by_kill, restart
 from tests.faults.registry import add
@@ -88,6 +89,27 @@ def _at_signing(point: str) -> Callable[[Trial], None]:
     return strike
 
 
+def _at_release(point: str) -> Callable[[Trial], None]:
+    """A car is let out of quarantine while load is armed: twice, as there are segments left to release."""
+
+    def strike(trial: Trial) -> None:
+        releases.in_quarantine(trial)
+        trial.load.kill()
+        trial.load.launch(**{VARIABLE: f"{point},{trial.rng.randint(1, 3) if point == 'release.copied' else 1}"})
+        releases.let_out(trial)
+        assert ended_by_kill(trial.load, REACHED_SECONDS), f"{point} was never reached"
+        trial.load.launch(**{VARIABLE: point})
+        releases.accepted_again(trial)
+        if point != "release.noted":  # behind which nothing may be left
+            assert ended_by_kill(trial.load, REACHED_SECONDS), f"{point} was never reached again"
+            restart(trial.load)
+        elif trial.load.process.poll() is not None:
+            restart(trial.load)
+        releases.moved(trial)
+
+    return strike
+
+
 def _add() -> None:
     number = 0
     for who, points in (("edge", EDGE_POINTS), ("load", LOAD_POINTS), ("the signer", SIGNER_POINTS)):
@@ -101,6 +123,8 @@ def _add() -> None:
 def _strike(who: str, point: str) -> Callable[[Trial], None]:
     if who == "the signer":
         return _at_signing(point)
+    if point.startswith("release."):
+        return _at_release(point)
     if point.startswith("park."):
         return _at_parking(point)
     return _at(point, _edge if who == "edge" else _load)

@@ -15,6 +15,7 @@ from tests.faults import (
     points,
     power_cuts,
     records,
+    releases,
     replaced,
     rot,
 )
@@ -32,6 +33,7 @@ ROOMS = (
     outages,
     clocks,
     records,
+    releases,
     replaced,
     credentials,
     clients,

@@ -68,7 +68,7 @@ class Range(Struct, frozen=True):
 _EVENTS = """
 SELECT tenant, device_id, epoch, seq, event_index, vehicle_id, toUnixTimestamp64Milli(event_time),
     toUnixTimestamp64Milli(sent_at), kind, signal_ids, signal_values, unknown_values, texts, software, config, key_id
-FROM {table}
+FROM {table} WHERE decision {whose} ''
 """
 _RAW = """
 SELECT tenant, device_id, vehicle_id, epoch, seq, outcome, hex(envelope), spool, segment, record_offset
@@ -85,7 +85,7 @@ SELECT spool, segment, expected, found FROM (
     FROM segments GROUP BY spool, segment) AS told
 FULL OUTER JOIN (
     SELECT spool, segment, [countIf(t = 1), countIf(t = 2), countIf(t = 3), countIf(t = 4)] AS found FROM (
-        SELECT spool, segment, 1 AS t FROM events
+        SELECT spool, segment, 1 AS t FROM events WHERE decision = ''
         UNION ALL SELECT spool, segment, 2 AS t FROM held_events
         UNION ALL SELECT spool, segment, 3 AS t FROM raw_messages
         UNION ALL SELECT spool, segment, 4 AS t FROM rejections)
@@ -134,6 +134,7 @@ class Stored:
         self._clickhouse = clickhouse
         self.events = self._events("events")
         self.held = self._events("held_events")
+        self.released = self._events("events", "!=")
         self.raw = [
             Raw(tenant, device, vehicle, int(epoch), int(seq), outcome, bytes.fromhex(raw), (spool, int(s), int(o)))
             for tenant, device, vehicle, epoch, seq, outcome, raw, spool, s, o in clickhouse.rows(_RAW)
@@ -153,9 +154,9 @@ class Stored:
         self.rollups = {"signal_minute": self._signal_minute(), "fleet_minute": self._fleet_minute()}
         self.miscounted = clickhouse.rows(_MISCOUNTED)
 
-    def _events(self, table: str) -> dict[tuple[str, str, int, int, int], list[Row]]:
+    def _events(self, table: str, whose: str = "=") -> dict[tuple[str, str, int, int, int], list[Row]]:
         rows = defaultdict(list)
-        for row in self._clickhouse.rows(_EVENTS.format(table=table)):
+        for row in self._clickhouse.rows(_EVENTS.format(table=table, whose=whose)):
             tenant, device, epoch, seq, index, vehicle, at, sent_at, kind, ids, values, unknown, texts = row[:13]
             key = (tenant, device, int(epoch), int(seq), int(index))
             signals = dict(zip(map(int, ids), map(float, values), strict=True))

@@ -10,15 +10,18 @@ from tests.faults.cars import MqttDriver, Shot
 class Suspect(MqttDriver):
     """A car with a hostile part: soon in quarantine, where what it signs properly is held.
 
-    `outdated`, where a fault sets it, is a (key id, MAC key) whose root is retired; `belated_signed` counts what it
-    signed with it.
+    While it is `proper` it has no such part. `outdated`, where a fault sets it, is a (key id, MAC key) whose root is
+    retired; `belated_signed` counts what it signed with it.
     """
 
+    proper = False
     outdated: tuple[int, bytes] | None = None
     belated_signed = 0
 
     def _burst(self, most: int) -> list[Shot]:
         shots = super()._burst(3)
+        if self.proper:
+            return shots
         for _ in range(self._rng.randint(1, 3)):
             act = self._rng.choice(_PLAIN if self.plain else _HOSTILE)
             shots.insert(self._rng.randint(0, len(shots)), act(self))

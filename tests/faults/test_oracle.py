@@ -18,7 +18,7 @@ from fleetgate.load.clickhouse import ClickHouse
 from tests.faults import chain
 from tests.faults.clickhouse import Server
 from tests.faults.journal import HONEST, Answer, Entry, Message, Send, read
-from tests.faults.oracle import Excuse, Reckoning, reckon
+from tests.faults.oracle import Excuse, Reckoning, Release, reckon
 from tests.faults.stored import Range, Raw, Stored
 from tests.faults.trial import Fault, Trial
 from tests.gate import Installation
@@ -310,6 +310,38 @@ def test_what_was_destroyed_on_the_disk_is_counted_apart(quiet: Run) -> None:
     stored.ranges = [part for one in quiet.stored.ranges for part in _without(one, raw)]
     gone = reckon(quiet.journal, stored, quiet.cars, message, {refusal: 1})
     assert (gone.set_aside, gone.lost, gone.problems) == (2, 0, [])
+
+
+def _released_twice(rows: dict[Any, list[Any]]) -> None:
+    next(iter(rows.values())).append(next(iter(rows.values()))[0])
+
+
+def _released_with_another_value(rows: dict[Any, list[Any]]) -> None:
+    key, [row] = next(iter(rows.items()))
+    rows[key] = [structs.replace(row, software="x")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "moves", "said"),
+    [
+        (lambda _: None, True, ""),
+        (dict.clear, False, ""),
+        (lambda _: None, False, "events that nobody released"),
+        (dict.popitem, True, "events missing of what was released"),
+        (_released_twice, True, "events released more than once"),
+        (_released_with_another_value, True, "released events with other values"),
+    ],
+    ids=["all", "none", "nobody's", "one lost", "one doubled", "one altered"],
+)
+def test_what_was_held_is_released_once_and_as_it_was_sent(
+    quiet: Run, spoil: Callable[[dict[Any, list[Any]]], Any], moves: bool, said: str
+) -> None:
+    """After a person let the suspect out: all of it, or nothing where the suspicion was confirmed."""
+    stored, held = copy.copy(quiet.stored), quiet.first("held")
+    stored.released = copy.deepcopy(quiet.stored.held)
+    spoil(stored.released)
+    found = reckon(quiet.journal, stored, quiet.cars, releases=[Release(held.tenant, held.device_id, moves)])
+    assert [said in problem for problem in found.problems] == ([True] if said else [])
 
 
 @pytest.mark.parametrize(

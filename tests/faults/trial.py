@@ -29,7 +29,7 @@ from tests.faults import chain
 from tests.faults.clickhouse import Server
 from tests.faults.fleet import Fleet
 from tests.faults.journal import read
-from tests.faults.oracle import Copy, Excuse, Reckoning, Refusals, reckon
+from tests.faults.oracle import Copy, Excuse, Reckoning, Refusals, Release, reckon
 from tests.faults.processes import Process, load_process, signer_process
 from tests.faults.proxy import Proxy
 from tests.faults.stored import Stored
@@ -55,7 +55,8 @@ class Fault(NamedTuple):
 class Trial:
     """`edge` and `load` are the gate's processes, `proxy` stands before the ClickHouse at `server`; `rng` chooses the
     moments. `set_aside` and `refusals_aside`: what the fault destroys on the disk; `excuses`: refusals that it brings
-    with it; `spools`: the identities that the spool had: see the oracle. `bystanders` are devices beside the fleet."""
+    with it; `spools`: the identities that the spool had; `releases`: what people decided: see the oracle. `bystanders`
+    are devices beside the fleet."""
 
     def __init__(self, fault: Fault, authority: Installation, server: Server, directory: Path, seed: int) -> None:
         self.fault = fault
@@ -74,6 +75,7 @@ class Trial:
         self.refusals_aside: Counter[Refusals] = Counter()
         self.excuses: list[Excuse] = []
         self.spools: list[str] = []
+        self.releases: list[Release] = []
         self.bystanders: set[tuple[str, str, str]] = set()
 
     @property
@@ -98,6 +100,7 @@ class Trial:
             "spool": {"min_free_bytes": 0, "segment_seconds": 0.3, "checkpoint_seconds": 1.0},
             "load": {"admin_listen": f"127.0.0.1:{load_admin}", "retry_seconds": 0.5},
             "clickhouse": clickhouse,
+            "policy": {"refused_per_second": 1e6},  # the suspect is refused all the time, on purpose
         }
         for table, keys in self.fault.settings.items():
             tables[table] = tables.get(table, {}) | dict(keys)
@@ -142,7 +145,9 @@ class Trial:
     def reckon(self, clickhouse: ClickHouse) -> Reckoning:
         journal = read(self.fleet.journal_path)
         cars, aside = self.fleet.cars | self.bystanders, frozenset(self.set_aside)
-        return reckon(journal, Stored(clickhouse), cars, aside, self.refusals_aside, self.excuses, self.spools)
+        return reckon(
+            journal, Stored(clickhouse), cars, aside, self.refusals_aside, self.excuses, self.spools, self.releases
+        )
 
     def close(self) -> None:
         self.fleet.stop()

@@ -46,6 +46,8 @@ def test_a_message_is_proved_by_the_commands(authority: Installation, tmp_path: 
     assert {step["step"]: step["holds"] for step in proof["steps"]}["head"] is True
     report = json.loads(home.command("verify", "segments", "--offline", "--json"))
     assert (report["findings"], report["unsigned"], report["heads"]) == ([], 0, 1)
+    report = json.loads(home.command("verify", "audit", "--json"))
+    assert (report["findings"], report["unsigned"], report["heads"]) == ([], 0, 1)
     export = home.directory / "heads.json"
     export.write_text(home.command("heads", "export", "--offline"))
     for secret in (home.config.signer.audit_key, home.config.signer.log):

@@ -15,9 +15,9 @@ from tests.wires import DISCONNECT, PINGREQ, connect, connect_3, field, filters,
 from tests.wires import publish as raw_publish
 
 from fleetgate.accept.mqtt import Phase, Session
-from fleetgate.config import Policy
+from fleetgate.config import DeviceLimit, Limits
 
-UNLIMITED = Policy(burst_messages=10**9, messages_per_second=1.0)
+UNLIMITED = Limits(device=DeviceLimit(messages=""))
 FORGED = sign(key=b"\x00" * 32)
 VALID = [
     connect(),
@@ -82,7 +82,7 @@ streams = st.lists(st.sampled_from(VALID) | structured | mutated, min_size=1, ma
 @pytest.fixture(scope="module")
 def gate() -> Iterator[Gate]:
     with tempfile.TemporaryDirectory() as directory:
-        opened = Gate(Path(directory), settings=UNLIMITED)
+        opened = Gate(Path(directory), limits=UNLIMITED)
         yield opened
         opened.close()
 

@@ -34,11 +34,13 @@ class Border(NamedTuple):
     closed: frozenset[str]
 
 
-SHARED = frozenset({"clock", "fault", "errors", "config", "log", "catalogue", "admin", "ending", "durable", "scoring"})
+SHARED = frozenset({"clock", "fault", "errors", "config", "rates", "log", "catalogue", "admin", "ending", "durable",
+                    "scoring"})  # fmt: skip
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
     "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),
-    "accept": Border(SHARED | {"judge", "spool", "control"}, DATABASES),
+    "evidence": Border(frozenset({"clock", "config", "errors", "log"}), SOCKETS | DATABASES),
+    "accept": Border(SHARED | {"judge", "spool", "control", "evidence"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),
     "proof": Border(SHARED | {"judge", "spool", "control", "load"}, frozenset()),
@@ -122,7 +124,7 @@ def test_gate_and_simulator_share_no_code(source: Path, stranger: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["", "accept", "control", "demo", "doctor", "judge", "load", "load/watch", "proof", "spool"]
+    "room", ["", "accept", "control", "demo", "doctor", "evidence", "judge", "load", "load/watch", "proof", "spool"]
 )
 def test_each_module_is_named_in_the_map_of_its_package(room: str) -> None:
     """The docstring of a package says what is where; a module that it does not name is not found."""

@@ -7,14 +7,15 @@ nothing is read or sent. What scores is `standing`'s; what a state means, the ju
 - Only signals that are common in the cohort's trouble are excused, and clone signs never: who has another score high
   enough goes into quarantine, held cohort or not. Each message of a held device is judged, refused and counted.
 - Held are those whose score says quarantine, until it has decayed, also while they are silent. A hold ends when for
-  15 minutes they were fewer than half a surge; the few that are left go where they belong. So no more than a surge of a
-  cohort ever enters without a person.
+  15 minutes they were fewer than half a surge; the few that are left go where they belong. So its end is never the
+  surge that it was there for.
 - A hold that has lasted a day ends by itself, and there is no other before the trouble is over.
 - What a person says of a cohort stands above all that; said of several of a device, what is said of the smallest.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -56,7 +57,8 @@ class Wish(NamedTuple):
 
 class _Trouble:
     """Of one cohort. `entering`: who went into quarantine lately, or would have. `held`: who is kept from it, and until
-    when. `led`: the leading signals of all in it, counted. `busy_at` is when it last was not calm."""
+    when. `led`: the leading signals of all in it, counted. `limit` is what a surge was when it opened: devices leave
+    the cohort with the update that mends them. `busy_at` is when it last was not calm."""
 
     def __init__(self, now: int) -> None:
         self.phase = Phase.COUNTING
@@ -66,6 +68,7 @@ class _Trouble:
         self.led: Counter[str] = Counter()
         self.opened_at = self.busy_at = now
         self.most = 0
+        self.limit = math.inf
 
     def common(self) -> frozenset[str]:
         least = COMMON_SHARE * self.led.total()
@@ -77,8 +80,8 @@ class _Trouble:
         self.held[wish.key] = wish.until_ms
         self.most = max(self.most, len(self.held))
 
-    def open(self, phase: Phase, now: int) -> None:
-        self.phase, self.opened_at, self.busy_at = phase, now, now
+    def open(self, phase: Phase, now: int, limit: float) -> None:
+        self.phase, self.opened_at, self.busy_at, self.limit = phase, now, now, limit
 
 
 class Breaker:
@@ -126,7 +129,7 @@ class Breaker:
                 del trouble.held[key]
             there = max(len(trouble.held), trouble.entering.count(now))
             mode = self._overrides.get(cohort, Mode.AUTO)
-            if 2 * there >= limit_of(self._size(cohort)) or mode is Mode.HOLD:
+            if 2 * there >= trouble.limit or mode is Mode.HOLD:
                 trouble.busy_at = now
             if trouble.phase is Phase.COUNTING:
                 if not there:
@@ -151,7 +154,8 @@ class Breaker:
         a start ends no hold."""
         for record in records:
             trouble = self._troubles[cohort_of(record.tenant, record.cohort)] = _Trouble(now)
-            trouble.phase, trouble.opened_at, trouble.record = Phase(record.kind), record.at, record
+            trouble.open(Phase(record.kind), now, limit_of(_number(record.detail, "size")))
+            trouble.opened_at, trouble.record = record.at, record
             trouble.led.update({str(record.detail[name]): 1 for name in record.detail if name.startswith("signal_")})
         for wish in wishes:
             for cohort in wish.cohorts:
@@ -192,9 +196,9 @@ class Breaker:
                 self._troubles[cohort].held.pop(wish.key, None)
 
     def _open(self, cohort: Cohort, trouble: _Trouble, phase: Phase, now: int) -> None:
-        trouble.open(phase, now)
-        signals = [signal for signal, _ in trouble.led.most_common() if signal in trouble.common()]
         size, there = self._size(cohort), trouble.entering.count(now)
+        trouble.open(phase, now, limit_of(size) if phase is Phase.HELD else trouble.limit)
+        signals = [signal for signal, _ in trouble.led.most_common() if signal in trouble.common()]
         detail: dict[str, str | float] = {"vehicles": max(there, trouble.most), "size": size}
         if phase is Phase.HELD:
             detail["entered"] = there - 1  # before it was held: they stay where they are
@@ -220,3 +224,8 @@ class Breaker:
 def _leading(scores: Mapping[str, float]) -> str:
     """The signal that most of the score comes from, of those that may be excused."""
     return max(scores.keys() - NEVER_EXCUSED, key=lambda signal: (scores[signal], signal), default="")
+
+
+def _number(detail: Mapping[str, str | float], name: str) -> int:
+    value = detail.get(name, 0)
+    return int(value) if isinstance(value, int | float) else 0

@@ -10,11 +10,14 @@ import contextlib
 import select
 import socket
 import ssl
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fleetgate.accept.mqtt import Session
 from fleetgate.accept.proxyprotocol import HeaderError, parse
 from fleetgate.accept.tls import resumed, verified_chain
+
+if TYPE_CHECKING:
+    from fleetgate.accept.lines import Line
 
 READ_BYTES: Final = 16_384  # the most that a TLS record holds: nothing stays behind inside OpenSSL
 
@@ -30,11 +33,17 @@ class Connection:
     """A socket and its session (None until the TLS handshake is done); `since_s` when its present stage
     began, in the machine's monotonic seconds.
 
+    `begun`: whether the client has begun the handshake. `tenant`: whose it is once its session lives. `line`: where it
+    waits, while it is not read from.
+
     `proxied`: the peer is one whose connections begin with a PROXY protocol header. `stalled`: a read of it did not
     end, see `stall`.
     """
 
-    __slots__ = ("_header", "address", "fd", "lingering", "mask", "session", "since_s", "sock", "stalled")
+    __slots__ = (
+        "_header", "address", "begun", "fd", "line", "lingering", "mask", "session", "since_s", "sock", "stalled",
+        "tenant",
+    )  # fmt: skip
 
     def __init__(self, sock: ssl.SSLSocket, address: str, now_s: float, *, proxied: bool = False) -> None:
         self._header = bytearray() if proxied else None  # what is there of it; None when it is not, or no more, due
@@ -45,6 +54,9 @@ class Connection:
         self.since_s = now_s
         self.lingering = False
         self.stalled = False
+        self.begun = False
+        self.tenant = ""
+        self.line: Line | None = None
         self.mask = select.EPOLLIN
 
     def handshake(self) -> list[bytes] | int:

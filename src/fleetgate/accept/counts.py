@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from fleetgate.accept.breaker import Phase
 from fleetgate.accept.disorder import Disorder
+from fleetgate.accept.limits import no_hits
 from fleetgate.control.records import DeviceState
 from fleetgate.control.renewalform import Refusal
 from fleetgate.judge import Outcome, Reason
@@ -42,6 +43,7 @@ class Counts:
         self.commits = 0
         self.connections = dict.fromkeys(TRANSPORTS, 0)
         self.refused_connections = dict.fromkeys(Reason, 0)
+        self.limit_hits = no_hits()
         self.renewals = dict.fromkeys(RENEWAL_OUTCOMES, 0)
         self.protocol_errors = 0
         self.failed_handshakes = 0
@@ -102,6 +104,12 @@ class EdgeCollector(Collector):
         for each, count in counts.disorder.items():
             disorder.add_metric([each.value], count)
         yield disorder
+        hits = CounterMetricFamily(
+            "fleetgate_limit_hits", "Times that a limit made somebody wait.", labels=["level", "quantity"]
+        )
+        for (level, quantity), count in counts.limit_hits.items():
+            hits.add_metric([level.value, quantity.value], count)
+        yield hits
         transitions = CounterMetricFamily(
             "fleetgate_transitions", "Devices that this edge moved to a state.", labels=("state",)
         )
@@ -185,6 +193,7 @@ class EdgeCollector(Collector):
             "Until then at the pace of the last three minutes; +Inf while it does not grow.",
             value=edge.room.full_seconds,
         )
+        yield from self._evidence()
         yield GaugeMetricFamily("fleetgate_devices_in_memory", "Devices the edge has in memory.", value=len(edge.fleet))
         yield GaugeMetricFamily(
             "fleetgate_control_answers", "1 while control answers.", value=float(edge.registry.answers)
@@ -200,3 +209,20 @@ class EdgeCollector(Collector):
             value=edge.registry.restores,
         )
         yield GaugeMetricFamily("fleetgate_control_revision", "Revision taken over.", value=edge.registry.revision)
+
+    def _evidence(self) -> Iterator[Metric]:
+        witness, keeper = self._edge.witness, self._edge.witness.keeper
+        samples = CounterMetricFamily(
+            "fleetgate_evidence_samples",
+            "Refused messages: kept as a sample, passed over in a flood, or lost for a full queue or disk.",
+            labels=["fate"],
+        )
+        for fate, count in (("kept", keeper.kept), ("passed_over", witness.passed_over), ("lost", keeper.lost)):
+            samples.add_metric([fate], count)
+        yield samples
+        yield GaugeMetricFamily("fleetgate_evidence_bytes", "Bytes that samples take.", value=keeper.bytes)
+        yield GaugeMetricFamily(
+            "fleetgate_evidence_failing",
+            "1 while no sample can be kept; telemetry and counts go on.",
+            value=float(bool(keeper.failing)),
+        )

@@ -166,5 +166,8 @@ class Timeline:
 
 
 def signal_of(reason: str, disorder: str) -> str:
-    """The signal that a refusal scores: used numbers are those of a lost counter, a backup, or a clone."""
+    """The signal that a refusal scores: used numbers are those of a lost counter, a backup, or a clone; of limits, only
+    the device's own are on record as its refusal."""
+    if reason == "rate_limited":
+        return "rate_excess"
     return disorder if reason == "equivocation" and disorder in (Disorder.ROLLBACK, Disorder.RESET) else reason

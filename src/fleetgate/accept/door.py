@@ -13,8 +13,9 @@ from typing import Final
 from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate import log
-from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.accept.intake import Intake
+from fleetgate.accept.lines import LONGEST_PAUSE_SECONDS
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
@@ -38,7 +39,7 @@ class Door:
         vetting: Vetting,
         fleet: Fleet,
         room: Room,
-        counts: Counts,
+        intake: Intake,
         config: Config,
         clock: Clock,
     ) -> None:
@@ -46,7 +47,8 @@ class Door:
         self._vetting = vetting
         self._fleet = fleet
         self._room = room
-        self._counts = counts
+        self._intake = intake
+        self._counts = intake.counts
         self._edge_id = config.edge.id
         self._policy_version = config.policy.version
         self._clock = clock
@@ -85,13 +87,18 @@ class Door:
         if not self._room.open or session.phase is Phase.ENDED:
             return session.turn_away(None)
         peer.flags = self._vetting.flags(identity)
+        caller = self._caller(session, known, peer)
+        if self._intake.admit_connection(caller, now_ms):
+            return session.slow_down()
+        if self._intake.shared_wait(self._intake.senders(caller)) > LONGEST_PAUSE_SECONDS:
+            return session.refuse_for_quota()
         if known.session is not None:
             known.session.taken_over = known.session.phase is Phase.LIVE
             known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
             self.on_answer(known.session)
         known.session = session
         self._counts.connections["mqtt"] += 1
-        return session.welcome(self._caller(session, known, peer), now_ms)
+        return session.welcome(caller, now_ms)
 
     def _caller(self, session: Session, known: KnownDevice, peer: Peer) -> Caller:
         return Caller(known, peer, session.address, "mqtt", self._edge_id, self._policy_version)

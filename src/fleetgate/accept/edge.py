@@ -27,6 +27,7 @@ from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.limits import Limits
 from fleetgate.accept.lists import Lists, Source
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
@@ -38,15 +39,17 @@ from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
 from fleetgate.accept.vetting import Vetting
+from fleetgate.accept.witness import Witness
 from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
-from fleetgate.config import Policy as PolicySettings
+from fleetgate.control.cases import found_harmless
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
 from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
+from fleetgate.evidence.keeper import Keeper
 from fleetgate.judge import Flag, Policy
 from fleetgate.spool.format import AlertRecord
 from fleetgate.spool.home import Known, Spool
@@ -89,7 +92,8 @@ class Edge:
         self._denials = DenialMemory(self.spool.directory / "denials.db")
         policy = Policy(config.policy.version, catalogue().bodies, fence_ms=self.spool.identity.fence_ms)
         self.counts = Counts(self.registry_of_metrics)
-        self.fleet = Fleet(self.files.now.keyring.roots, config.policy)
+        self._limits = Limits(config.limits, self.counts.limit_hits)
+        self.fleet = Fleet(self.files.now.keyring.roots, self._limits)
         self.registry = Registry(
             self._store,
             self._denials,
@@ -109,6 +113,15 @@ class Edge:
         self.vetting.on_verified = self.refusals.verified
         self.vetting.on_refused = self.refusals.refused
         self._census = Census(self.spool.checkpoint, self.breaker, clock)
+        keeper = Keeper(
+            config.path(config.evidence.directory),
+            config.evidence,
+            config.spool.min_free_bytes,
+            clock,
+            lambda before_ms: found_harmless(self._store, before_ms),
+        )
+        self.witness = Witness(keeper, clock)
+        self.intake.on_evidence = self.witness.note
         self.registry_of_metrics.register(EdgeCollector(self))
 
     def _known_spools(self) -> list[Known] | None:
@@ -119,7 +132,7 @@ class Edge:
         self.room.look(self._doubt())
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
-        door = Door(self.registry, self.vetting, self.fleet, self.room, self.counts, self._config, self._clock)
+        door = Door(self.registry, self.vetting, self.fleet, self.room, self.intake, self._config, self._clock)
         loop = SocketLoop(
             mqtt_socket,
             self.files.now.mqtt,
@@ -131,6 +144,7 @@ class Edge:
             self.counts,
             self._clock,
             self._proxies,
+            self._limits,
         )
         self.registry.on_change = self.intake.on_state = door.device_changed
         self.registry.on_overrides = self.breaker.override
@@ -158,6 +172,7 @@ class Edge:
             self._proxies,
             self.vetting,
             self._config.edge,
+            self._limits,
             self.counts,
             self._clock,
         )
@@ -168,7 +183,7 @@ class Edge:
 
         def replaced(material: Material, distrusts: bool, sources: list[Source]) -> None:
             self.fleet.replace_roots(material.keyring.roots)
-            self._replace_policy(material.config.policy, door)
+            self._replace_policy(material.config, door)
             self.vetting.paths, self.vetting.issuers = material.paths, material.issuers
             self.lists.replace(material.config, material.bundle, sources)
             loop.replace_tls(material.mqtt, distrusts=distrusts)
@@ -181,7 +196,7 @@ class Edge:
         gc.freeze()  # modules and recovered devices stay: a full collection walks through 100,000 objects less, 31 ms
         admin = AdminServer("edge.admin_listen", self._config.edge.admin_listen, self.registry_of_metrics, self._ready)
         asked = asked_to_end()
-        with admin:
+        with admin, self.witness.keeper:
             async with trio.open_nursery() as nursery:
                 rooms = (self.registry.run, self.intake.run, self.files.run, self.lists.run, loop.run, https.run)
                 for task in (*rooms, self._housekeeping, self._checkpoints):
@@ -316,12 +331,13 @@ class Edge:
         self.spool.checkpoint.keep_alerts(alerts)
         self.spool.checkpoint.advance(position)
 
-    def _replace_policy(self, settings: PolicySettings, door: Door) -> None:
-        """Another `[policy]`, from the next message on."""
-        policy = msgspec.structs.replace(self.intake.policy, version=settings.version)
-        self.intake.replace_policy(policy, settings)
-        self.fleet.replace_policy(settings)
-        door.replace_policy(settings.version)
+    def _replace_policy(self, config: Config, door: Door) -> None:
+        """Another `[policy]` and other `[limits]`, from the next message on."""
+        policy = msgspec.structs.replace(self.intake.policy, version=config.policy.version)
+        self.intake.replace_policy(policy, config.policy)
+        door.replace_policy(config.policy.version)
+        if self._limits.replace(config.limits):
+            self.fleet.limits_replaced()
 
     def _note_control(self) -> None:
         """Flags what is accepted while control is away: revocations may be missing."""

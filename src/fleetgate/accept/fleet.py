@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from fleetgate.accept.admission import Bucket
+from fleetgate.accept.brake import Brake
 from fleetgate.accept.denials import WHOLE_DEVICE, Denials
 from fleetgate.accept.disorder import Repeats, Timeline
+from fleetgate.accept.limits import Account, Limits
 from fleetgate.accept.standing import Part, Standing
-from fleetgate.config import Policy
 from fleetgate.control.cohorts import Cohort
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
@@ -56,20 +56,21 @@ def issuer_of(identity: CertificateIdentity) -> str:
 
 
 class KnownDevice:
-    """A device in memory. `session` is its live MQTT session. `denials` is what control and this edge's memory say
-    against it, now or later; `denied` is what of that is of the whole device, now. `software` is the version that its
-    latest accepted or held message named, `issuer` the CA of its latest connection (`issuer_of`); both empty until
-    then. `cohorts` are those that it was in when its trouble began, while it is in trouble. `dirty` says that it
-    changed since it was last taken for the checkpoint. `decided_ms` is when the last change of its records took effect
-    that was learnt while it was in memory (Unix ms), 0 for none.
+    """A device in memory. `session` is its live MQTT session, `account` what it has left of its limits. `denials` is
+    what control and this edge's memory say against it, now or later; `denied` is what of that is of the whole device,
+    now. `software` is the version that its latest accepted or held message named, `issuer` the CA of its latest
+    connection (`issuer_of`); both empty until then. `cohorts` are those that it was in when its trouble began, while it
+    is in trouble. `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is when the
+    last change of its records took effect that was learnt while it was in memory (Unix ms), 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
     """
 
     __slots__ = (
+        "account",
         "ahead_at",
-        "bucket",
+        "brake",
         "cohorts",
         "credentials",
         "decided_ms",
@@ -88,14 +89,15 @@ class KnownDevice:
         "timeline",
     )
 
-    def __init__(self, record: DeviceRecord, standing: Standing, bucket: Bucket) -> None:
+    def __init__(self, record: DeviceRecord, standing: Standing, account: Account) -> None:
         self.record = record
         self.key: Key = (record.tenant, record.device_id)
         self.device = Device(record.tenant, record.device_id, record.vehicle_id or "")
         self.credentials: dict[bytes, Credential] = {}
         self.standing = standing
         self.timeline = Timeline()
-        self.bucket = bucket
+        self.account = account
+        self.brake = Brake()
         self.decided_ms = 0
         self.denials: Denials = {}
         self.denied: Reason | None = None
@@ -170,11 +172,12 @@ def _newest(peer: Peer) -> tuple[int, int]:
 
 
 class Fleet:
-    """All devices in memory, by (tenant, device id). `roots` are the MAC root keys by key id."""
+    """All devices in memory, by (tenant, device id). `roots` are the MAC root keys by key id, `limits` are where each
+    has its account."""
 
-    def __init__(self, roots: Mapping[int, bytes | None], policy: Policy) -> None:
+    def __init__(self, roots: Mapping[int, bytes | None], limits: Limits) -> None:
         self._roots = roots
-        self._policy = policy
+        self.limits = limits
         self._known: dict[Key, KnownDevice] = {}
         self._dirty: dict[Key, KnownDevice] = {}
 
@@ -188,11 +191,10 @@ class Fleet:
             for credential in known.credentials.values():
                 credential.macs = MacKeys(roots, known.device.tenant, known.device.device_id, credential.key_digest)
 
-    def replace_policy(self, policy: Policy) -> None:
-        """Other limits of a device, from the next message on."""
-        self._policy = policy
+    def limits_replaced(self) -> None:
+        """Other limits, from the next message on."""
         for known in self._known.values():
-            known.bucket.limit(policy.messages_per_second, policy.burst_messages)
+            known.account = self.limits.device(*known.key)
 
     def get(self, key: Key) -> KnownDevice | None:
         return self._known.get(key)
@@ -210,13 +212,13 @@ class Fleet:
         return known
 
     def _build(self, record: DeviceRecord, saved: checkpoint.DeviceState | None, now_s: float) -> KnownDevice:
-        bucket = Bucket(self._policy.messages_per_second, self._policy.burst_messages)
+        account = self.limits.device(record.tenant, record.device_id)
         if saved is None:
-            known = KnownDevice(record, Standing(record.state, record.state_at_ms, record.decided_at_ms), bucket)
+            known = KnownDevice(record, Standing(record.state, record.state_at_ms, record.decided_at_ms), account)
         else:
             parts = {each.signal: Part(each.score, each.at) for each in saved.scores}
             standing = Standing(DeviceState(saved.state), saved.state_at, saved.decided_at, parts)
-            known = KnownDevice(record, standing, bucket)
+            known = KnownDevice(record, standing, account)
             known.device.epoch, known.timeline.epoch_sent_at = saved.epoch, saved.epoch_sent_at
             known.device.kid, known.device.kid_at = saved.kid, saved.kid_at
             known.software, known.issuer = saved.software, saved.issuer
@@ -330,6 +332,7 @@ class Fleet:
         for key, known in list(self._known.items()):
             kept_s = ASTRAY_SECONDS if known.timeline.astray else IDLE_SECONDS
             if known.session is None and not known.dirty and now_s - known.idle_since > kept_s:
+                self.limits.keep(*key, known.account, now_s)
                 del self._known[key]
 
 

@@ -23,6 +23,7 @@ from fleetgate.accept.answers import TOLD_THE_EPOCH
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.fleet import Caller, Fleet
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.limits import Account, Quantity
 from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
@@ -164,13 +165,15 @@ class VehicleApp:
         if not self._room.open:
             raise _unavailable(self._room.why)
         caller = await self._caller(link)
-        self._admit(link, caller, 0)  # an empty bucket is told before the body is read and taken apart
+        self._admit(link, caller, 0, 0)  # an empty bucket is told before the body is read and taken apart
+        if isinstance(caller, Caller):
+            self._shared(caller)
         body = b""
         try:
             body = await read_body(scope, receive, MAX_REQUEST_BYTES)
             items = items_of(body, form)
         except Problem as problem:
-            self._take(link, caller, cost(len(body)))
+            self._take(link, caller, cost(len(body)), len(body))
             if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
@@ -179,13 +182,17 @@ class VehicleApp:
             raise
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time
-        self._admit(link, caller, max(1, sum(map(cost, map(len, items)))), len(items))
+        sizes = [len(item) for item in items]
+        self._admit(link, caller, max(1, sum(map(cost, sizes))), sum(sizes), len(items))
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
+        senders = self._shared(caller)  # others may have sent while the body came
+        for account in senders:
+            account.charge_sent(len(items), len(body), 0, self._clock.monotonic())
         started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()
         results: list[dict[str, object]] = []
-        turn_bytes = 0
+        turn_bytes = events = 0
         for item in items:
             if turn_bytes > TURN_BYTES:
                 await trio.lowlevel.checkpoint()
@@ -193,6 +200,9 @@ class VehicleApp:
             turn_bytes += len(item)
             verdict = self._intake.receive(caller, item, None, now_ms)
             results.append(_result_of(verdict, caller.peer.device.epoch))
+            events += verdict.events
+        for account in senders:
+            account.charge(Quantity.EVENTS, events, self._clock.monotonic())
         caller.known.idle_since = self._clock.monotonic()
         await self._intake.committed()
         fault.point("ack.https")
@@ -200,9 +210,9 @@ class VehicleApp:
         self._intake.counts.ack_seconds.observe(self._clock.monotonic() - started_s)
         return results
 
-    def _admit(self, link: Link, caller: Caller | Reason, count: int, items: int = 0) -> None:
+    def _admit(self, link: Link, caller: Caller | Reason, messages: int, size: int, items: int = 0) -> None:
         """Raises Problem (429), counted as one refusal of the device at least."""
-        wait_s = self._take(link, caller, count)
+        wait_s = self._take(link, caller, messages, size)
         if not wait_s:
             return
         if isinstance(caller, Caller):
@@ -210,11 +220,20 @@ class VehicleApp:
             self._intake.wake()
         raise _too_fast(wait_s)
 
-    def _take(self, link: Link, caller: Caller | Reason, count: int) -> float:
-        """As `Bucket.take`, from that of the device, or of the certificate that is refused."""
+    def _shared(self, caller: Caller) -> list[Account]:
+        """The accounts that what it sends is charged to besides its own. Raises Problem (429) while one is used up: no
+        refusal of the device, others may have been too fast."""
+        senders = self._intake.senders(caller)
+        if wait_s := self._intake.shared_wait(senders):
+            raise _too_fast(wait_s, "a limit that this device shares with others is used up")
+        return senders
+
+    def _take(self, link: Link, caller: Caller | Reason, messages: int, size: int) -> float:
+        """As `Account.take`, from that of the device, or from the bucket of the certificate that is refused."""
         if isinstance(caller, Reason):
-            return self._strangers.take(link.who, count, self._clock.monotonic())
-        return caller.known.bucket.take(count, self._clock.monotonic())
+            return self._strangers.take(link.who, messages, self._clock.monotonic())
+        now_s = self._clock.monotonic()
+        return max(caller.known.brake.until_s - now_s, 0.0) or caller.known.account.take(messages, size, now_s)
 
     async def _caller(self, link: Link) -> Caller | Reason:
         """The device behind the certificate, or why it is none: the records do not have it, or a revocation list has
@@ -237,11 +256,13 @@ class VehicleApp:
             or caller.sender.facts.vehicle_id != known.device.vehicle_id
             or caller.policy_version != self._intake.policy.version
         ):
+            begins = caller is None and not link.through_proxy
             peer = self._fleet.peer(known, identity, self._clock.now_ms(), json_allowed=True)
             assert peer is not None  # it is admitted
-            caller = link.caller = Caller(
-                known, peer, link.address, "https", self._edge_id, self._intake.policy.version
-            )
+            caller = Caller(known, peer, link.address, "https", self._edge_id, self._intake.policy.version)
+            if begins and (wait_s := self._intake.admit_connection(caller, self._clock.now_ms())):
+                raise _too_fast(wait_s, "too many connections")
+            link.caller = caller
         caller.peer.flags = self._vetting.flags(identity)
         return caller
 
@@ -286,8 +307,8 @@ def _result_of(verdict: Verdict, current_epoch: int) -> dict[str, object]:
     return result
 
 
-def _too_fast(wait_s: float) -> Problem:
-    return Problem(HTTPStatus.TOO_MANY_REQUESTS, "this device sends too fast", retry_after_s=wait_s)
+def _too_fast(wait_s: float, why: str = "this device sends too fast") -> Problem:
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, why, retry_after_s=wait_s)
 
 
 def _unavailable(why: str) -> Problem:

@@ -22,7 +22,9 @@ from hypercorn.utils import wrap_app
 from fleetgate import log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
+from fleetgate.accept.fleet import issuer_of
 from fleetgate.accept.http import VehicleApp
+from fleetgate.accept.limits import Limits, Quantity
 from fleetgate.accept.link import Hop, Link
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.proxyprotocol import HeaderError, parse
@@ -43,6 +45,10 @@ stays within the 2 s that a revocation may take."""
 SEND_SECONDS = 5.0  # the kernel takes an answer at once, unless many wait that the client did not read
 
 _log = log.get("accept.https")
+
+
+class _TooManyError(Exception):
+    """A limit of handshakes is used up."""
 
 
 class _Dated(HypercornConfig):
@@ -77,8 +83,8 @@ def hypercorn_config(handshake_seconds: int, clock: Clock) -> HypercornConfig:
 class HttpsServer:
     """Serves `app` on `listener`.
 
-    At most `limits.max_handshakes` connections are between accept and the end of the handshake (beyond it the oldest
-    is closed, so that silent ones cannot keep vehicles out) and `limits.max_http_connections` behind it. `context` is
+    At most `settings.max_handshakes` connections are between accept and the end of the handshake (beyond it the oldest
+    is closed, so that silent ones cannot keep vehicles out) and `settings.max_http_connections` behind it. `context` is
     for vehicles, `proxy_tls` for peers that end their TLS: no certificate is good for both.
     """
 
@@ -90,11 +96,12 @@ class HttpsServer:
         proxy_tls: ProxyTls,
         proxies: Proxies,
         vetting: Vetting,
-        limits: EdgeSettings,
+        settings: EdgeSettings,
+        limits: Limits,
         counts: Counts,
         clock: Clock,
     ) -> None:
-        self._config = hypercorn_config(limits.handshake_seconds, clock)
+        self._config = hypercorn_config(settings.handshake_seconds, clock)
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._kept_out = app.kept_out
         self._listener = listener
@@ -102,6 +109,7 @@ class HttpsServer:
         self._proxy_tls = proxy_tls
         self._proxies = proxies
         self._vetting = vetting
+        self._settings = settings
         self._limits = limits
         self._counts = counts
         self._clock = clock
@@ -124,7 +132,10 @@ class HttpsServer:
                     _log.error("accept_failed", error=error.strerror)
                     await trio.sleep(0.1)
                     continue
-                if len(self._handshaking) >= self._limits.max_handshakes:
+                if not self._limits.admit_to_gate(Quantity.CONNECTIONS, self._clock.monotonic()):
+                    await trio.aclose_forcefully(stream)
+                    continue
+                if len(self._handshaking) >= self._settings.max_handshakes:
                     next(iter(self._handshaking)).cancel()
                 nursery.start_soon(self._serve, stream)
 
@@ -139,8 +150,12 @@ class HttpsServer:
             link = self._link(tls, address, ends_tls=ends_tls) if address else None
             if link is None:
                 self._counts.failed_handshakes += 1
-            elif self._counts.connections["https"] < self._limits.max_http_connections and self._takes_one_more(link):
+            elif not self._admits_handshake(link):
+                raise _TooManyError
+            elif self._counts.connections["https"] < self._settings.max_http_connections and self._takes_one_more(link):
                 await self._converse(tls, link)
+        except _TooManyError:
+            pass  # without a word: it is to cost as little as it can
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the peer went away; Hypercorn has let go of the request
         except Exception as error:  # one connection's failure is not the others'
@@ -151,11 +166,14 @@ class HttpsServer:
     async def _handshake(self, stream: trio.SocketStream, tls: trio.SSLStream[_Impatient], host: str, port: int) -> str:
         """The client's address, as a listed proxy's header names it; empty when the connection ends here."""
         address = f"{host}:{port}"
-        with trio.move_on_after(self._limits.handshake_seconds) as scope:
+        with trio.move_on_after(self._settings.handshake_seconds) as scope:
             self._handshaking[scope] = self._proxies.ends_tls(host)
             try:
                 if self._proxies.sends_header(host):
                     address = await _named_address(stream) or address
+                await trio.lowlevel.wait_readable(stream.socket)
+                if not self._limits.admit_to_gate(Quantity.HANDSHAKES, self._clock.monotonic()):
+                    raise _TooManyError
                 await tls.do_handshake()
                 return "" if tls.session_reused else address
             except (trio.BrokenResourceError, trio.ClosedResourceError, HeaderError) as error:
@@ -176,6 +194,13 @@ class HttpsServer:
         except ProfileError as error:
             self._stranger_log.warning("certificate_profile", address=address, error=str(error))
             return None if ends_tls else Link(None, str(error), address)
+
+    def _admits_handshake(self, link: Link | Hop) -> bool:
+        """A proxy's is its own: it says nothing of vehicles."""
+        identity = link.identity if isinstance(link, Link) else None
+        return identity is None or self._limits.admit_handshake(
+            identity.tenant, identity.device_id, issuer_of(identity), self._clock.monotonic()
+        )
 
     def _takes_one_more(self, link: Link | Hop) -> bool:
         """Whether this device has fewer connections than it may: one alone must not take everybody's places. The

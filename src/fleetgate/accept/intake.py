@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 import trio
 
 from fleetgate import fault, log
+from fleetgate.accept.brake import BRAKING
 from fleetgate.accept.breaker import Breaker, Wish
 from fleetgate.accept.census import cohorts_of
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.disorder import Disorder, Finding, signal_of
 from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.accept.limits import SENT, Account, Quantity
 from fleetgate.accept.standing import Part
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as PolicySettings
@@ -98,6 +100,7 @@ class Intake:
         self.counts = counts
         self.on_state: Callable[[KnownDevice], None] = lambda known: None
         self.on_commit: Callable[[], None] = lambda: None
+        self.on_evidence: Callable[[Caller, str, Verdict, bytes, bytes | None, int, str], None] = lambda *_: None
 
     def replace_policy(self, policy: Policy, settings: PolicySettings) -> None:
         """From the next message on."""
@@ -110,7 +113,9 @@ class Intake:
         verdict = judge(raw, peer, now, self.policy, topic)
         outcome, credential, envelope, counts = verdict.outcome, verdict.credential, verdict.envelope, self.counts
         if verdict.reason is not None:
-            self._refuse(caller, verdict, verdict.reason, now)
+            finding = self._refuse(caller, verdict, verdict.reason, now)
+            kind = finding.disorder if finding is not None else ""
+            self.on_evidence(caller, verdict.reason.value, verdict, raw, topic, now, kind)
         elif credential is not None and envelope is not None:
             known, finding = caller.known, None
             if outcome is _DUPLICATE:
@@ -127,11 +132,15 @@ class Intake:
                 known.software = verdict.software
                 self._fleet.touch(known)
                 counts.events += verdict.events
+                if known.account.limits_events:
+                    known.account.charge(Quantity.EVENTS, verdict.events, self._clock.monotonic())
                 counts.bytes += len(raw)
             if verdict.flags:
                 self._note_flags(known, verdict.flags)
             if finding is not None:
                 self._note_disorder(known, finding, now)
+                if finding.signal:
+                    self.on_evidence(caller, finding.signal, verdict, raw, topic, now, finding.disorder)
         counts.outcomes[caller.transport][outcome] += 1
         self._pending += 1
         return verdict
@@ -147,6 +156,27 @@ class Intake:
         if finding.signal:
             self.score(known, finding.signal, 1, now, now)
 
+    def admit_connection(self, caller: Caller, now: int) -> float:
+        """0.0 when a device may begin one more connection, else the seconds to wait: recorded as its refusal where its
+        own limit is used up, and not where others may be the cause."""
+        known, now_s = caller.known, self._clock.monotonic()
+        if wait_s := known.account.wait((Quantity.CONNECTIONS,), now_s):
+            self.refuse_unseen(caller, Reason.RATE_LIMITED, now)
+            self.wake()
+            return wait_s
+        limits = self._fleet.limits
+        return limits.admit_connection(known.account, known.key[0], known.software, known.issuer, now_s)
+
+    def senders(self, caller: Caller) -> list[Account]:
+        """The accounts that what it sends is charged to besides its own."""
+        known, limits = caller.known, self._fleet.limits
+        return limits.senders(known.key[0], known.software, known.issuer) if limits.shares_sending else []
+
+    def shared_wait(self, senders: list[Account]) -> float:
+        """Seconds until all of them have something left; 0.0 when they have."""
+        now_s = self._clock.monotonic()
+        return max((account.wait(SENT, now_s) for account in senders), default=0.0)
+
     def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
         """Records what admission refused before the judge saw it (oversized, rate_limited)."""
         if reason is Reason.RATE_LIMITED:
@@ -154,10 +184,10 @@ class Intake:
         refused = self._refusals(caller.known, caller.sender, reason, "", now)
         refused.count += count
         self.counts.reasons[caller.transport][reason] += count
-        self.score(caller.known, reason.value, count, now, now)
+        self.score(caller.known, signal_of(reason, ""), count, now, now)
         self._pending += 1
 
-    def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> None:
+    def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> Finding | None:
         known, sender, envelope = caller.known, caller.sender, verdict.envelope
         finding = None
         if verdict.credential is not None and envelope is not None:  # step 3 has passed
@@ -170,12 +200,15 @@ class Intake:
         if verdict.credential is not None and envelope is not None:
             refused.note(envelope.epoch, envelope.seq)
         self.counts.reasons[caller.transport][reason] += 1
+        if reason in BRAKING:
+            known.brake.refused(self._clock.monotonic(), self._settings)
         if reason is Reason.CLOCK_AHEAD:
             known.ahead_at = self._clock.monotonic()
         if finding is not None:
             self._note_disorder(known, finding, now)
         elif verdict.scores:
             self.score(known, reason.value, 1, now, now)
+        return finding
 
     def _refusals(self, known: KnownDevice, sender: Sender, reason: Reason, disorder: str, now: int) -> Refused:
         key = (sender, reason, disorder)

@@ -8,7 +8,6 @@ connection; the protocol is `mqtt`'s, who may come in is the door's.
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import ssl
@@ -22,17 +21,20 @@ from fleetgate import log
 from fleetgate.accept.connection import Connection, GoneError
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
+from fleetgate.accept.fleet import Caller, issuer_of
 from fleetgate.accept.intake import Intake
-from fleetgate.accept.mqtt import Phase, Session
+from fleetgate.accept.limits import SENT, Limits, Quantity
+from fleetgate.accept.lines import LONGEST_PAUSE_SECONDS, Lines
+from fleetgate.accept.mqtt import QUOTA, Phase, Session
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.room import Room
 from fleetgate.accept.stall import LONG_READ_SECONDS, Stalls
+from fleetgate.accept.turns import MAX_EVENTS, Turns
 from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.profile import CertificateIdentity, ProfileError
 
-MAX_EVENTS: Final = 192  # 5 ms: the longest wait for a commit. 512 cost the same CPU, 64 cost 6 % more
 MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 ms
 MAX_ACCEPTS: Final = 64
 PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either
@@ -59,6 +61,7 @@ class SocketLoop:
         counts: Counts,
         clock: Clock,
         proxies: Proxies,
+        limits: Limits,
     ) -> None:
         self._listener = listener
         self._context = context
@@ -70,8 +73,10 @@ class SocketLoop:
         self._counts = counts
         self._clock = clock
         self._proxies = proxies
-        self._epoll = select.epoll()
-        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._limits = limits
+        self._turns = Turns()
+        self._turns.epoll.register(listener.fileno(), select.EPOLLIN)
+        self._lines = Lines()
         self._connections: dict[int, Connection] = {}
         self._unready: dict[int, Connection] = {}
         self._touched: dict[int, Connection] = {}
@@ -89,10 +94,18 @@ class SocketLoop:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
                 while True:
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    await self._until_somebody_is_due()
                     self._turn()
         finally:
             self._stalls.close()
+
+    async def _until_somebody_is_due(self) -> None:
+        """Waits for a socket, or for the first line in which somebody may go on."""
+        if not self._lines or not self._room.open:
+            await trio.lowlevel.wait_readable(self._turns.epoll.fileno())
+            return
+        with trio.move_on_after(max(0.0, self._lines.due_s - self._clock.monotonic())):
+            await trio.lowlevel.wait_readable(self._turns.epoll.fileno())
 
     # One turn.
 
@@ -102,7 +115,9 @@ class SocketLoop:
         self._stalls.turn += 1
         started_s = time.monotonic()
         handshakes = 0
-        for fd, mask in self._epoll.poll(0, MAX_EVENTS):
+        if self._lines and self._room.open:
+            self._go_on(now_ms, now_s)
+        for fd, mask in self._turns.ready():
             connection = self._connections.get(fd)
             if connection is None:
                 if fd == self._listener.fileno() and not self._draining:
@@ -112,7 +127,11 @@ class SocketLoop:
                 if handshakes <= MAX_HANDSHAKES:
                     self._handshake(connection, now_s)
             elif mask & _IN:
-                self._read(connection, connection.session, now_ms, now_s)
+                session = connection.session
+                if self._limits.shares_sending and session.phase is _LIVE and session.caller is not None:
+                    self._read_sharing(connection, session, session.caller, now_ms, now_s)
+                else:
+                    self._read(connection, session, now_ms, now_s)
             elif mask & (select.EPOLLHUP | select.EPOLLERR):
                 self._close(connection)
             else:
@@ -129,9 +148,12 @@ class SocketLoop:
                 return
             except OSError as error:  # out of descriptors: those that are open go on
                 _log.error("accept_failed", error=error.strerror)
-                self._epoll.modify(self._listener.fileno(), 0)  # until the next sweep: it would stay readable
+                self._turns.epoll.modify(self._listener.fileno(), 0)  # until the next sweep: it would stay readable
                 return
             if len(self._connections) >= self._config.edge.max_connections:
+                plain.close()
+                continue
+            if not self._limits.admit_to_gate(Quantity.CONNECTIONS, now_s):
                 plain.close()
                 continue
             if len(self._unready) >= self._config.edge.max_handshakes:
@@ -146,9 +168,13 @@ class SocketLoop:
             proxied = self._proxies.sends_header(address[0])
             connection = Connection(sock, f"{address[0]}:{address[1]}", now_s, proxied=proxied)
             self._connections[connection.fd] = self._unready[connection.fd] = connection
-            self._epoll.register(connection.fd, connection.mask)
+            self._turns.add(connection)
 
     def _handshake(self, connection: Connection, now_s: float) -> None:
+        if not connection.begun:
+            connection.begun = True
+            if not self._limits.admit_to_gate(Quantity.HANDSHAKES, now_s):
+                return self._close(connection)
         self._stalls.reading = connection
         try:
             self._shake_hands(connection, now_s)
@@ -167,7 +193,7 @@ class SocketLoop:
         """Raises GoneError."""
         chain = connection.handshake()
         if isinstance(chain, int):
-            return self._watch(connection, chain)
+            return self._turns.watch(connection, chain)
         identity: CertificateIdentity | None = None
         profile_error = ""
         try:
@@ -176,6 +202,10 @@ class SocketLoop:
             profile_error = str(error)
             self._stranger_log.warning("certificate_profile", address=connection.address, error=profile_error)
         if self._stalls.barred(_who(identity, connection), now_s):
+            return self._close(connection)
+        if identity is not None and not self._limits.admit_handshake(
+            identity.tenant, identity.device_id, issuer_of(identity), now_s
+        ):
             return self._close(connection)
         connection.session = Session(
             identity,
@@ -187,9 +217,10 @@ class SocketLoop:
             now_s,
         )
         self._of_session[connection.session] = connection
-        return self._watch(connection, select.EPOLLIN)
+        return self._turns.watch(connection, select.EPOLLIN)
 
-    def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
+    def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> int:
+        """How many bytes there were."""
         stalls = self._stalls
         stalls.reading = connection
         spent_s = time.thread_time() if stalls.measuring else None
@@ -199,15 +230,48 @@ class SocketLoop:
             data = None
         stalls.reading = None
         if connection.stalled or (spent_s is not None and time.thread_time() - spent_s > LONG_READ_SECONDS):
-            return self._bar(connection, session, now_s)
+            self._bar(connection, session, now_s)
+            return 0
         if data is None:
-            return self._close(connection)
+            self._close(connection)
+            return 0
         if data and not connection.lingering:
             session.feed(data, now_ms, now_s)
             self._touched[connection.fd] = connection
-        elif data and connection.under_tls and now_s - connection.since_s > ON_ITS_WAY_SECONDS:
+        elif data and connection.under_tls and time.monotonic() - connection.since_s > ON_ITS_WAY_SECONDS:
             session.feed_behind_the_end(data)
-        return None
+        return len(data)
+
+    def _read_sharing(
+        self, connection: Connection, session: Session, caller: Caller, now_ms: int, now_s: float
+    ) -> None:
+        """The same where limits are shared: whose are used up is not read from, and what was read is charged to them.
+        What a device is too fast with itself is not."""
+        for account in self._intake.senders(caller):
+            wait_s = account.wait(SENT, now_s)
+            if wait_s > LONGEST_PAUSE_SECONDS:
+                session.end(Code.QUOTA_EXCEEDED, QUOTA)
+                self._touched[connection.fd] = connection
+                return
+            if wait_s:
+                self._lines.join(connection, account, now_s + wait_s)
+                self._turns.watch(connection, self._interest(connection, session))
+                return
+        counts = self._counts
+        messages, events = sum(counts.outcomes["mqtt"]), counts.events
+        size = self._read(connection, session, now_ms, now_s)
+        messages, events = sum(counts.outcomes["mqtt"]) - messages, counts.events - events
+        for account in self._intake.senders(caller):  # others, where its first message said which software it has
+            account.charge_sent(messages, size, events, now_s)
+
+    def _go_on(self, now_ms: int, now_s: float) -> None:
+        """Reads from those who have waited for an account that has something left again."""
+        for connection in self._lines.going_on(MAX_EVENTS, now_s):
+            session = connection.session
+            assert session is not None, "only what a session sends is charged"
+            self._turns.watch(connection, self._interest(connection, session))
+            if session.caller is not None:
+                self._read_sharing(connection, session, session.caller, now_ms, now_s)
 
     def _bar(self, connection: Connection, session: Session, now_s: float) -> None:
         """Ends a connection that held everybody up, and keeps its vehicle out for a while."""
@@ -244,7 +308,8 @@ class SocketLoop:
             session.acks.clear()
             if not out:
                 sent = connection.send(answer)
-                if sent == len(answer) and session.phase is _LIVE and connection.mask == _IN and not self._room.why:
+                plain = session.phase is _LIVE and connection.mask == _IN and not session.slowed
+                if plain and sent == len(answer) and not self._room.why:
                     return None  # nearly always: there is nothing to decide anew
                 answer = answer[sent:]
             out += answer
@@ -254,23 +319,21 @@ class SocketLoop:
         if out:
             del out[: connection.send(out)]
         if session.phase is _LIVE:
-            self._unready.pop(connection.fd, None)
+            if self._unready.pop(connection.fd, None) is not None and session.identity is not None:
+                self._turns.settle(connection, session.identity.tenant)
         elif session.phase is Phase.ENDED and not out:
             return self._linger(connection)
-        return self._watch(connection, self._interest(session))
+        return self._turns.watch(connection, self._interest(connection, session))
 
-    def _interest(self, session: Session) -> int:
+    def _interest(self, connection: Connection, session: Session) -> int:
         reading = (
             session.phase in (Phase.LIVE, Phase.GREETING)
+            and connection.line is None
             and len(session.out) < PAUSE_OUT_BYTES
+            and not session.slowed
             and (self._room.open or session.phase is Phase.GREETING)
         )
         return (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if session.out else 0)
-
-    def _watch(self, connection: Connection, mask: int) -> None:
-        if mask != connection.mask:
-            connection.mask = mask
-            self._epoll.modify(connection.fd, mask)
 
     def resume(self, session: Session) -> None:
         """After something outside a turn changed the session: sends its answers with the next commit."""
@@ -319,10 +382,12 @@ class SocketLoop:
         finally:
             self._stalls.reading = None
         self._unready.pop(connection.fd, None)
-        return self._watch(connection, select.EPOLLIN)
+        return self._turns.watch(connection, select.EPOLLIN)
 
     def _release(self, connection: Connection) -> None:
-        """Lets go of the device, if this connection holds its session."""
+        """Lets go of the device, if this connection holds its session, and of its place in a line."""
+        if connection.line is not None:
+            connection.line.remove(connection)
         session = connection.session
         if session is not None and self._of_session.pop(session, None) is not None:
             self._door.leave(session)
@@ -334,8 +399,7 @@ class SocketLoop:
         self._touched.pop(connection.fd, None)
         if connection.session is not None:
             connection.session.phase = Phase.ENDED
-        with contextlib.suppress(OSError, ValueError):
-            self._epoll.unregister(connection.fd)
+        self._turns.remove(connection)
         connection.sock.close()
 
     async def _sweep(self) -> None:
@@ -343,13 +407,15 @@ class SocketLoop:
         while True:
             await trio.sleep(1)
             if not self._draining:
-                self._epoll.modify(self._listener.fileno(), select.EPOLLIN)
+                self._turns.epoll.modify(self._listener.fileno(), select.EPOLLIN)
             now_s, machine_s = self._clock.monotonic(), time.monotonic()
             for connection in list(self._unready.values()):
                 if machine_s - connection.since_s > self._config.edge.handshake_seconds:
                     self._close(connection)
             for connection in list(self._connections.values()):
                 session = connection.session
+                if session is not None and session.slowed and not connection.lingering:
+                    self._take_up(connection, session, now_s)
                 if connection.lingering:
                     if machine_s - connection.since_s > LINGER_SECONDS:
                         self._close(connection)
@@ -357,6 +423,8 @@ class SocketLoop:
                     if session.identity is not None and self._clock.now_ms() > session.identity.not_after_ms:
                         session.end(Code.NOT_AUTHORIZED, "the certificate has expired")
                         self.resume(session)
+                    elif connection.line is not None:
+                        session.last_packet_s = now_s  # who is not read from is not silent
                     elif session.overdue(now_s):
                         session.end(Code.KEEP_ALIVE_TIMEOUT, "no packet within one and a half keep-alives")
                         self.resume(session)
@@ -365,10 +433,18 @@ class SocketLoop:
                 elif session is not None and session.phase is Phase.ENDED and session.overdue(now_s):
                     self._close(connection)
 
+    def _take_up(self, connection: Connection, session: Session, now_s: float) -> None:
+        """Takes up a session again that its device's brake has slowed: it was not silent, but not read from."""
+        session.last_packet_s = now_s
+        if self._room.open and (session.caller is None or session.caller.known.brake.until_s <= now_s):
+            session.feed(b"", self._clock.now_ms(), now_s)
+            self._touched[connection.fd] = connection
+            self._intake.wake()
+
     def drain(self) -> None:
         """Stops accepting and tells every client to go elsewhere; what was received is answered first."""
         self._draining = True
-        self._epoll.unregister(self._listener.fileno())
+        self._turns.epoll.unregister(self._listener.fileno())
         self._listener.close()
         for connection in list(self._connections.values()):
             if connection.session is None:

@@ -4,8 +4,8 @@ Server certificate and key, trust bundle, keyring, the CA files of `[issuers]` a
 once a second, by their place and times on the disk. What has changed, and then stood still for a second, is loaded
 whole, as at a start, and takes effect from the next handshake and the next message on. (The first half of a bundle can
 be a good bundle of fewer CAs: who writes into the file instead of replacing it is given the time to finish.) Of the
-configuration that is policy, issuers and revocation lists; what else has changed in it needs a restart, and the log
-says what.
+configuration that is policy, limits, issuers and revocation lists; what else has changed in it needs a restart, and the
+log says what.
 Whatever is wrong with it, the former one goes on: an edge that ended for half a file would stop the fleet, one that
 went on without a check would let it down. It says so in its log and in `fleetgate_files_refused`, and looks again.
 A keyring fits whatever the other files are and may withdraw a root key that others have: it waits for none of them.
@@ -154,7 +154,9 @@ class Replacement:
             return now
         found = load(self._file)
         edge = msgspec.structs.replace(now.edge, crl_grace_seconds=found.edge.crl_grace_seconds)
-        taken = msgspec.structs.replace(now, policy=found.policy, issuers=found.issuers, crls=found.crls, edge=edge)
+        taken = msgspec.structs.replace(
+            now, policy=found.policy, limits=found.limits, issuers=found.issuers, crls=found.crls, edge=edge
+        )
         in_force = {name: value for name, value, _ in settings(taken)}
         others = tuple(name for name, value, _ in settings(found) if value != in_force[name])
         if others != self._restart_needed:

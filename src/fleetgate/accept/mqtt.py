@@ -24,6 +24,7 @@ from fleetgate.control.profile import CertificateIdentity
 from fleetgate.judge import Outcome, Reason
 
 RECEIVE_MAXIMUM = 128
+QUOTA = "a limit that is shared with others is used up: come back later"
 KEEP_ALIVE_FACTOR = 1.5  # 3.1.2.10
 _UNACCEPTABLE_VERSION = b"\x20\x02\x00\x01"  # the CONNACK of MQTT 3.1.1, return code 1
 _DUPLICATE = Outcome.DUPLICATE
@@ -57,13 +58,14 @@ class Session:
     connection is closed once all of it is sent. `identity` is None where the certificate does not fit the profile
     (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
     what ended it, in Unix ms; 0 for any other end. `taken_over` while it would be remarkable if more came: another
-    session of the device is there.
+    session of the device is there. While it is `slowed` by its device's brake, packets wait in the buffer until `feed`
+    is called again.
     """
 
     __slots__ = (
         "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
         "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "identity", "keep_alive_s",
-        "last_packet_s", "out", "phase", "taken_over",
+        "last_packet_s", "out", "phase", "slowed", "taken_over",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +94,7 @@ class Session:
         self.keep_alive_s = max_keep_alive_s
         self.last_packet_s = now_s
         self.farewell = b""
+        self.slowed = False
         self.ended_because = ""
         self.decided_ms = 0
         self.taken_over = False
@@ -101,6 +104,7 @@ class Session:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         position = 0
+        self.slowed = False
         try:
             while position < len(data) and self.phase in _READING:
                 packet = packets.next_packet(data, position)
@@ -110,6 +114,9 @@ class Session:
                 self.last_packet_s = now_s
                 if first >> 4 == packets.PUBLISH and self.caller is not None:
                     self._publish(self.caller, data, first & 15, start, position, now_ms, now_s)
+                    if self.caller.known.brake.until_s > now_s:
+                        self.slowed = True
+                        break
                 else:
                     self._other(data, first, start, position, now_s)
         except ProtocolError as error:
@@ -144,7 +151,7 @@ class Session:
         if flags & 6 and len(self.acks) >= RECEIVE_MAXIMUM:
             raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
         intake = self._intake
-        if caller.known.bucket.take(cost(end - start), now_s):
+        if caller.known.account.take(cost(end - start), end - start, now_s):
             packet_id = packets.packet_id_of(data, flags, start, end)
             intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
             if packet_id:
@@ -177,7 +184,7 @@ class Session:
                 packets.check_disconnect(data, flags, start, end)
             self.phase = Phase.ENDED
             self.ended_because = "the client disconnected"
-        elif self.caller is not None and self.caller.known.bucket.take(cost(end - start), now_s):
+        elif self.caller is not None and self.caller.known.account.take(cost(end - start), end - start, now_s):
             raise ProtocolError(Code.MESSAGE_RATE_TOO_HIGH, "this device sends too fast")
         elif kind == packets.SUBSCRIBE:
             packet_id, filters = packets.check_subscribe(data, flags, start, end)
@@ -257,6 +264,14 @@ class Session:
             self._refuse(ConnAckReasonCode.SERVER_UNAVAILABLE, "come back later")
         else:
             self._refuse(connack_code(refusal), refusal.value)
+
+    def slow_down(self) -> None:
+        """The device, or those with whom it shares a limit, connect too often: later."""
+        self._refuse(ConnAckReasonCode.CONNECTION_RATE_EXCEEDED, "too many connections: come back later")
+
+    def refuse_for_quota(self) -> None:
+        """What a session could send would not be read for long."""
+        self._refuse(ConnAckReasonCode.QUOTA_EXCEEDED, QUOTA)
 
     def refuse_certificate(self, why: str) -> None:
         """The certificate names nobody; `why` is a sentence for whoever issued it."""

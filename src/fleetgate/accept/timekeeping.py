@@ -34,7 +34,7 @@ class Timekeeper:
             return f"the machine's clock jumped by {step_ms / 1000:.0f} s: set it right, or restart the edge"
         # A clock that is slewed to the right time moves slowly; only a step is a sign.
         self._origin_ms += step_ms
-        heard = [known for known in devices if now_s - known.bucket.used_at < HEARD_SECONDS]
+        heard = [known for known in devices if now_s - known.account.used_at < HEARD_SECONDS]
         ahead = sum(now_s - known.ahead_at < HEARD_SECONDS for known in heard)
         if len(heard) >= LEAST_DEVICES and ahead * 2 > len(heard):
             return f"{ahead} of {len(heard)} devices are ahead of this edge: is its clock behind?"

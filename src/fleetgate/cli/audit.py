@@ -10,11 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from fleetgate.cli.console_output import AsJson, cell, label, print_json, say, say_wrapped, show
-from fleetgate.cli.session import session_of
+from fleetgate.cli.session import actor, session_of
 from fleetgate.control.audit import AuditEntry, list_audit
+from fleetgate.control.auditheads import begin_anew
 from fleetgate.control.store import Store
 
+app = typer.Typer(rich_markup_mode=None)
 
+
+@app.callback(invoke_without_command=True)
 def audit(
     context: typer.Context,
     tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
@@ -23,6 +27,8 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Show who changed what in the control records, and why, newest first."""
+    if context.invoked_subcommand is not None:
+        return
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
         entries = list_audit(store, tenant, device, last)
@@ -33,6 +39,19 @@ def audit(
         say_wrapped(_told(entry), indent="")
     if not entries:
         say("no entries")
+
+
+@app.command()
+def restored(
+    context: typer.Context, reason: Annotated[str, typer.Option(help="Why, from which copy; stands in the records.")]
+) -> None:
+    """Say that the control records were restored from a backup: without that, no head of a shorter audit is signed."""
+    session = session_of(context)
+    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
+        begin_anew(write, reason)
+    say(
+        "the audit goes on as a new chain; `fleetgate verify audit --restored` lets pass what is lost of the former one"
+    )
 
 
 def _told(entry: AuditEntry) -> str:

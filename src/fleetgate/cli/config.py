@@ -31,6 +31,7 @@ from fleetgate.control.pki import Authority
 from fleetgate.control.secretfile import read_secret
 from fleetgate.control.store import Store
 from fleetgate.errors import EXIT_CODES, ConfigError, FleetgateError
+from fleetgate.load.signature import webhook_secret
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -164,6 +165,11 @@ def _crls(config: Config) -> None:
         Source(entry, config, None).begin(bundle, SystemClock().now_ms())
 
 
+def _webhooks(config: Config) -> None:
+    for entry in config.webhooks:
+        webhook_secret(config.path(entry.secret_file))
+
+
 def _control(config: Config) -> None:
     Store.open(config, SystemClock()).close()
 
@@ -182,6 +188,7 @@ CHECKS: dict[str, Callable[[Config], None]] = {
     "proxy": _proxy,
     "issuers": _issuers,
     "crls": _crls,
+    "webhooks": _webhooks,
     "control.url": _control,
 }
 

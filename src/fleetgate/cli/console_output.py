@@ -21,7 +21,7 @@ from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-TIME_NAMES = ("at_ms", "after_ms", "before_ms", "from_ms", "to_ms", "until_ms")
+TIME_NAMES = ("at_ms", "after_ms", "before_ms", "from_ms", "to_ms", "since_ms", "until_ms")
 """How names of times end; they are shown as UTC in tables and stay numbers in JSON."""
 
 

@@ -19,10 +19,11 @@ from fleetgate.cli.session import Session, session_of
 from fleetgate.control.heads import SignedHead, read_public_key
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.records import is_id
+from fleetgate.control.releases import Release, releases_since
 from fleetgate.control.roster import certificates_of
 from fleetgate.control.signlog import read_log
 from fleetgate.control.store import Store
-from fleetgate.errors import CheckFailed, ConfigError, SpoolError
+from fleetgate.errors import CheckFailed, ConfigError, FleetgateError, SpoolError
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.files import SegmentFile, segment_files
 from fleetgate.spool.identity import Identity, read_identity
@@ -66,7 +67,7 @@ def prove(
     with opened(session.config, offline) as clickhouse:
         means = Means(
             roots,
-            _public_key(session, key),
+            public_key(session, key),
             _known_heads(session, clickhouse, heads)[0],
             lambda of_tenant, of_device: _certificates(session, of_tenant, of_device),
             catalogue(),
@@ -108,15 +109,15 @@ def segments(
     from fleetgate.proof.segments import Scope, twice, verify_segments
 
     session = session_of(context)
-    public_key, at = _public_key(session, key), session.config.path(session.config.spool.directory)
+    audit_key, at = public_key(session, key), session.config.path(session.config.spool.directory)
     if first > last:
         raise ConfigError(f"--from {first} --to {last}: there is no segment between them")
     with opened(session.config, offline) as clickhouse:
 
         def look() -> Report:
             known, bad = _known_heads(session, clickhouse, heads)
-            scope = Scope(spool, first, last, _parked(at), _in_hand(at), unsigned)
-            found = verify_segments(clickhouse, known, public_key, _keeping(session), scope)
+            scope = Scope(spool, first, last, _parked(at), _in_hand(at), unsigned, _decisions(session))
+            found = verify_segments(clickhouse, known, audit_key, _keeping(session), scope)
             for why in bad:
                 found.find(Kind.SIGNATURE, spool, None, why)
             return found
@@ -162,7 +163,7 @@ def verify(
     """Verify exported heads with the audit public key alone."""
     from fleetgate.proof.heads import beside_one_another, read_export, sort_out
 
-    good, bad = sort_out(read_export(file), _public_key(session_of(context), key))
+    good, bad = sort_out(read_export(file), public_key(session_of(context), key))
     twins = beside_one_another(good)
     for why in [*(why for _, why in bad), *twins]:
         say(cell(why))
@@ -175,7 +176,7 @@ def verify(
         raise CheckFailed(f"{file} has no heads: it shows nothing")
 
 
-def _public_key(session: Session, key: Path | None) -> Ed25519PublicKey:
+def public_key(session: Session, key: Path | None) -> Ed25519PublicKey:
     return read_public_key(key or session.config.path(session.config.signer.audit_public_key))
 
 
@@ -187,7 +188,7 @@ def _known_heads(session: Session, clickhouse: ClickHouse, file: Path | None) ->
     heads, bad = stored_heads(clickhouse)
     log = session.config.path(session.config.signer.log)
     if os.access(log, os.R_OK):
-        heads += [signed for signed, _ in read_log(log)]
+        heads += [line.signed for line, _ in read_log(log) if line.signed is not None]
     return heads + (read_export(file) if file is not None else []), bad
 
 
@@ -230,6 +231,15 @@ def _spools_of(file: SegmentFile, identity: Identity) -> list[str]:
     if header is not None and header.spool in identity.all():
         return [header.spool.hex()]
     return [identity.spool, *identity.former]
+
+
+def _decisions(session: Session) -> dict[str, Release] | None:
+    """Those that released held events, by name; None where the records cannot be asked."""
+    try:
+        with Store.open(session.config, session.clock) as store:
+            return {release.decision: release for release in releases_since(store, 0)}
+    except FleetgateError:
+        return None
 
 
 def _certificates(session: Session, tenant: str, device_id: str) -> list[tuple[bytes, bytes]]:

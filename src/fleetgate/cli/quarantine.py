@@ -1,20 +1,27 @@
 """`fleetgate quarantine`: look at cases and decide them.
 
-Decides options and output; which decision is possible is decided by `control.quarantine`.
+Decides options; which decision is possible is decided by `control.quarantine`, how a case file reads by `cli.casefile`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetgate.cli.console_output import AsJson, print_fields, print_json, print_records, say
-from fleetgate.cli.session import actor, session_of
+from fleetgate.cli import casefile
+from fleetgate.cli.console_output import AsJson, cell, print_json, print_records, say
+from fleetgate.cli.session import Session, actor, session_of
 from fleetgate.control.cases import list_cases, show_case_file
 from fleetgate.control.quarantine import decide
+from fleetgate.control.releases import Release, releases_of
 from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store
+from fleetgate.errors import FleetgateError
+
+if TYPE_CHECKING:
+    from fleetgate.load.held import HeldEvents
 
 Tenant = Annotated[str, typer.Option(help="Tenant id.")]
 Device = Annotated[str, typer.Option(help="Device id.")]
@@ -24,7 +31,6 @@ Finding = Annotated[Classification, typer.Option("--classification", help="What 
 app = typer.Typer(help="Devices under suspicion.", no_args_is_help=True, rich_markup_mode=None)
 
 _CASE = ("case_id", "tenant", "device_id", "vehicle_id", "state", "why", "score", "opened_at_ms", "closed_at_ms")
-_DECISION = ("case_id", "at_ms", "decision", "classification", "actor", "comment")
 
 
 @app.command("list")
@@ -46,18 +52,45 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJson = False) -> None:
-    """Show a device's cases and decisions, newest first."""
+    """Show a device's case file: what it did, how often exactly, what was decided, and the samples that were kept."""
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
-        file = show_case_file(store, tenant, device)
+        file = show_case_file(store, tenant, device, session.clock.now_ms())
+        releases = releases_of(store, tenant, device)
+    found = casefile.gather(session.config, file)
+    held = _held_events(session, tenant, device, releases)
     if as_json:
-        print_json(file)
+        print_json(casefile.document(found) | {"held_events": None if isinstance(held, str) else held})
         return
-    print_fields(file)
+    casefile.tell(found)
     say("")
-    print_records(file.cases, _CASE, empty="no cases")
-    say("")
-    print_records(file.decisions, _DECISION, empty="no decisions")
+    say(cell(held) if isinstance(held, str) else f"held events: {held.held}")
+    if not isinstance(held, str) and held.decisions:
+        print_records(held.decisions, ("decision", "released", "waiting"), empty="")
+
+
+@app.command()
+def evidence(
+    context: typer.Context,
+    tenant: Tenant,
+    device: Device,
+    as_json: AsJson = False,
+    raw: Annotated[
+        int | None, typer.Option("--raw", metavar="NUMBER", help="Write the bytes of this sample, as they came.")
+    ] = None,
+) -> None:
+    """List the samples that this edge kept of a device's refused messages; export them with --json or --raw."""
+    session = session_of(context)
+    samples = casefile.samples_of(session.config, tenant, device)
+    if raw is not None:
+        sample = casefile.sample_of(samples, raw)
+        sys.stdout.buffer.write(sample.raw)
+        if sample.size > len(sample.raw):
+            typer.echo(f"only the first {len(sample.raw)} of its {sample.size} bytes were kept", err=True)
+    elif as_json:
+        print_json([casefile.export(sample) for sample in samples])
+    else:
+        casefile.tell_samples(samples)
 
 
 @app.command()
@@ -88,5 +121,22 @@ def _decide(
 ) -> None:
     session = session_of(context)
     with Store.open(session.config, session.clock, write=True) as store:
+        before = {release.decision for release in releases_of(store, tenant, device)}
         after = decide(store, tenant, device, decision, classification, actor(), reason)
-    say(f"{device} of {tenant} is {after} now; edges learn it within a second; what was held stays in held_events")
+        given_back = [one for one in releases_of(store, tenant, device) if one.decision not in before]
+    say(f"{device} of {tenant} is {after} now; edges learn it within a second")
+    for one in given_back:
+        told = f"load copies what was held for it into events, by decision {one.decision}"
+        say(cell(f"{told}; `fleetgate quarantine show` says how much waits"))
+    if not given_back:
+        say("what was held stays in held_events")
+
+
+def _held_events(session: Session, tenant: str, device: str, releases: list[Release]) -> HeldEvents | str:
+    """Or why ClickHouse does not say: a look at the case does without."""
+    from fleetgate.load.held import held_events  # ClickHouse's libraries: other commands do without
+
+    try:
+        return held_events(session.config, tenant, device, releases)
+    except FleetgateError as error:
+        return f"what is held is not known: {error}"

@@ -1,17 +1,25 @@
 """`fleetgate verify`: is what is kept still as it was written?
 
-Decides how a finding in the spool is told, and that any of them ends the command with 1. What is looked at is decided
-by `spool.verify`; the command `segments` is in `cli.proof`.
+Decides how a finding in spool or audit is told, and that any of them ends the command with 1. What is looked at is
+decided by `spool.verify` and `proof.audit`; the command `segments` is in `cli.proof`.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from fleetgate.cli.console_output import AsJson, cell, print_json, say
-from fleetgate.cli.proof import segments
+from fleetgate.cli.proof import Key, public_key, segments
 from fleetgate.cli.session import session_of
+from fleetgate.control.signlog import read_log
+from fleetgate.control.store import Store
 from fleetgate.errors import CheckFailed
+from fleetgate.proof.audit import Allowed, AuditReport, stored_heads, verify_audit
+from fleetgate.proof.findings import Kind
 from fleetgate.spool.files import reaching, require_spool
 from fleetgate.spool.verify import Finding, verify
 
@@ -42,6 +50,52 @@ def spool(context: typer.Context, as_json: AsJson = False) -> None:
         if not wrong:
             then = ", but all of that is loaded: start the edge, which deletes it"
         raise CheckFailed(f"{directory} is not as it was written{then}")
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    key: Key = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="A copy of the signer's log, kept elsewhere, that counts too.")
+    ] = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Let pass what no signed head vouches for: a gate without a signer.")
+    ] = False,
+    restored: Annotated[
+        bool, typer.Option("--restored", help="Let pass what was lost before `fleetgate audit restored` was said.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find rows of the audit that were changed, taken away, added, moved or cut off since they were written."""
+    session = session_of(context)
+    with Store.open(session.config, session.clock) as store:
+        heads, bad = stored_heads(store)
+        for path in _logs(session.config.path(session.config.signer.log), log):
+            heads += [line.audit for line, _ in read_log(path) if line.audit is not None]
+        report = verify_audit(store, heads, public_key(session, key), Allowed(unsigned, restored))
+    for why in bad:
+        report.find(Kind.SIGNATURE, None, why)
+    if as_json:
+        print_json(report)
+    else:
+        _tell_audit(report)
+    if report.findings:
+        raise CheckFailed(f"the audit is not what was written and signed (findings: {len(report.findings)})")
+
+
+def _logs(own: Path, given: Path | None) -> list[Path]:
+    """The signer's own is read where this is its machine and user."""
+    return [path for path in (own if os.access(own, os.R_OK) else None, given) if path is not None]
+
+
+def _tell_audit(report: AuditReport) -> None:
+    for finding in report.findings:
+        where = f"place {finding.place}" if finding.place is not None else "the audit"
+        say(cell(f"{finding.kind}: {where}: {finding.what}"))
+    for note in report.notes:
+        say(cell(f"note: {note}"))
+    say(f"rows: {report.rows}, signed heads: {report.heads}, rows behind the newest head: {report.unsigned}")
 
 
 def _told(finding: Finding) -> list[str]:

@@ -8,9 +8,12 @@ A device's life    devices.py, retirement.py and vehicles.py say what may happen
                    of it; reason.py asks a person why. bulk.py enrols many at once, from the list of devicelist.py;
                    bundle.py hands a device its files.
 Cohorts            cohorts.py says what one is, breaker.py what people say of it, and which alerts edges have raised.
-Looking            roster.py shows devices, cases.py the cases of quarantine, audit.py who did what, and why.
+Looking            roster.py shows devices, cases.py the cases of quarantine, releases.py which held events a decision
+                   gives back, audit.py who did what, and why; auditchain.py is the chain that its rows are,
+                   auditheads.py has the end of it signed.
 The records        store.py has transactions, database.py the file, schema.py its tables, migrations.py those of earlier
-                   versions. lookup.py finds devices for the edge, records.py is what other rooms see.
+                   versions. lookup.py finds devices for the edge, records.py is what other rooms see; deliveries.py is
+                   what webhooks were told.
 Certificates       pki.py is the gate's own authority, csr.py reads requests, profile.py says what a leaf must look
                    like, chain.py whether it has a path to the trust bundle, issuers.py which CA speaks for whom,
                    revocation.py what revocation lists say.

@@ -1,6 +1,7 @@
 """What a person gets to see of the audit: who changed what in the records, and why.
 
-Only reads: each change writes its own entry, in its own transaction (`control.store`). Decides which entries are
+Only reads: each change writes its own entry, in its own transaction (`control.store`), at the end of a chain
+(`control.auditchain`). Decides which entries are
 decisions about a device: those of people, not those by which it was renewed or a machine changed its state.
 """
 
@@ -63,7 +64,7 @@ def _is_of(device_id: str) -> ColumnElement[bool]:
 
 
 def _newest_first(query: Select[Any]) -> Select[Any]:
-    return query.order_by(audit.c.audit_id.desc())
+    return query.order_by(audit.c.place.desc())
 
 
 def _detail(row: Row[Any]) -> dict[str, Any]:

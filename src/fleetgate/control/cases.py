@@ -1,19 +1,27 @@
-"""What a person gets to see of quarantine: the cases, and one device's cases with the decisions on them.
+"""What a person gets to see of quarantine: the cases, and one device's case file.
 
-Only reads; who may change what is decided by `control.quarantine`.
+Decides which time a case is about: from the end of the device's case before it, and at most a week before it was
+opened, until it is closed. Only reads; who may change what is decided by `control.quarantine`. The samples are
+`evidence`'s, the exact counts ClickHouse's (`load.casefile`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, and_, func, select
 
+from fleetgate.control.releases import decision_name
 from fleetgate.control.roster import device_is, unknown_device
-from fleetgate.control.schema import bindings, decisions, devices, quarantine_cases
-from fleetgate.control.store import Store
+from fleetgate.control.schema import audit, bindings, decisions, devices, quarantine_cases
+from fleetgate.control.states import Classification
+from fleetgate.control.store import TRANSITION, Store
 from fleetgate.errors import NotFound
+
+LEAD_MS = 7 * 24 * 3600 * 1000
+"""How long before a case was opened what led to it may lie: seven times the longest half-life of a score."""
 
 
 class CaseSummary(Struct, frozen=True):
@@ -33,6 +41,9 @@ class CaseSummary(Struct, frozen=True):
 
 
 class DecisionDetail(Struct, frozen=True):
+    """`name` is what stands in the column `decision` of an event that it released."""
+
+    name: str
     case_id: int | None
     at_ms: int
     decision: str
@@ -41,15 +52,31 @@ class DecisionDetail(Struct, frozen=True):
     comment: str
 
 
+class TransitionDetail(Struct, frozen=True):
+    """A change of state that an edge or the records made at `at_ms`; `outcome` is what became of it in the records."""
+
+    at_ms: int
+    before: str
+    after: str
+    why: str
+    score: float | None
+    policy_version: str | None
+    outcome: str
+
+
 class CaseFile(Struct, frozen=True):
-    """What `quarantine show` tells of one device, newest first."""
+    """What the records tell of one device: all its cases and the decisions on them, newest first; and the transitions,
+    oldest first, of the time from `since_ms` to `until_ms` that its newest case is about, or its last week."""
 
     tenant: str
     device_id: str
     status: str
     state: str
+    since_ms: int
+    until_ms: int
     cases: list[CaseSummary]
     decisions: list[DecisionDetail]
+    transitions: list[TransitionDetail]
 
 
 def list_cases(store: Store, tenant: str | None = None, *, closed: bool = False) -> list[CaseSummary]:
@@ -60,23 +87,91 @@ def list_cases(store: Store, tenant: str | None = None, *, closed: bool = False)
     return _cases(store, *conditions)
 
 
-def show_case_file(store: Store, tenant: str, device_id: str) -> CaseFile:
+def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> CaseFile:
     """Raises NotFound for a device that is not in the records."""
     found = store.rows(select(devices).where(device_is(devices, tenant, device_id)))
     if not found:
         raise NotFound(unknown_device(tenant, device_id))
     taken = select(decisions).where(device_is(decisions, tenant, device_id))
+    cases = _cases(store, device_is(quarantine_cases, tenant, device_id))
+    since_ms, until_ms = _time_of(cases, now_ms)
     return CaseFile(
         tenant=tenant,
         device_id=device_id,
         status=found[0].status,
         state=found[0].state,
-        cases=_cases(store, device_is(quarantine_cases, tenant, device_id)),
+        since_ms=since_ms,
+        until_ms=until_ms,
+        cases=cases,
         decisions=[
-            DecisionDetail(row.case_id, row.at_ms, row.decision, row.classification, row.actor, row.comment)
+            DecisionDetail(
+                decision_name(row.decision_id, row.at_ms),
+                row.case_id,
+                row.at_ms,
+                row.decision,
+                row.classification,
+                row.actor,
+                row.comment,
+            )
             for row in store.rows(taken.order_by(decisions.c.decision_id.desc()))
         ],
+        transitions=[
+            found for found in _transitions(store, tenant, device_id, since_ms) if since_ms <= found.at_ms <= until_ms
+        ],
     )
+
+
+def found_harmless(store: Store, before_ms: int) -> list[tuple[str, str, int]]:
+    """(tenant, device id, when) of devices about which the last decision, before that time, was that they did no harm,
+    and that have no open case. Raises ControlAway."""
+    last = select(func.max(decisions.c.decision_id)).group_by(decisions.c.tenant, decisions.c.device_id)
+    query = select(decisions.c.tenant, decisions.c.device_id, decisions.c.at_ms).where(
+        decisions.c.decision_id.in_(last),
+        decisions.c.classification.in_((Classification.BENIGN, Classification.FALSE_POSITIVE)),
+        decisions.c.at_ms < before_ms,
+        ~select(quarantine_cases.c.case_id)
+        .where(
+            quarantine_cases.c.tenant == decisions.c.tenant,
+            quarantine_cases.c.device_id == decisions.c.device_id,
+            quarantine_cases.c.closed_at_ms.is_(None),
+        )
+        .exists(),
+    )
+    return [(row.tenant, row.device_id, row.at_ms) for row in store.rows(query)]
+
+
+def _time_of(cases: list[CaseSummary], now_ms: int) -> tuple[int, int]:
+    """What the newest of a device's cases is about."""
+    if not cases:
+        return now_ms - LEAD_MS, now_ms
+    newest, before = cases[0], cases[1] if len(cases) > 1 else None
+    since_ms = max(newest.opened_at_ms - LEAD_MS, (before.closed_at_ms or 0) if before is not None else 0)
+    return since_ms, newest.closed_at_ms or now_ms
+
+
+def _transitions(store: Store, tenant: str, device_id: str, since_ms: int) -> list[TransitionDetail]:
+    """As the audit has them: each is written there when load hands it on, which is never before it happened."""
+    query = select(audit).where(
+        audit.c.tenant == tenant,
+        audit.c.object == f"device/{device_id}",
+        audit.c.action == TRANSITION,
+        audit.c.at_ms >= since_ms,
+    )
+    found = []
+    for row in store.rows(query.order_by(audit.c.place)):
+        told = msgspec.json.decode(row.detail, type=dict[str, Any])
+        found.append(
+            TransitionDetail(
+                at_ms=told.get("at_ms", row.at_ms),
+                before=told["before"],
+                after=told["after"],
+                why=told["why"],
+                score=told.get("score"),
+                policy_version=told.get("policy_version"),
+                outcome=told["outcome"],
+            )
+        )
+    return found
 
 
 def _cases(store: Store, *conditions: ColumnElement[Any]) -> list[CaseSummary]:

@@ -54,6 +54,8 @@ def apply_transition(
         write.execute(insert(transitions_applied), values | {"outcome": outcome})
         if outcome is Outcome.APPLIED:
             _note_in_case(write, tenant, device_id, after, at_ms, why, score, policy_version)
+        elif after == DeviceState.QUARANTINED and outcome in (Outcome.CONFIRMED, Outcome.OVERTAKEN):
+            _note_holding(write, tenant, device_id, at_ms, why, score, policy_version)
         detail = {"before": before, "after": after, "why": why, "score": score, "at_ms": at_ms}
         origin = {"spool": spool, "segment": segment, "offset": offset, "policy_version": policy_version}
         write.record(TRANSITION, tenant, device_id, detail | origin | {"outcome": outcome})
@@ -105,13 +107,14 @@ def decide(
         if device.state not in possible:
             raise Conflict(f"device {device_id} of tenant {tenant} is {device.state}: there is nothing to {decision}")
         case = _open_case(write, tenant, device_id)
+        about = case.case_id if case is not None else _case_of_ban(write, tenant, device_id, device.state)
         stands = decided(_view(device), decision, write.now_ms)
         write.execute(
             insert(decisions),
             {
                 "tenant": tenant,
                 "device_id": device_id,
-                "case_id": case.case_id if case is not None else None,
+                "case_id": about,
                 "at_ms": stands.at_ms,
                 "decision": decision,
                 "classification": classification,
@@ -164,6 +167,38 @@ def _put(write: Write, tenant: str, device_id: str, view: View, more: dict[str, 
 def _open_case(write: Write, tenant: str, device_id: str) -> Row[Any] | None:
     cases = quarantine_cases
     return write.row(select(cases).where(device_is(cases, tenant, device_id), cases.c.closed_at_ms.is_(None)))
+
+
+def _case_of_ban(write: Write, tenant: str, device_id: str, state: str) -> int | None:
+    """The case that the ban was about which a release lifts: what was held for it is given back or kept by that."""
+    if state != DeviceState.BANNED:
+        return None
+    newest = select(decisions.c.case_id).where(device_is(decisions, tenant, device_id))
+    row = write.row(newest.order_by(decisions.c.decision_id.desc()).limit(1))
+    return row.case_id if row is not None else None
+
+
+def _note_holding(
+    write: Write, tenant: str, device_id: str, at_ms: int, why: str, score: float, policy_version: str
+) -> None:
+    """An edge held messages since then, for a quarantine that another had begun already or a person has ended since:
+    the case says since when, as a release gives back what was held for it (`control.releases`)."""
+    cases = quarantine_cases
+    ended = select(decisions).where(device_is(decisions, tenant, device_id), decisions.c.at_ms >= at_ms)
+    decision = write.row(ended.order_by(decisions.c.at_ms).limit(1))
+    case = _open_case(write, tenant, device_id)
+    case_id = decision.case_id if decision is not None else case.case_id if case is not None else None
+    if case_id is not None:
+        earlier = and_(cases.c.case_id == case_id, cases.c.opened_at_ms > at_ms)
+        write.execute(update(cases).where(earlier).values(opened_at_ms=at_ms))
+    elif decision is not None:
+        values = {"tenant": tenant, "device_id": device_id, "opened_at_ms": at_ms, "updated_at_ms": at_ms}
+        told = {"closed_at_ms": decision.at_ms, "why": why, "score": score, "policy_version": policy_version}
+        write.execute(insert(cases), values | told)
+        newest = write.row(select(cases).where(device_is(cases, tenant, device_id)).order_by(cases.c.case_id.desc()))
+        assert newest is not None  # it was written in this transaction
+        about = update(decisions).where(decisions.c.decision_id == decision.decision_id)
+        write.execute(about.values(case_id=newest.case_id))
 
 
 def _note_in_case(

@@ -10,6 +10,7 @@ decided by `control.devices`, `control.credentials` and `control.quarantine`. Al
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Column,
     Float,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    event,
 )
 
 SCHEMA_VERSION = 3  # what changed since 1 is in `control.migrations`
@@ -267,14 +269,56 @@ suspicions = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("audit_id", _RowId, primary_key=True),
+    Column("place", _RowId, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", String(32), nullable=False),
     Column("tenant", String(63), nullable=False),
     Column("object", Text, nullable=False),
     Column("detail", Text, nullable=False),  # JSON; never key material
+    Column("hash", String(64), nullable=False),
 )
+"""A chain: `control.auditchain`. Triggers refuse what is no row at its end, so that no mistake of ours breaks it; who
+can write into the file can take them away, and is found out by the hashes."""
+
+RESTORED = "records_restored"
+"""The action of a row that the chain begins anew with (`control.auditheads`)."""
+Index("audit_beginnings", audit.c.place, sqlite_where=audit.c.action == RESTORED)
+
+AUDIT_TRIGGERS = (
+    "CREATE TRIGGER audit_at_its_end BEFORE INSERT ON audit "
+    "WHEN NEW.place IS NOT (SELECT coalesce(max(place), 0) + 1 FROM audit) "
+    "BEGIN SELECT RAISE(ABORT, 'a row of the audit is written at its end'); END",
+    "CREATE TRIGGER audit_not_changed BEFORE UPDATE ON audit "
+    "BEGIN SELECT RAISE(ABORT, 'no row of the audit is changed'); END",
+    "CREATE TRIGGER audit_not_deleted BEFORE DELETE ON audit "
+    "BEGIN SELECT RAISE(ABORT, 'no row of the audit is deleted'); END",
+)
+for _trigger in AUDIT_TRIGGERS:
+    event.listen(audit, "after_create", DDL(_trigger).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
+
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("chain", String(64), nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("link", String(64), nullable=False),
+    Column("signed_at_ms", BigInteger, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("signature", String(128), nullable=False),
+    PrimaryKeyConstraint("chain", "place", "key_id"),
+)
+"""See `control.auditheads`. With the key: a signer that began anew signs a place again."""
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("endpoint", String(64), nullable=False),
+    Column("delivery", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("endpoint", "delivery"),
+)
+"""See `control.deliveries`."""
 
 changes = Table(
     "changes",

@@ -1,6 +1,6 @@
-"""The signer process: signs heads of the spools' chains with the audit key, which nobody else reads.
+"""The signer process: signs heads of the spools' chains and of the audit with the audit key, which nobody else reads.
 
-Decides what is signed. A head gets a signature when it is the newest signed one of its spool, or when the rows between
+Decides what is signed. A head gets a signature when it is the newest signed one of its chain, or when the rows between
 (`steps`) lead from that to it. Everything else is refused: `rollback` for a head behind it, `fork` for one beside it.
 So whoever holds ClickHouse, and load, can add to a chain and never change what was signed. One connection is served at
 a time, each request within a deadline; only the signer's own user may ask.
@@ -26,7 +26,7 @@ from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.allowance import Allowance
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
-from fleetgate.control.heads import NO_LINK, Head, SignedHead, key_id, links, signed_bytes
+from fleetgate.control.heads import NO_LINK, AnyHead, Signed, key_id, links
 from fleetgate.control.localsocket import listen
 from fleetgate.control.renewalservice import RenewalService
 from fleetgate.control.signing import (
@@ -34,7 +34,9 @@ from fleetgate.control.signing import (
     REQUEST_SECONDS,
     Answer,
     AskNewest,
+    AskNewestAudit,
     AskSign,
+    AskSignAudit,
     Refusal,
     Request,
 )
@@ -42,7 +44,7 @@ from fleetgate.control.signlog import SignLog, count_of
 
 REQUESTS_PER_SECOND = 5.0
 BURST_REQUESTS = 50
-"""A loader asks twice a minute; 50 requests of 500 rows make up for 7 hours of absence at once."""
+"""A loader asks twice a minute for each of two chains; 50 requests of 500 rows make up for hours of absence at once."""
 
 _PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of unix(7)
 _LOOK_SECONDS = 0.2  # how soon a SIGTERM is noticed while nobody asks
@@ -68,27 +70,37 @@ class Signer:
         match request:
             case AskNewest(spool):
                 return Answer(self._log.newest(spool))
+            case AskNewestAudit(chain):
+                return Answer(audit=self._log.newest_audit(chain))
             case AskSign(head, steps):
-                return Answer(self._sign(head, steps))
+                newest = self._log.newest(head.spool)
+                signed = self._sign(newest, head, steps)
+                if signed is not newest:
+                    self._log.append(signed)
+                return Answer(signed)
+            case AskSignAudit(audit_head, steps):
+                newest_audit = self._log.newest_audit(audit_head.chain)
+                signed_audit = self._sign(newest_audit, audit_head, steps)
+                if signed_audit is not newest_audit:
+                    self._log.append_audit(signed_audit)
+                return Answer(audit=signed_audit)
 
-    def _sign(self, head: Head, steps: list[str]) -> SignedHead:
-        newest = self._log.newest(head.spool)
+    def _sign(self, newest: Signed[AnyHead] | None, head: AnyHead, steps: list[str]) -> Signed[AnyHead]:
+        """The head signed, or `newest` itself where it is the same. Raises Refused."""
         place, link = (newest.head.place, newest.head.link) if newest else (0, NO_LINK)
         if newest is not None and newest.head == head:
             return newest  # its answer got lost
         if head.place < place:
-            raise Refused("rollback", f"place {place} of this spool is signed, and {head.place} is behind it")
+            raise Refused("rollback", f"place {place} of this chain is signed, and {head.place} is behind it")
         if head.place == place:
-            raise Refused("fork", f"place {place} of this spool is signed with another head")
+            raise Refused("fork", f"place {place} of this chain is signed with another head")
         if head.place != place + len(steps):
             raise Refused("malformed", f"from place {place} to {head.place} there are not {len(steps)} steps")
-        if links(link, map(bytes.fromhex, steps)) != head.link:
+        if links(link, map(bytes.fromhex, steps), head.LINKS) != head.link:
             raise Refused("fork", f"the rows behind place {place}, which is signed, do not lead to this head")
         signed_at = self._clock.now_ms()
-        signature = self._key.sign(signed_bytes(head, signed_at)).hex()
-        signed = SignedHead(head, signed_at, self._key_id, signature)
-        self._log.append(signed)
-        return signed
+        signature = self._key.sign(head.signed_bytes(signed_at)).hex()
+        return Signed(head, signed_at, self._key_id, signature)
 
 
 class Service:

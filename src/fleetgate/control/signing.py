@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from fleetgate.control.heads import Head, Hex16, Hex32, SignedHead
+from fleetgate.control.heads import AuditHead, Head, Hex16, Hex32, SignedAuditHead, SignedHead
 from fleetgate.control.localsocket import short_name
 from fleetgate.errors import FleetgateError
 
@@ -40,15 +40,30 @@ class AskSign(Struct, frozen=True, forbid_unknown_fields=True, tag="sign", tag_f
     steps: Annotated[list[Hex32], Meta(max_length=MAX_STEPS)]
 
 
-Request = AskNewest | AskSign
+class AskNewestAudit(Struct, frozen=True, forbid_unknown_fields=True, tag="newest_audit", tag_field="ask"):
+    """The newest head that was signed for this chain of the audit."""
+
+    chain: Hex32
+
+
+class AskSignAudit(Struct, frozen=True, forbid_unknown_fields=True, tag="sign_audit", tag_field="ask"):
+    """The same as AskSign, for a head of the audit."""
+
+    head: AuditHead
+    steps: Annotated[list[Hex32], Meta(max_length=MAX_STEPS)]
+
+
+Request = AskNewest | AskSign | AskNewestAudit | AskSignAudit
 
 Refusal = Literal["malformed", "too_long", "too_slow", "too_often", "other_user", "rollback", "fork"]
 
 
 class Answer(Struct, frozen=True, forbid_unknown_fields=True):
-    """`signed` is the head that was asked for, or None where there is none yet; or `refused` says why not."""
+    """`signed`, or `audit`, is the head that was asked for, or None where there is none yet; or `refused` says why
+    not."""
 
     signed: SignedHead | None = None
+    audit: SignedAuditHead | None = None
     refused: Refusal | None = None
     why: str = ""
 
@@ -92,6 +107,15 @@ class SignerClient:
 
     def sign(self, head: Head, steps: list[str]) -> SignedHead:
         signed = self._ask(AskSign(head, steps)).signed
+        if signed is None or signed.head != head:
+            raise SignerAway("the signer answered something else than it was asked")
+        return signed
+
+    def newest_audit(self, chain: str) -> SignedAuditHead | None:
+        return self._ask(AskNewestAudit(chain)).audit
+
+    def sign_audit(self, head: AuditHead, steps: list[str]) -> SignedAuditHead:
+        signed = self._ask(AskSignAudit(head, steps)).audit
         if signed is None or signed.head != head:
             raise SignerAway("the signer answered something else than it was asked")
         return signed

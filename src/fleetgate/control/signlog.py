@@ -1,4 +1,5 @@
-"""The signer's own log: every head it signed, one JSON line each, every line naming the SHA-256 of the line before.
+"""The signer's own log: every head it signed, of segments and of the audit, one JSON line each, every line naming the
+SHA-256 of the line before.
 
 Decides when a signature may leave the process: after its line is on disk, and after a second file, the count, says how
 many lines there are and the SHA-256 of the last. So a log that was emptied or cut is noticed at the next start. A last
@@ -18,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate import fault
-from fleetgate.control.heads import Hex32, SignedHead
+from fleetgate.control.heads import Hex32, SignedAuditHead, SignedHead
 from fleetgate.control.secretfile import replace_secret
 from fleetgate.errors import ConfigError, Conflict
 
@@ -26,9 +27,16 @@ NO_LINE = "00" * 32
 """What the first line names as the one before it."""
 
 
-class Line(Struct, frozen=True, forbid_unknown_fields=True):
+class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`signed` is a head of segments, `audit` one of the audit: a line has one of them."""
+
     previous: Hex32
-    signed: SignedHead
+    signed: SignedHead | None = None
+    audit: SignedAuditHead | None = None
+
+    def __post_init__(self) -> None:
+        if (self.signed is None) == (self.audit is None):
+            raise ValueError("a line has one head")
 
 
 class Count(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,9 +68,9 @@ def has_signed(count: Path) -> bool:
 _decode = msgspec.json.Decoder(Line).decode
 
 
-def read_log(path: Path) -> Iterator[tuple[SignedHead, bytes]]:
-    """The heads of the log with their lines, in order; a last line that breaks off is left out, one that only lacks its
-    end is given with it.
+def read_log(path: Path) -> Iterator[tuple[Line, bytes]]:
+    """The lines of the log, read and as they stand, in order; a last line that breaks off is left out, one that only
+    lacks its end is given with it.
 
     Raises ConfigError where the log cannot be read or a line does not follow the one before.
     """
@@ -81,7 +89,7 @@ def read_log(path: Path) -> Iterator[tuple[SignedHead, bytes]]:
                     raise ConfigError(f"{path}, line {number}: it does not follow the line before; restore the log")
                 data = data if whole else data + b"\n"
                 previous = hashlib.sha256(data).hexdigest()
-                yield line.signed, data
+                yield line, data
     except FileNotFoundError:
         raise ConfigError(f"{path} is gone: restore it from its backup; the signer must not forget it") from None
     except OSError as error:
@@ -97,12 +105,13 @@ def or_anew(log: Path, count: Path) -> str:
 
 
 class SignLog:
-    """Open for one signer: a lock on the file keeps a second one off. Has the newest head of each spool in memory."""
+    """Open for one signer: a lock on the file keeps a second one off. Has the newest head of each chain in memory."""
 
     def __init__(self, path: Path, count: Path) -> None:
         """Raises ConfigError where the log is not as it was written, Conflict where another signer has it,
         OSError where its count cannot be written."""
         self._newest: dict[str, SignedHead] = {}
+        self._newest_audit: dict[str, SignedAuditHead] = {}
         self._previous = NO_LINE
         self._lines = 0
         self._count = count
@@ -128,8 +137,8 @@ class SignLog:
     def _open(self, path: Path) -> None:
         counted = _read_count(self._count)
         good_bytes, at_count = 0, NO_LINE
-        for signed, data in read_log(path):
-            self._take(signed, data)
+        for line, data in read_log(path):
+            self._take(line, data)
             good_bytes += len(data)
             if self._lines == counted.lines:
                 at_count = self._previous
@@ -150,22 +159,35 @@ class SignLog:
     def newest(self, spool: str) -> SignedHead | None:
         return self._newest.get(spool)
 
+    def newest_audit(self, chain: str) -> SignedAuditHead | None:
+        return self._newest_audit.get(chain)
+
     def append(self, signed: SignedHead) -> None:
         """Durable when it returns. Raises OSError, after which the process must end: recovery decides."""
-        data = msgspec.json.encode(Line(self._previous, signed)) + b"\n"
+        self._append(Line(self._previous, signed=signed))
+
+    def append_audit(self, signed: SignedAuditHead) -> None:
+        """The same."""
+        self._append(Line(self._previous, audit=signed))
+
+    def _append(self, line: Line) -> None:
+        data = msgspec.json.encode(line) + b"\n"
         if os.write(self._descriptor, data) != len(data):
             raise OSError("the signer's log was written in part")
         os.fsync(self._descriptor)
         fault.point("sign.logged")
-        self._take(signed, data)
+        self._take(line, data)
         self._note_count()
         fault.point("sign.counted")
 
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def _take(self, signed: SignedHead, data: bytes) -> None:
-        self._newest[signed.head.spool] = signed
+    def _take(self, line: Line, data: bytes) -> None:
+        if line.signed is not None:
+            self._newest[line.signed.head.spool] = line.signed
+        if line.audit is not None:
+            self._newest_audit[line.audit.head.chain] = line.audit
         self._previous = hashlib.sha256(data).hexdigest()
         self._lines += 1
 

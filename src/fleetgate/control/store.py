@@ -2,7 +2,7 @@
 
 Invariants
 - Every write of a device's records is one transaction that holds its rows, a row of `changes` with the next revision,
-  and a row of `audit`.
+  and a row of `audit`, which is a chain (`control.auditchain`).
 - Writers stand in line (BEGIN IMMEDIATE), so that revisions appear in their order and a reader who saw revision n has
   seen all before it. (On a database server the lock of the revision's row would do that; `control.database` opens
   SQLite alone.)
@@ -41,6 +41,7 @@ from sqlalchemy.sql import Select
 
 from fleetgate.clock import Clock
 from fleetgate.config import Config
+from fleetgate.control.auditchain import append
 from fleetgate.control.database import WRITING, answering, open_engine
 from fleetgate.control.lookup import device_record, devices_query
 from fleetgate.control.migrations import OLDEST_VERSION, migrate
@@ -51,7 +52,6 @@ from fleetgate.control.records import (
 )
 from fleetgate.control.schema import (
     SCHEMA_VERSION,
-    audit,
     changes,
     credentials,
     meta,
@@ -142,7 +142,7 @@ class Write:
     def flush(self) -> None:
         """Writes what was recorded, at the end of the transaction."""
         if self._audit:
-            self._connection.execute(insert(audit), self._audit)
+            append(self._connection, self._audit)
         if not self._changes:
             return
         self._connection.execute(insert(changes), self._changes)
@@ -245,14 +245,14 @@ class Store:
         with self._engine.connect() as connection:
             connection = connection.execution_options(**{WRITING: True})
             with connection.begin():
-                migrate(connection)
+                migrate(connection, self.clock.now_ms())
 
     def _create_tables(self) -> None:
         with self._engine.connect() as connection:
             connection = connection.execution_options(**{WRITING: True})
             with connection.begin():
                 if inspect(connection).has_table(meta.name):
-                    migrate(connection)
+                    migrate(connection, self.clock.now_ms())
                     return
                 metadata.create_all(connection)
                 if connection.execute(select(func.count()).select_from(meta)).scalar_one() == 0:

@@ -6,6 +6,7 @@ Decides what counts as lost, doubled, let through and falsely refused; the defin
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import defaultdict
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from fleetgate.config import Policy
+from fleetgate.config import Limits
 from fleetgate.control.records import DeviceState
 from fleetgate.control.roster import list_devices
 from fleetgate.control.store import Store
 from fleetgate.demo.prepare import ATTACKS
 from fleetgate.load.clickhouse import ServerClickHouse
+from fleetgate.rates import parse_rates
 
 HONEST = "honest"
 BY_CONNECTION = ("revoked", "oversized", "fuzz")
@@ -135,13 +137,14 @@ class Stored:
         p50, p99 = clickhouse.rows(
             "SELECT quantile(0.5)(waited), quantile(0.99)(waited) FROM (SELECT"
             " dateDiff('millisecond', e.received_at, s.loaded_at) AS waited"
-            " FROM events AS e INNER JOIN segments AS s ON e.spool = s.spool AND e.segment = s.segment)"
+            " FROM events AS e INNER JOIN segments AS s ON e.spool = s.spool AND e.segment = s.segment"
+            " WHERE e.decision = '')"
         )[0]
         self.queryable_ms = {"p50": float(p50 or 0), "p99": float(p99 or 0)}
 
 
 def reconcile(
-    ledger: Ledger, clickhouse: ServerClickHouse, store: Store, policy: Policy, killed_at_s: dict[str, float]
+    ledger: Ledger, clickhouse: ServerClickHouse, store: Store, limits: Limits, killed_at_s: dict[str, float]
 ) -> Report:
     """Compares; changes nothing."""
     stored = Stored(clickhouse)
@@ -149,7 +152,7 @@ def reconcile(
     messages = ledger.messages()
     honest = [row for row in messages if row[4] == HONEST and (row[0], row[1]) not in ledger.attackers]
     _reckon_honest(report, honest, stored)
-    _reckon_attacks(report, ledger, messages, stored, policy)
+    _reckon_attacks(report, ledger, messages, stored, limits)
     known = {(row[0], row[1]) for row in messages} | set(ledger.attackers)
     for tenant, device_id in sorted(stored.owners - known):
         report.cross_tenant += _rows_of(clickhouse, tenant, device_id)
@@ -185,7 +188,7 @@ def _reckon_honest(report: Report, honest: list[Any], stored: Stored) -> None:
         report.ack_ms = {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}
 
 
-def _reckon_attacks(report: Report, ledger: Ledger, messages: list[Any], stored: Stored, policy: Policy) -> None:
+def _reckon_attacks(report: Report, ledger: Ledger, messages: list[Any], stored: Stored, limits: Limits) -> None:
     """`caught` are those that added no row to `events`."""
     attempts = ledger.attempts()
     own = {(row[0], row[1], row[2], row[3]) for row in messages if row[4] == HONEST}
@@ -200,17 +203,18 @@ def _reckon_attacks(report: Report, ledger: Ledger, messages: list[Any], stored:
         count = len(attempts[kind]) if kind in BY_CONNECTION else len(sent)
         uncaught = through[kind]
         if kind == "flood":
-            uncaught = max(0, through[kind] - int(_allowed(sent, policy, 1 + ("edge" in report.killed_at_s))))
+            uncaught = int(max(0, through[kind] - _allowed(sent, limits, 1 + ("edge" in report.killed_at_s))))
         elif kind == "revoked":
             uncaught += sum(answer == "accepted" for answer in attempts[kind])
         report.attacks[kind] = Attack(count, max(0, count - uncaught))
 
 
-def _allowed(flood: list[Any], policy: Policy, edges: int) -> float:
-    """What the device's own buckets let through: burst + rate x seconds. Each edge process fills one anew."""
+def _allowed(flood: list[Any], limits: Limits, edges: int) -> float:
+    """What the device's own buckets let through: burst + rate x seconds. Each edge process fills them anew."""
     times = [row[8] for row in flood] + [row[9] for row in flood if row[9] is not None]
     seconds = (max(times) - min(times)) / 1000 if times else 0.0
-    return edges * policy.burst_messages + policy.messages_per_second * seconds + 1
+    rates = parse_rates(limits.device.messages)
+    return min((rate.most * (edges + seconds / rate.seconds) for rate in rates), default=math.inf) + 1
 
 
 def _rows_of(clickhouse: ServerClickHouse, tenant: str, device_id: str) -> int:

@@ -159,7 +159,7 @@ def _reckon(config: Config, directory: Path, killed_at_s: dict[str, float]) -> R
     ledger = Ledger(directory / "ledger.db")
     try:
         with Store.open(config, SystemClock()) as store:
-            report = reconcile(ledger, clickhouse, store, config.policy, killed_at_s)
+            report = reconcile(ledger, clickhouse, store, config.limits, killed_at_s)
         return Result(report, examples(directory / "ledger.db", clickhouse, report.quarantined["actual"]))
     finally:
         ledger.close()

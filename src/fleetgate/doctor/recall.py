@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.fleet import Fleet, Key, KnownDevice
+from fleetgate.accept.limits import Limits, no_hits
 from fleetgate.accept.recovery import replay
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import Clock
@@ -57,7 +58,7 @@ def recall(config: Config, clock: Clock, keyring: Keyring, store: Store, key: Ke
     with reaching(spool):
         identity = read_identity(spool)
         for _ in range(TRIES):
-            fleet = Fleet(keyring.roots, config.policy)
+            fleet = Fleet(keyring.roots, Limits(config.limits, no_hits()))
             if identity is None or not (spool / "checkpoint.db").exists():
                 notes = [f"{spool} is no spool in use: replay windows are taken as empty, and step 5 as never refusing"]
                 _take(fleet, store, clock, key, _NO_FILE, _NO_FILE)

@@ -13,6 +13,7 @@ unknown.py       names that the catalogue does not have, bounded
 inserts.py       one segment into ClickHouse, so that any repetition changes nothing
 incarnation.py   which life of ClickHouse this is: what it has forgotten
 rollups.py       completed where an insert ended halfway
+release.py       held events into `events`, where a person released them; held.py tells how far it is
 missing.py       which of its rows are not there yet
 isolation.py     one bad row costs its message and no other
 parking.py       where segments go that cannot be loaded
@@ -20,10 +21,14 @@ rowshash.py      one hash of a segment's rows, here and in SQL
 chain.py         the rows of `segments`, each linked to the one before
 chainmemory.py   the end of the chain, out of reach of ClickHouse
 absent.py        rows of a segment that may still come
-heads.py         the end of the chain, signed by the signer once a minute
+rounds.py        what is done once a minute, in threads of their own
+heads.py         the end of the chain, signed by the signer
+auditheads.py    the end of the audit, signed by it too
 plausibility.py  which readings cannot be true
 watch/           is the fleet as it was? A thread that looks every ten seconds
 alerts.py        what opens once and closes once: of the edges by edgealerts.py
+webhooks.py      tells it to others; posting.py and addresses.py say how and where to, signature.py who it was,
+                 circuit.py when to leave one alone
 suspects.py      what values say about single devices, told to control
 travel.py        two positions too far apart for the time between them
 alertlist.py     those that a person asks for
@@ -34,5 +39,5 @@ memory.py        what was freed goes back to the system
 clickhouse.py    the one client, embedded or of a server
 migrations.py    schemas/clickhouse/*.sql, applied in order
 owner.py         the HTTP interface of an embedded ClickHouse: statement.py, answer.py
-ask.py           a person's way to ClickHouse
+ask.py           a person's way to ClickHouse; casefile.py: what it has of a device under suspicion
 """

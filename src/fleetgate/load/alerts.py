@@ -54,10 +54,13 @@ class Alert(Struct, frozen=True, kw_only=True):
         return self.opened_at_ms if self.closed_at_ms is None else self.closed_at_ms
 
 
-_KNOWN = """
+_COLUMNS = """
 SELECT key, kind, tenant, toUnixTimestamp64Milli(opened_at) AS opened_at_ms, cohort, signal, before, after, vehicles,
        detail, toUnixTimestamp64Milli(closed_at) AS closed_at_ms
-FROM alerts_now WHERE closed_at IS NULL OR closed_at >= fromUnixTimestamp64Milli({since:Int64})
+"""
+_SINCE = f"{_COLUMNS} FROM alerts WHERE at >= fromUnixTimestamp64Milli({{since:Int64}}) ORDER BY at, alert_id"
+_KNOWN = f"""
+{_COLUMNS} FROM alerts_now WHERE closed_at IS NULL OR closed_at >= fromUnixTimestamp64Milli({{since:Int64}})
 ORDER BY opened_at
 """
 
@@ -98,6 +101,11 @@ class Alerts:
         with self._lock:
             return [alert for alert in self._known().values() if alert.closed_at_ms is None]
 
+    def since(self, at_ms: int) -> list[dict[str, Any]]:
+        """Openings and closings from this time on, oldest first, as they were delivered."""
+        rows = self._clickhouse.raw(_SINCE, "JSONEachRow", {"since": at_ms}).splitlines()
+        return [event_of(_read(row)) for row in rows]
+
     def _known(self) -> dict[str, Alert]:
         if self._newest is None:
             since = self._clock.now_ms() - REMEMBER_MS
@@ -112,11 +120,16 @@ class Alerts:
         self._clickhouse.insert("alerts", _row(alert), f"alert-{alert.id}-{'open' if opened else 'closed'}")
         self._known()[alert.key] = alert
         self._counts.alerts_open.labels(alert.kind).inc(1 if opened else -1)
-        facts = msgspec.to_builtins(alert)
         say = self._log.warning if opened else self._log.info
-        say("alert opened" if opened else "alert closed", alert_id=alert.id, **facts)
+        say("alert opened" if opened else "alert closed", alert_id=alert.id, **msgspec.to_builtins(alert))
         for deliver in self._deliveries:
-            deliver({"event": "alert.opened" if opened else "alert.closed", "alert_id": alert.id, **facts})
+            deliver(event_of(alert))
+
+
+def event_of(alert: Alert) -> dict[str, Any]:
+    """An opening or closing as it is delivered."""
+    kind = "alert.opened" if alert.closed_at_ms is None else "alert.closed"
+    return {"event": kind, "alert_id": alert.id, **msgspec.to_builtins(alert)}
 
 
 def _read(line: bytes) -> Alert:

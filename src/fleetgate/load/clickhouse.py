@@ -37,6 +37,13 @@ INSERT_SETTINGS: Mapping[str, str | int] = {
     "input_format_parallel_parsing": 0,  # blocks, and with them their tokens, must be cut the same way each time
 }
 
+
+def insert_settings(token: str) -> str:
+    """For the SETTINGS of an INSERT whose rows ClickHouse has already."""
+    settings = ", ".join(f"{name} = {value}" for name, value in INSERT_SETTINGS.items())
+    return f"{settings}, insert_deduplication_token = '{token}'"
+
+
 CONFIGURATION = Path(__file__).with_name("chdb.xml")
 
 CONTENT_CODES = frozenset(
@@ -79,7 +86,7 @@ class Answered(ClickHouseAway):
 class ClickHouse(Protocol):
     """Every method raises ClickHouseAway or Refused, and may be called from any thread."""
 
-    def command(self, sql: str) -> None:
+    def command(self, sql: str, parameters: Parameters | None = None) -> None:
         """Runs a statement without a result."""
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
@@ -132,8 +139,8 @@ class EmbeddedClickHouse:
         """A handle of its own (0.3 ms), with its own settings; the caller closes it."""
         return chdb.connect(str(self.directory.resolve()))
 
-    def command(self, sql: str) -> None:
-        self._query(sql, {})
+    def command(self, sql: str, parameters: Parameters | None = None) -> None:
+        self._query(sql, parameters or {})
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
         return decode_rows(self.raw(sql, "JSONCompactEachRow", parameters))
@@ -142,8 +149,7 @@ class EmbeddedClickHouse:
         return self._query(f"{sql}\nFORMAT {output_format}", parameters or {})
 
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
-        settings = ", ".join(f"{name} = {value}" for name, value in INSERT_SETTINGS.items())
-        clause = f" SETTINGS {settings}, insert_deduplication_token = '{token}'"
+        clause = f" SETTINGS {insert_settings(token)}"
         release(self._purge)
         with self._lock:
             try:
@@ -190,8 +196,8 @@ class ServerClickHouse:
         self._lock = threading.Lock()
         self._client: Any = None
 
-    def command(self, sql: str) -> None:
-        self._call("command", sql)
+    def command(self, sql: str, parameters: Parameters | None = None) -> None:
+        self._call("command", sql, parameters=dict(parameters or {}))
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
         return decode_rows(self.raw(sql, "JSONCompactEachRow", parameters))

@@ -86,6 +86,13 @@ def segment_rows(segment: Segment, catalogue: Catalogue, names: UnknownNames) ->
     )
 
 
+def held_devices(segment: Segment) -> set[tuple[str, str]]:
+    """(tenant, device id) of whose messages some were held; their rows may be fewer."""
+    held = np.unique(segment.messages.peer[segment.messages.outcome == Outcome.HELD]).tolist()
+    peers = [segment.peers[ref] for ref in held if ref in segment.peers]
+    return {(peer.tenant, peer.device_id) for peer in peers}
+
+
 class _Messages:
     """The opened messages, piece by piece: what is known of each, in arrays beside one another."""
 

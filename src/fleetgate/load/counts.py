@@ -49,6 +49,18 @@ class Counts:
         self.unsigned = Gauge(
             "fleetgate_load_unsigned_segments", "Segments behind the newest signed head.", registry=registry
         )
+        self.audit_heads = Counter(
+            "fleetgate_load_audit_heads", "Heads of the audit that were signed.", registry=registry
+        )
+        self.audit_heads_refused = Counter(
+            "fleetgate_load_audit_heads_refused",
+            "Heads of the audit that were not signed, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.audit_unsigned = Gauge(
+            "fleetgate_load_audit_unsigned_rows", "Rows of the audit behind its newest signed head.", registry=registry
+        )
         self.signer_away = Gauge("fleetgate_load_signer_away", "1 while the signer does not answer.", registry=registry)
         self.watch_behind = Gauge(
             "fleetgate_watch_behind_seconds",
@@ -60,3 +72,18 @@ class Counts:
             "fleetgate_watch_cpu_seconds", "CPU of them, without that of ClickHouse.", registry=registry
         )
         self.alerts_open = Gauge("fleetgate_alerts_open", "Alerts that are open, by kind.", ["kind"], registry=registry)
+        self.webhook_deliveries = Counter(
+            "fleetgate_webhook_deliveries",
+            "Tries to tell a webhook an alert, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhooks_waiting = Gauge(
+            "fleetgate_webhook_deliveries_waiting", "Alerts that a webhook has not taken yet.", registry=registry
+        )
+        self.released = Counter(
+            "fleetgate_load_released_events", "Held events that a decision released into `events`.", registry=registry
+        )
+        self.releases_waiting = Gauge(
+            "fleetgate_load_releases_waiting", "Devices whose held events may have to be released.", registry=registry
+        )

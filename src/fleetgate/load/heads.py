@@ -1,12 +1,11 @@
-"""Once a minute: the ends of the spool's chains go to the signer, and what it signed goes into `segment_heads`.
+"""The ends of the spool's chains go to the signer, and what it signed goes into `segment_heads`.
 
-Decides when, and what a signer that is away or refuses means: load goes on, and says so in its log and metrics. What
-may be signed is decided by `control.signer`, whose key is not here.
+Decides what a signer that is away or refuses means: load goes on, and says so in its log and metrics. What may be
+signed is decided by `control.signer`, whose key is not here.
 """
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +20,6 @@ from fleetgate.load.columns import MILLISECONDS
 from fleetgate.load.counts import Counts
 from fleetgate.spool.identity import read_identity
 
-SIGN_SECONDS = 60.0
 MAX_ROWS = 20 * MAX_STEPS
 """Of one round: 10,000 rows of the chain, 3 hours of absence; what is left is signed in the next."""
 
@@ -35,8 +33,6 @@ class ChainChanged(FleetgateError):
 
 
 class Heads:
-    """A thread of its own while entered: a signer that hangs holds up no segment. A last round is made at the end."""
-
     def __init__(self, spool: Path, socket: Path, clickhouse: ClickHouse, chain: Chain, counts: Counts) -> None:
         self._spool = spool
         self._socket = socket
@@ -46,21 +42,6 @@ class Heads:
         self._log = log.get("load")
         self._said: set[str] = set()
         self._behind: dict[str, int] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heads", daemon=True)
-
-    def __enter__(self) -> Heads:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(SIGN_SECONDS):
-            self.round()
-        self.round()
 
     def round(self) -> None:
         """Has signed what is new. Raises nothing: what went wrong is said, and tried again in the next round.

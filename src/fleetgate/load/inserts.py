@@ -25,7 +25,6 @@ import msgspec
 import pyarrow as pa
 
 from fleetgate import fault
-from fleetgate.errors import ClickHouseAway
 from fleetgate.load.absent import absent
 from fleetgate.load.chain import Chain, ChainRow
 from fleetgate.load.chainmemory import ChainMemory
@@ -35,7 +34,7 @@ from fleetgate.load.counts import Counts
 from fleetgate.load.incarnation import incarnation
 from fleetgate.load.isolation import Refusal, insert_apart, without
 from fleetgate.load.missing import missing_rows
-from fleetgate.load.rollups import complete_rollups
+from fleetgate.load.rollups import complete_rollups, wait_for_quiet
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.reader import Segment
 
@@ -119,7 +118,7 @@ class Inserts:
             refused = self._insert_part(segment, part, token)
         else:
             # Whoever inserted the others may not be done with the views, or with what seems to be missing.
-            self._wait_for_quiet()
+            wait_for_quiet(self._clickhouse)
             left = part._replace(rows=missing.rows)
             refused = self._insert_part(segment, left, f"{token}-{missing.name}") if count else []
             if part.table == "events":
@@ -132,14 +131,6 @@ class Inserts:
                 "`fleetgate spool retry`",
             )
         return refused
-
-    def _wait_for_quiet(self) -> None:
-        """Raises ClickHouseAway while any insert is running in the database."""
-        [[running]] = self._clickhouse.rows(
-            "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND current_database = currentDatabase()"
-        )
-        if int(running):
-            raise ClickHouseAway("an insert is still running, perhaps an earlier one of this segment")
 
     def _insert_part(self, segment: Segment, part: Rows, token: str) -> list[Refusal]:
         """Inserts rows of which none is there; gives back those that ClickHouse refuses."""

@@ -2,8 +2,9 @@
 
 For each segment: (1) read it, (2) hand its transitions and alerts on, (3) make columns, (4) insert, (5) advance the
 cursor durably. A crash between any two of these repeats the segment harmlessly. While ClickHouse is away, transitions
-of later segments are handed on all the same: a quarantine does not wait for a database of telemetry. Decides what is
-tried again and what is set aside; inserts.py decides how an insert is made repeatable.
+of later segments are handed on all the same: a quarantine does not wait for a database of telemetry. Between two
+segments release.py gets its turn. Decides what is tried again and what is set aside; inserts.py decides how an insert
+is made repeatable.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from fleetgate.clock import Clock, Entropy
 from fleetgate.errors import ClickHouseAway, ControlAway, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import Refused
-from fleetgate.load.columns import segment_rows
+from fleetgate.load.columns import held_devices, segment_rows
 from fleetgate.load.counts import Counts
 from fleetgate.load.edgealerts import raise_alerts
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.isolation import Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
 from fleetgate.load.progress import Progress
+from fleetgate.load.release import Releases
 from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
@@ -79,6 +81,7 @@ class Loader:
         transitions: Transitions,
         alerts: Alerts,
         progress: Progress,
+        releases: Releases,
         counts: Counts,
         clock: Clock,
         entropy: Entropy,
@@ -91,6 +94,7 @@ class Loader:
         self._transitions = transitions
         self._alerts = alerts
         self._progress = progress
+        self._releases = releases
         self._counts = counts
         self._clock = clock
         self._entropy = entropy
@@ -132,7 +136,8 @@ class Loader:
             ) from None
 
     def step(self) -> bool:
-        """Loads the next segment; False when there is none. Raises Stopped, SpoolError."""
+        """Loads the next segment, and releases a piece of what was held; False when there is neither. Raises Stopped,
+        SpoolError."""
         identity = read_identity(self._settings.spool)
         if identity is None:
             self._waiting = ""  # the edge has not started for the first time: nothing to load is not a fault
@@ -146,14 +151,15 @@ class Loader:
             self._try_again(identity, path)
         found = self._next(self._cursor.segment)
         self._waiting = ""
-        if found is None:
+        if found is not None:
+            if not self._cursor.sha256:
+                self._insist("control", lambda _: self._progress.begin(identity.spool, identity.former))
+            self._load(identity, *found)
+        else:
             quiet_ms = QUIET_MS + int(self._settings.segment_seconds * 1000)
             self._note_loaded_until(self._clock.now_ms() - quiet_ms)
-            return bool(wanted)
-        if not self._cursor.sha256:
-            self._insist("control", lambda _: self._progress.begin(identity.spool, identity.former))
-        self._load(identity, *found)
-        return True
+        released = self._releases.step(busy=found is not None)
+        return bool(wanted) or found is not None or released
 
     def _note_loaded_until(self, at_ms: int) -> None:
         self._loaded_until_ms = min(max(self._loaded_until_ms or 0, at_ms), self._clock.now_ms() + AHEAD_MS)
@@ -292,6 +298,7 @@ class Loader:
         except Refused as error:
             self._park(path, number, "refused", str(error), error.code)
             return False
+        self._releases.held(held_devices(segment))
         self._newest_received_ms = max(self._newest_received_ms, rows.last_received_at or 0)
         if not again:
             self._note_loaded_until(rows.last_received_at or 0)

@@ -2,8 +2,8 @@
 
 ClickHouse puts the rows of an insert into `events` first, then what the views make of them into the rollups. So a
 rollup may lack what `events` has, and never has more. Decides what is lacking by counting again, in `events`, every key
-that the segment touches: which tokens ClickHouse remembers does not matter, and a second time finds nothing to do. When
-that is sound is decided by inserts.py: no insert may be running, as it may be between `events` and the views.
+that the segment touches: which tokens ClickHouse remembers does not matter, and a second time finds nothing to do. That
+is sound while no insert is running (`wait_for_quiet`), as one may be between `events` and the views.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from fleetgate.errors import ClickHouseAway
 from fleetgate.load.clickhouse import ClickHouse
 
 
@@ -72,6 +73,15 @@ _ROLLUPS = (
         {"vehicles": "uniqState(e.vehicle_id)"},
     ),
 )
+
+
+def wait_for_quiet(clickhouse: ClickHouse) -> None:
+    """Raises ClickHouseAway while any insert is running in the database."""
+    [[running]] = clickhouse.rows(
+        "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND current_database = currentDatabase()"
+    )
+    if int(running):
+        raise ClickHouseAway("an insert is still running, perhaps an earlier one of this segment")
 
 
 def complete_rollups(clickhouse: ClickHouse, spool: str, segment: int, day: int) -> None:

@@ -191,9 +191,9 @@ def _texts(parts: Iterable[pa.Array]) -> list[bytes]:
     return [lengths.digest(), content.digest()]
 
 
-def hash_query(table: str, without: str = "") -> str:
+def hash_query(table: str, without: str = "", source: str = "") -> str:
     """A SELECT of (segment, number of rows, their hash) for the parameters `spool`, `first` and `last`;
-    `without` is a condition for rows that are left out.
+    `without` is a condition for rows that are left out, `source` a subquery that stands in for the table.
 
     What a subquery has sorted is one stream, and is aggregated in its order, in however many threads ClickHouse works;
     a reader may not set their number.
@@ -216,7 +216,7 @@ def hash_query(table: str, without: str = "") -> str:
         parts += [_sequence(_LENGTH(name)), _sequence(name)]
     return (
         f"SELECT segment, count(), lower(hex(SHA256(concat('{DOMAIN}{table}\\n', {', '.join(parts)})))) "  # noqa: S608  tables and columns of ours
-        f"FROM (SELECT * FROM {table} WHERE spool = {{spool:String}} "
+        f"FROM (SELECT * FROM {source or table} WHERE spool = {{spool:String}} "
         f"AND segment >= {{first:UInt64}} AND segment <= {{last:UInt64}}{kept} "
         f"ORDER BY segment, {', '.join(form.places)}) "
         "GROUP BY segment ORDER BY segment"

@@ -21,14 +21,17 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
+from fleetgate.control.auditheads import sign_audit
 from fleetgate.control.breaker import note_alert
 from fleetgate.control.quarantine import LOADER, apply_transition
+from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.control.suspicions import Suspicion, note_suspicions
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
 from fleetgate.load.alerts import Alerts
+from fleetgate.load.auditheads import AuditHeads
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.heads import Heads
@@ -38,9 +41,12 @@ from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
+from fleetgate.load.release import Releases
+from fleetgate.load.rounds import Rounds
 from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.watch.watcher import Watcher
+from fleetgate.load.webhooks import Webhooks, endpoints
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.home import take_lock
 
@@ -91,18 +97,35 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         settings = Settings(config.path(spool.directory), config.load.retry_seconds, spool.segment_seconds)
         if not opened.enter_context(_alone(settings.spool, stop)):
             return
+        socket = config.path(config.signer.socket)
+        audit_heads = AuditHeads(lambda on_behind: control.sign_audit(socket, on_behind), counts)
+        opened.enter_context(Rounds("audit", audit_heads.round))
         transitions = Transitions(settings.spool, control.apply, control.note_alert, counts, stop)
         clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
         if clickhouse is None:
             return
         progress = opened.enter_context(Progress(control.begin, control.note))
         inserts = Inserts(clickhouse, counts, settings.spool)
-        socket = config.path(config.signer.socket)
-        opened.enter_context(Heads(settings.spool, socket, clickhouse, inserts.chain, counts))
+        webhooks = Webhooks(endpoints(config, control.opened, counts, clock, entropy))
+        alerts = Alerts(clickhouse, counts, clock, [webhooks.deliver])
+        opened.enter_context(webhooks.telling(alerts.since))
+        heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
+        opened.enter_context(Rounds("heads", heads.round))
+        releases = Releases(clickhouse, control.releases_since, control.releases_of, counts, clock)
         suspects = Suspects(control.suspect)
-        alerts = Alerts(clickhouse, counts, clock)
         loader = Loader(
-            settings, inserts, catalogue(), transitions, alerts, progress, counts, clock, entropy, stop, suspects
+            settings,
+            inserts,
+            catalogue(),
+            transitions,
+            alerts,
+            progress,
+            releases,
+            counts,
+            clock,
+            entropy,
+            stop,
+            suspects,
         )
         state.loader = loader
         # Over HTTP, also from the embedded one: a look and an insert do not wait for each other.
@@ -181,7 +204,7 @@ class _Control:
 
     def apply(self, spool: str, segment: int, offset: int, record: TransitionRecord) -> str:
         return apply_transition(
-            self._opened(),
+            self.opened(),
             spool,
             segment,
             offset,
@@ -197,7 +220,7 @@ class _Control:
 
     def note_alert(self, record: AlertRecord) -> None:
         note_alert(
-            self._opened(),
+            self.opened(),
             LOADER,
             record.key,
             record.state,
@@ -208,16 +231,25 @@ class _Control:
             record.detail,
         )
 
+    def releases_since(self, decision_id: int) -> list[Release]:
+        return releases_since(self.opened(), decision_id)
+
+    def releases_of(self, tenant: str, device_id: str) -> list[Release]:
+        return releases_of(self.opened(), tenant, device_id)
+
     def suspect(self, spool: str, segment: int, found: Sequence[Suspicion]) -> None:
-        note_suspicions(self._opened(), spool, segment, found)
+        note_suspicions(self.opened(), spool, segment, found)
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
-        begin_spool(self._opened(), spool, former)
+        begin_spool(self.opened(), spool, former)
 
     def note(self, spool: str, segment: int, newest_received_ms: int) -> None:
-        note_loaded(self._opened(), spool, segment, newest_received_ms)
+        note_loaded(self.opened(), spool, segment, newest_received_ms)
 
-    def _opened(self) -> Store:
+    def sign_audit(self, signer: Path, on_behind: Callable[[int], None]) -> int:
+        return sign_audit(self.opened(), signer, on_behind)
+
+    def opened(self) -> Store:
         with self._opening:
             if self._store is None:
                 self._store = Store.open(self._config, self._clock, write=True)

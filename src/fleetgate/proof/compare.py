@@ -36,39 +36,54 @@ def compare_rows(clickhouse: ClickHouse, name: Name, raw: Raw, catalogue: Catalo
     names = clickhouse.rows("SELECT name FROM unknown_names WHERE tenant = {tenant:String}", {"tenant": name.tenant})
     known[name.tenant].update(str(row[0]) for row in names)
     try:
-        stored = _stored(clickhouse, table, name)
+        stored = _stored(clickhouse, table, name, "=")
+        released = _stored(clickhouse, "events", name, "!=")
     except UnicodeDecodeError:
-        return Step("rows", False, f"{table} has text in the rows of this message that is not UTF-8: load writes none")
+        return Step("rows", False, "there is text in the rows of this message that is not UTF-8: load writes none")
     policy = str(stored[0]["policy_version"]) if stored else ""
     segment = _as_segment(name, raw, policy)
     opened = segment_rows(segment, catalogue, UnknownNames(known))
     meant = [row for part in opened.rows if part.table == table for row in _plain(part.rows, table)]
     if opened.undecodable or not meant:
         return Step("rows", False, "the signed bytes have no events in them that load could have read")
+    wrong = _difference(raw, table, stored, meant)
+    if wrong:
+        return Step("rows", False, wrong)
+    values = sum(len(row["signal_ids"]) for row in meant)
+    good = f"{table} has exactly its {len(meant)} events with {values} readings, field by field"
+    if not released:
+        return Step("rows", True, good)
+    decision = str(released[0]["decision"])
+    copies = [row | {"decision": decision} for row in meant]
+    wrong = "its events were never held" if table == "events" else _difference(raw, "events", released, copies)
+    if wrong:
+        return Step("rows", False, f"{good}; but events has rows that a decision is said to have released: {wrong}")
+    return Step("rows", True, f"{good}; and events has the same, released by decision {decision}")
+
+
+def _difference(raw: Raw, table: str, stored: list[dict[str, Any]], meant: list[dict[str, Any]]) -> str:
+    """What of the rows that are stored is not as it was meant; empty where all is."""
     here = {(raw.spool, raw.segment, raw.record_offset)}
     astray = [row for row in stored if (row["spool"], row["segment"], row["record_offset"]) not in here]
     if astray:
-        return Step("rows", False, f"{table} has {len(astray)} rows of this message that came in another record")
+        return f"{table} has {len(astray)} rows of this message that came in another record"
     if len(stored) != len(meant):
-        return Step(
-            "rows", False, f"{table} has {len(stored)} rows of this message, and {len(meant)} events were signed"
-        )
+        return f"{table} has {len(stored)} rows of this message, and {len(meant)} events were signed"
     for expected, found in zip(meant, sorted(stored, key=lambda row: int(row["event_index"])), strict=True):
         for column, value in expected.items():
             if _exact(found[column]) != _exact(value):
                 other = f"signed is {value!r}" if column in SIGNED else f"{value!r} follows from raw_messages"
-                what = f"event {expected['event_index']}: {column} is {found[column]!r} in {table}, and {other}"
-                return Step("rows", False, what)
-    values = sum(len(row["signal_ids"]) for row in meant)
-    return Step("rows", True, f"{table} has exactly its {len(meant)} events with {values} readings, field by field")
+                return f"event {expected['event_index']}: {column} is {found[column]!r} in {table}, and {other}"
+    return ""
 
 
-def _stored(clickhouse: ClickHouse, table: str, name: Name) -> list[dict[str, Any]]:
+def _stored(clickhouse: ClickHouse, table: str, name: Name, released: str) -> list[dict[str, Any]]:
     columns = ", ".join(_column(column, table) for column in _columns(table))
     answer = clickhouse.raw(
         f"SELECT {columns}, spool, segment FROM {table} "  # noqa: S608  columns and tables of ours
         "WHERE tenant = {tenant:String} AND device_id = {device:String} "
-        "AND epoch = {epoch:UInt32} AND seq = {seq:UInt64} AND decision = ''",
+        "AND epoch = {epoch:UInt32} AND seq = {seq:UInt64} "
+        f"AND decision {released} ''",
         "ArrowStream",
         parameters_of(name),
     )

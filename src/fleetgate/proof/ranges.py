@@ -9,6 +9,7 @@ of joined runs only the ends and outer times are. What came before there was a l
 from __future__ import annotations
 
 from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.load.release import IS_COPY
 
 _OF = "spool = {spool:String} AND segment >= {first:UInt64} AND segment <= {last:UInt64}"
 _WHO = "segment, tenant, vehicle_id, device_id, epoch"
@@ -18,11 +19,11 @@ _TEXTS = (
 _RUN = "min(low) AS low, max(high) AS high, min(since) AS since, max(until) AS until, min(place) AS place"
 
 _MESSAGES = " UNION ALL ".join(
-    f"SELECT {_TEXTS}, {outcome} AS outcome, seq, received_at, record_offset FROM {table} WHERE {_OF}"  # noqa: S608  tables of ours
-    for table, outcome in (
-        ("events", "'accepted'"),
-        ("held_events", "'held'"),
-        ("raw_messages", "toString(outcome)"),
+    f"SELECT {_TEXTS}, {outcome} AS outcome, seq, received_at, record_offset FROM {table} WHERE {_OF} {kept}"  # noqa: S608  tables of ours
+    for table, outcome, kept in (
+        ("events", "'accepted'", f"AND NOT ({IS_COPY})"),
+        ("held_events", "'held'", ""),
+        ("raw_messages", "toString(outcome)", ""),
     )
 )
 _MEANT = f"""

@@ -5,7 +5,8 @@
 3. signed    at each head's place stands the row that was signed; the chain reaches the newest head
 4. numbers   segments without a gap, each naming the file before it
 5. rows      counts and hashes of every table, computed by ClickHouse
-6. strangers rows of segments that have no row in `segments`
+6. released  copies of held rows that a decision released: each is one, and a person decided it
+7. strangers rows of segments that have no row in `segments`
 
 Decides what is a finding and what a note. Parked segments, and which one load has in hand, are known only where the
 spool is at hand.
@@ -22,6 +23,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fleetgate.control.heads import NO_LINK, SignedHead, next_link
+from fleetgate.control.releases import Release
 from fleetgate.errors import NotFound
 from fleetgate.load.chain import ChainRow, chain_rows
 from fleetgate.load.clickhouse import ClickHouse
@@ -29,6 +31,7 @@ from fleetgate.load.rowshash import FORMS
 from fleetgate.proof.findings import Kind, Report
 from fleetgate.proof.heads import sort_out
 from fleetgate.proof.ranges import from_before
+from fleetgate.proof.released import check_released
 from fleetgate.proof.rows import MAX_STRANGERS, RANGES, Expected, Keeping, Stranger, check_rows, strangers
 
 FRESH_MS = 600_000
@@ -47,7 +50,8 @@ class Scope(NamedTuple):
 
     `parked` are (spool, segment) that load set aside. `in_hand` are spools at hand with the segment that load comes to
     next (None: none is sealed); of other spools that is the newest and one, while its rows are fresh. `unsigned` allows
-    what no head vouches for: on a gate without a signer, or with segments from before there was a chain.
+    what no head vouches for: on a gate without a signer, or with segments from before there was a chain. `decisions` by
+    which held events were released are those on record, by name; None where the records cannot be asked.
     """
 
     spool: str = ""
@@ -56,6 +60,7 @@ class Scope(NamedTuple):
     parked: frozenset[tuple[str, int]] = frozenset()
     in_hand: Mapping[str, int | None] = MappingProxyType({})
     unsigned: bool = False
+    decisions: Mapping[str, Release] | None = None
 
 
 def verify_segments(
@@ -80,8 +85,9 @@ def verify_segments(
         _check_unchained(spool, rows[spool], report)
         hashed = [segment for segment in segments if scope.first <= segment.segment <= scope.last]
         check_rows(clickhouse, spool, hashed, keeping, report)  # 5
+        check_released(clickhouse, spool, [one.segment for one in hashed], scope.decisions, report)  # 6
         looked_at += len(hashed)
-    _check_strangers(clickhouse, rows, keeping, scope, report)  # 6
+    _check_strangers(clickhouse, rows, keeping, scope, report)  # 7
     _check_before(clickhouse, scope, report)
     if not (looked_at or report.findings):
         raise NotFound(f"nothing is stored of {_in_words(scope)}: nothing was verified")

@@ -48,7 +48,7 @@ class Stream:
 @pytest.fixture
 def killed(new_gate: NewGate) -> tuple[Gate, list[Stream]]:
     """A gate that was killed in the middle of two streams, after a checkpoint and some more, and started again."""
-    gate = new_gate(policy={"messages_per_second": 1e6, "burst_messages": 1000000}, spool={"checkpoint_seconds": 0.4})
+    gate = new_gate(limits={"device": {"messages": "1000000/s"}}, spool={"checkpoint_seconds": 0.4})
     streams = [Stream(gate, gate.home.enrol(name)) for name in ("one", "two")]
     until(lambda: all(len(stream.acked) >= 1000 for stream in streams), "1,000 messages of each are acknowledged", 20)
     gate.kill()

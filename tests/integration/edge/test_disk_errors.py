@@ -49,8 +49,8 @@ def test_a_write_that_fails_ends_the_edge_and_loses_nothing(
     new_gate: NewGate, send: Callable[[Gate, Car], list[bytes]]
 ) -> None:
     """Exit 5 with what to do, on either listener; the next start has every acknowledged message, once."""
-    limits = {"messages_per_second": 1e6, "burst_messages": 1_000_000}
-    gate = new_gate(policy=limits, spool={"segment_seconds": 60.0, "checkpoint_seconds": 600.0})
+    limits = {"device": {"messages": "1000000/s"}}
+    gate = new_gate(limits=limits, spool={"segment_seconds": 60.0, "checkpoint_seconds": 600.0})
     car = gate.home.enrol("one")
     resource.prlimit(gate.process.pid, resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES))
     acked = send(gate, car)

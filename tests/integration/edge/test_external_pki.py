@@ -426,7 +426,7 @@ def test_policy_and_issuers_are_replaced_while_it_runs(gate: Gate, vendor: Vendo
         replace(file, before.replace("[policy]", "[policy]\nsignals.bad_weather.weight = 1.0").encode())
         until(lambda: gate.metric("fleetgate_files_refused") == 1, "the file is refused", 5)
         assert "bad_weather" in gate.log().splitlines()[-1]
-        changed = before.replace("[policy]", '[policy]\nversion = "2"\nburst_messages = 3\nmessages_per_second = 0.001')
+        changed = before.replace("[policy]", '[policy]\nversion = "2"') + '[limits.device]\nmessages = "3/h"\n'
         changed = changed.replace("tls_1_2 = true", "tls_1_2 = false").replace('"acme-ca.pem", ', "")
         replace(file, changed.encode())
         until(lambda: gate.metric("fleetgate_files_replaced_total") == replaced + 1, "it takes effect", 5)

@@ -65,7 +65,8 @@ def wait_for_end(sock: socket.socket) -> None:
 
 def test_a_client_that_reads_no_acknowledgements_ends_alone(shared_gate: Gate, car: Car, bystander: MqttPeer) -> None:
     """The gate stops reading from it when 64 KiB wait to be sent, and ends it when its keep-alive is over."""
-    flood = b"".join(publish_bytes(car.topic, b"x", packet_id=n + 1) for n in range(100))
+    again = car.sign(1, 0)
+    flood = b"".join(publish_bytes(car.topic, again, packet_id=n + 1) for n in range(100))
     with acknowledged_meanwhile(bystander), MqttPeer(shared_gate, car, buffer=4096) as peer:
         peer.hello(keep_alive=1)
         try:
@@ -120,7 +121,7 @@ def test_key_updates_whose_answers_nobody_reads_end_their_connection(
 
 def test_an_https_client_that_reads_no_answers_does_not_keep_the_edge_from_draining(new_gate: NewGate) -> None:
     """Its connection ends by a deadline of its own, and SIGTERM ends the process with 0."""
-    gate = new_gate(policy={"burst_messages": 10_000_000})
+    gate = new_gate(limits={"device": {"messages": "10000000/s"}})
     car = gate.home.enrol("deaf")
     batch = msgspec.msgpack.encode([b"x"] * 500)
     lines = ["POST /v1/telemetry HTTP/1.1", "Host: gate", f"Content-Type: {MSGPACK}", f"Content-Length: {len(batch)}"]

@@ -12,6 +12,7 @@ from tests.gate import Installation, until
 
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.fleet import Fleet
+from fleetgate.accept.limits import Limits, no_hits
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import SystemClock
 from fleetgate.control.keyring import Keyring
@@ -45,7 +46,7 @@ def test_what_another_edge_decided_during_a_lookup_is_not_missed(authority: Inst
     clock = SystemClock()
     spool = Spool(tmp_path / "spool", clock, os.urandom)
     denials = DenialMemory(spool.directory / "denials.db")
-    fleet = Fleet(Keyring.load(home.config.path("keyring.json")).roots, home.config.policy)
+    fleet = Fleet(Keyring.load(home.config.path("keyring.json")).roots, Limits(home.config.limits, no_hits()))
     found: list[Any] = []
 
     async def look_up() -> None:

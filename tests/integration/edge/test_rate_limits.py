@@ -15,8 +15,7 @@ from tests.units import pack
 @pytest.fixture(scope="module")
 def narrow_gate(authority: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     """A gate that takes 5 messages at once and one a second."""
-    policy = {"messages_per_second": 1.0, "burst_messages": 5}
-    with running(authority, tmp_path_factory.mktemp("narrow"), policy=policy) as gate:
+    with running(authority, tmp_path_factory.mktemp("narrow"), limits={"device": {"messages": "5/5s"}}) as gate:
         yield gate
 
 

@@ -95,7 +95,7 @@ def _load_everything(gate: Gate) -> None:
 def test_a_full_spool_stops_reading_live_sessions_until_there_is_room(new_gate: NewGate) -> None:
     """Nothing is read, acknowledged or lost meanwhile; the session outlives it, although its keep-alive is shorter."""
     spool = {"max_bytes": 20_000, "segment_seconds": 0.2, "checkpoint_seconds": 0.2}
-    gate = new_gate(spool=spool, policy={"burst_messages": 1_000_000})
+    gate = new_gate(spool=spool, limits={"device": {"messages": "1000000/s"}})
     car = gate.home.enrol("one")
     with MqttPeer(gate, car) as peer:
         peer.hello(keep_alive=1)
@@ -116,7 +116,7 @@ def test_a_full_spool_stops_reading_live_sessions_until_there_is_room(new_gate: 
 def test_a_spool_that_fills_warns_then_refuses_and_opens_when_it_is_loaded(new_gate: NewGate) -> None:
     """At three quarters it only warns; full, it is not ready, answers 503 and lets nobody in; loaded, it goes on."""
     limits = {"max_bytes": 60_000, "segment_seconds": 0.2, "checkpoint_seconds": 0.2, "min_free_bytes": 0}
-    gate = new_gate(spool=limits, policy={"burst_messages": 1_000_000})
+    gate = new_gate(spool=limits, limits={"device": {"messages": "1000000/s"}})
     car = gate.home.enrol("one")
     with HttpPeer(gate, car) as client:
         seq = 0

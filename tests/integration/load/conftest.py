@@ -16,6 +16,7 @@ from tests.segments import SpoolOnDisk
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.control.releases import Release
 from fleetgate.errors import ControlAway
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
@@ -25,6 +26,7 @@ from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate
 from fleetgate.load.owner import Owner
 from fleetgate.load.progress import Progress
+from fleetgate.load.release import Releases
 from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 
@@ -85,6 +87,7 @@ class Bench:
         self.begun: list[tuple[str, int]] = []
         self.noted: list[tuple[str, int, int]] = []
         self.control_away = 0
+        self.decided: list[Release] = []  # what the records of control say
         self.loader = self.restart()
 
     def restart(self, clickhouse: ClickHouse | None = None, stop: Any = None) -> Loader:
@@ -96,14 +99,32 @@ class Bench:
         transitions = Transitions(self.spool.directory, self._note, self.noted_alerts.append, counts, stop)
         alerts = Alerts(clickhouse or self.clickhouse, counts, SystemClock())
         progress = self.progress = Progress(self.begin, lambda *told: self.noted.append(told))
+        clock = SystemClock()
+        releases = Releases(clickhouse or self.clickhouse, self.since, self.of, counts, clock)
         self.loader = Loader(
-            settings, self.inserts, catalogue(), transitions, alerts, progress, counts, SystemClock(), os.urandom, stop
+            settings,
+            self.inserts,
+            catalogue(),
+            transitions,
+            alerts,
+            progress,
+            releases,
+            counts,
+            clock,
+            os.urandom,
+            stop,
         )
         return self.loader
 
     def _note(self, _spool: str, segment: int, _offset: int, record: TransitionRecord) -> str:
         self.transitions.append((segment, record.device_id))
         return "applied"
+
+    def since(self, decision_id: int) -> list[Release]:
+        return [release for release in self.decided if release.decision_id > decision_id]
+
+    def of(self, tenant: str, device_id: str) -> list[Release]:
+        return [release for release in self.decided if (release.tenant, release.device_id) == (tenant, device_id)]
 
     def begin(self, spool: str, _former: Sequence[str]) -> None:
         """Notes the spool, and how many rows `segments` had of it; away for the first `control_away` times."""

@@ -34,17 +34,19 @@ def config(engine: Any, owner: Any, tmp_path_factory: pytest.TempPathFactory) ->
     (directory / "fleetgate.toml").write_text(text)
     now_ms = SystemClock().now_ms()
     alerts = Alerts(engine, Counts(CollectorRegistry()), SystemClock())
-    facts: dict[str, Any] = {
-        "kind": "median",
-        "tenant": "page",
-        "cohort": "software 2\x1b[31m",
-        "before": 51.25,
-        "after": 31.75,
-    }
     for key, minutes in (("page open", 5), ("page closed", 60)):
-        alerts.open(
-            Alert(key=key, signal="Vehicle.Speed", vehicles=142, opened_at_ms=now_ms - minutes * 60_000, **facts)
+        alert = Alert(
+            key=key,
+            kind="median",
+            tenant="page",
+            cohort="software 2\x1b[31m",
+            signal="Vehicle.Speed",
+            before=51.25,
+            after=31.75,
+            vehicles=142,
+            opened_at_ms=now_ms - minutes * 60_000,
         )
+        alerts.open(alert)
     alerts.close("page closed", now_ms)
     return directory / "fleetgate.toml"
 

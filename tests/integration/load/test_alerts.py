@@ -98,3 +98,14 @@ def test_deliveries_get_what_stands_in_the_table(bench: Any, start: Callable[[],
     sql = "SELECT alert_id, state, before, after, vehicles, detail FROM alerts_now WHERE key = {key:String}"
     [[*found]] = bench.clickhouse.rows(sql, {"key": one.key})
     assert [*map(str, found)] == [one.id, "closed", "52.5", "32.75", "41", '{"z":8.5}']
+
+
+def test_what_was_delivered_can_be_read_again(bench: Any, start: Callable[[], Told]) -> None:
+    """By a load that starts again, from a time on: openings and closings as they were told."""
+    first = start()
+    one = alert(bench, detail={"why": "median"})
+    first.alerts.open(one)
+    first.alerts.close(one.key, AT + 5)
+    mine = [event for event in start().alerts.since(AT) if event["key"] == one.key]
+    assert (mine, [event["event"] for event in mine]) == (first.events, ["alert.opened", "alert.closed"])
+    assert [event["event"] for event in start().alerts.since(AT + 1) if event["key"] == one.key] == ["alert.closed"]

@@ -70,7 +70,8 @@ TAMPERING = [
     ("events", f"UPDATE signal_values = [51.] WHERE {ONE} AND event_index = 1", [("altered", 2, "events")]),
     ("events", f"UPDATE flags = 2 WHERE {ONE} AND event_index = 1", [("altered", 2, "events")]),
     ("events", f"UPDATE software = 'x' WHERE {ONE} AND event_index = 1", [("altered", 2, "events")]),
-    ("events", f"UPDATE decision = 'x' WHERE {ONE} AND event_index = 1", [("altered", 2, "events")]),
+    ("events", f"UPDATE decision = 'x' WHERE {ONE} AND event_index = 1",
+     [("missing", 2, "events"), ("added", 2, "events")]),
     ("held_events", f"UPDATE sent_at = addSeconds(sent_at, 1) WHERE {ONE}", [("altered", 2, "held_events")]),
     ("rejections", f"UPDATE refused = 1 WHERE {ONE}", [("altered", 2, "rejections")]),
     ("raw_messages", f"UPDATE envelope = '' WHERE {ONE}", [("altered", 2, "raw_messages")]),
@@ -348,14 +349,13 @@ def test_a_long_absence_is_made_up_in_steps(bench: Any, tmp_path: Path, monkeypa
 def test_the_thread_signs_a_last_time_at_its_end(bench: Any, tmp_path: Path) -> None:
     """SIGTERM leaves nothing unsigned."""
     from fleetgate.load.heads import Heads
+    from fleetgate.load.rounds import Rounds
 
     audit = Audit(bench, tmp_path)
     fill(bench, "last")
     threads = threading.active_count()
-    with (
-        audit.signer(),
-        Heads(bench.spool.directory, audit.socket, bench.clickhouse, bench.inserts.chain, audit.counts),
-    ):
+    heads = Heads(bench.spool.directory, audit.socket, bench.clickhouse, bench.inserts.chain, audit.counts)
+    with audit.signer(), Rounds("heads", heads.round):
         bench.load_all()
     assert threading.active_count() == threads
     assert audit.verify().unsigned == 0

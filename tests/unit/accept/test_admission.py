@@ -1,34 +1,35 @@
-"""Before the judge: the bucket of a device."""
+"""Before the judge: a bucket."""
 
 from __future__ import annotations
 
 import pytest
 
 from fleetgate.accept.admission import Bucket
+from fleetgate.rates import Rate
 
-RATE, BURST = 10.0, 100.0
+RATE = Rate(100, 10.0)
 
 
 def test_a_burst_passes_at_once_and_no_more() -> None:
     """100 messages of a bucket of 100, then the time until there is one again."""
-    bucket = Bucket(RATE, BURST)
+    bucket = Bucket(RATE)
     passed = [bucket.take(1, 0.0) for _ in range(101)]
     assert passed[:100] == [0.0] * 100
-    assert passed[100] == pytest.approx(0.1)
+    assert passed[100] == pytest.approx(0.101)
 
 
 def test_a_batch_may_overdraw_the_bucket_and_pays_for_it() -> None:
-    """It passes whole while the bucket is above zero; the debt is paid before the next one passes."""
-    bucket = Bucket(RATE, BURST)
+    """It passes whole while one is left; the debt is paid before the next one passes."""
+    bucket = Bucket(RATE)
     bucket.take(99, 0.0)
     assert bucket.take(500, 0.0) == 0.0
-    assert bucket.take(1, 0.0) == pytest.approx(50.0)
-    assert (bucket.take(1, 49.9) > 0, bucket.take(1, 50.1)) == (True, 0.0)
+    assert bucket.take(1, 0.0) == pytest.approx(50.001)
+    assert (bucket.take(1, 49.9) > 0, bucket.take(1, 50.01)) == (True, 0.0)
 
 
 def test_waiting_as_long_as_told_is_enough() -> None:
     """Whatever the bucket says, a device that waits that long may send."""
-    bucket, now = Bucket(0.7, 3), 0.0
+    bucket, now = Bucket(Rate(3, 4.3)), 0.0
     for _ in range(50):
         wait = bucket.take(2, now)
         now += wait
@@ -37,7 +38,7 @@ def test_waiting_as_long_as_told_is_enough() -> None:
 
 def test_a_quiet_device_saves_no_more_than_a_burst() -> None:
     """A day of silence does not allow a flood."""
-    bucket = Bucket(RATE, BURST)
+    bucket = Bucket(RATE)
     bucket.take(100, 0.0)
     bucket.take(100, 86_400.0)
     assert bucket.take(1, 86_400.0) > 0
@@ -45,7 +46,7 @@ def test_a_quiet_device_saves_no_more_than_a_burst() -> None:
 
 def test_refused_tries_cost_nothing() -> None:
     """A device that keeps trying is not kept out by its tries."""
-    bucket = Bucket(RATE, 1)
+    bucket = Bucket(Rate(1, 0.1))
     bucket.take(1, 0.0)
     for step in range(9):
         bucket.take(1, step / 100)

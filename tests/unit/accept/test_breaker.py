@@ -12,6 +12,7 @@ from tests.units import NOW
 from fleetgate.accept.breaker import LONGEST_HOLD_MS, NEVER_EXCUSED, Breaker, Wish
 from fleetgate.accept.surge import CALM_MS, MIN_DEVICES, WINDOW_MS, limit_of
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode, cohort_of
+from fleetgate.scoring import SIGNALS
 from fleetgate.spool.format import AlertRecord
 
 THRESHOLD = 100.0
@@ -168,6 +169,13 @@ class TestEnding:
         fleet.look_until(NOW + HOUR_MS + CALM_MS)
         assert fleet.breaker.now_open() == fleet.alerts[:1]
 
+    def test_a_cohort_that_updates_itself_away_is_held_on(self, fleet: Fleet) -> None:
+        """The census counts its devices under the next version; those in trouble are still as many."""
+        fleet.ask_all(range(100))
+        fleet.breaker.sizes = {}
+        fleet.look_until(NOW + HOUR_MS)
+        assert fleet.breaker.now_open() == fleet.alerts
+
     def test_it_lasts_a_day_at_most(self, fleet: Fleet) -> None:
         """Then its devices go where they belong, and one more alert says that a person is waited for."""
         fleet.ask_all(range(100))
@@ -255,17 +263,22 @@ class TestStarting:
         assert not any(after.ask_all(range(100), NOW + LONGEST_HOLD_MS))
 
 
+def test_the_signs_of_a_clone_are_signals() -> None:
+    """A name that is none would excuse it."""
+    assert SIGNALS.keys() >= NEVER_EXCUSED
+
+
 @pytest.mark.parametrize("cohort", [TENANT, ISSUER, Cohort(CohortKind.SOFTWARE, "acme", "a b \n"), BAD])
 def test_a_cohort_is_read_back_from_its_words(cohort: Cohort) -> None:
     """A software version is whatever a device says it is."""
     assert cohort_of(cohort.tenant, str(cohort)) == cohort
 
 
-SIGNALS = ("malformed_body", "bad_mac", "replay", "equivocation", "overlapping_sessions")
+SOME = ("malformed_body", "bad_mac", "replay", "equivocation", "overlapping_sessions")
 asking = st.tuples(
     st.integers(0, 80),
     st.integers(0, 400_000),
-    st.dictionaries(st.sampled_from(SIGNALS), st.floats(1, 200), min_size=1, max_size=3),
+    st.dictionaries(st.sampled_from(SOME), st.floats(1, 200), min_size=1, max_size=3),
 )
 
 

@@ -12,7 +12,7 @@ from tests.gates import Gate, credential, record, score_of
 from tests.units import NOW, TOPIC, former, sign
 
 from fleetgate.accept.intake import MAX_RANGES
-from fleetgate.config import Policy
+from fleetgate.config import DeviceLimit, Limits
 from fleetgate.control.records import CredentialStatus, DeviceState
 from fleetgate.control.suspicions import Suspicion
 from fleetgate.errors import SpoolError
@@ -105,11 +105,12 @@ def test_a_refusal_under_a_former_credential_names_it(gate: Gate) -> None:
 
 
 def test_what_admission_refused_is_recorded_with_its_count(gate: Gate) -> None:
-    """A batch of 40 over the rate is one record of 40, and scores nobody."""
+    """A batch of 400 over the rate is one record of 400; no excess makes anybody even watched."""
     caller = gate.caller()
-    gate.intake.refuse_unseen(caller, Reason.RATE_LIMITED, NOW, 40)
-    assert [(found.reason, found.count) for found in rejections(gate)] == [("rate_limited", 40)]
-    assert score_of(gate, caller.known) == 0
+    gate.intake.refuse_unseen(caller, Reason.RATE_LIMITED, NOW, 400)
+    assert [(found.reason, found.count) for found in rejections(gate)] == [("rate_limited", 400)]
+    assert score_of(gate, caller.known) == 40.0
+    assert caller.known.standing.state is DeviceState.TRUSTED
 
 
 def test_three_forgeries_quarantine_the_peer_that_sent_them(gate: Gate) -> None:
@@ -236,8 +237,8 @@ def test_a_commit_is_woken_for_what_came_outside_the_loop(gate: Gate) -> None:
 
 def test_the_limit_of_a_device_is_its_own(tmp_path: Path) -> None:
     """A noisy device is slowed down, its neighbour is not."""
-    gate = Gate(tmp_path, record(), record("tcu-0002"), settings=Policy(burst_messages=1, messages_per_second=1.0))
+    gate = Gate(tmp_path, record(), record("tcu-0002"), limits=Limits(device=DeviceLimit(messages="1/s")))
     noisy, quiet = gate.caller(), gate.caller("tcu-0002")
-    admitted = [who.known.bucket.take(1, gate.clock.monotonic()) == 0.0 for who in (noisy, noisy, quiet)]
+    admitted = [who.known.account.take(1, 170, gate.clock.monotonic()) == 0.0 for who in (noisy, noisy, quiet)]
     gate.close()
     assert admitted == [True, False, True]

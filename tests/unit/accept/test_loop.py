@@ -11,9 +11,11 @@ from prometheus_client.registry import CollectorRegistry
 
 from fleetgate.accept.connection import Connection
 from fleetgate.accept.counts import Counts
+from fleetgate.accept.limits import Limits
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.clock import SystemClock
 from fleetgate.config import Config
+from fleetgate.config import Limits as Settings
 
 
 class Overlooked(Connection):
@@ -28,8 +30,9 @@ def test_a_handshake_that_fails_as_nobody_foresaw_ends_its_own_connection() -> N
     counts = Counts(CollectorRegistry())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with socket.create_server(("127.0.0.1", 0)) as listener, theirs:
+        limits = Limits(Settings(), counts.limit_hits)
         loop = SocketLoop(
-            listener, context, unused, Config(), unused, unused, unused, counts, SystemClock(), unused
+            listener, context, unused, Config(), unused, unused, unused, counts, SystemClock(), unused, limits
         )  # fmt: skip
         connection = Overlooked(ours, "vehicle", 0)  # type: ignore[arg-type]  # TLS is not got to
         loop._handshake(connection, 0)

@@ -17,9 +17,11 @@ from cryptography import x509
 from fleetgate.accept import registry as registry_module
 from fleetgate.accept.denials import Denial, DenialMemory
 from fleetgate.accept.fleet import Fleet, KnownDevice
+from fleetgate.accept.limits import Limits, no_hits
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import SystemClock
-from fleetgate.config import Config, Policy
+from fleetgate.config import Config
+from fleetgate.config import Limits as LimitSettings
 from fleetgate.control.devices import Enrolment, enrol, renew, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
@@ -45,7 +47,7 @@ class Office:
         self.keyring = Keyring.create(directory / "keyring.json", CLOCK.now_ms(), lambda count: b"k" * count)
         self.denials = DenialMemory(directory / "denials.db")
         self.checkpoint = Checkpoint(directory / "checkpoint.db")
-        self.fleet = Fleet(self.keyring.roots, Policy())
+        self.fleet = Fleet(self.keyring.roots, Limits(LimitSettings(), no_hits()))
 
     @contextmanager
     def writing(self) -> Iterator[Any]:
@@ -158,7 +160,7 @@ def test_an_older_database_lifts_no_denial_and_still_brings_new_ones(office: Off
     for leftover in ("control.db-wal", "control.db-shm"):
         (tmp_path / leftover).unlink(missing_ok=True)
     shutil.copy(tmp_path / "yesterday.db", tmp_path / "control.db")
-    office.fleet = Fleet(office.keyring.roots, Policy())
+    office.fleet = Fleet(office.keyring.roots, Limits(LimitSettings(), no_hits()))
     office.run(restored)
 
 
@@ -224,7 +226,7 @@ def test_a_database_that_went_on_while_the_edge_was_down_is_noticed(office: Offi
         office.run(first)
         yesterday.backup(today)
         office.suspend(found)
-        office.fleet = Fleet(office.keyring.roots, Policy())
+        office.fleet = Fleet(office.keyring.roots, Limits(LimitSettings(), no_hits()))
 
         async def second(registry: Registry) -> None:
             await until(lambda: registry.restores == 1)
@@ -359,7 +361,7 @@ def test_no_decision_about_a_device_brings_back_a_key_whose_revocation_was_lost(
             assert refusal(await registry.lookup(stolen), stolen) is Reason.REVOKED
 
         office.run(act)
-        office.fleet = Fleet(office.keyring.roots, Policy())
+        office.fleet = Fleet(office.keyring.roots, Limits(LimitSettings(), no_hits()))
         office.run(restarted)
 
 
@@ -396,7 +398,7 @@ def test_a_revocation_takes_effect_while_control_is_away(office: Office, tmp_pat
         await until(lambda: refusal(known, car) is Reason.REVOKED)
 
     office.run(learns)
-    office.fleet = Fleet(office.keyring.roots, Policy())
+    office.fleet = Fleet(office.keyring.roots, Limits(LimitSettings(), no_hits()))
     office.run(is_alone)
 
 

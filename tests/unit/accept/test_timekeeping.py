@@ -29,7 +29,7 @@ class HandClock:
 
 def devices(heard: int, ahead: int, at_s: float) -> Any:
     return [
-        SimpleNamespace(bucket=SimpleNamespace(used_at=at_s), ahead_at=at_s if i < ahead else float("-inf"))
+        SimpleNamespace(account=SimpleNamespace(used_at=at_s), ahead_at=at_s if i < ahead else float("-inf"))
         for i in range(heard)
     ]
 

@@ -83,10 +83,10 @@ def test_a_connection_of_the_herd_that_was_up_must_stay() -> None:
 def test_sustained_says_when_it_had_no_figures_of_chatty(tmp_path: Path) -> None:
     """10,000 a second is then nobody's half."""
     context = Context(tmp_path, QUICK)
-    assert sustained_case._rate(context) == 10_000
+    assert sustained_case.rate_of("sustained", context) == 10_000
     assert context.notes == ["sustained: no figures of chatty in this run, so 10,000 messages/s were offered"]
     context.rounds["chatty"] = [{"events_per_s": 30_000.0}]
-    assert sustained_case._rate(context) == 15_000
+    assert sustained_case.rate_of("sustained", context) == 15_000
 
 
 def test_a_gate_that_falls_behind_fails_sustained() -> None:

@@ -6,18 +6,33 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, select
 
+from fleetgate.config import Config
+from fleetgate.control.auditchain import audit_link, links_query
 from fleetgate.control.devices import revoke
+from fleetgate.control.heads import NO_LINK
 from fleetgate.control.migrations import STEPS
 from fleetgate.control.records import CredentialStatus
-from fleetgate.control.schema import SCHEMA_VERSION
+from fleetgate.control.schema import SCHEMA_VERSION, audit
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate
+
+BACK_TO_2 = """
+CREATE TABLE former (audit_id INTEGER NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL, actor TEXT NOT NULL,
+    action VARCHAR(32) NOT NULL, tenant VARCHAR(63) NOT NULL, object TEXT NOT NULL, detail TEXT NOT NULL);
+INSERT INTO former SELECT 3 * place, at_ms, actor, action, tenant, object, detail FROM audit;
+DROP TABLE audit;
+ALTER TABLE former RENAME TO audit;
+DROP TABLE audit_heads;
+UPDATE meta SET value = 2 WHERE name = 'schema';
+"""
+"""Version 2 had no chain; its numbers could have gaps."""
 
 BACK_TO_1 = """
 DROP TABLE transfers;
@@ -42,7 +57,7 @@ def former(gate: Gate) -> Gate:
     gate.enrol()
     gate.store.close()
     with closing(sqlite3.connect(gate.config.path("control.db"))) as db:
-        db.executescript(BACK_TO_1)
+        db.executescript(BACK_TO_2 + BACK_TO_1)
     return gate
 
 
@@ -78,3 +93,29 @@ def test_a_second_writer_finds_nothing_to_do(former: Gate) -> None:
 def test_every_former_version_has_its_step() -> None:
     """None is left out on the way from the oldest to this one."""
     assert sorted(STEPS) == list(range(1, SCHEMA_VERSION))
+
+
+def test_the_audit_of_version_2_becomes_a_chain(former: Gate) -> None:
+    """In its order, with a last row that says how many there were; the table is that of a new database."""
+    with Store.open(former.config, former.clock, write=True) as store:
+        rows = [(row.place, row.action) for row in store.rows(select(audit).order_by(audit.c.place))]
+        assert rows == [(1, "enrol"), (2, "revoke"), (3, "enrol"), (4, "chain_audit")]
+        before = NO_LINK
+        for link in map(audit_link, store.rows(links_query(0, 10))):
+            assert link.follows(before)
+            before = link.hash
+    assert of_the_audit(former.config) == of_the_audit(new_database(former))
+
+
+def of_the_audit(config: Config) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(config.path("control.db"))) as db:
+        columns = db.execute("PRAGMA table_info(audit)").fetchall()
+        return columns + db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+
+
+def new_database(beside: Gate) -> Config:
+    home = beside.config.path("new")
+    home.mkdir()
+    config = msgspec.structs.replace(beside.config, home=str(home))
+    Store.open(config, beside.clock, create=True).close()
+    return config

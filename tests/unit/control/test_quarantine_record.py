@@ -168,7 +168,7 @@ def test_release_closes_the_case_and_keeps_the_decision(gate: Gate) -> None:
     gate.enrol()
     transition(gate, QUARANTINED)
     decision(gate, Decision.RELEASE, Classification.FALSE_POSITIVE)
-    file = show_case_file(gate.store, "acme", "car-tcu")
+    file = show_case_file(gate.store, "acme", "car-tcu", gate.clock.ms)
     assert (list_cases(gate.store), file.cases[0].closed_at_ms) == ([], gate.clock.ms)
     assert [(d.case_id, d.decision, d.classification, d.actor, d.comment) for d in file.decisions] == [
         (1, "release", "false_positive", "alice", "looked at it")

@@ -63,7 +63,7 @@ def statuses(gate: Gate) -> list[str]:
 
 
 def actions(gate: Gate) -> list[str]:
-    return [row.action for row in gate.store.rows(select(audit).order_by(audit.c.audit_id))]
+    return [row.action for row in gate.store.rows(select(audit).order_by(audit.c.place))]
 
 
 def mac_key_of(gate: Gate, kid: int, certificate: str) -> bytes:

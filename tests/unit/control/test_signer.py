@@ -7,21 +7,20 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.unit.control.conftest import SetClock
+from tests.unit.control.desk import Desk, Running
 
 from fleetgate.clock import SystemClock
 from fleetgate.control import signer as signer_module
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import NO_LINK, Head, SignedHead, check_signature, links, read_public_key
 from fleetgate.control.localsocket import short_name
-from fleetgate.control.signer import Refused, Service, Signer
+from fleetgate.control.signer import Refused, Service
 from fleetgate.control.signing import Answer, AskNewest, AskSign, SignerAway, SignerClient, SignerRefused
 from fleetgate.control.signlog import EMPTY, SignLog, count_of, read_log
 from fleetgate.errors import CheckFailed, ConfigError, Conflict
@@ -38,28 +37,6 @@ def head(place: int, salt: str = "", spool: str = SPOOL) -> Head:
     """The end of a chain of that many rows."""
     link = links(NO_LINK, map(bytes.fromhex, digests(1, place, salt)))
     return Head(spool, place, "cd" * 32, place, link)
-
-
-class Desk:
-    """A signer with its files; `again` is a new process on them."""
-
-    def __init__(self, directory: Path) -> None:
-        self.key, self.public, self.log = (directory / name for name in ("audit.key", "audit.pem", "signer.log"))
-        self.count = count_of(self.key)
-        make_audit_key(self.key, self.public, self.log)
-        self.clock = SetClock()
-        self.signlog = SignLog(self.log, self.count)
-        self.signer = Signer(read_audit_key(self.key, self.public), self.signlog, self.clock)
-
-    def again(self) -> None:
-        self.signlog.close()
-        self.signlog = SignLog(self.log, self.count)
-        self.signer = Signer(read_audit_key(self.key, self.public), self.signlog, self.clock)
-
-    def sign(self, what: Head, steps: list[str]) -> SignedHead:
-        signed = self.signer.answer(AskSign(what, steps)).signed
-        assert signed is not None
-        return signed
 
 
 @pytest.fixture
@@ -261,33 +238,6 @@ def test_a_second_signer_is_kept_off(desk: Desk) -> None:
     """Two could sign two heads for one place."""
     with pytest.raises(Conflict, match="only one"):
         SignLog(desk.log, desk.count)
-
-
-class Running:
-    """The service on a socket, in a thread."""
-
-    def __init__(self, desk: Desk, directory: Path) -> None:
-        self.path = directory / "signer.sock"
-        self.service = Service(self.path, desk.signer, SystemClock())
-        self._thread = threading.Thread(target=self.service.run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.service.stop()
-        self._thread.join()
-        self.service.close()
-
-    def send(self, data: bytes, *, end: bool = False) -> bytes:
-        """What is answered to these bytes."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
-            with short_name(self.path) as name:
-                client.connect(name)
-            with suppress(BrokenPipeError):  # who is refused for what he is has his answer already
-                client.sendall(data)
-            if end:
-                client.shutdown(socket.SHUT_WR)
-            return client.recv(65_536)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.loader import Loader, Settings, Stopped
 from fleetgate.load.progress import Progress
+from fleetgate.load.release import Releases
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.unknown import UnknownNames
 
@@ -61,6 +62,7 @@ def test_the_cause_of_waiting_is_told(
         Transitions(tmp_path, lambda *_: "applied", lambda _: None, counts, stop),
         Alerts(inserts._clickhouse, counts, SystemClock()),
         Progress(lambda *_: None, lambda *_: None),
+        Releases(inserts._clickhouse, lambda _: [], lambda *_: [], counts, SystemClock()),
         counts,
         SystemClock(),
         os.urandom,

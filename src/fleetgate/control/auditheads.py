@@ -1,0 +1,113 @@
+"""Heads of the audit: its end goes to the signer, and what was signed into `audit_heads`.
+
+Decides what is asked to be signed: rows that follow from the newest signed head. The signer decides by the same rule
+(`control.signer`), so nobody rolls the audit back and goes on: not even a person who has to restore the records from a
+backup, whose newest rows are lost then. He says so in a row, with which a new chain begins. When heads are signed, and
+what a signer that is away or refuses means, is decided by `load.auditheads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import insert, literal_column, or_, select
+
+from fleetgate.control.auditchain import END, AuditLink, audit_link, links_query
+from fleetgate.control.heads import NO_LINK, AuditHead, SignedAuditHead
+from fleetgate.control.reason import check_reason
+from fleetgate.control.schema import RESTORED, audit, audit_heads
+from fleetgate.control.signing import MAX_STEPS, SignerClient
+from fleetgate.control.store import Store, Write
+from fleetgate.errors import FleetgateError
+
+ACTOR = "load"
+MAX_ROWS = 20 * MAX_STEPS
+"""Of one round: 10,000 rows. What is left, of an audit from before the chain, is signed in the next ones."""
+
+
+class AuditChanged(FleetgateError):
+    """The audit is not what was signed, or its rows do not follow from one another."""
+
+
+_BEGINNINGS = or_(audit.c.place == 1, audit.c.action == literal_column(f"'{RESTORED}'"))  # so that the index is used
+
+
+def chain_of(store: Store) -> str | None:
+    """The name of the chain, which is the hash of the row it began with; None while there is no row."""
+    rows = store.rows(select(audit.c.hash).where(_BEGINNINGS).order_by(audit.c.place.desc()).limit(1))
+    return str(rows[0].hash) if rows else None
+
+
+def begin_anew(write: Write, reason: str) -> None:
+    """The records were restored from a backup, or begun anew: what was signed of the audit before is another chain."""
+    check_reason(reason)
+    write.note(RESTORED, "", "audit", {"reason": reason})
+
+
+def sign_audit(store: Store, signer: Path, on_behind: Callable[[int], None]) -> int:
+    """Has signed what is new, at most MAX_ROWS; how many heads that were. `on_behind` is told how many rows have no
+    signed head behind them, before and after.
+
+    Raises SignerAway, SignerRefused, AuditChanged, ControlAway.
+    """
+    chain = chain_of(store)
+    if chain is None:
+        return 0
+    with SignerClient(signer) as client:
+        newest = client.newest_audit(chain)
+    if newest is not None:
+        _keep(store, newest)  # the process may have ended before it was kept
+    place, link = (newest.head.place, newest.head.link) if newest is not None else (0, NO_LINK)
+    [end] = store.rows(END)
+    on_behind(max(0, end.place - place))
+    if (end.place, end.hash) == (place, link):
+        return 0
+    if end.place <= place:
+        with SignerClient(signer) as client:
+            client.sign_audit(AuditHead(chain, end.place, end.hash), [])  # it says whether a rollback or a fork
+    rows = _rows_behind(store, place, link)
+    heads = 0
+    for start in range(0, len(rows), MAX_STEPS):
+        some = rows[start : start + MAX_STEPS]
+        with SignerClient(signer) as client:
+            head = AuditHead(chain, some[-1].place, some[-1].hash)
+            _keep(store, client.sign_audit(head, [row.digest.hex() for row in some]))
+        heads += 1
+        on_behind(max(0, end.place - some[-1].place))
+    return heads
+
+
+def signed_heads(store: Store) -> list[tuple[str, int, str, int, str, str]]:
+    """(chain, place, link, signed_at_ms, key_id, signature) of each row of `audit_heads`, as it stands there."""
+    return [tuple(row) for row in store.rows(select(audit_heads).order_by(audit_heads.c.place))]
+
+
+def _rows_behind(store: Store, place: int, link: str) -> list[AuditLink]:
+    """Raises AuditChanged where they do not follow: then nothing is signed."""
+    rows = [audit_link(row) for row in store.rows(links_query(place, MAX_ROWS))]
+    for row in rows:
+        if row.place != place + 1 or not row.follows(link):
+            why = f"the audit breaks behind place {place}"
+            raise AuditChanged(f"{why}, so no head of it is signed: `fleetgate verify audit` says more")
+        place, link = row.place, row.hash
+    return rows
+
+
+def _keep(store: Store, signed: SignedAuditHead) -> None:
+    head = signed.head
+    at_place = (audit_heads.c.chain == head.chain) & (audit_heads.c.place == head.place)
+    if store.rows(select(audit_heads.c.place).where(at_place, audit_heads.c.key_id == signed.key_id)):
+        return
+    with store.write(ACTOR) as write:
+        write.execute(
+            insert(audit_heads).prefix_with("OR IGNORE"),
+            {
+                "chain": head.chain,
+                "place": head.place,
+                "link": head.link,
+                "signed_at_ms": signed.signed_at,
+                "key_id": signed.key_id,
+                "signature": signed.signature,
+            },
+        )

@@ -1,0 +1,65 @@
+"""The exact counts of a case, from the rows that the spool became."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tests.integration.load.conftest import DATABASE, READER
+from tests.segments import RECEIVED_AT, peer, rows_body, sample
+from tests.spools import rejection
+
+from fleetgate.config import ClickHouse, Config
+from fleetgate.load.casefile import told_of
+from fleetgate.load.owner import Owner
+
+HOUR_MS = 3_600_000
+RELEASE = "2026.44.1"
+
+
+def config_of(owner: Owner, directory: Path) -> Config:
+    token = directory / "clickhouse.token"
+    token.write_text(READER)
+    token.chmod(0o600)
+    settings = ClickHouse(listen=owner.url.removeprefix("http://"), database=DATABASE)
+    return msgspec.structs.replace(Config(), clickhouse=settings, home=str(directory))
+
+
+def test_the_counts_of_a_case_are_those_of_its_time_and_device(bench: Any, owner: Owner, tmp_path: Path) -> None:
+    """By reason, over segments; what came before or after, or from its neighbour, is in no case of it."""
+    who, neighbour = peer(bench.vehicle("case")), peer(bench.vehicle("neighbour"))
+    at = RECEIVED_AT
+
+    def refuse(sender: Any, reason: str, count: int, at_ms: int) -> None:
+        bench.spool.writer.rejection(bench.spool.sender(sender), rejection(reason, count, at_ms, at_ms, []))
+
+    refuse(who, "bad_mac", 7, at - HOUR_MS)
+    refuse(who, "bad_mac", 1000, at)
+    refuse(who, "malformed_body", 3, at)
+    refuse(neighbour, "bad_mac", 50, at)
+    bench.spool.seal()
+    refuse(who, "bad_mac", 234, at + 5)
+    refuse(who, "bad_mac", 9, at + HOUR_MS)
+    body = rows_body(sample(-1, s1=88.25), sample(0, s1=89.0), software=RELEASE)
+    for outcome in (1, 1, 2):
+        bench.spool.message(body, sender=who, outcome=outcome, received_at=at)
+    bench.spool.message(rows_body(sample(0, s1=1.0), software="other"), sender=neighbour, received_at=at)
+    bench.spool.seal()
+    bench.load_all()
+    told = told_of(config_of(owner, tmp_path), "acme", who.device_id, at - HOUR_MS // 2, at + HOUR_MS // 2)
+    assert [(one.reason, one.refused, one.first_at_ms, one.last_at_ms) for one in told.refusals] == [
+        ("bad_mac", 1234, at, at + 5),
+        ("malformed_body", 3, at, at),
+    ]
+    assert told.refusals[0].addresses == [who.address]
+    assert sorted((one.software, one.outcome, one.messages) for one in told.sent) == [
+        (RELEASE, "accepted", 2),
+        (RELEASE, "held", 1),
+    ]
+
+
+def test_of_a_device_that_did_nothing_there_is_nothing(bench: Any, owner: Owner, tmp_path: Path) -> None:
+    """Two empty lists, no error."""
+    told = told_of(config_of(owner, tmp_path), "acme", bench.vehicle("nobody"), 0, RECEIVED_AT)
+    assert (told.refusals, told.sent) == ([], [])

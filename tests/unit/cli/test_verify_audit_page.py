@@ -1,0 +1,74 @@
+"""docs/how-to/verify-the-audit.md: every command of the page, and what `verify audit` prints and ends with."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.cli.test_how_to_pages import HOW_TO, Reader
+from tests.unit.control.desk import Desk, Running
+
+from fleetgate.clock import SystemClock
+from fleetgate.config import load
+from fleetgate.control.auditheads import sign_audit
+from fleetgate.control.store import Store
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Shell
+
+
+@contextmanager
+def signer(shell: Shell) -> Iterator[None]:
+    """The gate's signer runs, and has signed the end of its audit."""
+    desk = Desk(shell.directory / "pki", shell.directory / "signer.log")
+    running = Running(desk, shell.directory)
+    with Store.open(load(None), SystemClock(), write=True) as store:
+        sign_audit(store, running.path, lambda _: None)
+    yield
+    running.stop()
+    desk.signlog.close()
+
+
+@pytest.fixture
+def signed(gate: Shell) -> Iterator[Shell]:
+    with signer(gate):
+        yield gate
+
+
+def tamper(gate: Shell, *statements: str) -> None:
+    with closing(sqlite3.connect(gate.directory / "control.db")) as db, db:
+        for name in ("at_its_end", "not_changed", "not_deleted"):
+            db.execute(f"DROP TRIGGER audit_{name}")
+        for statement in statements:
+            db.execute(statement)
+
+
+def test_every_command_of_the_page_does_what_it_says(shell: Shell) -> None:
+    """In its order, beside a gate."""
+    reader = Reader(shell, "verify-the-audit")
+    with signer(shell):
+        reader.follow()
+    [newest] = shell.json("audit", "--last", "1")
+    assert newest["action"] == "records_restored"
+
+
+def test_the_page_shows_what_the_command_prints(signed: Shell) -> None:
+    """The line of an altered row."""
+    signed.must("device", "suspend", "--tenant", "acme", "--device", "car-tcu", "--reason", "in the workshop")
+    tamper(signed, "UPDATE audit SET actor = 'mallory' WHERE place = 2")
+    assert signed.run("verify", "audit") == 1
+    line = next(line for line in signed.out.splitlines() if line.startswith("altered"))
+    assert line.replace("place 2", "place 4") in (HOW_TO / "verify-the-audit.md").read_text()
+    assert "findings: 1" in signed.err
+
+
+def test_rows_that_are_cut_off_are_found_by_a_copy_of_the_log_alone(signed: Shell) -> None:
+    """The database has no head any more, and the machine no log."""
+    signed.must("verify", "audit")
+    (signed.directory / "signer.log").rename(signed.directory / "copy.log")
+    tamper(signed, "DELETE FROM audit_heads", "DELETE FROM audit WHERE place = (SELECT max(place) FROM audit)")
+    assert signed.run("verify", "audit", "--log", "copy.log", "--json") == 1
+    assert "cut_off" in signed.out

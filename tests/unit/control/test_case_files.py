@@ -1,0 +1,79 @@
+"""What a case is about, and which devices were found harmless."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleetgate.control.cases import LEAD_MS, found_harmless, show_case_file
+from fleetgate.control.quarantine import apply_transition, decide
+from fleetgate.control.states import Classification, Decision
+
+if TYPE_CHECKING:
+    from tests.unit.control.conftest import Gate
+
+DAY_MS = 24 * 3600 * 1000
+CAR = ("acme", "car-tcu")
+
+
+def moved(gate: Gate, after: str, number: int) -> None:
+    apply_transition(gate.store, "ab" * 16, 1, number, *CAR, "trusted", after, gate.clock.ms, "bad_mac", 120.0, "1")
+
+
+def decided(gate: Gate, finding: Classification, decision: Decision = Decision.RELEASE) -> None:
+    decide(gate.store, *CAR, decision, finding, "alice", "looked at it")
+
+
+def test_a_case_is_about_what_led_to_it_and_what_followed(car: Gate) -> None:
+    """From a week before, until now or its end; its transitions, oldest first, with the policy they were made under."""
+    moved(car, "watched", 1)
+    car.clock.ms += 1000
+    moved(car, "quarantined", 2)
+    opened_ms = car.clock.ms
+    car.clock.ms += DAY_MS
+    file = show_case_file(car.store, *CAR, car.clock.ms)
+    assert (file.since_ms, file.until_ms) == (opened_ms - LEAD_MS, car.clock.ms)
+    assert [(one.at_ms, one.after, one.why, one.score, one.policy_version) for one in file.transitions] == [
+        (opened_ms - 1000, "watched", "bad_mac", 120.0, "1"),
+        (opened_ms, "quarantined", "bad_mac", 120.0, "1"),
+    ]
+    decided(car, Classification.CONFIRMED)
+    closed_ms = car.clock.ms
+    car.clock.ms += DAY_MS
+    assert show_case_file(car.store, *CAR, car.clock.ms).until_ms == closed_ms
+
+
+def test_the_next_case_begins_where_the_one_before_ended(car: Gate) -> None:
+    """What was decided already is not evidence again."""
+    moved(car, "quarantined", 1)
+    car.clock.ms += 1000
+    decided(car, Classification.BENIGN)
+    closed_ms = car.clock.ms
+    car.clock.ms += 1000
+    moved(car, "quarantined", 2)
+    file = show_case_file(car.store, *CAR, car.clock.ms)
+    assert (file.since_ms, [one.at_ms for one in file.transitions]) == (closed_ms, [car.clock.ms])
+
+
+def test_a_device_without_a_case_shows_its_last_week(car: Gate) -> None:
+    """One that was watched, and never more."""
+    moved(car, "watched", 1)
+    car.clock.ms += DAY_MS
+    assert [one.after for one in show_case_file(car.store, *CAR, car.clock.ms).transitions] == ["watched"]
+    car.clock.ms += LEAD_MS
+    assert show_case_file(car.store, *CAR, car.clock.ms).transitions == []
+
+
+def test_a_device_is_harmless_by_the_last_decision_about_it(car: Gate) -> None:
+    """Until then, and not before some time has passed."""
+    moved(car, "quarantined", 1)
+    car.clock.ms += 1000
+    decided(car, Classification.FALSE_POSITIVE)
+    at_ms = car.clock.ms
+    assert found_harmless(car.store, at_ms) == []
+    assert found_harmless(car.store, at_ms + 1) == [(*CAR, at_ms)]
+    car.clock.ms += 1000
+    moved(car, "quarantined", 2)
+    assert found_harmless(car.store, car.clock.ms) == []  # somebody must look at it again
+    car.clock.ms += 1000
+    decided(car, Classification.CONFIRMED)
+    assert found_harmless(car.store, car.clock.ms + DAY_MS) == []
