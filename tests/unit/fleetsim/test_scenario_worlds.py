@@ -89,6 +89,6 @@ def test_the_clock_of_a_scenario_is_written_as_the_gates_is() -> None:
     """Start, speed and origin; two processes with the same three agree."""
     clock = virtual_clock("5000,100,0")
     assert clock.speed == 100.0
-    assert abs(clock.now_ms() - virtual_clock("5000,100,0").now_ms()) < 5_000
+    assert clock.now_ms() <= virtual_clock("5000,100,0").now_ms() <= clock.now_ms()
     with pytest.raises(ValueError, match="soon"):
         virtual_clock("soon,2")
