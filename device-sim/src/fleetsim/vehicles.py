@@ -22,6 +22,9 @@ PACK_WH, PACK_OHM, PACK_CELL_V = 75_000.0, 0.06, 350.0
 PACK_J_PER_K, MOTOR_J_PER_K = 400_000.0, 40_000.0
 EFFICIENCY = 0.9
 AUX_W = 450.0
+# Percent of charge: who is below the first charges until the second; slower than what a sensor would be doubted for.
+EMPTY, FULL, CHARGES_PER_S = 15.0, 85.0, 1.0
+SETTLING_S = 3 * 3600.0
 LONGEST_STEP_S = 1.5  # a driver corrects the speed within 1.5 s: longer steps would overshoot
 METRES_PER_DEGREE = 111_320.0
 
@@ -51,7 +54,8 @@ class Vehicles:
         self.ambient = rng.uniform(4, 24, n)
         self.pack_temperature = self.ambient + rng.uniform(4, 12, n)
         self.motor_temperature = self.ambient + rng.uniform(10, 30, n)
-        self.cabin = rng.uniform(18, 23, n)
+        self.cabin_wanted = rng.uniform(18, 23, n)
+        self.cabin = self.cabin_wanted.copy()
         self.tyres = rng.normal(250, 6, (4, n))
         self.hdop = rng.uniform(0.5, 1.1, n)
         self.power = np.zeros(n)  # W out of the pack
@@ -60,6 +64,14 @@ class Vehicles:
         self.torque = np.zeros(n)
         self._target, self._left_s = self.speed.copy(), rng.uniform(0, 10, n)
         self._turn, self._turn_left_s = np.zeros(n), np.zeros(n)
+        self._charges = np.zeros(n, dtype=np.bool_)
+
+    def settle(self) -> None:
+        """Drive until temperatures and pressures are where driving keeps them: a fleet that is still warming up changes
+        from minute to minute as no fleet does."""
+        for _ in range(int(SETTLING_S / LONGEST_STEP_S)):
+            self.step(LONGEST_STEP_S)
+        self.charge = self._rng.uniform(EMPTY, FULL, self.n)
 
     def step(self, dt_s: float) -> None:
         """Drive for `dt_s` seconds, in steps that the equations bear."""
@@ -170,6 +182,8 @@ class Vehicles:
         self.current = self.power / open_voltage
         self.voltage = open_voltage - self.current * PACK_OHM
         self.charge = np.clip(self.charge - self.power * dt_s / 3600 / PACK_WH * 100, 3.0, 100.0)
+        self._charges = (self._charges | (self.charge < EMPTY)) & (self.charge < FULL)
+        self.charge += CHARGES_PER_S * dt_s * self._charges
         heat = self.current**2 * PACK_OHM - 60 * (self.pack_temperature - self.ambient)
         self.pack_temperature += heat * dt_s / PACK_J_PER_K
         loss = np.abs(mechanical) * (1 - EFFICIENCY) - 25 * (self.motor_temperature - self.ambient)
@@ -177,7 +191,7 @@ class Vehicles:
 
     def _drift(self, dt_s: float) -> None:
         self.ambient += self._rng.normal(0, 0.002, self.n) * dt_s
-        self.cabin += (21.0 - self.cabin) * dt_s / 600
+        self.cabin += (self.cabin_wanted - self.cabin) * dt_s / 600 + self._rng.normal(0, 0.01, self.n) * dt_s
         self.hdop = np.clip(self.hdop + self._rng.normal(0, 0.02, self.n) * dt_s, 0.4, 3.0)
         self.tyres += (250 + self.speed * 0.3 - self.tyres) * dt_s / 3_000
 

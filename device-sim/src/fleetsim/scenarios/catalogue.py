@@ -8,6 +8,7 @@ from fleetsim.gate import Gate, RunError
 from fleetsim.scenarios import attacks, clock_waves, healthy, outages, readings, releases
 from fleetsim.scenarios.scenario import Scenario
 from fleetsim.scenarios.world import Pace, World
+from fleetsim.vehicles import Vehicles, generator
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -26,7 +27,9 @@ def find(name: str) -> Scenario:
 
 def run(scenario: Scenario, pace: Pace, gate: Gate, bundles: Sequence[Bundle], clock: Clock, seed: int) -> World:
     """The world after the run, with its truth. Raises RunError, BundleError."""
-    world = World(gate, bundles, clock, seed, pace)
+    physics = Vehicles(len(bundles), generator(seed))
+    physics.settle()
+    world = World(gate, bundles, clock, seed, pace, physics)
     scenario.play(world)
     world.truth.notes |= {"scenario": scenario.name, "seed": seed} | pace._asdict()
     world.run()

@@ -27,7 +27,6 @@ SHORTEST_DRIVE_S, DRIVE_S = 600.0, 3600.0
 LOOK_S = 900.0
 SHARE_OF_EACH = 0.02
 CLASSES = ("duplicate", "late", "gap", "rollback", "replay", "clone", "reset")
-CHARGED = (55.0, 95.0)  # percent, after it stood
 
 
 def share_driving(after_s: float) -> float:
@@ -57,15 +56,10 @@ def _stands(rng: random.Random, at_s: float, seconds: float) -> float:
 
 
 def live_a_day(world: World, index: int) -> None:
-    """One vehicle drives and stands in turn; its battery is charged while it stands."""
+    """One vehicle drives and stands in turn."""
     device = world.devices[index]
-
-    def set_out() -> None:
-        world.physics.charge[index] = world.rng.uniform(*CHARGED)
-        device.wake()
-
     for from_s, until_s in drives(world.rng, world.pace.seconds):
-        world.at(from_s or world.rng.random() * MINUTE_S, set_out)
+        world.at(from_s or world.rng.random() * MINUTE_S, device.wake)
         world.at(until_s, device.sleep)
 
 

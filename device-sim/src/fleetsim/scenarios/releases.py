@@ -25,6 +25,8 @@ def bad_release(world: World) -> None:
             world.change([index], broken)
             world.devices[index].reboot()
             world.truth.befalls(world.devices[index], "bad_release", world.now_ms())
+            if not world.truth.alerts:
+                world.truth.alert_due("bad_release", "refused breaker", world.now_ms())
 
         world.trouble(update, over_s=ROLLED_OUT_OVER_S)
 
@@ -35,7 +37,6 @@ def bad_release(world: World) -> None:
         return draft._replace(events=tuple(Event(e.at, NO_KIND, e.signals, e.texts) for e in draft.events))
 
     world.truth.notes["tolerated"] = TOLERATED
-    world.truth.alert_due("bad_release", "refused breaker", world.trouble_ms)
 
 
 SCENARIOS = (

@@ -20,6 +20,7 @@ from fleetsim.scenarios.truth import DueAlert, Fact
 
 _RANK = {"trusted": 0, "released": 0, "watched": 1, "quarantined": 2, "banned": 3}
 _QUARANTINED = _RANK["quarantined"]
+MOST_TOLD = 10  # false alerts in words; the JSON has all of them
 
 
 class Transition(msgspec.Struct):
@@ -117,7 +118,7 @@ class Score(msgspec.Struct):
                 found.append(f"{due.what}: no alert")
             elif due.after_s > due.within_s:
                 found.append(f"{due.what}: alert after {due.after_s:.0f} s, due within {due.within_s:.0f} s")
-        found += [f"false alert: {alert}" for alert in self.false_alerts]
+        found += [f"false alert: {alert}" for alert in _first(self.false_alerts)]
         found += [f"no message was classified as {each}" for each in self.missing_classes]
         return found
 
@@ -243,6 +244,12 @@ def _words(alert: OpenedAlert) -> str:
     return f"{alert.kind} {cohort} ({alert.vehicles} vehicles)"
 
 
+def _first(alerts: list[str]) -> list[str]:
+    """A watch that went wrong may have hundreds."""
+    more = len(alerts) - MOST_TOLD
+    return [*alerts[:MOST_TOLD], *([f"and {more} more"] if more > 0 else [])]
+
+
 def lines(found: Score) -> list[str]:
     """For a person at a terminal."""
     told = [
@@ -266,7 +273,7 @@ def lines(found: Score) -> list[str]:
     for due in found.due:
         when = "did not come" if due.after_s is None else f"after {due.after_s:.0f} s: {due.alert}"
         told.append(f"  alert {due.what}, due within {due.within_s:.0f} s: {when}")
-    told += [f"  false alert: {alert}" for alert in found.false_alerts]
+    told += [f"  false alert: {alert}" for alert in _first(found.false_alerts)]
     if found.further_alerts:
         told.append(f"  {found.further_alerts} further alerts while the trouble lasted")
     if found.disorder:

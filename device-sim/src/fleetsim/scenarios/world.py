@@ -55,10 +55,18 @@ class Pace(NamedTuple):
 class World:
     """The fleet of one run. `rng` is the scenario's chance; times are virtual but where it says real."""
 
-    def __init__(self, gate: Gate, bundles: Sequence[Bundle], clock: Clock, seed: int, pace: Pace) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        bundles: Sequence[Bundle],
+        clock: Clock,
+        seed: int,
+        pace: Pace,
+        physics: vehicles.Vehicles | None = None,
+    ) -> None:
         self.pace, self.truth = pace, Truth()
         self.rng = clocks.stream(seed, "scenario")
-        self.physics = vehicles.Vehicles(len(bundles), vehicles.generator(seed))
+        self.physics = physics or vehicles.Vehicles(len(bundles), vehicles.generator(seed))
         self._traffic = Fleet(len(bundles), self.physics, clocks.stream(seed, "traffic"))
         self._gate, self._clock, self._seed = gate, clock, seed
         self._loop: Loop[Link] = Loop(self._came_up, self._answered)
@@ -66,9 +74,9 @@ class World:
         self._waiting: deque[Device] = deque()
         self._calendar: list[tuple[float, int, Callable[[], object]]] = []
         self._ticket = count()
-        self.start_ms = clock.now_ms()
         self.devices = [self._device(bundle, _transport(i)) for i, bundle in enumerate(bundles)]
         self.config = [_CONFIGS[i // 2 % len(_CONFIGS)] for i in range(len(bundles))]
+        self.start_ms = clock.now_ms()
 
     def _device(self, bundle: Bundle, transport: str) -> Device:
         context = tls_context(bundle, self._gate.server_name)
