@@ -28,9 +28,9 @@ _MOST_KEYS = 2**62
 class Form(NamedTuple):
     """The columns of a table by kind, in the order in which they are hashed.
 
-    `places` give the rows' order. `names` are texts that repeat, hashed together row by row; of two with a stroke between
-    them the second came later: where it is empty only the first is hashed, as it was then. The selector (spool, segment)
-    stands in no column of the hash. Of `maps` it says whether the values are numbers.
+    `places` give the rows' order. `names` are texts that repeat, hashed together row by row; of two with a stroke
+    between them the second came later: where it is empty only the first is hashed, as it was then. The selector
+    (spool, segment) stands in no column of the hash. Of `maps` it says whether the values are numbers.
     """
 
     places: tuple[str, ...]

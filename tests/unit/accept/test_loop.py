@@ -22,7 +22,8 @@ from fleetgate.config import Limits as Settings
 
 
 class Stub(SimpleNamespace):
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return id(self)
 
 
 @pytest.fixture
