@@ -22,7 +22,7 @@ from fleetgate.config import Limits as Settings
 
 
 class Stub(SimpleNamespace):
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a namespace has none
 
 
 @pytest.fixture
