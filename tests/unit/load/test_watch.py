@@ -283,7 +283,8 @@ def heard(vehicle: str, software: str, latitude: float, at_ms: int) -> dict[str,
     counts = ("pulses", "messages", "events", "faults", "unknown", "readings", "implausible")
     numbers: dict[str, list[float]] = {name: [1] for name in counts}
     numbers |= {"epoch": [1], "first_seq": [1], "last_seq": [1], "delay_ms": [0], "located": [1]}
-    numbers |= {"last_ms": [at_ms], "place_ms": [at_ms], "latitude": [latitude], "longitude": [7.0]}
+    numbers |= {"last_ms": [at_ms], "place_ms": [at_ms]}
+    numbers |= {"latitude": [latitude], "longitude": [7.0]}
     texts = {"tenant": ["acme"], "vehicle_id": [vehicle], "device_id": [vehicle], "software": [software]}
     return {**texts, "config": ["c"], **{name: np.array(value) for name, value in numbers.items()}}
 

@@ -112,7 +112,8 @@ class Fleet:
         missing = self._take_numbers(rows, heard)
         self._take_times(rows, labels, heard)
         self._take_positions(rows, heard)
-        self._steps.append(Step(at_ms, (at_ms - after_ms) / 1000, *[rows, *(heard[name] for name in COUNTED), missing]))
+        counted = [*(heard[name] for name in COUNTED), missing]
+        self._steps.append(Step(at_ms, (at_ms - after_ms) / 1000, rows, *counted))
 
     def forget(self, now_ms: int) -> None:
         """Drops those not heard of for an hour; call it rarely, it renumbers the others."""
