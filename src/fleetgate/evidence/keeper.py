@@ -97,9 +97,9 @@ class Keeper:
                 self.kept += len(samples)
             self._forget(store)
             self.bytes = store.used_bytes()
-        except EvidenceError as error:
+        except Exception as error:  # whatever is overlooked here, somebody has to hear of it
             self.lost += len(samples)
-            self._tell(str(error))
+            self._tell(str(error) if isinstance(error, EvidenceError) else type(error).__name__)
             self._close()  # a file that another took the place of is found only by opening it again
         else:
             self._tell("")

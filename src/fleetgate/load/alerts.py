@@ -135,6 +135,8 @@ def event_of(alert: Alert) -> dict[str, Any]:
 def _read(line: bytes) -> Alert:
     row = msgspec.json.decode(line)
     row["detail"] = msgspec.json.decode(row["detail"])
+    for name in ("before", "after"):
+        row[name] = row[name] or 0.0  # ClickHouse writes what is not finite as null
     return msgspec.convert(row, Alert, strict=False)  # older servers quote integers
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -61,7 +62,8 @@ LoadedUntil = Callable[[], int | None]
 
 
 class Watcher:
-    """A thread of its own while entered. `reading` is a client of its own: a look does not wait for an insert."""
+    """A thread of its own while entered. `reading` is a client of its own: a look does not wait for an insert.
+    `untold` is what has changed and nobody was told yet."""
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class Watcher:
             try:
                 until_ms = self._loaded_until()
                 if until_ms is not None:
+                    self.tell()
                     self.look_until(until_ms)
                 self._said = ""
             except (ClickHouseAway, Refused, FleetgateError) as error:
@@ -124,6 +127,7 @@ class Watcher:
     def _begin_anew(self) -> None:
         self._fleet = Fleet()
         self._changes = Changes()
+        self.untold: deque[Opening | Closing] = deque()
         self._shapes = Shapes(len(LEVELS))
         self._hour: int | None = None
         self._began_ms: int | None = None
@@ -156,13 +160,13 @@ class Watcher:
         refusals = self._looks.refusals(at_ms - window, at_ms)
         age_ms = at_ms - self._began_ms
         found = measures(self._fleet, signals, refusals, self._paths, self._shapes, at_ms, age_ms)
-        for told in self._changes.look(found, at_ms, self._fleet.last_heard_between, mute=mute):
-            self._tell(told)
+        self.untold += self._changes.look(found, at_ms, self._fleet.last_heard_between, mute=mute)
         self._learn(signals, at_ms)
         self._at_ms = at_ms
         self._counts.looks.inc()
         self._counts.watch_behind.set((self._clock.now_ms() - at_ms) / 1000)
         self._counts.look_cpu.inc(time.thread_time() - started_s)
+        self.tell()
 
     def _learn(self, signals: SignalRows, at_ms: int) -> None:
         unsettled = self._changes.unsettled(at_ms)
@@ -173,11 +177,15 @@ class Watcher:
     def _path(self, number: int) -> str:
         return self._paths.get(number, str(number))
 
-    def _tell(self, told: Opening | Closing) -> None:
-        if isinstance(told, Closing):
-            self._alerts.close(told.series.key, self._clock.now_ms())
-        else:
-            self._alerts.open(alert_of(told, self._clock.now_ms()))
+    def tell(self) -> None:
+        """Behind the look, which is over: what cannot be told now is told with the next."""
+        while self.untold:
+            told = self.untold[0]
+            if isinstance(told, Closing):
+                self._alerts.close(told.series.key, self._clock.now_ms())
+            else:
+                self._alerts.open(alert_of(told, self._clock.now_ms()))
+            self.untold.popleft()
 
     def _new_hour(self, at_ms: int, mute: bool) -> None:
         """At each full hour: keeps what was usual in the last half hour, and reads what was at this hour before."""
