@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 LOOKS = 180
 """Half an hour of looks: longer than trouble takes to show, shorter than the hours of a day take to change."""
 
-LEAST_LOOKS = 30
-"""Five minutes: before that nothing is known, and nothing is a change."""
+LEAST_LOOKS = 60
+"""Ten minutes: before that nothing is known, and nothing is a change. A fleet that starts at once warms up together."""
 
 RENEW_LOOKS = 6
 """The medians are computed anew once a minute."""
@@ -151,7 +151,7 @@ class Shapes:
         for row, (key, other) in enumerate(zip(keys, others, strict=True)):
             for known in (key, other):
                 place = self._places.get(known, -1)
-                if place >= 0 and self._looks[place] >= LEAST_LOOKS:
+                if place >= 0 and self._looks[place] >= MEMORY_LOOKS:
                     found[row] = self._shapes[place]
                     break
         return found
@@ -167,14 +167,22 @@ class Shapes:
 
 
 def above_median(usual: Array, now: Array) -> Array:
-    """The share of what is now above the usual median; what equals it counts half. Rows are shapes."""
-    median = usual[:, usual.shape[1] // 2, None]
-    share: Array = ((now > median) + 0.5 * (now == median)).mean(axis=1)
+    """The share of what is now above the usual median; what is as good as equal to it counts half. Rows are shapes."""
+    away = now - usual[:, usual.shape[1] // 2, None]
+    share: Array = (0.5 + 0.5 * np.sign(np.where(np.abs(away) <= _nothing(usual), 0.0, away))).mean(axis=1)
     return share
 
 
 def within_quartiles(usual: Array, now: Array) -> Array:
     """The share of what is now between the usual quartiles, or on them."""
     quarter = usual.shape[1] // 4
-    share: Array = ((now >= usual[:, quarter, None]) & (now <= usual[:, -quarter - 1, None])).mean(axis=1)
+    low, high = usual[:, quarter, None] - _nothing(usual), usual[:, -quarter - 1, None] + _nothing(usual)
+    share: Array = ((now >= low) & (now <= high)).mean(axis=1)
     return share
+
+
+def _nothing(usual: Array) -> Array:
+    """A difference that is none, of each shape: many values stand at one point (at rest, at a limit), and what was
+    learnt of them lies a hair beside it."""
+    width: Array = np.maximum(0.01 * (usual[:, -1] - usual[:, 0]), 1e-6 * np.abs(usual[:, usual.shape[1] // 2]))
+    return width[:, None]
