@@ -11,10 +11,12 @@ from prometheus_client.registry import CollectorRegistry
 
 from fleetgate.accept.connection import Connection
 from fleetgate.accept.counts import Counts
+from fleetgate.accept.entrance import Entrance
 from fleetgate.accept.limits import Limits
 from fleetgate.accept.loop import SocketLoop
+from fleetgate.accept.turns import Turns
 from fleetgate.clock import SystemClock
-from fleetgate.config import Config
+from fleetgate.config import Edge
 from fleetgate.config import Limits as Settings
 
 
@@ -31,10 +33,11 @@ def test_a_handshake_that_fails_as_nobody_foresaw_ends_its_own_connection() -> N
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with socket.create_server(("127.0.0.1", 0)) as listener, theirs:
         limits = Limits(Settings(), counts.limit_hits)
-        loop = SocketLoop(
-            listener, context, unused, Config(), unused, unused, unused, counts, SystemClock(), unused, limits
-        )  # fmt: skip
+        turns = Turns()
+        entrance = Entrance(listener, turns, context, unused, unused, limits, counts, SystemClock())
+        intake: Any = SimpleNamespace(counts=counts)
+        loop = SocketLoop(turns, entrance, Edge(), intake, unused, unused, limits, SystemClock())
         connection = Overlooked(ours, "vehicle", 0)  # type: ignore[arg-type]  # TLS is not got to
-        loop._handshake(connection, 0)
+        loop._shake_hands(connection, 0)
         assert counts.failed_handshakes == 1
         assert theirs.recv(1) == b""
