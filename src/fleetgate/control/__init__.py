@@ -23,5 +23,5 @@ MAC root keys      keyring.py reads them, rotation.py says what may happen to on
 The signer, a process of its own, is here too. Heads: heads.py says what is signed, signer.py has rules and socket,
 signing.py how it is asked, signlog.py and auditkey.py what it keeps. Renewals: renewal.py has the rules,
 renewalservice.py socket and limits, renewalform.py how it is asked, sealing.py how a MAC key is sealed for its device.
-Both stand on localsocket.py, and on allowance.py, which says how often one may ask.
+Both stand on localsocket.py.
 """
