@@ -19,12 +19,14 @@ from prometheus_client.registry import CollectorRegistry
 
 from fleetgate.accept.breaker import Breaker
 from fleetgate.accept.counts import Counts
-from fleetgate.accept.fleet import Caller, Fleet, Key, KnownDevice
+from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.known import Caller, Key, KnownDevice
 from fleetgate.accept.limits import Limits
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.scorekeeper import Scorekeeper
 from fleetgate.config import Limits as LimitSettings
 from fleetgate.config import Policy as PolicySettings
 from fleetgate.control.profile import CertificateIdentity
@@ -92,9 +94,9 @@ class Gate:
         self.breaker = Breaker("edge-1", self.settings.quarantined_score)
         self.limits = Limits(self.limit_settings, self.counts.limit_hits)
         self.fleet = Fleet(ROOTS, self.limits)
-        self.intake = Intake(
-            self.spool.writer, self.fleet, self.breaker, POLICY, self.settings, self.counts, self.clock
-        )
+        writer = self.spool.writer
+        self.scores = Scorekeeper(writer, self.fleet, self.breaker, self.settings, self.counts, self.clock)
+        self.intake = Intake(writer, self.fleet, self.scores, POLICY, self.counts, self.clock)
 
     def kill(self) -> None:
         """The process is gone: nothing is flushed, and the lock falls."""

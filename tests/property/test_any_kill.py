@@ -100,7 +100,7 @@ def test_windows_epochs_and_states_after_a_kill_are_those_before(walk: list[tupl
                 continue
             if what == "decide":
                 known = gate.known(name)
-                gate.intake.move(known, type(known.standing.state).WATCHED, gate.clock.ms, "a test")
+                gate.scores.move(known, type(known.standing.state).WATCHED, gate.clock.ms, "a test")
                 continue
             if what == "epoch":
                 epochs[name] += 1

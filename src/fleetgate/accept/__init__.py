@@ -1,20 +1,20 @@
 """The vehicles' door: from a socket to the spool, and back with an acknowledgement.
 
-tls, https, loop, connection, stall   sockets               mqtt, packets, http, request   what is spoken
-turns, lines       who is read from, and when
-problems           how HTTPS refuses                 link                  whose request it is
-proxies, proxyprotocol, clientcert   who comes through a proxy, as it says
-vetting, lists, fetching   whom a certificate speaks for, and whether a revocation list ends that
-door, registry     who is that, may it come in       fleet, denials        what is known of it
-admission, limits, brake   may it send now          timekeeping           is our own clock right
-intake             the road: judge, append, commit   standing              how a device stands
-disorder           which way its numbers go
-breaker, surge, census   what is the mistake of many is not held against each
-refusals           whose CA is in trouble
-answers            what it is told                   edge, recovery        the process
-witness            what is written down of a message that is refused
-renew              its next credential: carried to the signer, which decides
-material           certificates and keys, replaced while it runs
-room               is there room to store it         counts                the figures for Prometheus
-descriptors        how many may connect at all
+The process      edge puts the rooms together, recovery brings back what it knew. material replaces certificates and
+                 keys while it runs, descriptors says how many may connect at all, counts has Prometheus' figures.
+MQTT             entrance lets connections in, loop reads them and answers: connection is one of them, turns and lines
+                 say who is read from and when, stall cuts a read that does not end. packets are the bytes, mqtt is what
+                 is spoken.
+HTTPS            https is the server, http what is spoken, request what is in a body, link whose request it is, problems
+                 how it is refused.
+Who is that      tls has the handshake, vetting says whom a certificate speaks for, lists and fetching whether a
+                 revocation list ends that; proxies, proxyprotocol and clientcert who comes through a proxy, as it says.
+                 door lets in whom registry finds, denials is what speaks against one. known is a device in memory,
+                 fleet all of them. renew carries its request for a next credential to the signer, which decides.
+May it send now  admission has the buckets, limits who shares which, brake how fast one may be refused. room says
+                 whether it can be stored, timekeeping whether our own clock is right.
+The road         intake judges, appends and commits; rejections is what it refused, answers what the device is told.
+How it stands    disorder says which way its numbers go, standing what its score calls for, scorekeeper scores and
+                 moves it. What is the mistake of many is not held against each: surge, census, breaker. refusals tells
+                 whose CA is in trouble, witness writes down what was refused.
 """

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from fleetgate.accept.breaker import Breaker
-from fleetgate.accept.fleet import KnownDevice
+from fleetgate.accept.known import KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.control.cohorts import Cohort, CohortKind
 from fleetgate.spool.checkpoint import Checkpoint

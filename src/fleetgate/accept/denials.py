@@ -1,4 +1,4 @@
-"""What this edge once was told to refuse, on its own disk.
+"""What speaks against a device: in the records now, and what this edge was once told to refuse, on its own disk.
 
 A control database that was restored from an older day must not let anybody in who was denied before: the denial of a
 device is lifted only by a later change of that very device's records, that of a key by nothing. One may be still to
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from fleetgate.control.records import Change
+from fleetgate.control.records import Change, CredentialStatus, DeviceRecord, DeviceState, DeviceStatus
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Reason
 from fleetgate.spool.database import Database
@@ -28,6 +28,14 @@ CREATE TABLE IF NOT EXISTS denials (
     revision INTEGER NOT NULL, from_ms INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, device_id, key_digest)) WITHOUT ROWID;
 """
+
+REFUSAL_OF_STATUS: Mapping[DeviceStatus, Reason | None] = {
+    DeviceStatus.ACTIVE: None,
+    DeviceStatus.SUSPENDED: Reason.SUSPENDED,
+    DeviceStatus.BANNED: Reason.BANNED,
+    DeviceStatus.DECOMMISSIONED: Reason.UNKNOWN_DEVICE,
+}
+
 WHOLE_DEVICE = b""
 """In place of a key digest: the denial is of the device, whatever credential it presents."""
 
@@ -49,6 +57,27 @@ def strictest(one: Denials, other: Denials) -> Denials:
     for name in one.keys() & other.keys():
         both[name] = min(other[name], one[name], key=lambda denial: denial.from_ms)
     return both
+
+
+def denials_of(record: DeviceRecord | None) -> Denials:
+    """What the records say against a device; of one that they do not have, that it is unknown."""
+    if record is None:
+        return {WHOLE_DEVICE: Denial(Reason.UNKNOWN_DEVICE)}
+    denials: Denials = {}
+    for entry in record.credentials:
+        if entry.status is CredentialStatus.REVOKED or entry.revoked_from_ms is not None:
+            # Two certificates may have one key: what is revoked of it is the earlier one.
+            denials = strictest(denials, {entry.key_digest: Denial(Reason.REVOKED, entry.revoked_from_ms or 0)})
+    refusal = Reason.BANNED if record.state is DeviceState.BANNED else REFUSAL_OF_STATUS[record.status]
+    if refusal is not None:
+        denials[WHOLE_DEVICE] = Denial(refusal)
+    return denials
+
+
+def for_good(denials: Denials, now_ms: int) -> Denials:
+    """Those that no decision lifts: nothing brings a revoked key back, so records that do not say it of one are older.
+    A revocation that is still to come may be put off."""
+    return {name: denial for name, denial in denials.items() if name != WHOLE_DEVICE and denial.from_ms <= now_ms}
 
 
 class DenialMemory:

@@ -13,8 +13,9 @@ from typing import Final
 from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate import log
-from fleetgate.accept.fleet import Caller, Fleet, KnownDevice
+from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.known import Caller, KnownDevice
 from fleetgate.accept.lines import LONGEST_PAUSE_SECONDS
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.registry import Registry

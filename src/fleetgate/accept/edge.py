@@ -23,6 +23,7 @@ from fleetgate.accept.census import Census
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.door import Door
+from fleetgate.accept.entrance import Entrance
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
@@ -37,7 +38,9 @@ from fleetgate.accept.refusals import KINDS, Refusals
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import Room
+from fleetgate.accept.scorekeeper import Scorekeeper
 from fleetgate.accept.timekeeping import Timekeeper
+from fleetgate.accept.turns import Turns
 from fleetgate.accept.vetting import Vetting
 from fleetgate.accept.witness import Witness
 from fleetgate.admin import AdminServer
@@ -107,9 +110,11 @@ class Edge:
         self._timekeeper = Timekeeper(clock)
         self.room = Room(self.spool, config.spool, clock)
         self.breaker = Breaker(config.edge.id, config.policy.quarantined_score)
-        self.intake = Intake(self.spool.writer, self.fleet, self.breaker, policy, config.policy, self.counts, clock)
+        writer = self.spool.writer
+        self.scores = Scorekeeper(writer, self.fleet, self.breaker, config.policy, self.counts, clock)
+        self.intake = Intake(writer, self.fleet, self.scores, policy, self.counts, clock)
         self.refusals = Refusals(config.edge.id)
-        self.refusals.on_alert = self.intake.alert
+        self.refusals.on_alert = self.scores.alert
         self.vetting.on_verified = self.refusals.verified
         self.vetting.on_refused = self.refusals.refused
         self._census = Census(self.spool.checkpoint, self.breaker, clock)
@@ -133,22 +138,21 @@ class Edge:
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
         door = Door(self.registry, self.vetting, self.fleet, self.room, self.intake, self._config, self._clock)
-        loop = SocketLoop(
+        turns = Turns()
+        entrance = Entrance(
             mqtt_socket,
+            turns,
             self.files.now.mqtt,
             self.vetting,
-            self._config,
-            self.intake,
-            door,
-            self.room,
-            self.counts,
-            self._clock,
             self._proxies,
             self._limits,
+            self.counts,
+            self._clock,
         )
-        self.registry.on_change = self.intake.on_state = door.device_changed
+        loop = SocketLoop(turns, entrance, self._config.edge, self.intake, door, self.room, self._limits, self._clock)
+        self.registry.on_change = self.scores.on_state = door.device_changed
         self.registry.on_overrides = self.breaker.override
-        self.registry.on_suspicion = self.intake.suspect
+        self.registry.on_suspicion = self.scores.suspect
         self.registry.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
         renewals = Renewals(
@@ -233,7 +237,7 @@ class Edge:
         self.refusals.restore([record for record in alerts if record.kind in KINDS], now_ms)
         held = [record for record in alerts if record.kind not in KINDS]
         if held:
-            self.intake.restore(held, recovery.watched())
+            self.scores.restore(held, recovery.watched())
 
     def _doubt(self) -> str:
         """Why nothing may be judged by the time it is; empty when everything may."""
@@ -274,7 +278,7 @@ class Edge:
                 look_due = now_s + 1
                 self.room.look(self._doubt())
                 self._note_control()
-                self.intake.relax(self._clock.now_ms())
+                self.scores.relax(self._clock.now_ms())
                 self.refusals.look(self._clock.now_ms(), self.breaker.sizes)
                 await self._delete_loaded()
                 behind = self.spool.waiting() > BEHIND_SEGMENTS

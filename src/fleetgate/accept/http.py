@@ -21,8 +21,9 @@ from fleetgate import fault, log
 from fleetgate.accept.admission import Strangers, cost
 from fleetgate.accept.answers import TOLD_THE_EPOCH
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
-from fleetgate.accept.fleet import Caller, Fleet
+from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.known import Caller
 from fleetgate.accept.limits import Account, Quantity
 from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
@@ -178,7 +179,7 @@ class VehicleApp:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             elif isinstance(caller, Caller) and problem.status is HTTPStatus.BAD_REQUEST:
-                self._intake.abused(caller.known)
+                self._intake.scores.abused(caller.known)
             raise
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time
@@ -316,7 +317,7 @@ def _unavailable(why: str) -> Problem:
 
 
 def _quart() -> QuartTrio:
-    """Everything that no vehicle needs; later parts add routes here."""
+    """Everything that is no vehicle's route."""
     app = QuartTrio("fleetgate")
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 

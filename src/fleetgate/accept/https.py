@@ -22,8 +22,8 @@ from hypercorn.utils import wrap_app
 from fleetgate import log
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
-from fleetgate.accept.fleet import issuer_of
 from fleetgate.accept.http import VehicleApp
+from fleetgate.accept.known import issuer_of
 from fleetgate.accept.limits import Limits, Quantity
 from fleetgate.accept.link import Hop, Link
 from fleetgate.accept.proxies import Proxies

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 from weakref import WeakValueDictionary
 
-from fleetgate.accept.admission import Bucket
+from fleetgate.bucket import Bucket
 from fleetgate.config import Limits as Settings
 from fleetgate.config import Sending
 from fleetgate.rates import Rate, parse_rates

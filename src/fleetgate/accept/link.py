@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from fleetgate.accept import clientcert
-from fleetgate.accept.fleet import Caller
+from fleetgate.accept.known import Caller
 from fleetgate.accept.problems import Problem, Scope
 from fleetgate.accept.vetting import Vetting
 from fleetgate.control.profile import CertificateIdentity, ProfileError

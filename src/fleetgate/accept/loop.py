@@ -3,13 +3,12 @@
 Each turn takes a bounded number of events, one read of at most 16 KiB (a TLS record) from each ready socket, a bounded
 number of handshake steps, then commits once and sends every answer of the turn; then it yields to trio, where HTTPS,
 look-ups and timers run. docs/adr/0001-socket-loop.md has the figures that speak for this. Decides the life of a
-connection; the protocol is `mqtt`'s, who may come in is the door's.
+connection once it is there; how it comes in is `entrance`'s, the protocol `mqtt`'s, who may stay is the door's.
 """
 
 from __future__ import annotations
 
 import select
-import socket
 import ssl
 import time
 from typing import Final
@@ -19,24 +18,20 @@ from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate import log
 from fleetgate.accept.connection import Connection, GoneError
-from fleetgate.accept.counts import Counts
-from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND, Door
-from fleetgate.accept.fleet import Caller, issuer_of
+from fleetgate.accept.door import Door
+from fleetgate.accept.entrance import Entrance
 from fleetgate.accept.intake import Intake
-from fleetgate.accept.limits import SENT, Limits, Quantity
+from fleetgate.accept.known import Caller
+from fleetgate.accept.limits import SENT, Limits
 from fleetgate.accept.lines import LONGEST_PAUSE_SECONDS, Lines
 from fleetgate.accept.mqtt import QUOTA, Phase, Session
-from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.room import Room
-from fleetgate.accept.stall import LONG_READ_SECONDS, Stalls
+from fleetgate.accept.stall import LONG_READ_SECONDS
 from fleetgate.accept.turns import MAX_EVENTS, Turns
-from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
-from fleetgate.config import Config
-from fleetgate.control.profile import CertificateIdentity, ProfileError
+from fleetgate.config import Edge
 
 MAX_HANDSHAKES: Final = 8  # 1.8 ms each: the rest of the gate waits at most 15 ms
-MAX_ACCEPTS: Final = 64
 PAUSE_OUT_BYTES: Final = 64 * 1024  # a client that reads no answers is not read from either
 ON_ITS_WAY_SECONDS: Final = 0.5  # behind our last words; what comes later was sent by somebody who has read them
 ROOM_SECONDS: Final = 1.0  # so often it is asked whether those who wait may go on, while nothing can be stored
@@ -48,42 +43,34 @@ _log = log.get("accept.loop")
 
 
 class SocketLoop:
-    """Serves MQTT on `listener`, a bound and listening non-blocking socket."""
+    """Serves MQTT to those who come in by `entrance`; `turns` has its epoll set."""
 
     def __init__(
         self,
-        listener: socket.socket,
-        context: ssl.SSLContext,
-        vetting: Vetting,
-        config: Config,
+        turns: Turns,
+        entrance: Entrance,
+        settings: Edge,
         intake: Intake,
         door: Door,
         room: Room,
-        counts: Counts,
-        clock: Clock,
-        proxies: Proxies,
         limits: Limits,
+        clock: Clock,
     ) -> None:
-        self._listener = listener
-        self._context = context
-        self._vetting = vetting
-        self._config = config
+        self._turns = turns
+        self._entrance = entrance
+        self._settings = settings
         self._intake = intake
         self._door = door
         self._room = room
-        self._counts = counts
-        self._clock = clock
-        self._proxies = proxies
         self._limits = limits
-        self._turns = Turns()
-        self._turns.epoll.register(listener.fileno(), select.EPOLLIN)
+        self._clock = clock
+        self._counts = intake.counts
         self._lines = Lines()
         self._connections: dict[int, Connection] = {}
         self._unready: dict[int, Connection] = {}
         self._touched: dict[int, Connection] = {}
         self._of_session: dict[Session, Connection] = {}
-        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
-        self._stalls = Stalls()
+        self._stalls = entrance.stalls
         self._turn_started_s = 0.0
         self._draining = False
         intake.on_commit = self._send_answers
@@ -123,12 +110,12 @@ class SocketLoop:
         for fd, mask in self._turns.ready():
             connection = self._connections.get(fd)
             if connection is None:
-                if fd == self._listener.fileno() and not self._draining:
+                if fd == self._entrance.fd and not self._draining:
                     self._accept()
             elif connection.session is None:
                 handshakes += 1
                 if handshakes <= MAX_HANDSHAKES:
-                    self._handshake(connection, now_s)
+                    self._shake_hands(connection, now_s)
             elif mask & _IN:
                 session = connection.session
                 if self._limits.shares_sending and session.phase is _LIVE and session.caller is not None:
@@ -143,84 +130,24 @@ class SocketLoop:
         self._intake.commit()
 
     def _accept(self) -> None:
-        now_s = time.monotonic()  # a handshake is this machine's work: its deadline is not on the gate's clock
-        for _ in range(MAX_ACCEPTS):
-            try:
-                plain, address = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:  # out of descriptors: those that are open go on
-                _log.error("accept_failed", error=error.strerror)
-                self._turns.epoll.modify(self._listener.fileno(), 0)  # until the next sweep: it would stay readable
-                return
-            if len(self._connections) >= self._config.edge.max_connections:
-                plain.close()
-                continue
-            if not self._limits.admit_to_gate(Quantity.CONNECTIONS, now_s):
-                plain.close()
-                continue
-            if len(self._unready) >= self._config.edge.max_handshakes:
+        for connection in self._entrance.accept(self._connections, self._settings.max_connections):
+            if len(self._unready) >= self._settings.max_handshakes:
                 self._close(next(iter(self._unready.values())))
-            plain.setblocking(False)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            try:
-                sock = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-            except OSError:  # gone already
-                plain.close()
-                continue
-            proxied = self._proxies.sends_header(address[0])
-            connection = Connection(sock, f"{address[0]}:{address[1]}", now_s, proxied=proxied)
             self._connections[connection.fd] = self._unready[connection.fd] = connection
             self._turns.add(connection)
 
-    def _handshake(self, connection: Connection, now_s: float) -> None:
-        if not connection.begun:
-            connection.begun = True
-            if not self._limits.admit_to_gate(Quantity.HANDSHAKES, now_s):
-                return self._close(connection)
-        self._stalls.reading = connection
-        try:
-            self._shake_hands(connection, now_s)
-        except GoneError as error:
-            self._counts.failed_handshakes += 1
-            self._stranger_log.warning("handshake_failed", address=connection.address, error=str(error))
-            self._close(connection)
-        except Exception as error:  # what one client sends ends its own connection, whatever is overlooked here
-            self._counts.failed_handshakes += 1
-            self._stranger_log.warning("connection_failed", address=connection.address, error=type(error).__name__)
-            self._close(connection)
-        finally:
-            self._stalls.reading = None
-
     def _shake_hands(self, connection: Connection, now_s: float) -> None:
-        """Raises GoneError."""
-        chain = connection.handshake()
-        if isinstance(chain, int):
-            return self._turns.watch(connection, chain)
-        identity: CertificateIdentity | None = None
-        profile_error = ""
-        try:
-            identity = self._vetting.identity(chain[0], chain)
-        except ProfileError as error:
-            profile_error = str(error)
-            self._stranger_log.warning("certificate_profile", address=connection.address, error=profile_error)
-        if self._stalls.barred(_who(identity, connection), now_s):
-            return self._close(connection)
-        if identity is not None and not self._limits.admit_handshake(
-            identity.tenant, identity.device_id, issuer_of(identity), now_s
-        ):
-            return self._close(connection)
-        connection.session = Session(
-            identity,
-            profile_error,
-            connection.address,
-            self._intake,
-            self._door,
-            self._config.edge.keep_alive_seconds,
-            now_s,
-        )
-        self._of_session[connection.session] = connection
-        return self._turns.watch(connection, select.EPOLLIN)
+        shown = self._entrance.shake_hands(connection, now_s)
+        if shown is None:
+            self._close(connection)
+        elif isinstance(shown, int):
+            self._turns.watch(connection, shown)
+        else:
+            address, keep_alive_s = connection.address, self._settings.keep_alive_seconds
+            session = Session(*shown, address, self._intake, self._door, keep_alive_s, now_s)
+            connection.session = session
+            self._of_session[session] = connection
+            self._turns.watch(connection, select.EPOLLIN)
 
     def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> int:
         """How many bytes there were."""
@@ -278,12 +205,9 @@ class SocketLoop:
 
     def _bar(self, connection: Connection, session: Session, now_s: float) -> None:
         """Ends a connection that held everybody up, and keeps its vehicle out for a while."""
-        who = _who(session.identity, connection)
-        self._counts.protocol_errors += 1
         if session.caller is not None:
-            self._intake.abused(session.caller.known)
-        self._stranger_log.warning("stalled", by=who, address=connection.address, means="kept out for ten minutes")
-        self._stalls.bar(who, now_s)
+            self._intake.scores.abused(session.caller.known)
+        self._entrance.bar(connection, session.identity, now_s)
         self._close(connection)
 
     # Answers, once the commit has returned.
@@ -362,7 +286,7 @@ class SocketLoop:
 
     def replace_tls(self, context: ssl.SSLContext, *, distrusts: bool) -> None:
         """For handshakes from now on. `distrusts`: a CA is trusted no more, so everybody is verified again."""
-        self._context = context
+        self._entrance.context = context
         if distrusts:
             self.send_away()
             for connection in list(self._connections.values()):
@@ -410,10 +334,10 @@ class SocketLoop:
         while True:
             await trio.sleep(1)
             if not self._draining:
-                self._turns.epoll.modify(self._listener.fileno(), select.EPOLLIN)
+                self._entrance.open()
             now_s, machine_s = self._clock.monotonic(), time.monotonic()
             for connection in list(self._unready.values()):
-                if machine_s - connection.since_s > self._config.edge.handshake_seconds:
+                if machine_s - connection.since_s > self._settings.handshake_seconds:
                     self._close(connection)
             for connection in list(self._connections.values()):
                 session = connection.session
@@ -451,8 +375,7 @@ class SocketLoop:
     def drain(self) -> None:
         """Stops accepting and tells every client to go elsewhere; what was received is answered first."""
         self._draining = True
-        self._turns.epoll.unregister(self._listener.fileno())
-        self._listener.close()
+        self._entrance.close()
         for connection in list(self._connections.values()):
             if connection.session is None:
                 self._close(connection)
@@ -468,8 +391,3 @@ class SocketLoop:
     def empty(self) -> bool:
         """Whether every goodbye is said."""
         return all(connection.lingering for connection in self._connections.values())
-
-
-def _who(identity: CertificateIdentity | None, connection: Connection) -> str:
-    """The vehicle, or where the certificate names none, the address."""
-    return f"{identity.tenant}/{identity.device_id}" if identity is not None else connection.address.rpartition(":")[0]

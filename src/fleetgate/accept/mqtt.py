@@ -17,8 +17,8 @@ from mqtt5 import DisconnectReasonCode as Code
 from fleetgate.accept import packets
 from fleetgate.accept.admission import cost
 from fleetgate.accept.answers import ACCEPTED_PUBACK, connack_code, duplicate_puback, refusing_puback
-from fleetgate.accept.fleet import Caller
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.known import Caller
 from fleetgate.accept.packets import ProtocolError
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.judge import Outcome, Reason
@@ -131,7 +131,7 @@ class Session:
         """Takes what came though the client was told that its session is over: once it tells of another client."""
         if self.taken_over and self.caller is not None and data[0] >> 4 in (packets.PUBLISH, packets.PINGREQ):
             self.taken_over = False
-            self._intake.overlapped(self.caller.known)
+            self._intake.scores.overlapped(self.caller.known)
 
     def end(self, code: Code, why: str) -> None:
         """Ends the session from our side, with a DISCONNECT if it had begun."""
@@ -292,5 +292,5 @@ class Session:
         if self.caller is not None and error.code is Code.PACKET_TOO_LARGE:
             self._intake.refuse_unseen(self.caller, Reason.OVERSIZED, now_ms)
         elif self.caller is not None and error.code is not Code.MESSAGE_RATE_TOO_HIGH:
-            self._intake.abused(self.caller.known)
+            self._intake.scores.abused(self.caller.known)
         self.end(error.code, str(error))

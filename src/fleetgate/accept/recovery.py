@@ -13,7 +13,8 @@ from contextlib import suppress
 
 from fleetgate import log
 from fleetgate.accept.disorder import signal_of
-from fleetgate.accept.fleet import Fleet, KnownDevice
+from fleetgate.accept.fleet import Fleet
+from fleetgate.accept.known import KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.standing import Part
 from fleetgate.control.records import DeviceRecord, DeviceState, DeviceStatus

@@ -22,17 +22,17 @@ from typing import NamedTuple, TypeVar
 import trio
 
 from fleetgate import log
-from fleetgate.accept.denials import WHOLE_DEVICE, Denial, DenialMemory, Denials, strictest
-from fleetgate.accept.fleet import REFUSAL_OF_STATUS, Fleet, Key, KnownDevice
+from fleetgate.accept.denials import DenialMemory, Denials, denials_of, for_good, strictest
+from fleetgate.accept.fleet import Fleet
+from fleetgate.accept.known import Key, KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.control.breaker import overrides
 from fleetgate.control.cohorts import Cohort, Mode
 from fleetgate.control.profile import CertificateIdentity
-from fleetgate.control.records import Change, CredentialStatus, DeviceRecord, DeviceState
+from fleetgate.control.records import Change, DeviceRecord
 from fleetgate.control.store import LIFTS_NOTHING, REFUSES_NOBODY, SUSPICION, Store
 from fleetgate.control.suspicions import Suspicion, suspicions_of
 from fleetgate.errors import ControlAway
-from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.checkpoint import DeviceState as SavedDevice
 
@@ -184,7 +184,7 @@ class Registry:
             return None
         record, saved, denials = row
         known = self._fleet.add(record, saved, self._clock.monotonic())
-        self._deny(known, strictest(_denials_of(record), denials))
+        self._deny(known, strictest(denials_of(record), denials))
         return known
 
     def _deny(self, known: KnownDevice, denials: Denials) -> None:
@@ -275,7 +275,7 @@ class Registry:
             for change in changes
             if change.revision > self._seen_through and change.kind not in LIFTS_NOTHING
         }
-        said = {key: _denials_of(records.get(key)) for key in _devices_of(changes)}
+        said = {key: denials_of(records.get(key)) for key in _devices_of(changes)}
         decided_ms = {(change.tenant, change.device_id): change.at_ms for change in changes}
         newest = reached.revision >= self._seen_through
         denials = await trio.to_thread.run_sync(lambda: self._remember(reached, said, lifting, newest=newest))
@@ -298,7 +298,7 @@ class Registry:
         denials = {}
         for key, of_records in said.items():
             held = self._denials.of(*key)
-            denials[key] = strictest(of_records, _for_good(held, now_ms) if key in lifting else held)
+            denials[key] = strictest(of_records, for_good(held, now_ms) if key in lifting else held)
         self._denials.learn(reached, denials, newest=newest)
         return denials
 
@@ -363,23 +363,3 @@ async def _ask(query: Callable[[], _Answer]) -> _Answer:
 
 def _devices_of(changes: list[Change]) -> list[Key]:
     return list(dict.fromkeys((change.tenant, change.device_id) for change in changes))
-
-
-def _for_good(denials: Denials, now_ms: int) -> Denials:
-    """Those that no decision lifts: nothing brings a revoked key back, so records that do not say it of one are older.
-    A revocation that is still to come may be put off."""
-    return {name: denial for name, denial in denials.items() if name != WHOLE_DEVICE and denial.from_ms <= now_ms}
-
-
-def _denials_of(record: DeviceRecord | None) -> Denials:
-    if record is None:
-        return {WHOLE_DEVICE: Denial(Reason.UNKNOWN_DEVICE)}
-    denials: Denials = {}
-    for entry in record.credentials:
-        if entry.status is CredentialStatus.REVOKED or entry.revoked_from_ms is not None:
-            # Two certificates may have one key: what is revoked of it is the earlier one.
-            denials = strictest(denials, {entry.key_digest: Denial(Reason.REVOKED, entry.revoked_from_ms or 0)})
-    refusal = Reason.BANNED if record.state is DeviceState.BANNED else REFUSAL_OF_STATUS[record.status]
-    if refusal is not None:
-        denials[WHOLE_DEVICE] = Denial(refusal)
-    return denials

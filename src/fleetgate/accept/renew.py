@@ -21,7 +21,7 @@ import trio
 from fleetgate import log
 from fleetgate.accept.admission import Strangers
 from fleetgate.accept.counts import Counts
-from fleetgate.accept.fleet import Key, KnownDevice
+from fleetgate.accept.known import Key, KnownDevice
 from fleetgate.accept.problems import Problem
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import Clock

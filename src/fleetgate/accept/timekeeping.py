@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleetgate.accept.fleet import KnownDevice
+from fleetgate.accept.known import KnownDevice
 from fleetgate.clock import Clock
 
 STEP_MS = 5_000  # as much as a message may be ahead before it is flagged

@@ -17,7 +17,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fleetgate.accept.fleet import issuer_of
+from fleetgate.accept.known import issuer_of
 from fleetgate.clock import Clock
 from fleetgate.control.chain import Paths
 from fleetgate.control.issuers import Issuers

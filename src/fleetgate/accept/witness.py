@@ -6,7 +6,7 @@ kept `evidence.keeper`'s. Called for what is refused or suspicious only, so that
 
 from __future__ import annotations
 
-from fleetgate.accept.fleet import Caller
+from fleetgate.accept.known import Caller
 from fleetgate.clock import Clock
 from fleetgate.evidence.keeper import Keeper
 from fleetgate.evidence.sample import Facts, Sample, Slot

@@ -1,7 +1,8 @@
 """Who may do what: tenants, vehicles, devices, credentials, quarantine cases, decisions, and the keys they stand on.
 
-The edge reads here and never writes; load writes only transitions of quarantine, with suspicions.py what it found out
-about devices, and with spools.py what it knows of spools; the rest are a person's commands.
+The edge reads here and never writes. Load writes transitions of quarantine and alerts of edges, with suspicions.py what
+it found out about devices, with spools.py what it knows of spools, with auditheads.py what the signer signed of the
+audit, with deliveries.py what webhooks were told. The rest are a person's commands.
 
 A device's life    devices.py, retirement.py and vehicles.py say what may happen to a device, credentials.py what
                    becomes of its certificates, states.py which state may follow which, quarantine.py what is written
@@ -22,5 +23,5 @@ MAC root keys      keyring.py reads them, rotation.py says what may happen to on
 The signer, a process of its own, is here too. Heads: heads.py says what is signed, signer.py has rules and socket,
 signing.py how it is asked, signlog.py and auditkey.py what it keeps. Renewals: renewal.py has the rules,
 renewalservice.py socket and limits, renewalform.py how it is asked, sealing.py how a MAC key is sealed for its device.
-Both stand on localsocket.py, and on allowance.py, which says how often one may ask.
+Both stand on localsocket.py.
 """

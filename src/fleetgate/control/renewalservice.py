@@ -22,9 +22,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from fleetgate import log
+from fleetgate.bucket import Bucket
 from fleetgate.clock import Clock
 from fleetgate.config import Config
-from fleetgate.control.allowance import Allowance
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.localsocket import listen
 from fleetgate.control.pki import Authority
@@ -40,6 +40,7 @@ from fleetgate.control.renewalform import (
 )
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, ControlAway
+from fleetgate.rates import Rate
 
 MAX_CONNECTIONS = 16
 """The edge has fewer open at once; what is beyond waits for nothing, it is told that the signer is busy."""
@@ -156,7 +157,7 @@ class RenewalService:
 
 
 class Limits:
-    """One allowance over all, one for each certificate that was shown lately: as many as the first lets through in the
+    """One bucket over all, one for each certificate that was shown lately: as many as the first lets through in the
     time that the second needs to be full again. Not one for each device: whoever has a former key of it would use up
     what it has for its own renewal."""
 
@@ -164,8 +165,8 @@ class Limits:
         self._clock = clock
         self._a_minute = config.signer.renewals_per_minute
         self._a_day = config.signer.device_renewals_per_day
-        self._all = Allowance(self._a_minute / 60, self._a_minute, clock.monotonic())
-        self._of_certificate: dict[tuple[str, str, str], Allowance] = {}
+        self._all = Bucket(Rate(self._a_minute, 60.0))
+        self._of_certificate: dict[tuple[str, str, str], Bucket] = {}
         self._swept_s = clock.monotonic()
         self._lock = threading.Lock()
 
@@ -176,11 +177,11 @@ class Limits:
             self._sweep(now_s)
             # The certificate's first: who asks too often does not use up what all have together.
             shown = (ask.tenant, ask.device_id, ask.fingerprint)
-            own = self._of_certificate.get(shown) or Allowance(self._a_day / 86_400, self._a_day, now_s)
-            wait_s = own.spend(now_s)
+            own = self._of_certificate.get(shown) or Bucket(Rate(self._a_day, 86_400.0))
+            wait_s = own.take(1, now_s)
             if wait_s:
                 return NotRenewed(Refusal.TOO_OFTEN, f"more than {self._a_day} a day", math.ceil(wait_s))
-            wait_s = self._all.spend(now_s)
+            wait_s = self._all.take(1, now_s)
             if wait_s:
                 why = f"more than {self._a_minute} a minute (signer.renewals_per_minute)"
                 return NotRenewed(Refusal.BUSY, why, max(BUSY_SECONDS, math.ceil(wait_s)))
@@ -199,8 +200,9 @@ class Limits:
     def _sweep(self, now_s: float) -> None:
         if now_s - self._swept_s > 60:
             self._swept_s = now_s
-            for key, allowance in list(self._of_certificate.items()):
-                if allowance.is_full(now_s):
+            for key, bucket in list(self._of_certificate.items()):
+                bucket.refill(now_s)
+                if bucket.full:
                     del self._of_certificate[key]
 
 

@@ -22,9 +22,9 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleetgate import log
+from fleetgate.bucket import Bucket
 from fleetgate.clock import Clock
 from fleetgate.config import Config
-from fleetgate.control.allowance import Allowance
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import NO_LINK, AnyHead, Signed, key_id, links
 from fleetgate.control.localsocket import listen
@@ -41,6 +41,7 @@ from fleetgate.control.signing import (
     Request,
 )
 from fleetgate.control.signlog import SignLog, count_of
+from fleetgate.rates import Rate
 
 REQUESTS_PER_SECOND = 5.0
 BURST_REQUESTS = 50
@@ -111,7 +112,7 @@ class Service:
         self._signer = signer
         self._clock = clock
         self._log = log.get("signer")
-        self._allowance = Allowance(REQUESTS_PER_SECOND, BURST_REQUESTS, clock.monotonic())
+        self._bucket = Bucket(Rate(BURST_REQUESTS, BURST_REQUESTS / REQUESTS_PER_SECOND))
         self._stopping = False
         self._socket = listen("signer.socket", path, 0o600)
         self._socket.settimeout(_LOOK_SECONDS)
@@ -174,7 +175,7 @@ class Service:
         return bytes(data)
 
     def _spend(self) -> None:
-        if self._allowance.spend(self._clock.monotonic()):
+        if self._bucket.take(1, self._clock.monotonic()):
             raise Refused("too_often", f"more than {REQUESTS_PER_SECOND:.0f} requests a second")
 
     def _send(self, connection: socket.socket, answer: Answer) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from fleetgate.accept.fleet import Key
+from fleetgate.accept.known import Key
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock
 from fleetgate.config import Config

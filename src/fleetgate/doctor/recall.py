@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fleetgate.accept.denials import DenialMemory
-from fleetgate.accept.fleet import Fleet, Key, KnownDevice
+from fleetgate.accept.fleet import Fleet
+from fleetgate.accept.known import Key, KnownDevice
 from fleetgate.accept.limits import Limits, no_hits
 from fleetgate.accept.recovery import replay
 from fleetgate.accept.registry import Registry

@@ -1,6 +1,7 @@
-"""A circuit breaker: whoever failed several times in a row is left alone for a while, then asked once.
+"""A circuit: whoever failed several times in a row is left alone for a while, then asked once.
 
-Decides only when; who is asked, and what a failure is, is its owner's.
+Decides only when; who is asked, and what a failure is, is its owner's. (The breaker is another thing: `accept.breaker`
+holds a cohort of devices.)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ FIRST_PAUSE_S: Final = 30.0
 LONGEST_PAUSE_S: Final = 900.0
 
 
-class CircuitBreaker:
+class Circuit:
     """`now_s` is always of the same monotonic clock; `jitter` is a factor about 1."""
 
     def __init__(self) -> None:

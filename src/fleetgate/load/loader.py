@@ -3,8 +3,8 @@
 For each segment: (1) read it, (2) hand its transitions and alerts on, (3) make columns, (4) insert, (5) advance the
 cursor durably. A crash between any two of these repeats the segment harmlessly. While ClickHouse is away, transitions
 of later segments are handed on all the same: a quarantine does not wait for a database of telemetry. Between two
-segments release.py gets its turn. Decides what is tried again and what is set aside; inserts.py decides how an insert
-is made repeatable.
+segments what a person has released gets its turn. Decides what is set aside; handover.py decides who is told of what,
+patience.py how it is tried again, inserts.py how an insert is made repeatable.
 """
 
 from __future__ import annotations
@@ -12,26 +12,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from fleetgate import fault, log
 from fleetgate.catalogue import Catalogue
-from fleetgate.clock import Clock, Entropy
-from fleetgate.errors import ClickHouseAway, ControlAway, SpoolError
-from fleetgate.load.alerts import Alerts
+from fleetgate.clock import Clock
+from fleetgate.errors import SpoolError
 from fleetgate.load.clickhouse import Refused
-from fleetgate.load.columns import held_devices, segment_rows
+from fleetgate.load.columns import segment_rows
 from fleetgate.load.counts import Counts
-from fleetgate.load.edgealerts import raise_alerts
+from fleetgate.load.handover import Handover
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.isolation import Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
-from fleetgate.load.progress import Progress
-from fleetgate.load.release import Releases
-from fleetgate.load.suspects import Suspects
-from fleetgate.load.transitions import Transitions
+from fleetgate.load.patience import Patience, Stopped
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
 from fleetgate.spool.files import SegmentFile
@@ -44,17 +39,8 @@ from fleetgate.spool.requests import asked, withdraw
 POLL_SECONDS = 0.05
 """How soon a sealed segment is noticed; the edge seals one a second at most, so looking is cheap."""
 
-FIRST_PAUSE_SECONDS = 0.2
-
 _NOBODY_CAN_SAY = "0" * 64
 """For the SHA-256 of a segment that cannot be read."""
-
-T = TypeVar("T")
-
-
-class Stopped(Exception):
-    """The process was asked to end while a segment was waiting; its cursor stays behind it."""
-
 
 QUIET_MS, AHEAD_MS = 10_000, 60_000
 """Nothing waited for so long, beside the age at which a segment is sealed: then nothing was received. And times of
@@ -62,11 +48,9 @@ receipt further ahead of load's own clock are an edge's wrong clock, which nobod
 
 
 class Settings(NamedTuple):
-    """`spool` is the spool's directory, `retry_seconds` the longest pause between tries, `segment_seconds` the age at
-    which the edge seals a segment."""
+    """`spool` is the spool's directory, `segment_seconds` the age at which the edge seals a segment."""
 
     spool: Path
-    retry_seconds: float
     segment_seconds: float = 1.0
 
 
@@ -78,28 +62,20 @@ class Loader:
         settings: Settings,
         inserts: Inserts,
         catalogue: Catalogue,
-        transitions: Transitions,
-        alerts: Alerts,
-        progress: Progress,
-        releases: Releases,
+        handover: Handover,
+        patience: Patience,
         counts: Counts,
         clock: Clock,
-        entropy: Entropy,
         stop: threading.Event,
-        suspects: Suspects | None = None,
     ) -> None:
         self._settings = settings
         self._inserts = inserts
         self._catalogue = catalogue
-        self._transitions = transitions
-        self._alerts = alerts
-        self._progress = progress
-        self._releases = releases
+        self._handover = handover
+        self._patience = patience
         self._counts = counts
         self._clock = clock
-        self._entropy = entropy
         self._stop = stop
-        self._suspects = suspects
         self._segments = settings.spool / "segments"
         self._parking = Parking(settings.spool / "parked", counts)
         self._log = log.get("load")
@@ -108,11 +84,11 @@ class Loader:
         self._newest_received_ms = 0  # of what this process has loaded
         self._loaded_until_ms: int | None = None
         self._tried = 0  # up to this number a former process may have got anywhere
-        self._waiting = "the loader has not looked at its spool yet"
+        patience.why = "the loader has not looked at its spool yet"
 
     def unready(self) -> str:
         """Why nothing is being loaded; empty when segments are."""
-        return self._waiting
+        return self._patience.why
 
     def loaded_until_ms(self) -> int | None:
         """Everything that the gate received before (Unix ms) is loaded; None while that is not known."""
@@ -128,7 +104,7 @@ class Loader:
                 if not self.step():
                     self._stop.wait(POLL_SECONDS)
         except Stopped:
-            self._log.info("stopped while waiting", why=self._waiting)
+            self._log.info("stopped while waiting", why=self._patience.why)
         except OSError as error:
             raise SpoolError(
                 f"cannot work in {self._settings.spool}: {error.strerror}; load stops, mend the spool's disk and start "
@@ -140,7 +116,7 @@ class Loader:
         SpoolError."""
         identity = read_identity(self._settings.spool)
         if identity is None:
-            self._waiting = ""  # the edge has not started for the first time: nothing to load is not a fault
+            self._patience.why = ""  # the edge has not started for the first time: nothing to load is not a fault
             return False
         # Read each time: a spool restored from an older copy brings an older cursor with it.
         cursor = self._stored_cursor(identity.spool)
@@ -150,15 +126,15 @@ class Loader:
         for path in wanted:
             self._try_again(identity, path)
         found = self._next(self._cursor.segment)
-        self._waiting = ""
+        self._patience.why = ""
         if found is not None:
             if not self._cursor.sha256:
-                self._insist("control", lambda _: self._progress.begin(identity.spool, identity.former))
+                self._patience.insist("control", lambda _: self._handover.begin(identity))
             self._load(identity, *found)
         else:
             quiet_ms = QUIET_MS + int(self._settings.segment_seconds * 1000)
             self._note_loaded_until(self._clock.now_ms() - quiet_ms)
-        released = self._releases.step(busy=found is not None)
+        released = self._handover.release(busy=found is not None)
         return bool(wanted) or found is not None or released
 
     def _note_loaded_until(self, at_ms: int) -> None:
@@ -211,13 +187,13 @@ class Loader:
             sha256 = segment.sha256.hex()
             fault.point("load.read")
             if self._in_its_place(identity, segment, path):
-                self._insist("control", lambda _: self._transitions.hand_on(segment))
+                self._patience.insist("control", lambda _: self._handover.tell_control(segment))
                 fault.point("load.transitions")
-                self._insist("ClickHouse", lambda _: raise_alerts(self._alerts, segment))
+                self._patience.insist("ClickHouse", lambda _: self._handover.raise_alerts(segment))
                 self._load_segment(segment, path, previous)
         cursor = self._cursor = Cursor(identity.spool, number, sha256)
-        self._insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
-        self._progress.reached(identity.spool, number, self._newest_received_ms)
+        self._patience.insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
+        self._handover.reached(identity.spool, number, self._newest_received_ms)
         fault.point("cursor.written")
 
     def _in_its_place(self, identity: Identity, segment: Segment, path: Path) -> bool:
@@ -248,16 +224,16 @@ class Loader:
         withdraw(path)
 
     def _load_parked(self, segment: Segment, path: Path) -> bool:
-        before = segment.header.segment - 1
-        previous = self._insist("ClickHouse", lambda _: self._inserts.loaded(segment.header.spool.hex(), before))
-        self._insist("control", lambda _: self._transitions.hand_on(segment))
-        self._insist("ClickHouse", lambda _: raise_alerts(self._alerts, segment))
+        spool, before = segment.header.spool.hex(), segment.header.segment - 1
+        previous = self._patience.insist("ClickHouse", lambda _: self._inserts.loaded(spool, before))
+        self._patience.insist("control", lambda _: self._handover.tell_control(segment))
+        self._patience.insist("ClickHouse", lambda _: self._handover.raise_alerts(segment))
         return self._load_segment(segment, path, previous or "", again=True)
 
     def _load_segment(self, segment: Segment, path: Path, previous: str, *, again: bool = False) -> bool:
         """Whether ClickHouse has all of it now; else it is parked. `again` when it was parked before."""
         spool, number, sha256 = segment.header.spool.hex(), segment.header.segment, segment.sha256.hex()
-        found = self._insist("ClickHouse", lambda _: self._inserts.loaded(spool, number, sha256))
+        found = self._patience.insist("ClickHouse", lambda _: self._inserts.loaded(spool, number, sha256))
         replaced = self._parking.before_repair(path)
         if found == sha256 and not again:
             self._counts.segments.labels("repeated").inc()
@@ -266,11 +242,10 @@ class Loader:
             self._park(path, number, "changed", f"it was loaded before with SHA-256 {found}, and is now {sha256}")
             return False
         if self._names is None:
-            self._names = self._insist("ClickHouse", lambda _: self._inserts.unknown_names())
+            self._names = self._patience.insist("ClickHouse", lambda _: self._inserts.unknown_names())
         names = self._names
         rows = segment_rows(segment, self._catalogue, names)
-        if self._suspects is not None:
-            self._suspects.look(segment, rows)
+        self._handover.suspect(segment, rows)
         whole = self._report_damage(segment, path, rows.undecodable)
         if segment.lost and not again:  # else they were told when the segment was parked
             self._counts.damaged.inc(len(segment.lost))
@@ -294,11 +269,11 @@ class Loader:
             )
 
         try:
-            whole = self._insist("ClickHouse", insert) and whole
+            whole = self._patience.insist("ClickHouse", insert) and whole
         except Refused as error:
             self._park(path, number, "refused", str(error), error.code)
             return False
-        self._releases.held(held_devices(segment))
+        self._handover.stored(segment)
         self._newest_received_ms = max(self._newest_received_ms, rows.last_received_at or 0)
         if not again:
             self._note_loaded_until(rows.last_received_at or 0)
@@ -334,30 +309,3 @@ class Loader:
             raise error
         remedy = "`fleetgate spool repair` keeps what can be read of it"
         self._park(path, number, "unreadable", f"the disk does not give it back ({error.strerror}): {remedy}")
-
-    def _insist(self, what: str, attempt: Callable[[int], T]) -> T:
-        """Tries until it succeeds, with growing, jittered pauses; `attempt` gets the number of failed tries."""
-        tries = 0
-        while True:
-            try:
-                result = attempt(tries)
-            except (ClickHouseAway, ControlAway, SpoolError) as error:
-                # On the way to ClickHouse the end of the chain is written into the spool (chain.json).
-                cause = "spool" if isinstance(error, SpoolError) else what
-                self._waiting = str(error)
-                self._log.warning("waiting", what=cause, tries=tries, error=str(error))
-            else:
-                self._counts.away.set(0)
-                self._waiting = ""
-                return result
-            self._counts.retries.labels(cause).inc()
-            if what == "ClickHouse":
-                self._counts.away.set(cause == what)
-                self._transitions.hand_on_waiting()
-            if self._stop.wait(self._pause_seconds(tries)):
-                raise Stopped
-            tries += 1
-
-    def _pause_seconds(self, tries: int) -> float:
-        longest: float = min(FIRST_PAUSE_SECONDS * 2 ** min(tries, 16), self._settings.retry_seconds)
-        return longest * (0.5 + int.from_bytes(self._entropy(2)) / 2**17)

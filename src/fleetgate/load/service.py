@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,33 +21,28 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
-from fleetgate.control.auditheads import sign_audit
-from fleetgate.control.breaker import note_alert
-from fleetgate.control.quarantine import LOADER, apply_transition
-from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.secretfile import read_secret, write_secret
-from fleetgate.control.spools import begin_spool, note_loaded
-from fleetgate.control.store import Store
-from fleetgate.control.suspicions import Suspicion, note_suspicions
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
+from fleetgate.load.handover import Handover
 from fleetgate.load.heads import Heads
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.lag import LagCollector
 from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
+from fleetgate.load.patience import Patience
 from fleetgate.load.progress import Progress
+from fleetgate.load.records import Records
 from fleetgate.load.release import Releases
 from fleetgate.load.rounds import Rounds
 from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.watch.watcher import Watcher
 from fleetgate.load.webhooks import Webhooks, endpoints
-from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.home import take_lock
 
 EMBEDDED = "chdb://"
@@ -92,41 +87,29 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     state = _Opening()
     with ExitStack() as opened:
         opened.enter_context(AdminServer("load.admin_listen", config.load.admin_listen, registry, state.unready))
-        control = opened.enter_context(_Control(config, clock))
+        records = opened.enter_context(Records(config, clock))
         spool = config.spool
-        settings = Settings(config.path(spool.directory), config.load.retry_seconds, spool.segment_seconds)
+        settings = Settings(config.path(spool.directory), spool.segment_seconds)
         if not opened.enter_context(_alone(settings.spool, stop)):
             return
         socket = config.path(config.signer.socket)
-        audit_heads = AuditHeads(lambda on_behind: control.sign_audit(socket, on_behind), counts)
+        audit_heads = AuditHeads(lambda on_behind: records.sign_audit(socket, on_behind), counts)
         opened.enter_context(Rounds("audit", audit_heads.round))
-        transitions = Transitions(settings.spool, control.apply, control.note_alert, counts, stop)
+        transitions = Transitions(settings.spool, records.apply, records.note_alert, counts, stop)
         clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
         if clickhouse is None:
             return
-        progress = opened.enter_context(Progress(control.begin, control.note))
+        progress = opened.enter_context(Progress(records.begin, records.note))
         inserts = Inserts(clickhouse, counts, settings.spool)
-        webhooks = Webhooks(endpoints(config, control.opened, counts, clock, entropy))
+        webhooks = Webhooks(endpoints(config, records.opened, counts, clock, entropy))
         alerts = Alerts(clickhouse, counts, clock, [webhooks.deliver])
         opened.enter_context(webhooks.telling(alerts.since))
         heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
         opened.enter_context(Rounds("heads", heads.round))
-        releases = Releases(clickhouse, control.releases_since, control.releases_of, counts, clock)
-        suspects = Suspects(control.suspect)
-        loader = Loader(
-            settings,
-            inserts,
-            catalogue(),
-            transitions,
-            alerts,
-            progress,
-            releases,
-            counts,
-            clock,
-            entropy,
-            stop,
-            suspects,
-        )
+        releases = Releases(clickhouse, records.releases_since, records.releases_of, counts, clock)
+        handover = Handover(transitions, alerts, Suspects(records.suspect), progress, releases)
+        patience = Patience(config.load.retry_seconds, transitions.hand_on_waiting, counts, entropy, stop)
+        loader = Loader(settings, inserts, catalogue(), handover, patience, counts, clock, stop)
         state.loader = loader
         # Over HTTP, also from the embedded one: a look and an insert do not wait for each other.
         reading = reader(config)
@@ -184,76 +167,6 @@ class _Opening:
             if self.loader is None
             else self.loader.unready()
         )
-
-
-class _Control:
-    """The control records, opened when there is something to say: telemetry does not wait for them. For any thread."""
-
-    def __init__(self, config: Config, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
-        self._store: Store | None = None
-        self._opening = threading.Lock()
-
-    def __enter__(self) -> _Control:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._store is not None:
-            self._store.close()
-
-    def apply(self, spool: str, segment: int, offset: int, record: TransitionRecord) -> str:
-        return apply_transition(
-            self.opened(),
-            spool,
-            segment,
-            offset,
-            record.tenant,
-            record.device_id,
-            record.before,
-            record.after,
-            record.at,
-            record.why,
-            record.score,
-            record.policy_version,
-        )
-
-    def note_alert(self, record: AlertRecord) -> None:
-        note_alert(
-            self.opened(),
-            LOADER,
-            record.key,
-            record.state,
-            record.at,
-            record.kind,
-            record.tenant,
-            record.cohort,
-            record.detail,
-        )
-
-    def releases_since(self, decision_id: int) -> list[Release]:
-        return releases_since(self.opened(), decision_id)
-
-    def releases_of(self, tenant: str, device_id: str) -> list[Release]:
-        return releases_of(self.opened(), tenant, device_id)
-
-    def suspect(self, spool: str, segment: int, found: Sequence[Suspicion]) -> None:
-        note_suspicions(self.opened(), spool, segment, found)
-
-    def begin(self, spool: str, former: Sequence[str]) -> None:
-        begin_spool(self.opened(), spool, former)
-
-    def note(self, spool: str, segment: int, newest_received_ms: int) -> None:
-        note_loaded(self.opened(), spool, segment, newest_received_ms)
-
-    def sign_audit(self, signer: Path, on_behind: Callable[[int], None]) -> int:
-        return sign_audit(self.opened(), signer, on_behind)
-
-    def opened(self) -> Store:
-        with self._opening:
-            if self._store is None:
-                self._store = Store.open(self._config, self._clock, write=True)
-            return self._store
 
 
 @contextmanager

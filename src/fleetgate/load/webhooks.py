@@ -23,7 +23,7 @@ from fleetgate.config import Config, Webhook
 from fleetgate.control.deliveries import note_told, told
 from fleetgate.control.store import Store
 from fleetgate.errors import ClickHouseAway, ConfigError, ControlAway
-from fleetgate.load.circuit import CircuitBreaker
+from fleetgate.load.circuit import Circuit
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.counts import Counts
 from fleetgate.load.posting import Poster, PostFailed
@@ -75,7 +75,7 @@ class Endpoint:
         self._clock = clock
         self._entropy = entropy
         self._log = log.get("load")
-        self._breaker = CircuitBreaker()
+        self._circuit = Circuit()
         self._lock = threading.Lock()
         self._waiting: dict[str, Waiting] = {}
         self._said = ""
@@ -106,7 +106,7 @@ class Endpoint:
             waiting = min(self._waiting.values(), key=lambda waiting: waiting.due_s, default=None)
         if waiting is None:
             return 60.0
-        wait_s = max(waiting.due_s - now_s, self._breaker.wait_s(now_s))
+        wait_s = max(waiting.due_s - now_s, self._circuit.wait_s(now_s))
         if wait_s > 0:
             return min(60.0, wait_s)
         self._tell(waiting)
@@ -131,7 +131,7 @@ class Endpoint:
             self._failed(waiting, f"it answers {status}" + ("; nothing is followed elsewhere" * (300 <= status < 400)))
 
     def _answered(self, waiting: Waiting, status: int) -> None:
-        self._breaker.good()
+        self._circuit.good()
         self._counts.webhook_deliveries.labels("refused" if status in _NEVER_TAKEN else "delivered").inc()
         if status in _NEVER_TAKEN or self._said:
             told_ = "a webhook refuses an alert" if status in _NEVER_TAKEN else "a webhook takes alerts again"
@@ -143,7 +143,7 @@ class Endpoint:
         now_s, jitter = self._clock.monotonic(), 0.5 + int.from_bytes(self._entropy(2)) / 0x20000
         waiting.tries += 1
         waiting.due_s = now_s + jitter * min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(waiting.tries, 16))
-        self._breaker.bad(now_s, jitter)
+        self._circuit.bad(now_s, jitter)
         self._counts.webhook_deliveries.labels("failed").inc()
         if why != self._said:
             self._said = why

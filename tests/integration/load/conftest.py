@@ -21,12 +21,15 @@ from fleetgate.errors import ControlAway
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
+from fleetgate.load.handover import Handover
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate
 from fleetgate.load.owner import Owner
+from fleetgate.load.patience import Patience
 from fleetgate.load.progress import Progress
 from fleetgate.load.release import Releases
+from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 
@@ -93,7 +96,7 @@ class Bench:
     def restart(self, clickhouse: ClickHouse | None = None, stop: Any = None) -> Loader:
         """A loader as a new process has it: nothing in memory, the cursor on disk."""
         counts = Counts(CollectorRegistry())
-        settings = Settings(self.spool.directory, retry_seconds=0.05)
+        settings = Settings(self.spool.directory)
         self.inserts = Inserts(clickhouse or self.clickhouse, counts, self.spool.directory)
         stop = stop or threading.Event()
         transitions = Transitions(self.spool.directory, self._note, self.noted_alerts.append, counts, stop)
@@ -101,19 +104,9 @@ class Bench:
         progress = self.progress = Progress(self.begin, lambda *told: self.noted.append(told))
         clock = SystemClock()
         releases = Releases(clickhouse or self.clickhouse, self.since, self.of, counts, clock)
-        self.loader = Loader(
-            settings,
-            self.inserts,
-            catalogue(),
-            transitions,
-            alerts,
-            progress,
-            releases,
-            counts,
-            clock,
-            os.urandom,
-            stop,
-        )
+        handover = Handover(transitions, alerts, Suspects(lambda *_: None), progress, releases)
+        self.patience = Patience(0.05, transitions.hand_on_waiting, counts, os.urandom, stop)
+        self.loader = Loader(settings, self.inserts, catalogue(), handover, self.patience, counts, clock, stop)
         return self.loader
 
     def _note(self, _spool: str, segment: int, _offset: int, record: TransitionRecord) -> str:

@@ -354,7 +354,7 @@ def test_a_full_disk_holds_the_cursor_up_and_nothing_else(bench: Any) -> None:
             blocked.rmdir()
         return 0.0
 
-    bench.loader._pause_seconds = pause
+    bench.patience._pause_seconds = pause
     bench.load_all()
     assert [("cursor.json" in told, "mend the spool's disk" in told) for told in tries] == [(True, True)] * 2
     cursor = read_cursor(bench.spool.directory)

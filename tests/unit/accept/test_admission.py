@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetgate.accept.admission import Bucket
+from fleetgate.bucket import Bucket
 from fleetgate.rates import Rate
 
 RATE = Rate(100, 10.0)

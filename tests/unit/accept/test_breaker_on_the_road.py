@@ -57,7 +57,7 @@ class Fleet:
         recovery = Recovery(self.gate.spool, registry, self.gate.fleet)
         recovery.run()
         self.count()
-        self.gate.intake.restore(recovery.alerts.values(), recovery.watched())
+        self.gate.scores.restore(recovery.alerts.values(), recovery.watched())
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_kill_ends_no_hold(fleet: Fleet, saved: bool) -> None:
     fleet.send(NAMES[-1], BAD, MISTAKES)
     assert fleet.states()[-1] == "watched"
     for minute in range(60):
-        fleet.gate.intake.relax(fleet.gate.clock.ms + minute * 60_000)
+        fleet.gate.scores.relax(fleet.gate.clock.ms + minute * 60_000)
     assert fleet.gate.breaker.now_open() == before, "silent devices whose score is high are not forgotten"
 
 
@@ -114,7 +114,7 @@ def test_a_persons_word_takes_effect_on_those_that_are_held(fleet: Fleet) -> Non
     for name in NAMES:
         fleet.send(name, BAD, MISTAKES)
     fleet.gate.breaker.override({BEFORE: Mode.OFF})
-    fleet.gate.intake.relax(fleet.gate.clock.ms)
+    fleet.gate.scores.relax(fleet.gate.clock.ms)
     assert set(fleet.states()) == {"quarantined"}
 
 
@@ -124,7 +124,7 @@ def test_a_hold_that_is_taken_back_holds_no_more(fleet: Fleet) -> None:
     fleet.send(NAMES[0], BAD, MISTAKES)
     held = fleet.states()[0]
     fleet.gate.breaker.override({})
-    fleet.gate.intake.relax(fleet.gate.clock.ms)
+    fleet.gate.scores.relax(fleet.gate.clock.ms)
     assert (held, fleet.states()[0]) == ("watched", "quarantined")
 
 
@@ -133,7 +133,7 @@ def test_a_held_device_is_trusted_again_when_it_has_behaved(fleet: Fleet) -> Non
     for name in NAMES:
         fleet.send(name, BAD, MISTAKES)
     fleet.gate.clock.ms = NOW + 24 * HOUR_MS
-    fleet.gate.intake.relax(fleet.gate.clock.ms)
+    fleet.gate.scores.relax(fleet.gate.clock.ms)
     assert fleet.gate.known(NAMES[-1]).standing.state is DeviceState.TRUSTED
 
 

@@ -9,7 +9,8 @@ import pytest
 from tests.gates import IDENTITY, Gate, credential, record
 from tests.units import DEVICE_ID, EVENT, KEY_DIGEST, NOW, TENANT, pack, sign
 
-from fleetgate.accept.fleet import IDLE_SECONDS, REFUSAL_OF_STATUS
+from fleetgate.accept.denials import REFUSAL_OF_STATUS
+from fleetgate.accept.fleet import IDLE_SECONDS
 from fleetgate.accept.standing import Part
 from fleetgate.control.profile import CertificateIdentity, Issuance
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
@@ -196,7 +197,7 @@ class TestRecords:
     def test_an_older_record_does_not_undo_what_the_edge_decided(self, gate: Gate) -> None:
         """Of two views of a device the newer stands."""
         caller = gate.caller()
-        gate.intake.move(caller.known, DeviceState.QUARANTINED, NOW, "bad_mac")
+        gate.scores.move(caller.known, DeviceState.QUARANTINED, NOW, "bad_mac")
         gate.fleet.update(caller.known, record(state=DeviceState.TRUSTED, state_at_ms=NOW - 1))
         assert caller.known.device.held
 

@@ -161,7 +161,7 @@ def test_keys_the_gate_lacked_score_nobody_after_a_kill_either(two: Gate) -> Non
 
 def test_a_newer_decision_of_a_person_stands_over_a_replayed_transition(two: Gate) -> None:
     """Of two views the newer counts, in whatever order they are met."""
-    two.intake.move(two.known(), DeviceState.QUARANTINED, NOW, "test")
+    two.scores.move(two.known(), DeviceState.QUARANTINED, NOW, "test")
     two.intake.commit()
     two.records[0] = record(state=DeviceState.BANNED, state_at_ms=NOW + 1)
     two.kill_and_recover()

@@ -11,7 +11,7 @@ import trio.testing
 from tests.gates import Gate, credential, record, score_of
 from tests.units import NOW, TOPIC, former, sign
 
-from fleetgate.accept.intake import MAX_RANGES
+from fleetgate.accept.rejections import MAX_RANGES
 from fleetgate.config import DeviceLimit, Limits
 from fleetgate.control.records import CredentialStatus, DeviceState
 from fleetgate.control.suspicions import Suspicion
@@ -145,9 +145,9 @@ def test_what_load_suspects_counts_from_when_it_was(gate: Gate) -> None:
     """An hour late it has faded by half, and a time to come is taken for now; it moves the device like the rest."""
     known = gate.known()
     hour_ago = Suspicion("acme", "tcu-0001", "edge-1", "implausible_data", 4, NOW - 3_600_000, {})
-    gate.intake.suspect(known, hour_ago)
+    gate.scores.suspect(known, hour_ago)
     assert score_of(gate, known) == pytest.approx(20)
-    gate.intake.suspect(known, msgspec.structs.replace(hour_ago, at_ms=NOW + 3_600_000))
+    gate.scores.suspect(known, msgspec.structs.replace(hour_ago, at_ms=NOW + 3_600_000))
     assert score_of(gate, known) == pytest.approx(60)
     assert [(found.after, found.why) for _, found in sealed(gate).transitions] == [("watched", "implausible_data")]
 
@@ -156,16 +156,16 @@ def test_two_moves_in_one_millisecond_have_two_times(gate: Gate) -> None:
     """Of two views of a device the newer stands, so no two may be equally new."""
     known = gate.known()
     for state in (DeviceState.WATCHED, DeviceState.QUARANTINED):
-        gate.intake.move(known, state, NOW, "test")
+        gate.scores.move(known, state, NOW, "test")
     assert [found.at for _, found in sealed(gate).transitions] == [NOW, NOW + 1]
 
 
 def test_a_change_of_state_is_told(gate: Gate) -> None:
     """The loop ends a session whose device was banned."""
     told: list[object] = []
-    gate.intake.on_state = told.append
+    gate.scores.on_state = told.append
     known = gate.known()
-    gate.intake.move(known, DeviceState.BANNED, NOW, "test")
+    gate.scores.move(known, DeviceState.BANNED, NOW, "test")
     assert (told, known.device.refusal) == ([known], Reason.BANNED)
 
 

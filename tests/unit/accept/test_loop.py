@@ -14,10 +14,12 @@ from prometheus_client.registry import CollectorRegistry
 
 from fleetgate.accept.connection import Connection
 from fleetgate.accept.counts import Counts
+from fleetgate.accept.entrance import Entrance
 from fleetgate.accept.limits import Limits
 from fleetgate.accept.loop import SocketLoop
+from fleetgate.accept.turns import Turns
 from fleetgate.clock import SystemClock
-from fleetgate.config import Config
+from fleetgate.config import Edge
 from fleetgate.config import Limits as Settings
 
 
@@ -31,14 +33,13 @@ def loop() -> Iterator[SocketLoop]:
     unused: Any = SimpleNamespace()
     counts = Counts(CollectorRegistry())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    intake: Any = SimpleNamespace(wake=lambda: None)
+    intake: Any = SimpleNamespace(wake=lambda: None, counts=counts)
     door: Any = SimpleNamespace(look_again=lambda session: None)
     room: Any = SimpleNamespace(open=True)
+    turns, limits, clock = Turns(), Limits(Settings(), counts.limit_hits), SystemClock()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        limits = Limits(Settings(), counts.limit_hits)
-        yield SocketLoop(
-            listener, context, unused, Config(), intake, door, room, counts, SystemClock(), unused, limits
-        )  # fmt: skip
+        entrance = Entrance(listener, turns, context, unused, unused, limits, counts, clock)
+        yield SocketLoop(turns, entrance, Edge(), intake, door, room, limits, clock)
 
 
 class Overlooked(Connection):
@@ -51,7 +52,7 @@ def test_a_handshake_that_fails_as_nobody_foresaw_ends_its_own_connection(loop: 
     ours, theirs = socket.socketpair()
     with theirs:
         connection = Overlooked(ours, "vehicle", 0)  # type: ignore[arg-type]  # TLS is not got to
-        loop._handshake(connection, 0)
+        loop._shake_hands(connection, 0)
         assert loop._counts.failed_handshakes == 1
         assert theirs.recv(1) == b""
 

@@ -16,7 +16,8 @@ from cryptography import x509
 
 from fleetgate.accept import registry as registry_module
 from fleetgate.accept.denials import Denial, DenialMemory
-from fleetgate.accept.fleet import Fleet, KnownDevice
+from fleetgate.accept.fleet import Fleet
+from fleetgate.accept.known import KnownDevice
 from fleetgate.accept.limits import Limits, no_hits
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import SystemClock

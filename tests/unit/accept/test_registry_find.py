@@ -9,7 +9,8 @@ from tests.gates import IDENTITY, Gate, record
 from tests.units import DEVICE_ID, TENANT
 
 from fleetgate.accept.denials import DenialMemory
-from fleetgate.accept.fleet import IDLE_SECONDS, KnownDevice
+from fleetgate.accept.fleet import IDLE_SECONDS
+from fleetgate.accept.known import KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.config import Config
 from fleetgate.control.store import Store

@@ -208,7 +208,10 @@ def test_one_certificate_may_not_ask_without_end() -> None:
     assert [limits.check(asked("acme", "a")) for _ in range(3)] == [None] * 3
     refused = limits.check(asked("acme", "a"))
     assert refused is not None
-    assert (refused.refused, refused.retry_after_s) == (Refusal.TOO_OFTEN, 28_800)
+    assert (refused.refused, refused.retry_after_s) == (
+        Refusal.TOO_OFTEN,
+        28_801,
+    )  # eight hours, and a millisecond rounded up
     assert limits.check(asked("rival", "a")) is None, "of another tenant it is another device"
     clock.ms += 28_800_000
     assert limits.check(asked("acme", "a")) is None
@@ -246,7 +249,7 @@ def test_all_devices_together_may_not_ask_without_end() -> None:
     assert limits.check(asked("acme", "f")) is None
 
 
-def test_allowances_that_are_full_again_are_forgotten() -> None:
+def test_buckets_that_are_full_again_are_forgotten() -> None:
     """So that memory is bounded by the limits themselves."""
     limits, clock = limited(device_renewals_per_day=24, renewals_per_minute=1000)
     for number in range(500):

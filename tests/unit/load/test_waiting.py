@@ -11,16 +11,10 @@ import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry
 
-from fleetgate.catalogue import catalogue
-from fleetgate.clock import SystemClock
 from fleetgate.errors import ClickHouseAway, SpoolError
-from fleetgate.load.alerts import Alerts
 from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
-from fleetgate.load.loader import Loader, Settings, Stopped
-from fleetgate.load.progress import Progress
-from fleetgate.load.release import Releases
-from fleetgate.load.transitions import Transitions
+from fleetgate.load.patience import Patience, Stopped
 from fleetgate.load.unknown import UnknownNames
 
 
@@ -49,33 +43,19 @@ def inserts(tmp_path: Path, counts: Counts) -> Inserts:
     ("error", "cause", "away"),
     [(ClickHouseAway("no answer"), "ClickHouse", 1), (SpoolError("cannot write chain.json"), "spool", 0)],
 )
-def test_the_cause_of_waiting_is_told(
-    tmp_path: Path, inserts: Inserts, counts: Counts, error: Exception, cause: str, away: int
-) -> None:
+def test_the_cause_of_waiting_is_told(counts: Counts, error: Exception, cause: str, away: int) -> None:
     """A full disk at `chain.json` is no ClickHouse that is away, though it is met on the way there."""
     stop = threading.Event()
     stop.set()
-    loader = Loader(
-        Settings(tmp_path, 0.05),
-        inserts,
-        catalogue(),
-        Transitions(tmp_path, lambda *_: "applied", lambda _: None, counts, stop),
-        Alerts(inserts._clickhouse, counts, SystemClock()),
-        Progress(lambda *_: None, lambda *_: None),
-        Releases(inserts._clickhouse, lambda _: [], lambda *_: [], counts, SystemClock()),
-        counts,
-        SystemClock(),
-        os.urandom,
-        stop,
-    )
+    patience = Patience(0.05, lambda: None, counts, os.urandom, stop)
 
     def fails(_: int) -> None:
         raise error
 
     with pytest.raises(Stopped):
-        loader._insist("ClickHouse", fails)
+        patience.insist("ClickHouse", fails)
     assert (counts.retries.labels(cause)._value.get(), counts.away._value.get()) == (1, away)
-    assert loader.unready() == str(error)
+    assert patience.why == str(error)
 
 
 def test_other_names_have_another_token(inserts: Inserts) -> None:

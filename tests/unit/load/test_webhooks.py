@@ -23,7 +23,7 @@ from fleetgate.config import Config, Webhook, load
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, ControlAway
 from fleetgate.load import webhooks
-from fleetgate.load.circuit import FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S, CircuitBreaker
+from fleetgate.load.circuit import FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S, Circuit
 from fleetgate.load.counts import Counts
 from fleetgate.load.posting import Poster
 from fleetgate.load.signature import webhook_secret
@@ -160,21 +160,21 @@ def test_a_receiver_that_fails_is_left_alone_and_asked_once_in_a_while(bench: Be
     assert (bench.metric("delivered"), bench.waiting()) == (20, 0)
 
 
-def test_the_breakers_pauses() -> None:
+def test_the_pauses_of_a_circuit() -> None:
     """Five failures in a row open it; one success closes it."""
-    breaker = CircuitBreaker()
+    circuit = Circuit()
     for _ in range(FAILURES - 1):
-        breaker.bad(0.0, 1.0)
-    assert breaker.wait_s(0.0) == 0
+        circuit.bad(0.0, 1.0)
+    assert circuit.wait_s(0.0) == 0
     pauses = []
     for _ in range(12):
-        breaker.bad(0.0, 1.0)
-        pauses.append(breaker.wait_s(0.0))
+        circuit.bad(0.0, 1.0)
+        pauses.append(circuit.wait_s(0.0))
     assert pauses[:3] == [30, 60, 120]
     assert max(pauses) == LONGEST_PAUSE_S
-    assert breaker.wait_s(pauses[-1]) == 0
-    breaker.good()
-    assert breaker.wait_s(0.0) == 0
+    assert circuit.wait_s(pauses[-1]) == 0
+    circuit.good()
+    assert circuit.wait_s(0.0) == 0
 
 
 def test_only_alerts_of_its_tenants_are_told(bench: Bench) -> None:

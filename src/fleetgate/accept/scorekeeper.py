@@ -1,0 +1,137 @@
+"""How devices are scored, and moved from one state to another.
+
+Adds what is known of a device to its standing, asks the breaker before it goes into quarantine, and records each move
+as a `transition` of the spool. Decides when that is done; what a score calls for is decided by `standing`, which cohort
+is held by `breaker`, which state may follow which by `control.states`. Which event is a signal is decided by whoever
+sees it: `intake`, the listeners, load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from fleetgate import log
+from fleetgate.accept.breaker import Breaker, Wish
+from fleetgate.accept.census import cohorts_of
+from fleetgate.accept.counts import Counts
+from fleetgate.accept.fleet import Fleet
+from fleetgate.accept.known import KnownDevice
+from fleetgate.clock import Clock
+from fleetgate.config import Policy as Settings
+from fleetgate.control.records import DeviceState
+from fleetgate.control.suspicions import Suspicion
+from fleetgate.spool.format import AlertRecord, TransitionRecord
+from fleetgate.spool.writer import Writer
+
+UNTROUBLED_SHARE = 0.1
+"""Below this share of a watched device's score there is no trouble: the next signal is the first of another one."""
+
+_log = log.get("accept.scorekeeper")
+
+
+class Scorekeeper:
+    """Of one edge. `on_state` gets each device that was moved, `on_record` is called when something was appended that
+    the next commit has to put on disk."""
+
+    def __init__(
+        self, writer: Writer, fleet: Fleet, breaker: Breaker, settings: Settings, counts: Counts, clock: Clock
+    ) -> None:
+        self._writer = writer
+        self._fleet = fleet
+        self._breaker = breaker
+        breaker.on_alert = self.alert
+        self._counts = counts
+        self._clock = clock
+        self.settings = settings
+        self.on_state: Callable[[KnownDevice], None] = lambda known: None
+        self.on_record: Callable[[], None] = lambda: None
+
+    def replace_settings(self, settings: Settings) -> None:
+        """From the next signal on."""
+        self.settings = settings
+        self._breaker.threshold = settings.quarantined_score
+
+    def score(self, known: KnownDevice, signal: str, count: int, at: int, now: int) -> None:
+        """Scores `count` events of a signal, seen at `at` (Unix ms), and gives the device the state that this calls
+        for, or that the breaker leaves it."""
+        standing, settings = known.standing, self.settings
+        if standing.score(now, settings.signals) < settings.watched_score * UNTROUBLED_SHARE:
+            known.cohorts = cohorts_of(known)
+        if not standing.add(signal, count, at, settings.signals):
+            return
+        self._fleet.touch(known)
+        state = standing.due(now, settings)
+        if state is DeviceState.QUARANTINED and self._breaker.holds(self._wish(known, now), now):
+            state = None if standing.state is DeviceState.WATCHED else DeviceState.WATCHED
+        if state is not None:
+            self.move(known, state, now, signal)
+
+    def suspect(self, known: KnownDevice, suspicion: Suspicion) -> None:
+        """Scores what load found out about a device. It may have been long ago: load was behind, or control away."""
+        now = self._clock.now_ms()
+        self.score(known, suspicion.signal, suspicion.count, min(suspicion.at_ms, now), now)
+
+    def _wish(self, known: KnownDevice, now: int) -> Wish:
+        standing = known.standing
+        scores, until_ms = standing.scores(now, self.settings.signals), standing.quarantined_until(now, self.settings)
+        return Wish(known.key, known.cohorts or cohorts_of(known), scores, until_ms)
+
+    def abused(self, known: KnownDevice) -> None:
+        """Scores a connection of the device that broke the protocol it speaks."""
+        now = self._clock.now_ms()
+        self.score(known, "protocol_abuse", 1, now, now)
+
+    def overlapped(self, known: KnownDevice) -> None:
+        """Scores a session that goes on sending though another one of the device took over."""
+        now = self._clock.now_ms()
+        self.score(known, "overlapping_sessions", 1, now, now)
+
+    def relax(self, now: int) -> None:
+        """Trusts watched devices again that have behaved since, and lets those go into quarantine that were kept from
+        it and are not any more; called every few seconds."""
+        loosened = self._breaker.look(now)
+        for known in list(self._fleet.all()):
+            if known.standing.relaxed(now, self.settings):
+                self.move(known, DeviceState.TRUSTED, now, "its score has gone down")
+            elif loosened and self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
+                self.move(known, DeviceState.QUARANTINED, now, "its cohort is held no more")
+
+    def _is_due(self, known: KnownDevice, now: int) -> bool:
+        """Whether it is watched although its score says quarantine."""
+        standing = known.standing
+        return standing.state is DeviceState.WATCHED and standing.due(now, self.settings) is DeviceState.QUARANTINED
+
+    def restore(self, alerts: Iterable[AlertRecord], watched: Iterable[KnownDevice]) -> None:
+        """After a start: a cohort that was held is held on."""
+        now = self._clock.now_ms()
+        wishes = (self._wish(known, now) for known in watched if self._is_due(known, now))
+        self._breaker.restore(alerts, wishes, now)
+
+    def alert(self, record: AlertRecord) -> None:
+        """Records an alert with the next commit."""
+        self._writer.alert(record)
+        _log.error(
+            f"alert_{record.state}", kind=record.kind, tenant=record.tenant, cohort=record.cohort, **record.detail
+        )
+        self.on_record()
+
+    def move(self, known: KnownDevice, state: DeviceState, now: int, why: str) -> None:
+        """Gives a device a new state, from its next message on, and records the transition with the next commit."""
+        standing = known.standing
+        before, standing.state, standing.state_at = standing.state, state, max(now, standing.state_at + 1)
+        record = TransitionRecord(
+            *known.key,
+            before.value,
+            state.value,
+            standing.state_at,
+            why,
+            standing.score(now, self.settings.signals),
+            self.settings.version,
+        )
+        self._writer.transition(record)
+        self._fleet.settle(known)
+        self._fleet.touch(known)
+        self._counts.transitions[state] += 1
+        _log.warning("device_state", tenant=known.key[0], device_id=known.key[1], before=before, after=state, why=why)
+        self.on_state(known)
+        self.on_record()
