@@ -99,6 +99,14 @@ def test_nothing_opens_before_there_is_a_past(fed: Fed) -> None:
         assert fed.look(one(rng.random()), one(rng.random(), OTHER, "silent", "")) == []
 
 
+@pytest.mark.parametrize("younger_by", range(1, RENEW_LOOKS + 1))
+def test_a_cohort_that_is_a_little_younger_than_its_tenant_has_the_same_past(fed: Fed, younger_by: int) -> None:
+    """A fleet starts within half a minute: what all have and always had is no news in the last of them."""
+    there = [one(0.9, cohort, "signal_presence", "Vehicle.Speed") for cohort in (ACME, NEW)]
+    fed.many(younger_by, there[0])
+    assert fed.many(LEAST_LOOKS + 2 * RENEW_LOOKS, *there) == []
+
+
 def test_an_hours_rhythm_is_no_change(fed: Fed) -> None:
     """A rate that trebles within three hours and falls again is a day's; one that trebles at once is not."""
     rng = np.random.default_rng(1)

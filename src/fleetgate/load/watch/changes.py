@@ -209,8 +209,8 @@ class Changes:
         place = self._places.get(series._replace(cohort=tenant), -1)
         if place >= 0 and middle.looks[place] >= LEAST_LOOKS and series.kind != "event_rate":
             return float(middle.median[place]), float(middle.scatter[place])
-        if KINDS[series.kind].absent_is_zero and self._looks.get(tenant, 0) >= LEAST_LOOKS:
-            return 0.0, 0.0
+        if place < 0 and KINDS[series.kind].absent_is_zero and self._looks.get(tenant, 0) >= LEAST_LOOKS:
+            return 0.0, 0.0  # the tenant has none of it, nor ever had
         return math.nan, math.nan
 
     def _firm(self, series: list[Series], judged: _Judged, now_ms: int) -> list[int]:
