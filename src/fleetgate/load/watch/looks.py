@@ -82,7 +82,7 @@ SELECT tenant, software, config, signal, toUInt8(grouping(tenant)) AS all_tenant
 FROM fine
 GROUP BY GROUPING SETS
     ((software, signal), (tenant, signal), (tenant, software, signal), (tenant, software, config, signal))
-HAVING fresh >= {LEAST_VEHICLES} AND software != {_RARE} AND config != {_RARE}
+HAVING fresh > 0 AND software != {_RARE} AND config != {_RARE}
 """  # noqa: S608  numbers of ours
 _REFUSALS = f"""
 SELECT tenant, device_id, reason, sum(refused) AS refused FROM rejections WHERE {_SPAN}

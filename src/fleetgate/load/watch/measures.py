@@ -201,8 +201,8 @@ class _Look:
             turnover = 0.5 * math.sqrt(2 * min(1.0, new.get(cohort, 0) / size) / fresh)
             noise = math.hypot(0.5 / math.sqrt(fresh), turnover)
             yield Measure("signal_presence", cohort, signal, min(1.0, fresh / size), size, fresh, noise)
-            if number in (LATITUDE, LONGITUDE):
-                continue
+            if number in (LATITUDE, LONGITUDE) or fresh < LEAST_VEHICLES:
+                continue  # of few vehicles it is told that they have it: none is another thing than not enough
             for kind, share, (was, now) in zip(("median", "spread"), (above[row], within[row]), told, strict=True):
                 angle = math.asin(math.sqrt(share))
                 yield Measure(kind, cohort, signal, angle, size, fresh, noise, (float(was[row]), float(now[row])))
