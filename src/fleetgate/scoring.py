@@ -52,8 +52,8 @@ SIGNALS: Final[Mapping[str, Default]] = MappingProxyType(
         "rollback": _row(30.0, 6 * _HOUR, 60.0, "An episode of used numbers: a backup was restored."),
         "reset": _row(20.0, 6 * _HOUR, 60.0, "An episode of used numbers from 0 on: the counter was lost."),
         "replay": _row(5.0, 6 * _HOUR, 200.0, "The device's own message again, after it had its answer."),
-        "implausible_data": _row(10.0, _HOUR, 60.0, "Readings out of bounds, or jumping."),
-        "impossible_travel": _row(20.0, 6 * _HOUR, 80.0, "Two places that no vehicle can be at within that time."),
+        "implausible_data": _row(10.0, _HOUR, 55.0, "Readings out of bounds, or jumping."),
+        "impossible_travel": _row(20.0, 6 * _HOUR, 44.0, "Two places that no vehicle can be at within that time."),
         "protocol_abuse": _row(10.0, _HOUR, 90.0, "A connection of the device that broke MQTT or HTTP."),
         "rate_excess": _row(1.0, 600.0, 40.0, "A message above the device's own limit."),
     }

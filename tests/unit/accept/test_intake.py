@@ -142,13 +142,14 @@ def test_a_key_the_gate_lacks_scores_nobody(gate: Gate) -> None:
 
 
 def test_what_load_suspects_counts_from_when_it_was(gate: Gate) -> None:
-    """An hour late it has faded by half, and a time to come is taken for now; it moves the device like the rest."""
+    """An hour late it has faded by half, a time to come is taken for now, and it goes up to the bound; it moves the
+    device like the rest."""
     known = gate.known()
     hour_ago = Suspicion("acme", "tcu-0001", "edge-1", "implausible_data", 4, NOW - 3_600_000, {})
     gate.scores.suspect(known, hour_ago)
     assert score_of(gate, known) == pytest.approx(20)
     gate.scores.suspect(known, msgspec.structs.replace(hour_ago, at_ms=NOW + 3_600_000))
-    assert score_of(gate, known) == pytest.approx(60)
+    assert score_of(gate, known) == pytest.approx(55)
     assert [(found.after, found.why) for _, found in sealed(gate).transitions] == [("watched", "implausible_data")]
 
 
