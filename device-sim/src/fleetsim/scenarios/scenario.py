@@ -8,7 +8,7 @@ from fleetsim.scenarios.world import Pace, World
 HOUR_S = 3600.0
 # A quarter of an hour of an ordinary fleet for whoever wants to know what is usual, then five minutes with the trouble.
 # At ten times the machine's time a second of the gate's work is ten of the fleet's: sixty are enough to see it in.
-WATCHED = Pace(vehicles=600, interval_s=20.0, before_s=900.0, trouble_s=300.0, speed=10.0)
+WATCHED = Pace(vehicles=600, interval_s=20.0, before_s=900.0, trouble_s=300.0, speed=5.0)
 
 
 class Scenario(NamedTuple):
