@@ -10,8 +10,9 @@ NEW_SOFTWARE = "2026.48.0"
 ROLLED_OUT_OVER_S = 30.0
 UPDATED_SHARE = 0.8
 BROKEN_SHARE = 0.8
-# The gate cannot know a release from a few units: fewer than 20 are quarantined before its breaker holds the rest.
-TOLERATED = 19
+# The gate cannot know a release from a few units: of the version of each of two tenants, fewer than 20 are quarantined
+# before its breaker holds the rest.
+TOLERATED = 2 * 19
 # The closed set of kinds has no such one: the body is malformed, as anybody can see who reads it.
 NO_KIND = "sampel"
 
