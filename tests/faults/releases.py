@@ -50,23 +50,26 @@ def let_out(trial: Trial, found: Classification = Classification.BENIGN) -> None
     trial.releases.append(Release(car.tenant, car.device_id, found is not Classification.CONFIRMED))
 
 
-def accepted_again(trial: Trial) -> None:
+def accepted_again(trial: Trial) -> int:
+    """When its messages were, Unix ms: from then on it misbehaves again, and is soon held back for that."""
     suspect = trial.fleet.suspect
     time.sleep(LEARNED_SECONDS)
     suspect.mark()
     until(lambda: suspect.fresh >= FRESH_MESSAGES, "the suspect's messages are accepted", LOADED_SECONDS)
+    now_ms = time.time_ns() // 1_000_000
     suspect.proper = False
+    return now_ms
 
 
-def moved(trial: Trial) -> None:
-    """Waits until nothing that was held before this call is held any more."""
+def moved(trial: Trial, until_ms: int) -> None:
+    """Waits until nothing that was held before this time is held any more."""
     trial.await_progress()
     clickhouse = trial.clickhouse()
-    now_ms = time.time_ns() // 1_000_000
 
     def left() -> int:
         [[rows]] = clickhouse.rows(
-            "SELECT count() FROM held_now WHERE toUnixTimestamp64Milli(received_at) < {now:Int64}", {"now": now_ms}
+            "SELECT count() FROM held_now WHERE toUnixTimestamp64Milli(received_at) < {until:Int64}",
+            {"until": until_ms},
         )
         return int(rows)
 
@@ -78,8 +81,7 @@ def moved(trial: Trial) -> None:
 def released_and_held_again(trial: Trial) -> None:
     in_quarantine(trial)
     let_out(trial)
-    accepted_again(trial)
-    moved(trial)
+    moved(trial, accepted_again(trial))
     trial.fleet.held_back(trial.fleet.suspect.refused + ENOUGH_REFUSED)
 
 
@@ -99,13 +101,13 @@ def released_while_clickhouse_is_away(trial: Trial) -> None:
     in_quarantine(trial)
     trial.proxy.refuse()
     let_out(trial)
-    accepted_again(trial)
+    until_ms = accepted_again(trial)
     trial.load.kill()
     trial.load.launch()
     trial.pass_time(0.5, 1.5)
     trial.proxy.listen_again()
     trial.load.await_ready()
-    moved(trial)
+    moved(trial, until_ms)
 
 
 @fault("The answers to statements that release are lost, three times: ClickHouse did each of them.")
@@ -123,9 +125,9 @@ def released_without_an_answer(trial: Trial) -> None:
     in_quarantine(trial)
     with behaving(trial, lose):
         let_out(trial)
-        accepted_again(trial)
+        until_ms = accepted_again(trial)
         struck(trial, 3)
-        moved(trial)
+        moved(trial, until_ms)
 
 
 @fault("kill -9 of load, with the embedded ClickHouse that it owns, three times while it releases.", embedded=True)
@@ -136,8 +138,7 @@ def released_by_a_killed_load(trial: Trial) -> None:
         trial.pass_time(0.1, 1.5)
         trial.load.kill()
         restart(trial.load)
-    accepted_again(trial)
-    moved(trial)
+    moved(trial, accepted_again(trial))
 
 
 @fault("kill -9 of the ClickHouse server while held events are released: rows in `events`, none in `signal_minute`.")
@@ -158,5 +159,4 @@ def released_into_a_killed_clickhouse(trial: Trial) -> None:
         server.kill()
         restart(server)
     clickhouse.command("ALTER TABLE signal_minute DROP CONSTRAINT pause")
-    accepted_again(trial)
-    moved(trial)
+    moved(trial, accepted_again(trial))
