@@ -80,7 +80,7 @@ def road() -> Road:
 def test_a_fleet_without_trouble(road: Road) -> None:
     """Its rate, and nothing else; cohorts of less than 20 vehicles are none."""
     found = road.measured()
-    assert round(np.exp(found["event_rate", ACME].value)) == VEHICLES * 5 / 10
+    assert np.exp(found["event_rate", ACME].value) == pytest.approx(5 / 10, rel=0.01)
     assert {one.value for key, one in found.items() if key[0] != "event_rate"} == {0.0}
     assert {cohort for _, cohort in found} == {ACME, OLD, NEW, HERE, *(one._replace(config="c") for one in (OLD, NEW))}
     assert window_ms(road.fleet) == 30_000
@@ -103,10 +103,34 @@ def test_shares_of_what_was_heard(road: Road, other: dict[str, Any], kind: str, 
 
 
 def test_numbers_that_do_not_come_are_gaps(road: Road) -> None:
-    """A device that skips three numbers, and one that begins a new epoch, which has no gap."""
+    """Devices that skip three numbers, and then begin a new epoch, which has no gap."""
     road.drive(1, first_seq=road.sent + 4, last_seq=road.sent + 4)
     road.drive(1, epoch=2, first_seq=0, last_seq=0)
-    assert road.measured()["gaps", ACME].value == pytest.approx(3 / 6)  # of three looks, 3 of 6 numbers of each
+    gaps = road.measured()["gaps", ACME]
+    assert (gaps.value, gaps.about) == (pytest.approx(3 / 6), VEHICLES)  # of three looks, 3 of 6 numbers of each
+
+
+def test_gaps_are_about_the_vehicles_that_have_them(road: Road) -> None:
+    """One that lost a hundred numbers is a great share of all that is missing, and no trouble of the fleet."""
+    road.drive(1, last_seq=np.where(np.arange(VEHICLES) < 1, road.sent + 100, road.sent + 1))
+    gaps = road.measured()["gaps", ACME]
+    assert gaps.value > 0.3
+    assert gaps.about == 1
+
+
+def test_a_backlog_leaves_no_gap_behind(road: Road) -> None:
+    """What came late, and the message after it, which goes on from the newest."""
+    newest = int(road.sent[0])
+    road.drive(1, first_seq=newest - 5, last_seq=newest - 5)
+    road.drive(1, first_seq=newest + 1, last_seq=newest + 1)
+    assert road.measured()["gaps", ACME].value == 0.0
+
+
+def test_the_rate_is_that_of_each_vehicle(road: Road) -> None:
+    """A fleet of which a quarter falls asleep sends less and no less often, once nobody waits for those any more."""
+    road.drive(20, silent=range(10))
+    rate = road.measured()["event_rate", ACME]
+    assert (np.exp(rate.value), rate.about) == (pytest.approx(5 / 10, rel=0.01), 30)
 
 
 def test_who_is_overdue_is_silent_and_who_was_away_for_long_is_not(road: Road) -> None:

@@ -204,11 +204,11 @@ class Fleet:
         return self._words.setdefault(word, len(self._words))
 
     def _take_numbers(self, rows: NDArray[np.int64], heard: Columns) -> NDArray[np.int64]:
-        """How many numbers between what was heard before and now are missing, of each row."""
+        """How many numbers above all that was heard before are missing, of each row. Where a backlog came along it is
+        at least so many: a number that comes late is no gap, and neither are those between it and what came before."""
         epoch, last_seq = self._columns["epoch"], self._columns["last_seq"]
-        same = (epoch[rows] == heard["epoch"]) & (last_seq[rows] < heard["first_seq"])
-        before = np.where(same, last_seq[rows], heard["first_seq"] - 1)
-        epoch[rows], last_seq[rows] = heard["epoch"], heard["last_seq"]
+        before = np.where(epoch[rows] == heard["epoch"], last_seq[rows], heard["first_seq"] - 1)
+        epoch[rows], last_seq[rows] = heard["epoch"], np.maximum(before, heard["last_seq"])
         missing: NDArray[np.int64] = np.maximum(heard["last_seq"] - before - heard["messages"], 0).astype(np.int64)
         return missing
 

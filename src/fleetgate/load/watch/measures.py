@@ -35,6 +35,10 @@ POSITION = "Vehicle.CurrentLocation"
 SHARE_NOISE = 0.14
 """Standard deviation of a share of one vehicle in fifty, times the root of their number."""
 
+_PARTS = {"faults": "faults", "unknown_signals": "unknown", "implausible": "implausible", "gaps": "missing"}
+"""What is counted of each vehicle for a share of all messages, events or readings. Such a share is about those that
+have any of it: one vehicle that lost a hundred messages is none of the fleet's troubles."""
+
 
 class Measure(NamedTuple):
     """`size` vehicles the cohort has, `about` of them it is about; `noise` is how far chance and coming and going of
@@ -103,6 +107,10 @@ class _Look:
         self._overdue = self._known & (ago > OVERDUE * np.nan_to_num(interval) + OVERDUE_MS)
         self._new = self._present & (fleet.column("since_ms") > now_ms - min(age_ms, 30 * 60_000) / 2)
         delay = fleet.column("delay_ms")
+        self._concerned = {
+            kind: np.bincount(self._heard.vehicle, weights=getattr(self._heard, part), minlength=len(last)) > 0
+            for kind, part in _PARTS.items()
+        }
         self._skewed = self._present & ((delay < -AHEAD_MS) | (delay > BEHIND_MS))
 
     def of_level(self, level: Level) -> Iterator[Measure]:
@@ -112,11 +120,12 @@ class _Look:
         size, skewed = self._count(level, self._present), self._count(level, self._skewed)
         known = self._count(level, self._known)
         sums = self._sums(level)
+        concerned = {kind: self._count(level, which) for kind, which in self._concerned.items()}
         for place in np.flatnonzero(np.maximum(size, known) >= LEAST_VEHICLES).tolist():
             cohort, vehicles = level.cohorts[place], int(size[place])
             messages, events, faults, unknown, readings, implausible, missing = (int(part[place]) for part in sums)
-            rate, noise = math.log((events + 0.5) / self._heard.seconds), 1 / math.sqrt(messages + 1)
-            yield Measure("event_rate", cohort, "", rate, int(max(size[place], known[place])), int(known[place]), noise)
+            if known[place]:
+                yield self._event_rate(cohort, events, messages, int(known[place]), vehicles)
             if vehicles < LEAST_VEHICLES:
                 continue
             for kind, part, whole in (
@@ -125,9 +134,15 @@ class _Look:
                 ("implausible", implausible, readings),
                 ("gaps", missing, missing + messages),
             ):
-                yield self._share(kind, cohort, "", part / max(whole, 1), vehicles, vehicles)
+                yield self._share(kind, cohort, "", part / max(whole, 1), vehicles, int(concerned[kind][place]))
             wrong = int(skewed[place])
             yield self._share("clock_skew", cohort, "", wrong / vehicles, vehicles, wrong)
+
+    def _event_rate(self, cohort: Cohort, events: int, messages: int, known: int, present: int) -> Measure:
+        """Of each vehicle: that more of them drive is no change, but each that comes or goes moves it a little."""
+        rate = math.log((events + 0.5) / self._heard.seconds / known)
+        noise = 1 / math.sqrt(min(messages, present) + 1)
+        return Measure("event_rate", cohort, "", rate, max(present, known), known, noise)
 
     def silent(self, level: Level, least: int) -> Iterator[Measure]:
         known, gone = self._count(level, self._known), self._count(level, self._overdue)
