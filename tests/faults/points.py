@@ -99,13 +99,13 @@ def _at_release(point: str) -> Callable[[Trial], None]:
         releases.let_out(trial)
         assert ended_by_kill(trial.load, REACHED_SECONDS), f"{point} was never reached"
         trial.load.launch(**{VARIABLE: point})
-        until_ms = releases.accepted_again(trial)
-        if point != "release.noted":  # behind which nothing may be left
+        releases.accepted_again(trial)
+        if point == "release.noted":  # behind which nothing may be left
+            trial.load.kill()
+        else:
             assert ended_by_kill(trial.load, REACHED_SECONDS), f"{point} was never reached again"
-            restart(trial.load)
-        elif trial.load.process.poll() is not None:
-            restart(trial.load)
-        releases.moved(trial, until_ms)
+        restart(trial.load)
+        releases.moved(trial)
 
     return strike
 

@@ -10,8 +10,11 @@ import time
 
 from fleetgate.clock import SystemClock
 from fleetgate.control.cases import list_cases
+from fleetgate.control.releases import releases_of
 from fleetgate.control.states import Classification
 from fleetgate.control.store import Store
+from fleetgate.load.release import count_of
+from fleetgate.spool.reader import segment_paths
 from tests.faults.fleet import ENOUGH_REFUSED, FRESH_MESSAGES, PLAIN_SECONDS
 from tests.faults.oracle import Release
 from tests.faults.outages import behaving, ours, struck
@@ -50,30 +53,28 @@ def let_out(trial: Trial, found: Classification = Classification.BENIGN) -> None
     trial.releases.append(Release(car.tenant, car.device_id, found is not Classification.CONFIRMED))
 
 
-def accepted_again(trial: Trial) -> int:
-    """When its messages were, Unix ms: from then on it misbehaves again, and is soon held back for that."""
+def accepted_again(trial: Trial) -> None:
     suspect = trial.fleet.suspect
     time.sleep(LEARNED_SECONDS)
     suspect.mark()
     until(lambda: suspect.fresh >= FRESH_MESSAGES, "the suspect's messages are accepted", LOADED_SECONDS)
-    now_ms = time.time_ns() // 1_000_000
     suspect.proper = False
-    return now_ms
 
 
-def moved(trial: Trial, until_ms: int) -> None:
-    """Waits until nothing that was held before this time is held any more."""
-    trial.await_progress()
+def moved(trial: Trial) -> None:
+    """Waits until all that people released so far is moved. What the suspect has held after that is of its next
+    quarantine, and stays."""
+    newest = max((number for number, _ in segment_paths(trial.spool / "segments", ".open")), default=0)
+    until(lambda: trial.loaded_segment() >= newest, "what came until now is loaded", LOADED_SECONDS)
+    who = {(release.tenant, release.device_id) for release in trial.releases}
     clickhouse = trial.clickhouse()
+    with Store.open(trial.home.config, SystemClock()) as store:
 
-    def left() -> int:
-        [[rows]] = clickhouse.rows(
-            "SELECT count() FROM held_now WHERE toUnixTimestamp64Milli(received_at) < {until:Int64}",
-            {"until": until_ms},
-        )
-        return int(rows)
+        def left() -> int:
+            counts = [count_of(clickhouse, release) for one in who for release in releases_of(store, *one)]
+            return sum(held - done for held, done in counts)
 
-    until(lambda: not left(), "what was held is released", LOADED_SECONDS)
+        until(lambda: not left(), "what was held is released", LOADED_SECONDS)
     clickhouse.close()
 
 
@@ -81,7 +82,8 @@ def moved(trial: Trial, until_ms: int) -> None:
 def released_and_held_again(trial: Trial) -> None:
     in_quarantine(trial)
     let_out(trial)
-    moved(trial, accepted_again(trial))
+    accepted_again(trial)
+    moved(trial)
     trial.fleet.held_back(trial.fleet.suspect.refused + ENOUGH_REFUSED)
 
 
@@ -91,9 +93,7 @@ def released_as_confirmed(trial: Trial) -> None:
         in_quarantine(trial, trial.fleet.suspect.refused + ENOUGH_REFUSED)
         let_out(trial, found)
         accepted_again(trial)
-    clickhouse = trial.clickhouse()
-    until(lambda: bool(clickhouse.rows(_COPIES)), "held events are copied", LOADED_SECONDS)
-    trial.await_progress()
+    moved(trial)
 
 
 @fault("ClickHouse refuses connections when a car is let out, and load is killed while it waits.")
@@ -101,13 +101,13 @@ def released_while_clickhouse_is_away(trial: Trial) -> None:
     in_quarantine(trial)
     trial.proxy.refuse()
     let_out(trial)
-    until_ms = accepted_again(trial)
+    accepted_again(trial)
     trial.load.kill()
     trial.load.launch()
     trial.pass_time(0.5, 1.5)
     trial.proxy.listen_again()
     trial.load.await_ready()
-    moved(trial, until_ms)
+    moved(trial)
 
 
 @fault("The answers to statements that release are lost, three times: ClickHouse did each of them.")
@@ -125,9 +125,9 @@ def released_without_an_answer(trial: Trial) -> None:
     in_quarantine(trial)
     with behaving(trial, lose):
         let_out(trial)
-        until_ms = accepted_again(trial)
+        accepted_again(trial)
         struck(trial, 3)
-        moved(trial, until_ms)
+        moved(trial)
 
 
 @fault("kill -9 of load, with the embedded ClickHouse that it owns, three times while it releases.", embedded=True)
@@ -138,7 +138,8 @@ def released_by_a_killed_load(trial: Trial) -> None:
         trial.pass_time(0.1, 1.5)
         trial.load.kill()
         restart(trial.load)
-    moved(trial, accepted_again(trial))
+    accepted_again(trial)
+    moved(trial)
 
 
 @fault("kill -9 of the ClickHouse server while held events are released: rows in `events`, none in `signal_minute`.")
@@ -159,4 +160,5 @@ def released_into_a_killed_clickhouse(trial: Trial) -> None:
         server.kill()
         restart(server)
     clickhouse.command("ALTER TABLE signal_minute DROP CONSTRAINT pause")
-    moved(trial, accepted_again(trial))
+    accepted_again(trial)
+    moved(trial)

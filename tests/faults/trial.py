@@ -101,6 +101,8 @@ class Trial:
             "load": {"admin_listen": f"127.0.0.1:{load_admin}", "retry_seconds": 0.5},
             "clickhouse": clickhouse,
             "policy": {"refused_per_second": 1e6},  # the suspect is refused all the time, on purpose
+            # Every car repeats what was acknowledged, so that enough repeats are seen; only the suspect is to be held.
+            "policy.signals.replay": {"weight": 0.0},
         }
         for table, keys in self.fault.settings.items():
             tables[table] = tables.get(table, {}) | dict(keys)

@@ -179,7 +179,7 @@ class VehicleApp:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             elif isinstance(caller, Caller) and problem.status is HTTPStatus.BAD_REQUEST:
-                self._intake.scores.abused(caller.known)
+                self._intake.scores.abused(caller.known, self._clock.now_ms())
             raise
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time

@@ -160,7 +160,7 @@ class SocketLoop:
             data = None
         stalls.reading = None
         if connection.stalled or (spent_s is not None and time.thread_time() - spent_s > LONG_READ_SECONDS):
-            self._bar(connection, session, now_s)
+            self._bar(connection, session, now_ms, now_s)
             return 0
         if data is None:
             self._close(connection)
@@ -169,7 +169,7 @@ class SocketLoop:
             session.feed(data, now_ms, now_s)
             self._touched[connection.fd] = connection
         elif data and connection.under_tls and time.monotonic() - connection.since_s > ON_ITS_WAY_SECONDS:
-            session.feed_behind_the_end(data)
+            session.feed_behind_the_end(data, now_ms)
         return len(data)
 
     def _read_sharing(
@@ -203,10 +203,10 @@ class SocketLoop:
             if session.caller is not None:
                 self._read_sharing(connection, session, session.caller, now_ms, now_s)
 
-    def _bar(self, connection: Connection, session: Session, now_s: float) -> None:
+    def _bar(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
         """Ends a connection that held everybody up, and keeps its vehicle out for a while."""
         if session.caller is not None:
-            self._intake.scores.abused(session.caller.known)
+            self._intake.scores.abused(session.caller.known, now_ms)
         self._entrance.bar(connection, session.identity, now_s)
         self._close(connection)
 

@@ -127,11 +127,11 @@ class Session:
         """Whether the client has been silent for one and a half keep-alives."""
         return now_s - self.last_packet_s > self.keep_alive_s * KEEP_ALIVE_FACTOR
 
-    def feed_behind_the_end(self, data: bytes) -> None:
+    def feed_behind_the_end(self, data: bytes, now_ms: int) -> None:
         """Takes what came though the client was told that its session is over: once it tells of another client."""
         if self.taken_over and self.caller is not None and data[0] >> 4 in (packets.PUBLISH, packets.PINGREQ):
             self.taken_over = False
-            self._intake.scores.overlapped(self.caller.known)
+            self._intake.scores.overlapped(self.caller.known, now_ms)
 
     def end(self, code: Code, why: str) -> None:
         """Ends the session from our side, with a DISCONNECT if it had begun."""
@@ -292,5 +292,5 @@ class Session:
         if self.caller is not None and error.code is Code.PACKET_TOO_LARGE:
             self._intake.refuse_unseen(self.caller, Reason.OVERSIZED, now_ms)
         elif self.caller is not None and error.code is not Code.MESSAGE_RATE_TOO_HIGH:
-            self._intake.scores.abused(self.caller.known)
+            self._intake.scores.abused(self.caller.known, now_ms)
         self.end(error.code, str(error))

@@ -19,6 +19,7 @@ from fleetgate.accept.known import KnownDevice
 from fleetgate.clock import Clock
 from fleetgate.config import Policy as Settings
 from fleetgate.control.records import DeviceState
+from fleetgate.control.states import View, moved
 from fleetgate.control.suspicions import Suspicion
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.writer import Writer
@@ -76,14 +77,12 @@ class Scorekeeper:
         scores, until_ms = standing.scores(now, self.settings.signals), standing.quarantined_until(now, self.settings)
         return Wish(known.key, known.cohorts or cohorts_of(known), scores, until_ms)
 
-    def abused(self, known: KnownDevice) -> None:
+    def abused(self, known: KnownDevice, now: int) -> None:
         """Scores a connection of the device that broke the protocol it speaks."""
-        now = self._clock.now_ms()
         self.score(known, "protocol_abuse", 1, now, now)
 
-    def overlapped(self, known: KnownDevice) -> None:
+    def overlapped(self, known: KnownDevice, now: int) -> None:
         """Scores a session that goes on sending though another one of the device took over."""
-        now = self._clock.now_ms()
         self.score(known, "overlapping_sessions", 1, now, now)
 
     def relax(self, now: int) -> None:
@@ -116,9 +115,14 @@ class Scorekeeper:
         self.on_record()
 
     def move(self, known: KnownDevice, state: DeviceState, now: int, why: str) -> None:
-        """Gives a device a new state, from its next message on, and records the transition with the next commit."""
+        """Gives a device a new state, from its next message on, and records the transition with the next commit.
+
+        `now` is when the message that led to it was received. So what is held after it was not received before it,
+        though both came in one turn of the loop: a release gives back what was held from then on.
+        """
         standing = known.standing
-        before, standing.state, standing.state_at = standing.state, state, max(now, standing.state_at + 1)
+        before = standing.state
+        standing.state, standing.state_at, _ = moved(View(before, standing.state_at, standing.decided_at), state, now)
         record = TransitionRecord(
             *known.key,
             before.value,

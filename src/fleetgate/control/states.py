@@ -101,6 +101,14 @@ def _weight(view: View) -> tuple[bool, bool, int, int]:
     return (view.state is _STATE.BANNED, view.state is _STATE.QUARANTINED, view.at_ms, _STERNNESS[view.state])
 
 
+def moved(view: View, after: DeviceState, now_ms: int) -> View:
+    """What stands once a machine that sees the device so gave it another state: newer than a person's decision, and,
+    for that to stand over a sterner state, than the step before it. Two steps in one millisecond may be one."""
+    sterner = _STERNNESS[after] > _STERNNESS[view.state]
+    before_ms = view.at_ms if sterner else view.at_ms + 1
+    return View(after, max(now_ms, before_ms, view.decided_ms + 1), view.decided_ms)
+
+
 def step(view: View, after: DeviceState, at_ms: int) -> tuple[View, Outcome]:
     """A machine's step at that time, seen from `view`: what stands now, and what became of the step."""
     merged = merge(view, View(after, at_ms))

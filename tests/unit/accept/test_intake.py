@@ -153,12 +153,26 @@ def test_what_load_suspects_counts_from_when_it_was(gate: Gate) -> None:
     assert [(found.after, found.why) for _, found in sealed(gate).transitions] == [("watched", "implausible_data")]
 
 
-def test_two_moves_in_one_millisecond_have_two_times(gate: Gate) -> None:
-    """Of two views of a device the newer stands, so no two may be equally new."""
+def test_trust_comes_after_the_watch_that_it_ends(gate: Gate) -> None:
+    """Of two views of a device at one time the sterner would stand."""
     known = gate.known()
-    for state in (DeviceState.WATCHED, DeviceState.QUARANTINED):
+    for state in (DeviceState.WATCHED, DeviceState.TRUSTED):
         gate.scores.move(known, state, NOW, "test")
     assert [found.at for _, found in sealed(gate).transitions] == [NOW, NOW + 1]
+
+
+def test_nothing_is_held_that_was_received_before_the_quarantine(gate: Gate) -> None:
+    """Watched, in quarantine and held in one turn of the loop: a release gives back what was held since then."""
+    caller = gate.caller()
+    for _ in range(3):
+        gate.receive(FORGED, caller)
+    gate.receive(sign(), caller)
+    found = sealed(gate)
+    assert [(transition.after, transition.at) for _, transition in found.transitions] == [
+        ("watched", NOW),
+        ("quarantined", NOW),
+    ]
+    assert [(message.outcome, message.received_at) for message in found.messages] == [(Outcome.HELD, NOW)]
 
 
 def test_a_change_of_state_is_told(gate: Gate) -> None:
