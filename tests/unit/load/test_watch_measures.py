@@ -107,7 +107,8 @@ def test_numbers_that_do_not_come_are_gaps(road: Road) -> None:
     road.drive(1, first_seq=road.sent + 4, last_seq=road.sent + 4)
     road.drive(1, epoch=2, first_seq=0, last_seq=0)
     gaps = road.measured()["gaps", ACME]
-    assert (gaps.value, gaps.about) == (pytest.approx(3 / 6), VEHICLES)  # of three looks, 3 of 6 numbers of each
+    assert gaps.value == pytest.approx(3 / 6)  # of three looks, 3 of 6 numbers of each
+    assert gaps.about == VEHICLES
 
 
 def test_gaps_are_about_the_vehicles_that_have_them(road: Road) -> None:
@@ -124,6 +125,17 @@ def test_a_backlog_leaves_no_gap_behind(road: Road) -> None:
     road.drive(1, first_seq=newest - 5, last_seq=newest - 5)
     road.drive(1, first_seq=newest + 1, last_seq=newest + 1)
     assert road.measured()["gaps", ACME].value == 0.0
+
+
+def test_the_rate_of_one_vehicle_is_not_that_of_its_cohort(road: Road) -> None:
+    """One sends the backlog of an hour: the rate doubles, by chance of that size. All sending twice as much is none."""
+    usual = road.measured()["event_rate", ACME].value
+    road.drive(3, events=np.where(np.arange(VEHICLES) < 1, 5 * (VEHICLES + 1), 5))
+    one = road.measured()["event_rate", ACME]
+    assert [one.value - usual, one.noise] == pytest.approx([np.log(2), 0.5], abs=0.02)
+    road.drive(3, events=10)
+    every = road.measured()["event_rate", ACME]
+    assert [every.value - usual, every.noise] == pytest.approx([np.log(2), 0.16], abs=0.02)
 
 
 def test_the_rate_is_that_of_each_vehicle(road: Road) -> None:

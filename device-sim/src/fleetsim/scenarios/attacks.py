@@ -141,7 +141,7 @@ SCENARIOS = (
     Scenario(
         "slow-probe",
         "20 % of the units send one forged message an hour beside their telemetry",
-        WATCHED._replace(vehicles=400, interval_s=60.0, before_s=600.0, trouble_s=5 * HOUR_S, speed=120.0),
+        WATCHED._replace(vehicles=400, interval_s=60.0, before_s=600.0, trouble_s=5 * HOUR_S, speed=40.0),
         slow_probe,
     ),
 )

@@ -119,13 +119,13 @@ class _Look:
             yield from self.silent(level, LEAST_VEHICLES)
         size, skewed = self._count(level, self._present), self._count(level, self._skewed)
         known = self._count(level, self._known)
-        sums = self._sums(level)
+        sums, squares = self._sums(level), self._squares(level)
         concerned = {kind: self._count(level, which) for kind, which in self._concerned.items()}
         for place in np.flatnonzero(np.maximum(size, known) >= LEAST_VEHICLES).tolist():
             cohort, vehicles = level.cohorts[place], int(size[place])
             messages, events, faults, unknown, readings, implausible, missing = (int(part[place]) for part in sums)
             if known[place]:
-                yield self._event_rate(cohort, events, messages, int(known[place]), vehicles)
+                yield self._event_rate(cohort, events, squares[place], int(known[place]), vehicles)
             if vehicles < LEAST_VEHICLES:
                 continue
             for kind, part, whole in (
@@ -138,10 +138,11 @@ class _Look:
             wrong = int(skewed[place])
             yield self._share("clock_skew", cohort, "", wrong / vehicles, vehicles, wrong)
 
-    def _event_rate(self, cohort: Cohort, events: int, messages: int, known: int, present: int) -> Measure:
-        """Of each vehicle: that more of them drive is no change, but each that comes or goes moves it a little."""
+    def _event_rate(self, cohort: Cohort, events: int, squares: float, known: int, present: int) -> Measure:
+        """Of each vehicle: that more of them drive is no change. But each that comes or goes moves it, by its own part:
+        where one vehicle sends the backlog of an hour, that is nearly all of it."""
         rate = math.log((events + 0.5) / self._heard.seconds / known)
-        noise = 1 / math.sqrt(min(messages, present) + 1)
+        noise = math.sqrt(squares + 1) / (events + 1)
         return Measure("event_rate", cohort, "", rate, max(present, known), known, noise)
 
     def silent(self, level: Level, least: int) -> Iterator[Measure]:
@@ -227,6 +228,12 @@ class _Look:
 
     def _share(self, kind: str, cohort: Cohort, signal: str, share: float, size: int, about: int) -> Measure:
         return Measure(kind, cohort, signal, share, size, about, SHARE_NOISE / math.sqrt(size))
+
+    def _squares(self, level: Level) -> NDArray[Any]:
+        """Of each cohort the sum of its vehicles' events, each squared."""
+        events = np.bincount(self._heard.vehicle, weights=self._heard.events, minlength=len(level.of))
+        placed = level.of >= 0
+        return np.bincount(level.of[placed], weights=events[placed] ** 2, minlength=len(level.cohorts))
 
     def _count(self, level: Level, which: NDArray[np.bool_]) -> NDArray[np.int64]:
         of = level.of[which]
