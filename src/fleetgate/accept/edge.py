@@ -151,6 +151,7 @@ class Edge:
         )
         loop = SocketLoop(turns, entrance, self._config.edge, self.intake, door, self.room, self._limits, self._clock)
         self.registry.on_change = self.scores.on_state = door.device_changed
+        self.registry.on_taken = self.scores.taken
         self.registry.on_overrides = self.breaker.override
         self.registry.on_suspicion = self.scores.suspect
         self.registry.on_grace_over = loop.send_away

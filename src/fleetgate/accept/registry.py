@@ -96,6 +96,7 @@ class Registry:
         self.older_than_seen = False
         self.restores = 0
         self.on_change: Callable[[KnownDevice, int], None] = lambda known, decided_ms: None
+        self.on_taken: Callable[[KnownDevice], None] = lambda known: None
         self.on_overrides: Callable[[Mapping[Cohort, Mode]], None] = lambda said: None
         self.on_suspicion: Callable[[KnownDevice, Suspicion], None] = lambda known, suspicion: None
         self.on_grace_over: Callable[[], None] = lambda: None
@@ -183,8 +184,11 @@ class Registry:
         if row is None:
             return None
         record, saved, denials = row
+        was_away = self._fleet.get(key) is None
         known = self._fleet.add(record, saved, self._clock.monotonic())
         self._deny(known, strictest(denials_of(record), denials))
+        if was_away:
+            self.on_taken(known)
         return known
 
     def _deny(self, known: KnownDevice, denials: Denials) -> None:

@@ -92,8 +92,16 @@ class Scorekeeper:
         for known in list(self._fleet.all()):
             if known.standing.relaxed(now, self.settings):
                 self.move(known, DeviceState.TRUSTED, now, "its score has gone down")
-            elif loosened and self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
-                self.move(known, DeviceState.QUARANTINED, now, "its cohort is held no more")
+            elif loosened:
+                self._reconsider(known, now)
+
+    def taken(self, known: KnownDevice) -> None:
+        """Of a device that comes into memory: its cohort may have been held when it went, and not be any more."""
+        self._reconsider(known, self._clock.now_ms())
+
+    def _reconsider(self, known: KnownDevice, now: int) -> None:
+        if self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
+            self.move(known, DeviceState.QUARANTINED, now, "its cohort is held no more")
 
     def _is_due(self, known: KnownDevice, now: int) -> bool:
         """Whether it is watched although its score says quarantine."""

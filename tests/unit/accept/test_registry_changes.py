@@ -449,6 +449,23 @@ def test_a_device_that_is_looked_up_often_is_awaited_once(office: Office) -> Non
     office.run(act)
 
 
+def test_a_device_is_told_of_when_it_comes_into_memory(office: Office) -> None:
+    """With what is denied to it; not again while it is there."""
+    car, taken = office.enrol("car-1"), list[tuple[str, Reason | None]]()
+    office.suspend(car)
+
+    async def act(registry: Registry) -> None:
+        registry.on_taken = lambda known: taken.append((known.key[1], refusal(known, car)))
+        await registry.lookup(car)
+        await registry.lookup(msgspec.structs.replace(car, key_digest=b"another credential"))
+        assert taken == [(car.device_id, Reason.SUSPENDED)]
+        office.fleet._known.clear()
+        await registry.lookup(car)
+        assert len(taken) == 2
+
+    office.run(act)
+
+
 def test_what_load_suspects_is_heard_once_and_of_devices_that_are_away_too(office: Office, tmp_path: Path) -> None:
     """Its own edge takes a device into memory for it; another edge's is not its business, nor one that it heard before,
     even where it reads all changes again because control was restored. Records and denials are as they were."""
