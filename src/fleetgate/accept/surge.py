@@ -10,6 +10,8 @@ import math
 from collections import Counter
 from typing import Final
 
+from fleetgate.spool.format import AlertRecord
+
 WINDOW_MS: Final = 5 * 60_000
 CALM_MS: Final = 15 * 60_000  # three windows: a release that rolls out in waves is one trouble
 MIN_COHORT: Final = 50
@@ -23,6 +25,12 @@ Key = tuple[str, str]
 def limit_of(size: int) -> float:
     """So many devices of a cohort of that size are a surge; infinitely many of one that is too small to have any."""
     return max(MIN_DEVICES, math.ceil(size * MIN_SHARE)) if size >= MIN_COHORT else math.inf
+
+
+def limit_at_opening(record: AlertRecord) -> float:
+    """What a surge was when this alert was opened, by the size that it tells of."""
+    size = record.detail.get("size")
+    return limit_of(int(size)) if isinstance(size, int | float) else math.inf
 
 
 class Window:

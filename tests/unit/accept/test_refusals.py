@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.units import NOW
 
 from fleetgate.accept.refusals import Refusals
@@ -63,6 +64,32 @@ def test_many_devices_refused_under_one_ca_are_an_alert() -> None:
         watch.look(now)
     assert len(watch.alerts) == 1
     assert watch.look(last + CALM_MS)[1:] == [("connections_refused", "closed")]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_is_refused_for_days_is_not_calm(restarted: bool) -> None:
+    """They leave the census after a day, and the alert stays open as long as they are refused."""
+    watch = Watch()
+    watch.refuse(400)
+    assert watch.look(NOW) == [("connections_refused", "open")]
+    if restarted:
+        record = watch.alerts[0]
+        watch.refusals = Refusals("edge-1")
+        watch.refusals.on_alert = watch.alerts.append
+        watch.refusals.restore([record], NOW)
+    for minute in range(60):
+        watch.refuse(10, NOW + minute * MINUTE_MS)
+        assert watch.look(NOW + minute * MINUTE_MS, sizes={}) == [("connections_refused", "open")]
+    assert watch.look(NOW + 60 * MINUTE_MS + 2 * CALM_MS, sizes={})[1:] == [("connections_refused", "closed")]
+
+
+def test_a_ca_under_which_nobody_ever_came_in_is_an_alert_too() -> None:
+    """Whom the census does not know is counted by being refused; fewer than the smallest cohort are none."""
+    watch = Watch()
+    watch.refuse(49)
+    assert watch.look(NOW, sizes={}) == []
+    watch.refuse(50)
+    assert watch.look(NOW, sizes={}) == [("connections_refused", "open")]
 
 
 def test_one_device_that_comes_again_and_again_is_none() -> None:
