@@ -32,6 +32,7 @@ from fleetgate.control.records import DeviceRecord
 from fleetgate.control.retirement import resume, suspend
 from fleetgate.control.store import Store
 from fleetgate.control.suspicions import Suspicion, note_suspicions
+from fleetgate.errors import ControlAway
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
 
@@ -464,6 +465,30 @@ def test_a_device_is_told_of_when_it_comes_into_memory(office: Office) -> None:
         assert len(taken) == 2
 
     office.run(act)
+
+
+def test_what_load_suspects_is_heard_though_control_falters_over_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change has been read, and then the suspect's records cannot be: both are read again."""
+    away, heard, asked = office.enrol("car-1"), list[Suspicion](), list[Sequence[tuple[str, str]]]()
+    look_up = Store.devices
+
+    def falter(store: Store, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DeviceRecord]:
+        asked.append(names)
+        if len(asked) == 1:
+            raise ControlAway("a test")
+        return look_up(store, names)
+
+    async def act(registry: Registry) -> None:
+        registry.on_suspicion = lambda known, suspicion: heard.append(suspicion)
+        await until(lambda: registry.revision == 1)
+        monkeypatch.setattr(Store, "devices", falter)
+        office.suspect(1, suspicion(away))
+        await until(lambda: registry.revision == 2)
+
+    office.run(act)
+    assert (len(asked), heard) == (2, [suspicion(away)])
 
 
 def test_what_load_suspects_is_heard_once_and_of_devices_that_are_away_too(office: Office, tmp_path: Path) -> None:
