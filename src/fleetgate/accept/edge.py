@@ -47,6 +47,7 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
+from fleetgate.control.breaker import overrides
 from fleetgate.control.cases import found_harmless
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
@@ -231,8 +232,10 @@ class Edge:
                 await trio.sleep(1)
 
     def _restore(self, recovery: Recovery) -> None:
-        """What the edge knew of its cohorts. Raises ControlAway."""
+        """What the edge knew of its cohorts, and what people say of them: the first message may come before the first
+        poll. Raises ControlAway."""
         now_ms = self._clock.now_ms()
+        self.breaker.override(overrides(self._store))
         self._census.count()
         alerts = recovery.alerts.values()
         self.refusals.restore([record for record in alerts if record.kind in KINDS], now_ms)
