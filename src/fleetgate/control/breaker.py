@@ -14,8 +14,8 @@ from sqlalchemy import and_, delete, insert, select, update
 
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode
 from fleetgate.control.reason import check_reason
-from fleetgate.control.schema import breaker_overrides, edge_alerts
-from fleetgate.control.store import Store
+from fleetgate.control.schema import breaker_overrides, edge_alerts, tenants
+from fleetgate.control.store import Store, Write
 from fleetgate.errors import NotFound
 
 BREAKER_KINDS = ("breaker", "breaker_spent")
@@ -45,14 +45,16 @@ class EdgeAlert(Struct, frozen=True):
 
 
 def set_mode(store: Store, cohort: Cohort, mode: Mode, actor: str, reason: str) -> None:
-    """From now on, until somebody says something else. Raises ConfigError without a reason, NotFound where there is
-    nothing to take back."""
+    """From now on, until somebody says something else. Raises ConfigError without a reason, NotFound for a tenant
+    that has no device, and where there is nothing to take back."""
     check_reason(reason)
     kind, tenant, name = cohort
     table = breaker_overrides
     of_cohort = and_(table.c.kind == kind, table.c.tenant == tenant, table.c.name == name)
     with store.write(actor) as write:
         before = write.row(select(table.c.mode).where(of_cohort))
+        if tenant and mode is not Mode.AUTO:
+            _require(write, tenant)
         if before is None and mode is Mode.AUTO:
             raise NotFound("nothing was said of this cohort: `fleetgate breaker list` shows what was")
         write.execute(delete(table).where(of_cohort))
@@ -61,6 +63,12 @@ def set_mode(store: Store, cohort: Cohort, mode: Mode, actor: str, reason: str) 
             write.execute(insert(table), {"kind": kind, "tenant": tenant, "name": name} | said)
         detail = {"before": before.mode if before is not None else Mode.AUTO, "reason": reason}
         write.note(f"breaker-{mode}", tenant, _object(cohort), detail)
+
+
+def _require(write: Write, tenant: str) -> None:
+    """Who mistypes it would think that the fleet is held. (A version may be announced before a device runs it.)"""
+    if write.row(select(tenants).where(tenants.c.tenant == tenant)) is None:
+        raise NotFound(f"there is no tenant {tenant}: `fleetgate device list` shows whose devices there are")
 
 
 def overrides(store: Store) -> Mapping[Cohort, Mode]:
