@@ -8,7 +8,7 @@ A device's life    devices.py, retirement.py and vehicles.py say what may happen
                    becomes of its certificates, states.py which state may follow which, quarantine.py what is written
                    of it; reason.py asks a person why. bulk.py enrols many at once, from the list of devicelist.py;
                    bundle.py hands a device its files.
-Cohorts            cohorts.py says what one is, breaker.py what people say of it, and which alerts edges have raised.
+Cohorts            cohorts.py says what one is, breaker.py what people say of it; edgealerts.py has the alerts of edges.
 Looking            roster.py shows devices, cases.py the cases of quarantine, releases.py which held events a decision
                    gives back, audit.py who did what, and why; auditchain.py is the chain that its rows are,
                    auditheads.py has the end of it signed.

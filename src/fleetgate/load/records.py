@@ -12,7 +12,7 @@ from pathlib import Path
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.auditheads import sign_audit
-from fleetgate.control.breaker import note_alert
+from fleetgate.control.edgealerts import note_alert
 from fleetgate.control.quarantine import LOADER, apply_transition
 from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.spools import begin_spool, note_loaded
