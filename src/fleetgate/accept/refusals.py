@@ -41,7 +41,7 @@ class Refusals:
         self._edge_id = edge_id
         self._good_until: dict[str, int] = {}
         self._troubles: dict[str, _Trouble] = {}
-        self._open: dict[str, AlertRecord] = {}
+        self._open: dict[tuple[str, str], AlertRecord] = {}  # by kind and cohort: the edge may be renamed
         self.on_alert: Callable[[AlertRecord], None] = lambda record: None
 
     def verified(self, issuer: str, until_ms: int) -> None:
@@ -55,7 +55,7 @@ class Refusals:
     def look(self, now: int, sizes: Mapping[Cohort, int]) -> None:
         """Opens and closes; called every second or so. `sizes` as of the census."""
         for issuer, until_ms in self._good_until.items():
-            record = self._open.get(self._key(EXPIRED, issuer))
+            record = self._open.get((EXPIRED, str(_cohort(issuer))))
             if record is not None and until_ms > now:
                 self._close(record, now)
             elif record is None and until_ms <= now and (devices := sizes.get(_cohort(issuer), 0)):
@@ -69,14 +69,14 @@ class Refusals:
     def restore(self, records: Iterable[AlertRecord], now: int) -> None:
         """After a start: the alerts that were open."""
         for record in records:
-            self._open[record.key] = record
+            self._open[record.kind, record.cohort] = record
             if record.kind == REFUSED:
                 issuer = record.cohort.removeprefix(f"{CohortKind.ISSUER} ")
                 trouble = self._troubles[issuer] = _Trouble()
                 trouble.limit, trouble.busy_at = limit_at_opening(record), now
 
     def _look_at(self, issuer: str, trouble: _Trouble, now: int, seen: int) -> None:
-        record = self._open.get(self._key(REFUSED, issuer))
+        record = self._open.get((REFUSED, str(_cohort(issuer))))
         devices = trouble.refused.count(now)
         if record is None:
             size = max(seen, devices)  # a CA's may have been refused since their first day
@@ -90,16 +90,14 @@ class Refusals:
         elif now - trouble.busy_at >= CALM_MS:
             self._close(record, now)
 
-    def _key(self, kind: str, issuer: str) -> str:
-        return f"{kind} {self._edge_id} {issuer}"
-
     def _raise(self, kind: str, issuer: str, now: int, detail: dict[str, str | float]) -> None:
-        record = AlertRecord(self._key(kind, issuer), "open", now, kind, "", str(_cohort(issuer)), detail)
-        self._open[record.key] = record
+        key = f"{kind} {self._edge_id} {issuer}"
+        record = AlertRecord(key, "open", now, kind, "", str(_cohort(issuer)), detail)
+        self._open[record.kind, record.cohort] = record
         self.on_alert(record)
 
     def _close(self, record: AlertRecord, now: int) -> None:
-        del self._open[record.key]
+        del self._open[record.kind, record.cohort]
         self.on_alert(msgspec.structs.replace(record, state="closed", at=max(now, record.at + 1), detail={}))
 
 

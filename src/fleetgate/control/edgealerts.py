@@ -1,19 +1,23 @@
 """Alerts of the edges, in the records: each is opened once and closed once, whatever load repeats.
 
-Decides which word about an alert is news, and that what the breaker does stands in the audit. What is an alert, and
-when it is over, is decided by the edge (`accept.breaker`, `accept.refusals`).
+Decides which word about an alert is news, and that what the breaker does and what a person closes stands in the audit.
+What is an alert, and when it is over, is decided by the edge (`accept.breaker`, `accept.refusals`). But an edge may be
+gone for good, and a CA may end with nobody below it: then a person says that it is over.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import and_, insert, select, update
 
+from fleetgate.control.reason import check_reason
 from fleetgate.control.schema import edge_alerts
 from fleetgate.control.store import Store
+from fleetgate.errors import NotFound
 
 BREAKER_KINDS = ("breaker", "breaker_spent")
 
@@ -27,6 +31,11 @@ class EdgeAlert(Struct, frozen=True):
     opened_at_ms: int
     closed_at_ms: int | None
     detail: dict[str, str | float]
+
+
+def alert_id(key: str, opened_at_ms: int) -> str:
+    """As people are shown it: of one key each opening is an alert of its own."""
+    return hashlib.sha256(f"{key}\n{opened_at_ms}".encode()).hexdigest()[:16]
 
 
 def list_alerts(store: Store, *, closed: bool = False) -> list[EdgeAlert]:
@@ -70,3 +79,27 @@ def note_alert(
             said = {"kind": kind, "state": state, "at_ms": at_ms, **detail}
             write.note("breaker", tenant, f"cohort/{cohort or 'all'}", said)
     return True
+
+
+def close_alert(store: Store, which: str, actor: str, reason: str) -> None:
+    """By a person, by its id; load tells others (`closings_since`). Raises ConfigError without a reason, NotFound."""
+    check_reason(reason)
+    table = edge_alerts
+    with store.write(actor) as write:
+        for row in write.rows(select(table).where(table.c.closed_at_ms.is_(None))):
+            if alert_id(row.key, row.opened_at_ms) == which:
+                this = and_(table.c.key == row.key, table.c.opened_at_ms == row.opened_at_ms)
+                write.execute(update(table).where(this).values(closed_at_ms=max(write.now_ms, row.opened_at_ms + 1)))
+                said = {"kind": row.kind, "cohort": row.cohort, "opened_at_ms": row.opened_at_ms, "reason": reason}
+                write.note("alert-close", row.tenant, f"alert/{which}", said)
+                return
+    raise NotFound(
+        f"no edge has an open alert {which}: `fleetgate alerts` shows them; those of the watch close by themselves"
+    )
+
+
+def closings_since(store: Store, at_ms: int) -> list[tuple[str, int]]:
+    """(key, Unix ms) of the alerts that were closed from then on, by whomever. Raises ControlAway."""
+    table = edge_alerts
+    query = select(table.c.key, table.c.closed_at_ms).where(table.c.closed_at_ms >= at_ms)
+    return [(row.key, row.closed_at_ms) for row in store.rows(query.order_by(table.c.closed_at_ms))]

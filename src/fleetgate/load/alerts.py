@@ -7,7 +7,6 @@ changes nothing. Tells the metric, the log and every delivery. What is worth an 
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 from fleetgate import log
 from fleetgate.clock import Clock
+from fleetgate.control.edgealerts import alert_id
 from fleetgate.load.clickhouse import ClickHouse
 from fleetgate.load.columns import DAY_MS, MILLISECONDS
 from fleetgate.load.counts import Counts
@@ -47,7 +47,7 @@ class Alert(Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        return hashlib.sha256(f"{self.key}\n{self.opened_at_ms}".encode()).hexdigest()[:16]
+        return alert_id(self.key, self.opened_at_ms)
 
     @property
     def newest_ms(self) -> int:

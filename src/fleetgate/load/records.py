@@ -12,7 +12,7 @@ from pathlib import Path
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.auditheads import sign_audit
-from fleetgate.control.edgealerts import note_alert
+from fleetgate.control.edgealerts import closings_since, note_alert
 from fleetgate.control.quarantine import LOADER, apply_transition
 from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.spools import begin_spool, note_loaded
@@ -66,6 +66,9 @@ class Records:
             record.cohort,
             record.detail,
         )
+
+    def closings_since(self, at_ms: int) -> list[tuple[str, int]]:
+        return closings_since(self.opened(), at_ms)
 
     def releases_since(self, decision_id: int) -> list[Release]:
         return releases_since(self.opened(), decision_id)

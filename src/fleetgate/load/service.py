@@ -26,6 +26,7 @@ from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
+from fleetgate.load.closings import Closings
 from fleetgate.load.counts import Counts
 from fleetgate.load.handover import Handover
 from fleetgate.load.heads import Heads
@@ -104,6 +105,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         webhooks = Webhooks(endpoints(config, records.opened, counts, clock, entropy))
         alerts = Alerts(clickhouse, counts, clock, [webhooks.deliver])
         opened.enter_context(webhooks.telling(alerts.since))
+        opened.enter_context(Rounds("closings", Closings(alerts, records.closings_since, clock).round))
         heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
         opened.enter_context(Rounds("heads", heads.round))
         releases = Releases(clickhouse, records.releases_since, records.releases_of, counts, clock)

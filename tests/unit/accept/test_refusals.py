@@ -16,9 +16,9 @@ MINUTE_MS = 60_000
 
 
 class Watch:
-    def __init__(self) -> None:
+    def __init__(self, edge_id: str = "edge-1") -> None:
         self.alerts: list[AlertRecord] = []
-        self.refusals = Refusals("edge-1")
+        self.refusals = Refusals(edge_id)
         self.refusals.on_alert = self.alerts.append
 
     def refuse(self, count: int, now: int = NOW) -> None:
@@ -101,14 +101,17 @@ def test_one_device_that_comes_again_and_again_is_none() -> None:
     assert watch.look(NOW, sizes={Cohort(CohortKind.ISSUER, "", CA): 1_000}) == []
 
 
-def test_a_start_forgets_no_alert() -> None:
-    """It is not told again, and ends as it would have."""
-    watch, after = Watch(), Watch()
+@pytest.mark.parametrize("edge_id", ["edge-1", "edge-9"])
+def test_a_start_forgets_no_alert(edge_id: str) -> None:
+    """It is not told again, and ends as it would have, also where the edge has another name since."""
+    watch, after = Watch(), Watch(edge_id)
     watch.refusals.verified(CA, NOW)
     watch.refuse(20)
     watch.look(NOW)
+    keys = {record.key for record in watch.alerts}
     after.refusals.restore(watch.refusals.now_open(), NOW)
     assert after.look(NOW + 1) == []
     assert after.look(NOW + CALM_MS) == [("connections_refused", "closed")]
     after.refusals.verified(CA, NOW + 10**9)
     assert after.look(NOW + CALM_MS + 1)[1:] == [("issuer_expired", "closed")]
+    assert {record.key for record in after.alerts} == keys

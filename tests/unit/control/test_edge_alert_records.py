@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fleetgate.control.audit import list_audit
-from fleetgate.control.edgealerts import list_alerts, note_alert
+from fleetgate.control.edgealerts import alert_id, close_alert, closings_since, list_alerts, note_alert
+from fleetgate.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate
@@ -42,3 +45,23 @@ def test_what_the_breaker_does_is_a_decision(gate: Gate) -> None:
     assert [(entry.action, entry.object) for entry in list_audit(gate.store, None, None, 9)] == [
         ("breaker", "cohort/software 2026.45")
     ] * 2
+
+
+def test_a_person_closes_what_its_edge_cannot(gate: Gate) -> None:
+    """Once, with a reason, and it stands in the audit; load is told, and the edge may open it anew."""
+    note(gate, "open", 5, kind="issuer_expired")
+    one = alert_id("issuer_expired edge-1", 5)
+    with pytest.raises(ConfigError):
+        close_alert(gate.store, one, "cli:ann", " ")
+    close_alert(gate.store, one, "cli:ann", "the edge was taken down")
+    assert (list_alerts(gate.store), closings_since(gate.store, gate.clock.ms)) == (
+        [],
+        [("issuer_expired edge-1", gate.clock.ms)],
+    )
+    [entry] = list_audit(gate.store, None, None, 9)
+    assert (entry.action, entry.actor, entry.object) == ("alert-close", "cli:ann", f"alert/{one}")
+    assert entry.detail["reason"] == "the edge was taken down"
+    with pytest.raises(NotFound):
+        close_alert(gate.store, one, "cli:ann", "again")
+    assert closings_since(gate.store, gate.clock.ms + 1) == []
+    assert note(gate, "open", gate.clock.ms + 1, kind="issuer_expired")
