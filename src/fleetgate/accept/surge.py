@@ -1,7 +1,7 @@
 """Surges: how many devices of a cohort are in one kind of trouble at the same time, and from when on that is a surge.
 
 Decides the thresholds. Counted are distinct devices of the last five minutes; one device alone is never a surge,
-however often it comes. What follows from a surge is decided by `breaker`, and for connections by `refusals`. Pure.
+however often it comes. What follows from a surge is decided by `breaker`, and for connections by `issuertrouble`. Pure.
 """
 
 from __future__ import annotations

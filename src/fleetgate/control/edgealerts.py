@@ -1,8 +1,8 @@
 """Alerts of the edges, in the records: each is opened once and closed once, whatever load repeats.
 
 Decides which word about an alert is news, and that what the breaker does and what a person closes stands in the audit.
-What is an alert, and when it is over, is decided by the edge (`accept.breaker`, `accept.refusals`). But an edge may be
-gone for good, and a CA may end with nobody below it: then a person says that it is over.
+What is an alert, and when it is over, is decided by the edge (`accept.breaker`, `accept.issuertrouble`). But an edge
+may be gone for good, and a CA may end with nobody below it: then a person says that it is over.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ KINDS: Final = (EXPIRED, REFUSED)
 MAX_ISSUERS: Final = 1_000  # chains that were verified: few CAs vouch for many devices
 
 
-class _Trouble:
+class _Surge:
     """Of one CA. `limit` is what a surge was when its alert opened: whoever is refused for a day has left the census.
     `busy_at` is when there last was half of one."""
 
@@ -34,13 +34,13 @@ class _Trouble:
         self.busy_at = 0
 
 
-class Refusals:
+class IssuerTrouble:
     """Of one edge. Issuers are named as `fleet.issuer_of` does; `on_alert` gets each opening and closing."""
 
     def __init__(self, edge_id: str) -> None:
         self._edge_id = edge_id
         self._good_until: dict[str, int] = {}
-        self._troubles: dict[str, _Trouble] = {}
+        self._surges: dict[str, _Surge] = {}
         self._open: dict[tuple[str, str], AlertRecord] = {}  # by kind and cohort: the edge may be renamed
         self.on_alert: Callable[[AlertRecord], None] = lambda record: None
 
@@ -50,7 +50,7 @@ class Refusals:
             self._good_until[issuer] = until_ms
 
     def refused(self, key: Key, issuer: str, now: int) -> None:
-        self._troubles.setdefault(issuer, _Trouble()).refused.note(key, "", now)
+        self._surges.setdefault(issuer, _Surge()).refused.note(key, "", now)
 
     def look(self, now: int, sizes: Mapping[Cohort, int]) -> None:
         """Opens and closes; called every second or so. `sizes` as of the census."""
@@ -60,8 +60,8 @@ class Refusals:
                 self._close(record, now)
             elif record is None and until_ms <= now and (devices := sizes.get(_cohort(issuer), 0)):
                 self._raise(EXPIRED, issuer, now, {"vehicles": devices, "expired_at_ms": until_ms})
-        for issuer, trouble in list(self._troubles.items()):
-            self._look_at(issuer, trouble, now, sizes.get(_cohort(issuer), 0))
+        for issuer, surge in list(self._surges.items()):
+            self._look_at(issuer, surge, now, sizes.get(_cohort(issuer), 0))
 
     def now_open(self) -> list[AlertRecord]:
         return list(self._open.values())
@@ -72,22 +72,22 @@ class Refusals:
             self._open[record.kind, record.cohort] = record
             if record.kind == REFUSED:
                 issuer = record.cohort.removeprefix(f"{CohortKind.ISSUER} ")
-                trouble = self._troubles[issuer] = _Trouble()
-                trouble.limit, trouble.busy_at = limit_at_opening(record), now
+                surge = self._surges[issuer] = _Surge()
+                surge.limit, surge.busy_at = limit_at_opening(record), now
 
-    def _look_at(self, issuer: str, trouble: _Trouble, now: int, seen: int) -> None:
+    def _look_at(self, issuer: str, surge: _Surge, now: int, seen: int) -> None:
         record = self._open.get((REFUSED, str(_cohort(issuer))))
-        devices = trouble.refused.count(now)
+        devices = surge.refused.count(now)
         if record is None:
             size = max(seen, devices)  # a CA's may have been refused since their first day
-            trouble.limit, trouble.busy_at = limit_of(size), now
-            if devices >= trouble.limit:
+            surge.limit, surge.busy_at = limit_of(size), now
+            if devices >= surge.limit:
                 self._raise(REFUSED, issuer, now, {"vehicles": devices, "size": size})
             elif not devices:
-                del self._troubles[issuer]
-        elif 2 * devices >= trouble.limit:
-            trouble.busy_at = now
-        elif now - trouble.busy_at >= CALM_MS:
+                del self._surges[issuer]
+        elif 2 * devices >= surge.limit:
+            surge.busy_at = now
+        elif now - surge.busy_at >= CALM_MS:
             self._close(record, now)
 
     def _raise(self, kind: str, issuer: str, now: int, detail: dict[str, str | float]) -> None:
