@@ -38,7 +38,7 @@ KINDS: Mapping[str, Kind] = {
     ),  # of these two the angle of a share, asin(sqrt(x)): near a half, the same
     "spread": Kind(0.4, 0.03, BOTH, least=20),
     "stuck": Kind(0.3, 0.03),
-    "signal_presence": Kind(0.4, 0.03, BOTH, absent_is_zero=True, least=20),
+    "signal_presence": Kind(0.4, 0.03, BOTH, absent_is_zero=True),
     "unknown_signals": Kind(0.05, 0.005, absent_is_zero=True),
     "implausible": Kind(0.02, 0.003, absent_is_zero=True),
     "faults": Kind(0.1, 0.005, absent_is_zero=True),

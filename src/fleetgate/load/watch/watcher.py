@@ -57,6 +57,11 @@ WHERE hour >= fromUnixTimestamp({since:Int64}) AND hour < fromUnixTimestamp({unt
 GROUP BY tenant, kind, cohort, signal HAVING uniq(toDate(hour, 'UTC')) >= {days:UInt8}
 """
 
+_SEEN = """
+SELECT DISTINCT tenant, cohort FROM usual
+WHERE hour >= fromUnixTimestamp({since:Int64}) AND hour < fromUnixTimestamp({until:Int64})
+"""
+
 LoadedUntil = Callable[[], int | None]
 """Unix ms: everything that the gate received before is loaded; None while that is not known."""
 
@@ -206,8 +211,9 @@ class Watcher:
             "before": (hour - 1) % 24,
             "days": LEAST_DAYS,
         }
-        rows = self._reading.rows(_DAYS, asked)
-        self._changes.earlier_days({(t, k, c, s): (float(low), float(high)) for t, k, c, s, low, high in rows})
+        days = {(t, k, c, s): (float(low), float(high)) for t, k, c, s, low, high in self._reading.rows(_DAYS, asked)}
+        seen = {(t, c) for t, c in self._reading.rows(_SEEN, {"since": asked["since"], "until": until})}
+        self._changes.earlier_days(days, seen)
 
     def _keep(self, hour: int) -> None:
         rows = [
