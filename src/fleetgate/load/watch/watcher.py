@@ -2,7 +2,8 @@
 
 Decides when a look is due: by the times of receipt of what is loaded, so that a backlog is no silence, and by the clock
 once load has nothing to do. At a start the last half hour is looked at again without opening anything; alerts that are
-open go on. ClickHouse that is away is waited for; nothing of the watch ever holds up a segment.
+open go on. ClickHouse that is away is waited for; after a fault that nobody foresaw the watch starts again. Nothing of
+it ever holds up a segment. How far it is behind is computed when it is asked: a watch that stands still shows.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ POLL_SECONDS = 0.1
 
 AGAIN_SECONDS = 2.0
 """After ClickHouse was away."""
+
+ANEW_SECONDS = 60.0
+"""After what nobody foresaw: then half an hour is looked at again, which is not cheap."""
 
 MOST_BEHIND = 3
 """Looks: then the rest of what is due is one."""
@@ -90,10 +94,11 @@ class Watcher:
         self._loaded_until = loaded_until
         self._log = log.get("watch")
         self._said = ""
-        self._at_ms: int | None = None  # of the last look
+        self._seen_ms = clock.now_ms()  # until then the last look saw; before the first one nothing was to be seen
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._begin_anew()
+        counts.watch_behind.set_function(lambda: (clock.now_ms() - self._seen_ms) / 1000)
 
     def __enter__(self) -> Watcher:
         self._thread.start()
@@ -118,6 +123,10 @@ class Watcher:
                 if str(error) != self._said:
                     self._said = str(error)
                     self._log.warning("the watch waits", error=self._said)
+            except Exception as error:  # a watch that ended would look as one that finds nothing
+                pause = ANEW_SECONDS
+                self._begin_anew()
+                self._log.error("the watch starts again", error=log.unforeseen(error))
 
     def look_until(self, until_ms: int) -> None:
         """What is due by then; a watch that cannot keep up takes longer steps. Raises ClickHouseAway, Refused."""
@@ -136,6 +145,7 @@ class Watcher:
         self._shapes = Shapes(len(LEVELS))
         self._hour: int | None = None
         self._began_ms: int | None = None
+        self._at_ms: int | None = None  # of the last look
 
     def _remember(self, until_ms: int) -> None:
         """Looks at the last half hour again, muted; at a start, or when so much came at once."""
@@ -167,9 +177,8 @@ class Watcher:
         found = measures(self._fleet, signals, refusals, self._paths, self._shapes, at_ms, age_ms)
         self.untold += self._changes.look(found, at_ms, self._fleet.last_heard_between, mute=mute)
         self._learn(signals, at_ms)
-        self._at_ms = at_ms
+        self._at_ms = self._seen_ms = at_ms
         self._counts.looks.inc()
-        self._counts.watch_behind.set((self._clock.now_ms() - at_ms) / 1000)
         self._counts.look_cpu.inc(time.thread_time() - started_s)
         self.tell()
 

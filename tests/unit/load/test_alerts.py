@@ -1,0 +1,45 @@
+"""What becomes of an alert that ClickHouse refuses. ClickHouse is a stand-in: a real one refuses none of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from fleetgate.clock import SystemClock
+from fleetgate.load.alerts import Alert, Alerts
+from fleetgate.load.clickhouse import Refused
+from fleetgate.load.counts import Counts
+
+
+class Refusing:
+    """Refuses the rows of one key."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def raw(self, *_: object) -> bytes:
+        return b""
+
+    def insert(self, _table: str, rows: Any, _token: str) -> None:
+        [row] = rows.to_pylist()
+        if row["key"] == "watch | acme | refused |  | bad_mac":
+            raise Refused(469, "Code: 469. VIOLATED_CONSTRAINT")
+        self.rows.append(row)
+
+
+def test_a_refused_alert_is_named_in_the_log_and_holds_up_nothing() -> None:
+    """It would be refused again: who raised it goes on, and nobody is told of what is not in the table."""
+    clickhouse: Any = Refusing()
+    told: list[str] = []
+    alerts = Alerts(
+        clickhouse, Counts(CollectorRegistry()), SystemClock(), [lambda event: told.append(str(event["key"]))]
+    )
+    first, second = "watch | acme | refused |  | bad_mac", "watch | acme | silent |  | "
+    with capture_logs() as logs:
+        opened = [alerts.open(Alert(key=key, kind="k", tenant="acme", opened_at_ms=5)) for key in (first, second)]
+        closed = [alerts.close(key, 9) for key in (first, second)]
+    assert (opened, closed) == ([False, True], [False, True])
+    assert (told, [row["key"] for row in clickhouse.rows]) == ([second] * 2, [second] * 2)
+    assert [line["alert"] for line in logs if line["log_level"] == "error"] == [first]
