@@ -11,11 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.errors import ClickHouseAway
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.columns import MILLISECONDS
 from fleetgate.load.counts import Counts
 from fleetgate.load.watch.cohorts import Cohort
-from fleetgate.load.watch.looks import _FINE
+from fleetgate.load.watch.looks import _FINE, Looks
 from fleetgate.load.watch.measures import LOOK_MS, signal_keys
 from fleetgate.load.watch.usual import LEAST_LOOKS
 from fleetgate.load.watch.watcher import HOUR_MS, Watcher
@@ -136,6 +137,55 @@ def test_a_release_that_goes_wrong_is_seen_and_told_once(engine: Any, tenant: st
     sql = "SELECT count() FROM usual WHERE tenant = 'watched' AND kind = 'median' AND looks >= 30"
     [[kept]] = engine.rows(sql)
     assert int(kept) >= 2  # of the tenant and of each software, at the full hour
+
+
+class Faltering:
+    """A ClickHouse that is away for one of the statements of a look, each in its turn."""
+
+    def __init__(self, clickhouse: Any) -> None:
+        self._clickhouse = clickhouse
+        self.asked, self.away_at = 0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        def asked(*args: Any) -> Any:
+            self.asked += 1
+            if self.asked == self.away_at:
+                raise ClickHouseAway("for a moment")
+            return getattr(self._clickhouse, name)(*args)
+
+        return asked
+
+
+def test_a_look_that_failed_on_the_way_is_made_once(engine: Any, tenant: str) -> None:
+    """Whichever of its questions ClickHouse did not answer: what was heard counts once when it is made again."""
+    watched = Watched(engine)
+    watched.watcher.look_until(START_MS + 10 * LOOK_MS)
+    faltering: Any = Faltering(engine)
+    watched.watcher._looks = Looks(faltering)
+    for failing in (1, 2, 3):
+        faltering.asked, faltering.away_at = 0, failing
+        with pytest.raises(ClickHouseAway):
+            watched.watcher.look_until(START_MS + 11 * LOOK_MS)
+    watched.watcher.look_until(START_MS + 11 * LOOK_MS)
+    step = watched.watcher._fleet.heard_after(START_MS + 10 * LOOK_MS)
+    assert (step.seconds, step.messages.sum()) == (LOOK_MS / 1000, VEHICLES)
+
+
+def test_an_hour_is_begun_once(engine: Any, tenant: str) -> None:
+    """What is read at the full hour is asked before anything is forgotten: who asks again has forgotten nothing."""
+    watched = Watched(engine)
+    watched.until(TROUBLE - 3)
+    watcher = watched.watcher
+    faltering: Any = Faltering(engine)
+    watcher._reading, shapes = faltering, dict(watcher._shapes._places)
+    for failing in (1, 2):
+        faltering.asked, faltering.away_at = 0, failing
+        with pytest.raises(ClickHouseAway):
+            watched.until(TROUBLE - 1)
+    assert watcher._shapes._places == shapes
+    watched.until(TROUBLE - 1)
+    assert faltering.asked == 4
+    assert watcher._shapes._places == shapes
 
 
 def test_a_look_is_bounded_by_its_span(engine: Any, tenant: str) -> None:

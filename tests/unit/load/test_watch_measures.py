@@ -10,7 +10,7 @@ import pytest
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import FORGET_MS, Fleet
 from fleetgate.load.watch.looks import LEVELS, SignalRows
-from fleetgate.load.watch.measures import LOOK_MS, Measure, measures, window_ms
+from fleetgate.load.watch.measures import LOOK_MS, Measure, Span, measures, window_ms
 from fleetgate.load.watch.usual import Shapes
 
 VEHICLES = 40
@@ -66,7 +66,8 @@ class Road:
             self.fleet.take(names | heard, after_ms, self.now_ms)
 
     def measured(self, refusals: Any = NO_REFUSALS) -> dict[tuple[str, Cohort], Measure]:
-        found = measures(self.fleet, NO_SIGNALS, refusals, {}, Shapes(len(LEVELS)), self.now_ms, 600_000)
+        span = Span(self.now_ms, window_ms(self.fleet), 600_000)
+        found = measures(self.fleet, NO_SIGNALS, refusals, {}, Shapes(len(LEVELS)), span)
         return {(one.kind, one.cohort): one for one in found}
 
 

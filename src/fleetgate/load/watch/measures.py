@@ -54,6 +54,15 @@ class Measure(NamedTuple):
     told: tuple[float, float] | None = None
 
 
+class Span(NamedTuple):
+    """`now_ms`: everything that was received until then is loaded. What is heard now was heard in the last `window_ms`,
+    of vehicles, signals and refusals alike; `age_ms` is how long the watch remembers."""
+
+    now_ms: int
+    window_ms: int
+    age_ms: int
+
+
 def window_ms(fleet: Fleet) -> int:
     """In steps of a look: long enough that most vehicles have spoken."""
     intervals = fleet.column("interval_ms")
@@ -69,12 +78,11 @@ def measures(
     refusals: Columns,
     paths: Mapping[int, str],
     shapes: Shapes,
-    now_ms: int,
-    age_ms: int,
+    span: Span,
 ) -> list[Measure]:
-    """All of one look. `now_ms` is what everything received was loaded until, `age_ms` how long the watch remembers."""
+    """All of one look."""
     levels = fleet.levels()
-    look = _Look(fleet, now_ms, age_ms)
+    look = _Look(fleet, span)
     found: list[Measure] = []
     for level in levels:
         found += look.of_level(level)
@@ -96,10 +104,11 @@ def signal_keys(rows: SignalRows) -> list[tuple[Cohort, int]]:
 
 
 class _Look:
-    def __init__(self, fleet: Fleet, now_ms: int, age_ms: int) -> None:
+    def __init__(self, fleet: Fleet, span: Span) -> None:
+        now_ms = span.now_ms
         self._fleet = fleet
         self._now_ms = now_ms
-        self._heard = fleet.heard_after(now_ms - window_ms(fleet))
+        self._heard = fleet.heard_after(now_ms - span.window_ms)
         last, interval = fleet.column("last_ms"), fleet.column("interval_ms")
         ago = now_ms - last
         self._present = ago <= self._heard.seconds * 1000
@@ -108,7 +117,7 @@ class _Look:
         self._reporting = self._present & (fleet.column("held") == 0)
         readings = np.bincount(self._heard.vehicle, weights=self._heard.readings, minlength=len(last))
         self._with_any = self._reporting & (readings > 0)
-        self._new = self._present & (fleet.column("since_ms") > now_ms - min(age_ms, 30 * 60_000) / 2)
+        self._new = self._present & (fleet.column("since_ms") > now_ms - min(span.age_ms, 30 * 60_000) / 2)
         delay = fleet.column("delay_ms")
         self._concerned = {
             kind: np.bincount(self._heard.vehicle, weights=getattr(self._heard, part), minlength=len(last)) > 0

@@ -30,7 +30,7 @@ from fleetgate.load.watch.changes import Changes, Closing, Opening, Series
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import Fleet
 from fleetgate.load.watch.looks import LEVELS, Looks, SignalRows
-from fleetgate.load.watch.measures import LOOK_MS, measures, signal_keys, window_ms
+from fleetgate.load.watch.measures import LOOK_MS, Span, measures, signal_keys, window_ms
 from fleetgate.load.watch.usual import LOOKS, Shapes
 
 POLL_SECONDS = 0.1
@@ -168,13 +168,15 @@ class Watcher:
         started_s = time.thread_time()
         assert self._at_ms is not None  # set by _remember
         self._new_hour(at_ms, mute)
-        self._fleet.take(self._looks.vehicles(self._at_ms, at_ms), self._at_ms, at_ms)
-        self._began_ms = self._began_ms or at_ms
+        # Everything is asked before anything is taken: a look that fails on the way is made again.
         window = window_ms(self._fleet)
+        heard = self._looks.vehicles(self._at_ms, at_ms)
         signals = self._looks.signals(at_ms - 2 * window, at_ms - window, at_ms)
         refusals = self._looks.refusals(at_ms - window, at_ms)
-        age_ms = at_ms - self._began_ms
-        found = measures(self._fleet, signals, refusals, self._paths, self._shapes, at_ms, age_ms)
+        self._fleet.take(heard, self._at_ms, at_ms)
+        self._began_ms = self._began_ms or at_ms
+        span = Span(at_ms, window, at_ms - self._began_ms)
+        found = measures(self._fleet, signals, refusals, self._paths, self._shapes, span)
         self.untold += self._changes.look(found, at_ms, self._fleet.last_heard_between, mute=mute)
         self._learn(signals, at_ms)
         self._at_ms = self._seen_ms = at_ms
@@ -206,12 +208,6 @@ class Watcher:
         hour = at_ms // HOUR_MS
         if hour == self._hour:
             return
-        if self._hour is not None and not mute:
-            self._keep(hour - 1)
-            self._fleet.forget(at_ms)
-            self._changes.forget()
-            self._shapes.forget()
-        self._hour = hour
         until = hour * HOUR_MS // 1000
         asked = {
             "since": until - DAYS * DAY_MS // 1000,
@@ -222,6 +218,12 @@ class Watcher:
         }
         days = {(t, k, c, s): (float(low), float(high)) for t, k, c, s, low, high in self._reading.rows(_DAYS, asked)}
         seen = {(t, c) for t, c in self._reading.rows(_SEEN, {"since": asked["since"], "until": until})}
+        if self._hour is not None and not mute:
+            self._keep(hour - 1)
+            self._fleet.forget(at_ms)
+            self._changes.forget()
+            self._shapes.forget()
+        self._hour = hour
         self._changes.earlier_days(days, seen)
 
     def _keep(self, hour: int) -> None:
