@@ -215,6 +215,24 @@ def test_a_new_software_is_compared_with_its_tenant(fed: Fed) -> None:
     assert fed.many(2, *usual, one(0.0, NEW, "median", "Speed", size=30, about=30)) == [("Opening", NEW)]
 
 
+@pytest.mark.parametrize(
+    ("young", "value", "told"),
+    [
+        (NEW, 0.9, []),
+        (NEW, 1.0, [("Opening", NEW)]),
+        (Cohort("acme", cell=(107, 20)), 0.9, []),
+    ],
+    ids=["a version, nearly twice", "a version, twice", "a cell"],
+)
+def test_a_young_cohort_must_be_silent_twice_as_much(
+    fed: Fed, young: Cohort, value: float, told: list[tuple[str, Cohort]]
+) -> None:
+    """Of versions and cells other least changes count than of tenants: those, twice."""
+    usual = one(0.05, ACME, "silent", "", size=500, noise=0.006)
+    fed.many(LEAST_LOOKS, usual)
+    assert fed.many(5, usual, one(value, young, "silent", "", size=100, about=90, noise=0.014)) == told
+
+
 def everywhere(value: Callable[[Cohort], float], cohorts: Iterable[Cohort]) -> list[Measure]:
     return [one(value(cohort), cohort, "clock_skew", "", size=100 if cohort == ACME else 50) for cohort in cohorts]
 

@@ -207,14 +207,14 @@ class Changes:
         about = np.array([one.about for one in measures])
         kinds = [KINDS[one.kind] for one in measures]
         least, floor = np.array([kind.effect for kind in kinds]), np.array([kind.floor for kind in kinds])
+        least[[one.cohort.cell is not None for one in measures]] = IN_A_CELL
+        least[[one.kind == "silent" and one.cohort.software is not None for one in measures]] = SILENT_LABEL
         known = (places >= 0) & (middle.looks[places] >= LEAST_LOOKS) if len(places) else np.zeros(0, np.bool_)
         median = np.where(known, middle.median[places], np.nan) if len(places) else value
         scatter = np.where(known, middle.scatter[places], np.nan) if len(places) else value
         for i in np.flatnonzero(~known).tolist():
             median[i], scatter[i] = self._of_tenant(series[i], middle)
             least[i] *= YOUNG
-        least[[one.cohort.cell is not None for one in measures]] = IN_A_CELL
-        least[[one.kind == "silent" and one.cohort.software is not None for one in measures]] = SILENT_LABEL
         scale = np.maximum(np.maximum(scatter, floor), noise)
         away = value - median
         ways = np.array([kind.way for kind in kinds])
