@@ -13,7 +13,7 @@ from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
 from fleetgate.errors import ClickHouseAway
 from fleetgate.load.alerts import Alerts
-from fleetgate.load.columns import MILLISECONDS
+from fleetgate.load.columns import DAY_MS, MILLISECONDS
 from fleetgate.load.counts import Counts
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.looks import _FINE, Looks
@@ -186,6 +186,22 @@ def test_an_hour_is_begun_once(engine: Any, tenant: str) -> None:
     watched.until(TROUBLE - 1)
     assert faltering.asked == 4
     assert watcher._shapes._places == shapes
+
+
+@pytest.mark.parametrize("hour", [0, 8])
+@pytest.mark.parametrize(("days", "known"), [(1, False), (2, True)])
+def test_one_night_is_one_day(engine: Any, hour: int, days: int, known: bool) -> None:
+    """An hour and the one before it are of one day, at midnight too: a day that had both is no habit."""
+    today = START_MS // DAY_MS * DAY_MS // 1000 + hour * 3600
+    name = f"at {hour} for {days}"
+    hours = [today - day * 86_400 - before for day in range(1, days + 1) for before in (0, 3600)]
+    same = {"tenant": name, "kind": "refused", "cohort": "", "signal": "bad_mac", "middle": 0.2, "scatter": 0.01}
+    table = {key: pa.array([value] * len(hours)) for key, value in same.items()}
+    table |= {"looks": pa.array([100] * len(hours), pa.uint32()), "hour": pa.array(hours, pa.uint32())}
+    engine.insert("usual", pa.table(table), f"usual-{name}")
+    watcher = Watched(engine).watcher
+    watcher._new_hour(today * 1000, mute=True)
+    assert ((name, "refused", "", "bad_mac") in watcher._changes._days) is known
 
 
 def test_a_look_is_bounded_by_its_span(engine: Any, tenant: str) -> None:

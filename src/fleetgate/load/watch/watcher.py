@@ -53,12 +53,14 @@ DAYS = 8
 LEAST_DAYS = 2
 """From so many earlier days on, the hours of a day are known."""
 
+# The hour before belongs to the day of the hour: at midnight, to the next one.
 _DAYS = """
 SELECT tenant, kind, cohort, signal, min(middle - 6 * scatter) AS low, max(middle + 6 * scatter) AS high
 FROM usual FINAL
 WHERE hour >= fromUnixTimestamp({since:Int64}) AND hour < fromUnixTimestamp({until:Int64})
   AND toHour(hour, 'UTC') IN ({hour:UInt8}, {before:UInt8})
-GROUP BY tenant, kind, cohort, signal HAVING uniq(toDate(hour, 'UTC')) >= {days:UInt8}
+GROUP BY tenant, kind, cohort, signal
+HAVING uniq(toDate(hour + if(toHour(hour, 'UTC') = {before:UInt8}, 3600, 0), 'UTC')) >= {days:UInt8}
 """
 
 _SEEN = """
