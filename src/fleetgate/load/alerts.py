@@ -101,6 +101,11 @@ class Alerts:
             return True
         return False
 
+    def read_again(self) -> None:
+        """From the table, where another load may have written meanwhile."""
+        with self._lock:
+            self._newest = None
+
     def now_open(self) -> list[Alert]:
         """Raises Refused too."""
         with self._lock:
@@ -123,6 +128,7 @@ class Alerts:
             since = self._clock.now_ms() - REMEMBER_MS
             rows = self._clickhouse.raw(_KNOWN, "JSONEachRow", {"since": since}).splitlines()
             self._newest = {alert.key: alert for alert in map(_read, rows)}
+            self._counts.alerts_open.clear()
             for alert in self._newest.values():
                 self._counts.alerts_open.labels(alert.kind).inc(alert.closed_at_ms is None)
         return self._newest

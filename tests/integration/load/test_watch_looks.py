@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.control.watchturns import Turn
 from fleetgate.errors import ClickHouseAway
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.columns import DAY_MS, MILLISECONDS
@@ -18,6 +19,7 @@ from fleetgate.load.counts import Counts
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.looks import _FINE, Looks
 from fleetgate.load.watch.measures import LOOK_MS, signal_keys
+from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.usual import LEAST_LOOKS
 from fleetgate.load.watch.watcher import HOUR_MS, Watcher
 
@@ -98,15 +100,20 @@ def tenant(engine: Any) -> str:
     return name
 
 
+def alone() -> Turns:
+    """No other load is there."""
+    return Turns(lambda: "spool", lambda: None, lambda spool, until_ms, _: [Turn(spool, 1, until_ms, True)])
+
+
 class Watched:
     """A watch as a new process has it."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, turns: Turns | None = None) -> None:
         counts = Counts(CollectorRegistry())
         self.told: list[dict[str, Any]] = []
         self.looked = 0
         self.alerts = Alerts(engine, counts, SystemClock(), [lambda event: self.told.append(dict(event))])
-        self.watcher = Watcher(engine, engine, self.alerts, catalogue(), counts, SystemClock(), lambda: None)
+        self.watcher = Watcher(engine, engine, self.alerts, catalogue(), counts, SystemClock(), turns or alone())
 
     def until(self, look: int) -> list[tuple[str, str, str, str]]:
         before = len(self.told)
@@ -154,6 +161,38 @@ class Faltering:
             return getattr(self._clickhouse, name)(*args)
 
         return asked
+
+
+def test_the_turn_goes_to_another_load_with_what_is_open(engine: Any, tenant: str) -> None:
+    """It reads the alerts when its turn begins: what the first one opened meanwhile it neither opens again nor forgets
+    to close; and the first one is silent from then on."""
+    said = {"first": [Turn("first", 1, None, True)], "second": [Turn("first", 1, None, True)]}
+    at_ms = START_MS + TROUBLE * LOOK_MS
+    now_s = [0.0]
+
+    def load(name: str) -> Watched:
+        return Watched(engine, Turns(lambda: name, lambda: at_ms, lambda *_: said[name], lambda: now_s[0]))
+
+    first, second = load("first"), load("second")
+    engine.command("TRUNCATE TABLE alerts")
+    second.alerts.now_open()  # as load does for the alerts of its own edge
+    first.watcher.look_until(at_ms)
+    while at_ms < START_MS + (END - 1) * LOOK_MS:
+        at_ms += LOOK_MS
+        for one in (first, second):
+            one.watcher.step()
+    assert {event["event"] for event in first.told} == {"alert.opened"}
+    assert second.told == []
+    now_s[0] += 60
+    said |= {
+        "first": [Turn("first", 9, None, False), Turn("second", 2, None, True)],
+        "second": [Turn("second", 2, None, True)],
+    }
+    told, at_ms = len(first.told), START_MS + END * LOOK_MS
+    for one in (first, second):
+        one.watcher.step()
+    assert (len(first.told), second.told) == (told, [])
+    assert {alert.key for alert in second.alerts.now_open()} == {event["key"] for event in first.told}
 
 
 def test_a_look_that_failed_on_the_way_is_made_once(engine: Any, tenant: str) -> None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.control.watchturns import Turn
 from fleetgate.errors import ClickHouseAway
 from fleetgate.load import rounds
 from fleetgate.load.counts import Counts
@@ -18,6 +19,7 @@ from fleetgate.load.rounds import Rounds
 from fleetgate.load.watch import watcher
 from fleetgate.load.watch.changes import Closing, Series
 from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.watcher import Watcher
 
 
@@ -42,12 +44,17 @@ class Told:
         self.closed.append(key)
 
 
+def alone() -> Turns:
+    """No other load is there."""
+    return Turns(lambda: "spool", lambda: 1, lambda spool, until_ms, _: [Turn(spool, 1, until_ms, True)])
+
+
 class Stepped(Watcher):
     """Its looks fail as they are told to, and are counted."""
 
     def __init__(self, counts: Counts, failing: list[Exception]) -> None:
         unused: Any = None
-        super().__init__(unused, unused, unused, catalogue(), counts, SystemClock(), lambda: 1)
+        super().__init__(unused, unused, unused, catalogue(), counts, SystemClock(), alone())
         self.failing, self.looked = failing, threading.Event()
 
     def look_until(self, until_ms: int) -> None:
@@ -74,7 +81,7 @@ def test_a_watch_that_stands_still_shows() -> None:
     """How far it is behind is asked of it when somebody looks, and not left over from its last look."""
     registry, clock = CollectorRegistry(), Standing()
     unused: Any = None
-    Watcher(unused, unused, unused, catalogue(), Counts(registry), clock, lambda: None)
+    Watcher(unused, unused, unused, catalogue(), Counts(registry), clock, alone())
     behind = [registry.get_sample_value("fleetgate_watch_behind_seconds")]
     clock.at_ms += 3_600_000
     behind.append(registry.get_sample_value("fleetgate_watch_behind_seconds"))
@@ -103,7 +110,7 @@ def test_what_cannot_be_told_is_told_later_and_once() -> None:
     """ClickHouse may answer a look and refuse an insert: the change is noticed only once, so it must be kept."""
     unused: Any = None
     alerts: Any = Told()
-    one = Watcher(unused, unused, alerts, catalogue(), Counts(CollectorRegistry()), SystemClock(), lambda: None)
+    one = Watcher(unused, unused, alerts, catalogue(), Counts(CollectorRegistry()), SystemClock(), alone())
     series = [Series("silent", Cohort("acme", version), "") for version in ("1", "2")]
     one.untold.extend(map(Closing, series))
     with pytest.raises(ClickHouseAway):

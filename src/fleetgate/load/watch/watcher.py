@@ -1,9 +1,10 @@
 """The thread that looks: every ten seconds of the gate's time, at what is loaded until then.
 
-Decides when a look is due: by the times of receipt of what is loaded, so that a backlog is no silence, and by the clock
-once load has nothing to do. At a start the last half hour is looked at again without opening anything; alerts that are
-open go on. ClickHouse that is away is waited for; after a fault that nobody foresaw the watch starts again. Nothing of
-it ever holds up a segment. How far it is behind is computed when it is asked: a watch that stands still shows.
+Decides when a look is due, while it is this load's turn (turn.py): by the times of receipt of what is loaded, so that a
+backlog is no silence, and by the clock once load has nothing to do. When its turn begins the last half hour is looked
+at again without opening anything; alerts that are open go on. ClickHouse that is away is waited for; after a fault that
+nobody foresaw the watch starts again. Nothing of it ever holds up a segment. How far it is behind is computed when it
+is asked: a watch that stands still shows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -31,6 +31,7 @@ from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import Fleet
 from fleetgate.load.watch.looks import LEVELS, Looks, SignalRows
 from fleetgate.load.watch.measures import LOOK_MS, Span, measures, signal_keys, window_ms
+from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.usual import LOOKS, Shapes
 
 POLL_SECONDS = 0.1
@@ -68,9 +69,6 @@ SELECT DISTINCT tenant, cohort FROM usual
 WHERE hour >= fromUnixTimestamp({since:Int64}) AND hour < fromUnixTimestamp({until:Int64})
 """
 
-LoadedUntil = Callable[[], int | None]
-"""Unix ms: everything that the gate received before is loaded; None while that is not known."""
-
 
 class Watcher:
     """A thread of its own while entered. `reading` is a client of its own: a look does not wait for an insert.
@@ -84,7 +82,7 @@ class Watcher:
         catalogue: Catalogue,
         counts: Counts,
         clock: Clock,
-        loaded_until: LoadedUntil,
+        turns: Turns,
     ) -> None:
         self._reading = reading
         self._writing = writing
@@ -93,7 +91,7 @@ class Watcher:
         self._paths = catalogue.paths
         self._counts = counts
         self._clock = clock
-        self._loaded_until = loaded_until
+        self._turns = turns
         self._log = log.get("watch")
         self._said = ""
         self._seen_ms = clock.now_ms()  # until then the last look saw; before the first one nothing was to be seen
@@ -115,10 +113,7 @@ class Watcher:
         while not self._stop.wait(pause):
             pause = POLL_SECONDS
             try:
-                until_ms = self._loaded_until()
-                if until_ms is not None:
-                    self.tell()
-                    self.look_until(until_ms)
+                self.step()
                 self._said = ""
             except (ClickHouseAway, Refused, FleetgateError) as error:
                 pause = AGAIN_SECONDS
@@ -130,8 +125,22 @@ class Watcher:
                 self._begin_anew()
                 self._log.error("the watch starts again", error=log.unforeseen(error))
 
+    def step(self) -> None:
+        """What is due now, where it is this load's turn. Raises ClickHouseAway, Refused."""
+        if not self._turns.mine():
+            if self._at_ms is not None:
+                self._begin_anew()
+            if self._turns.elsewhere():
+                self._seen_ms = self._clock.now_ms()  # the watch of that load tells how far it is behind
+            return
+        until_ms = self._turns.until_ms()
+        if until_ms is not None:
+            self.tell()
+            self.look_until(until_ms)
+
     def look_until(self, until_ms: int) -> None:
-        """What is due by then; a watch that cannot keep up takes longer steps. Raises ClickHouseAway, Refused."""
+        """What is due by then, while it is this load's turn; a watch that cannot keep up takes longer steps. Raises
+        ClickHouseAway, Refused."""
         if self._at_ms is None or abs(until_ms - self._at_ms) > LOOKS * LOOK_MS:
             self._remember(until_ms)
         assert self._at_ms is not None  # set by it
@@ -139,6 +148,8 @@ class Watcher:
             started_s = time.monotonic()
             self._look(self._at_ms + LOOK_MS * (due if due > MOST_BEHIND else 1), mute=False)
             self._stop.wait(time.monotonic() - started_s)  # half of the time is load's
+            if not self._turns.mine():
+                return
 
     def _begin_anew(self) -> None:
         self._fleet = Fleet()
@@ -152,6 +163,7 @@ class Watcher:
     def _remember(self, until_ms: int) -> None:
         """Looks at the last half hour again, muted; at a start, or when so much came at once."""
         self._begin_anew()
+        self._alerts.read_again()
         for alert in self._alerts.now_open():
             series = series_of(alert)
             if series is not None:
@@ -165,6 +177,7 @@ class Watcher:
         self._at_ms = at_ms
         while self._at_ms + REMEMBERED_STEP_MS <= until_ms and not self._stop.is_set():
             self._look(self._at_ms + REMEMBERED_STEP_MS, mute=True)
+            self._turns.mine()
 
     def _look(self, at_ms: int, *, mute: bool) -> None:
         started_s = time.thread_time()
