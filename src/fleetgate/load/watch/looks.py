@@ -14,9 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fleetgate.load.clickhouse import ClickHouse, Parameters
-
-LATITUDE, LONGITUDE = 7, 8
-"""Numbers of Vehicle.CurrentLocation in the catalogue, which never change."""
+from fleetgate.load.travel import LATITUDE, LONGITUDE
 
 LEAST_VEHICLES = 20
 """Fewer are no cohort: their medians move with each of them. It also bounds what a fleet with a configuration for each

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fleetgate.load.travel import LATITUDE, LONGITUDE
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import Fleet, Level
-from fleetgate.load.watch.looks import LATITUDE, LEAST_VEHICLES, LONGITUDE, Columns, SignalRows
+from fleetgate.load.watch.looks import LEAST_VEHICLES, Columns, SignalRows
 from fleetgate.load.watch.usual import Shapes, above_median, within_quartiles
 
 LOOK_MS = 10_000
