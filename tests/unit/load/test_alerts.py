@@ -1,17 +1,27 @@
-"""What becomes of an alert that ClickHouse refuses. ClickHouse is a stand-in: a real one refuses none of ours."""
+"""What becomes of an alert that ClickHouse refuses, and how one looks to a receiver.
+
+ClickHouse is a stand-in here: a real one refuses none of ours.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from fleetgate import log
 from fleetgate.clock import SystemClock
-from fleetgate.load.alerts import Alert, Alerts
+from fleetgate.load.alerts import Alert, Alerts, event_of
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.counts import Counts
+from fleetgate.load.watch.changes import Opening, Series
+from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.watcher import alert_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "receive-alerts.md"
 
 
 class Refusing:
@@ -49,3 +59,10 @@ def test_a_refused_alert_is_named_in_the_log_and_holds_up_nothing() -> None:
         ("alert opened", second),
         ("alert closed", second),
     ]
+
+
+def test_the_alert_on_the_page_is_one() -> None:
+    """What a receiver is written for is what comes."""
+    shown = PAGE.read_text().partition("```json\n")[2].partition("```")[0]
+    opening = Opening(Series("silent", Cohort("acme", "2026.44.1"), ""), 0.015625, 0.8125, 0.015625, 208, 1795997390000)
+    assert msgspec.json.decode(shown) == msgspec.to_builtins(event_of(alert_of(opening, 1795997411250)))
