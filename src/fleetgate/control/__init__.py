@@ -1,8 +1,9 @@
 """Who may do what: tenants, vehicles, devices, credentials, quarantine cases, decisions, and the keys they stand on.
 
 The edge reads here and never writes. Load writes transitions of quarantine and alerts of edges, with suspicions.py what
-it found out about devices, with spools.py what it knows of spools, with auditheads.py what the signer signed of the
-audit, with deliveries.py what webhooks were told. The rest are a person's commands.
+it found out about devices, with spools.py what it knows of spools, with watchturns.py which load watches the fleet,
+with auditheads.py what the signer signed of the audit, with deliveries.py what webhooks were told. The rest are a
+person's commands.
 
 A device's life    devices.py, retirement.py and vehicles.py say what may happen to a device, credentials.py what
                    becomes of its certificates, states.py which state may follow which, quarantine.py what is written

@@ -6,7 +6,7 @@ Says which rule of `control` each word of load goes to; what becomes of it is de
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fleetgate.clock import Clock
@@ -18,6 +18,7 @@ from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.control.suspicions import Suspicion, note_suspicions
+from fleetgate.control.watchturns import Turn, take_part
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 
 
@@ -78,6 +79,9 @@ class Records:
 
     def suspect(self, spool: str, segment: int, found: Sequence[Suspicion]) -> None:
         note_suspicions(self.opened(), spool, segment, found)
+
+    def take_part(self, spool: str, until_ms: int | None, dead: Mapping[str, int]) -> list[Turn]:
+        return take_part(self.opened(), spool, until_ms, dead)
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
         begin_spool(self.opened(), spool, former)

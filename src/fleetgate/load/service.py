@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -42,9 +43,11 @@ from fleetgate.load.release import Releases
 from fleetgate.load.rounds import Rounds
 from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
+from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.watcher import Watcher
 from fleetgate.load.webhooks import Webhooks, endpoints
 from fleetgate.spool.home import take_lock
+from fleetgate.spool.identity import read_identity
 
 EMBEDDED = "chdb://"
 WAIT_SECONDS = 0.5
@@ -116,8 +119,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         # Over HTTP, also from the embedded one: a look and an insert do not wait for each other.
         reading = reader(config)
         opened.callback(reading.close)
-        until = loader.loaded_until_ms
-        opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, until))
+        turns = Turns(partial(_spool_of, settings.spool), loader.loaded_until_ms, records.take_part)
+        opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, turns))
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         loader.run()
 
@@ -137,6 +140,12 @@ def _alone(spool: Path, stop: threading.Event) -> Iterator[bool]:
     finally:
         for lock in locks:
             os.close(lock)
+
+
+def _spool_of(spool: Path) -> str | None:
+    """Its identity in hex. Raises SpoolError."""
+    identity = read_identity(spool)
+    return None if identity is None else identity.spool
 
 
 def _finish(stop: threading.Event) -> None:
