@@ -22,12 +22,10 @@ from fleetgate.load.alerts import Alert, Alerts
 from fleetgate.load.counts import Counts
 
 PAGES = Path(__file__).parents[3] / "docs" / "how-to"
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", (PAGES / "investigate-an-alert.md").read_text(), re.M | re.S)
 COMMANDS = [
-    command
-    for page, beginning in (("investigate-an-alert.md", "fleetgate "), ("limit-rates.md", "fleetgate db query "))
-    for block in re.findall(r"^```sh\n(.*?)^```", (PAGES / page).read_text(), re.M | re.S)
-    for command in block.splitlines()
-    if command.startswith(beginning)
+    *re.findall(r"^(fleetgate .*)$", "\n".join(BLOCKS), re.M),
+    *re.findall(r"^    (fleetgate db query .*)$", (PAGES / "limit-rates.md").read_text(), re.M),
 ]
 
 
