@@ -22,7 +22,7 @@ def limited(
     """What thresholds limit. Without a reconciliation nothing is known of what is stored."""
     acknowledged = messages.acknowledged
     of_honest = messages.answers(honest=True)
-    asked, failed = sum(row.count for row in requests), sum(row.failures for row in requests)
+    asked, failed = sum(row.requests for row in requests), sum(row.failures for row in requests)
     found: Figures = {
         "throughput_per_s": float(acknowledged["events"].sum()) / seconds,
         "ack_p99_ms": percentile(latency_ms(acknowledged), 99),

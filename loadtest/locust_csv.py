@@ -18,7 +18,7 @@ class Requests(NamedTuple):
 
     kind: str
     name: str
-    count: int
+    requests: int
     failures: int
     p50_ms: float | None
     p99_ms: float | None

@@ -22,6 +22,9 @@ from loadtest.journal import LATER, RECORD, UNANSWERED
 STORED = frozenset({"accepted", "duplicate"})
 """Answers that promise that the message is on the gate's disk."""
 
+LEARNT = frozenset({"stale_epoch"})
+"""How an honest device over HTTPS learns which epochs the gate has seen: it sends the events again above them."""
+
 _DTYPE = np.dtype(
     {
         "names": ["device", "epoch", "seq", "events", "label", "due_s", "sent_s", "answered_s"],
@@ -94,7 +97,7 @@ class Messages:
 
     def refused(self) -> dict[str, int]:
         """Messages of honest devices that were refused for good, by reason."""
-        no_refusal = STORED | LATER | {UNANSWERED}
+        no_refusal = STORED | LATER | LEARNT | {UNANSWERED}
         return {label: n for label, n in self.answers(honest=True).items() if label not in no_refusal}
 
     def kinds(self) -> dict[str, Array]:

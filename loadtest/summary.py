@@ -175,7 +175,7 @@ def _answers(messages: Messages) -> str:
 
 def _requests(requests: Sequence[Requests]) -> str:
     rows = (
-        (row.kind, row.name, number(row.count), number(row.failures), number(row.p50_ms), number(row.p99_ms))
+        (row.kind, row.name, number(row.requests), number(row.failures), number(row.p50_ms), number(row.p99_ms))
         for row in requests
     )
     head = ("type", "name", "requests", "failures", "p50 ms", "p99 ms")

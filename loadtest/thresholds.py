@@ -6,6 +6,7 @@ a figure is counted is `figures`'; what the misses together come to is `verdict`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -70,6 +71,11 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         missing = [name for name in NAMES if name not in found.limits.given()]
         if missing:
             raise ThresholdsError(f"{path}: [limits] has no {', '.join(missing)}")
+        tables = {"limits": found.limits} | {f"shape.{shape}": table for shape, table in found.shape.items()}
+        for title, table in tables.items():
+            for name, value in table.given().items():
+                if not math.isfinite(value):  # TOML has inf and nan, which nothing would miss
+                    raise ThresholdsError(f"{path}: [{title}] {name} is not a finite number")
         return found
 
     def of(self, shape: str) -> dict[str, float]:

@@ -21,7 +21,9 @@ class Timeline:
     def __init__(self, messages: Messages, started_s: float, seconds: float) -> None:
         self._width_s = max(1.0, seconds / _POINTS)
         self._started_s = started_s
-        self._edges = np.arange(0.0, seconds + self._width_s, self._width_s)
+        self._edges = (
+            np.arange(max(int(seconds / self._width_s), 1) + 1) * self._width_s
+        )  # a part of one looks like a fall
         self._acknowledged = messages.acknowledged
         # A message that was told to come later has a row for each time.
         self._sent = messages.records[messages.honest & ~messages.having(LATER)]
@@ -49,5 +51,4 @@ class Timeline:
 
     def _per_s(self, records: Array, when: str) -> Series:
         counts, _ = np.histogram(records[when] - self._started_s, self._edges, weights=records["events"])
-        # The last interval is only partly inside the run, and would look like a fall.
-        return Series(self._edges[:-2].tolist(), (counts[:-1] / self._width_s).tolist())
+        return Series(self._edges[:-1].tolist(), (counts / self._width_s).tolist())

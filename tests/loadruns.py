@@ -1,8 +1,8 @@
 """Load tests as the tests run them: a whole gate with a proxy before its ClickHouse, and a small honest generator.
 
 The generator here is the tests' own: a few cars over real TLS, one thread, that keep a journal as the users of locust
-do. What is judged is real: processes, journals, samples, rows. Only `requests_stats.csv` is written by hand, in locust's
-form: locust cannot live in the process of the tests.
+do. What is judged is real: processes, journals, samples, rows. Only `requests_stats.csv` is written by hand, in the
+form of locust, which cannot live in the process of the tests.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import mqtt5
 import msgspec
 from loadtest.journal import Journal
 from loadtest.outcome import Verdict
 from loadtest.sampler import Sampler
 from loadtest.thresholds import Thresholds
 from loadtest.verdict import judge
+
+from fleetgate import config as settings_of
 from tests.faults.clickhouse import Server
 from tests.faults.processes import Process, load_process
 from tests.faults.proxy import Proxy
@@ -29,12 +32,10 @@ from tests.http_peer import told as told_item
 from tests.mqtt_peer import MqttPeer, told
 from tests.units import EVENT
 
-import mqtt5
-from fleetgate import config as settings_of
-
 DATABASE = "loadtest"
 MESSAGES, EVENTS = 12, 3
 SETTLE_SECONDS = 2.0
+_AT_ONCE = nullcontext()
 
 
 class Rig:
@@ -92,24 +93,25 @@ class LoadRun:
         (self.directory / "run.json").write_text(json.dumps(facts))
         write_requests(self.directory, self.rig.home.config.edge.mqtt_listen)
 
-    def drive(self, journal: Journal, name: str, *, held_up_s: float = 0.0) -> None:
-        """A car on MQTT and one on HTTPS, each with some messages in one go."""
+    def drive(self, journal: Journal, name: str, publishing: AbstractContextManager[object] = _AT_ONCE) -> None:
+        """A car on MQTT and one on HTTPS, each with some messages in one go. Those of the first one are sent inside
+        `publishing`, and their acknowledgements read behind it."""
         over_mqtt, over_https = (self.rig.home.enrol(f"{name}-{way}") for way in ("mqtt", "https"))
         self.cars += [over_mqtt, over_https]
-        due_s = time.time() - held_up_s
         with MqttPeer(self.rig.edge, over_mqtt) as peer:
             epoch = peer.hello().epoch
             device = journal.device(over_mqtt.tenant, over_mqtt.device_id, "mqtt")
-            for seq in range(MESSAGES):
-                journal.sent(device, epoch, seq, EVENTS, due_s)
-                peer.publish(sign(over_mqtt, epoch, seq))
+            with publishing:
+                for seq in range(MESSAGES):
+                    journal.sent(device, epoch, seq, EVENTS, time.time())
+                    peer.publish(sign(over_mqtt, epoch, seq))
             for seq in range(MESSAGES):
                 code, reason = told(peer.packet(mqtt5.PubAckPacket))
                 journal.answered(device, epoch, seq, reason or ("accepted" if code == 0 else "refused"))
         with HttpPeer(self.rig.edge, over_https) as client:
             device = journal.device(over_https.tenant, over_https.device_id, "https-batch")
             for seq in range(MESSAGES):
-                journal.sent(device, 1, seq, EVENTS, due_s)
+                journal.sent(device, 1, seq, EVENTS, time.time())
             answer = client.batch(*(sign(over_https, 1, seq) for seq in range(MESSAGES)))
             for seq, item in enumerate(answer.items):
                 status, reason = told_item(item)

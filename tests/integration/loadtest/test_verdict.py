@@ -1,4 +1,4 @@
-"""A load test is believed when it passes against a sound gate and fails against a broken one: both, with real processes."""
+"""A load test is believed when it passes against a sound gate and fails against a broken one: both, really run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,6 @@ from tests.gate import Installation, until
 from tests.loadruns import EVENTS, MESSAGES, LoadRun, Rig, missed
 
 ALL = 2 * MESSAGES * EVENTS
-
-NewRun = Callable[[str], LoadRun]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def test_clickhouse_stopped_and_not_back_fails(run: LoadRun) -> None:
 
 
 def test_clickhouse_that_takes_no_rows_fails_until_it_does(run: LoadRun) -> None:
-    """What is acknowledged and only in the spool counts as lost when the test gives up; once loaded, the same run passes."""
+    """What is only in the spool when the test gives up waiting counts as lost; once loaded, the same run passes."""
 
     def full(request: Request, forward: Forward) -> Reply | None:
         return Reply(503, b"full", {}) if token_of(request) else forward()
@@ -132,7 +131,7 @@ def test_a_row_that_nobody_sent_fails(run: LoadRun) -> None:
 
 
 def test_a_delayed_acknowledgement_fails(run: LoadRun, tmp_path: Path) -> None:
-    """The same limit passes where nothing was held up and fails where the edge stood still for longer than it allows."""
+    """The same limit passes where nothing is held up and fails where the edge stands still for longer."""
     with run.measured() as journal:
         run.drive(journal, "prompt")
     prompt = run.judge()
@@ -141,11 +140,16 @@ def test_a_delayed_acknowledgement_fails(run: LoadRun, tmp_path: Path) -> None:
     limit_ms = 2 * usual_ms + 200
     assert run.judge(ack_p99_ms=limit_ms).status == "passed"
     delayed = LoadRun(run.rig, tmp_path / "delayed")
-    with delayed.measured() as journal:
-        due_s = time.time()
+
+    @contextmanager
+    def held_up() -> Iterator[None]:
         with stopped(run.rig.edge):
-            until(lambda: (time.time() - due_s) * 1000 > limit_ms, "the edge stands still for long enough", 60)
-        delayed.drive(journal, "late", held_up_s=time.time() - due_s)
+            yield
+            sent_s = time.time()
+            until(lambda: (time.time() - sent_s) * 1000 > limit_ms, "the edge stands still for long enough", 60)
+
+    with delayed.measured() as journal:
+        delayed.drive(journal, "late", publishing=held_up())
     verdict = delayed.judge(ack_p99_ms=limit_ms)
     assert (verdict.exit_status, missed(verdict)) == (1, {"ack_p99_ms"})
 
