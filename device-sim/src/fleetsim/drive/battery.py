@@ -27,6 +27,7 @@ FADE_PER_K, FADE_PER_100_000_KM = 0.018, 0.9
 # Who comes home with less plugs in for certain, others often.
 PLUG_IN_BELOW, PLUG_IN_SHARE, FAST_CHARGE_TO = 55.0, 0.35, 70.0
 TAPER_FROM = 80.0
+CONSUMPTION_WH_KM = 0.42  # for a mass of one kilogram; it grows with the mass to the power of 0.8
 
 
 class Battery:
@@ -107,6 +108,15 @@ class Battery:
         self._approach(self.cabin, which, air, seconds, CABIN_PARKED_S)
         self._approach(self.tyre, which, air, seconds, TYRE_S)
 
+    def spend(self, which: Index, km: Array) -> None:
+        """A trip that nobody has seen."""
+        self._drain(which, self.consumption(which) * km, np.full(len(which), 3600.0))
+
+    def consumption(self, which: Index) -> Array:
+        """Wh/km that the display reckons with."""
+        wh_km: Array = self._makes["mass_kg"][which] ** 0.8 * CONSUMPTION_WH_KM
+        return wh_km
+
     def plug_in(self, which: Index, at_home: Flags) -> None:
         """They have parked: some charge, and who is nearly empty charges fast."""
         charge, makes = self.charge[which], self._makes
@@ -128,7 +138,8 @@ class Battery:
     def ohm(self, which: Index) -> Array:
         """Inner resistance: more in the cold, and more with age."""
         cold = np.exp(np.clip(20 - self.pack[which], 0, 45) / 32)
-        return self._makes["ohm"][which] * cold * (1 + (100 - self.health[which]) / 40)
+        ohm: Array = self._makes["ohm"][which] * cold * (1 + (100 - self.health[which]) / 40)
+        return ohm
 
     def _climate_w(self, which: Index, air: Array) -> Array:
         """Heating and cooling; a heat pump makes cooling cheaper than heating."""
@@ -142,8 +153,10 @@ class Battery:
 
     def _warm(self, which: Index, seconds: Array, air: Array, heat: Array, motor_heat: Array) -> None:
         size, mass = self._makes["pack_wh"][which], self._makes["mass_kg"][which]
-        away = size * PACK_W_PER_K_WH * np.where(self.pack[which] > WARM, COOLED, 1.0)
-        self._approach(self.pack, which, air + heat / away, seconds, size * PACK_J_PER_K_WH / away)
+        away = size * PACK_W_PER_K_WH
+        settled = air + heat / away
+        settled = np.where(settled > WARM, WARM + (settled - WARM) / COOLED, settled)
+        self._approach(self.pack, which, settled, seconds, PACK_J_PER_K_WH / PACK_W_PER_K_WH)
         away = mass * MOTOR_W_PER_K_KG
         self._approach(self.motor, which, air + motor_heat / away, seconds, MOTOR_J_PER_K_KG / MOTOR_W_PER_K_KG)
 

@@ -18,9 +18,9 @@ _COMMUTE_MS, _COMMUTE_SPREAD_MS = 8.3 * HOUR_MS, 0.9 * HOUR_MS
 
 
 class Habit(NamedTuple):
-    """Tours in a week; weights of the hours at which they begin, on weekdays and at weekends; how much of a weekday a day
-    of the weekend is; places in a tour; straight kilometres to a place and minutes there (median, sigma of its log);
-    the share of morning tours on weekdays that go to work."""
+    """Tours in a week; weights of the hours at which they begin, on weekdays and at weekends; how much of a weekday a
+    day of the weekend is; places in a tour; straight kilometres to a place and minutes there (median, sigma of its
+    log); the share of morning tours on weekdays that go to work."""
 
     tours: float
     weekday: tuple[float, ...]

@@ -56,8 +56,8 @@ class Drivers:
         self._tunnel_to_m = np.zeros(n)  # by the odometer, where the last tunnel ends
         self._hurry = np.clip(rng.normal(1.0, 0.06, n), 0.85, 1.15)
         self._places_left = np.zeros(n)
-        self._to_latitude, self._to_longitude = homes.latitude.copy(), homes.longitude.copy()
-        self._straight_m, self._start_m = np.zeros(n), np.zeros(n)
+        self.to_latitude, self.to_longitude = homes.latitude.copy(), homes.longitude.copy()
+        self.straight_m, self._start_m = np.zeros(n), np.zeros(n)
         self._nearest_m = np.zeros(n)
         self._junction_m = np.zeros(n)  # by the odometer, where the next one is
 
@@ -82,7 +82,7 @@ class Drivers:
             self.stay(arrived, charge[doing == Doing.ARRIVING])
         leaving = which[doing == Doing.PARKED]
         if len(leaving):
-            self._set_out(leaving)
+            self.set_out(leaving)
         braked = which[doing == Doing.BRAKING]
         if len(braked):
             self._wait(braked)
@@ -93,7 +93,7 @@ class Drivers:
         if free.any():
             self._drive(which[free], charge[free])
 
-    def _set_out(self, which: Index) -> None:
+    def set_out(self, which: Index) -> None:
         """To the next place of the tour, or home."""
         homes, motion, rng = self._homes, self._motion, self._rng
         fresh = which[self.at_home[which]]
@@ -104,10 +104,10 @@ class Drivers:
         far, bearing = self._diary.far_m(which), rng.uniform(0, 2 * np.pi, len(which))
         latitude = motion.latitude[which] + far * np.cos(bearing) / METRES_PER_DEGREE
         longitude = motion.longitude[which] + far * np.sin(bearing) / metres_per_longitude(motion.latitude[which])
-        self._to_latitude[which] = np.where(home, homes.latitude[which], latitude)
-        self._to_longitude[which] = np.where(home, homes.longitude[which], longitude)
+        self.to_latitude[which] = np.where(home, homes.latitude[which], latitude)
+        self.to_longitude[which] = np.where(home, homes.longitude[which], longitude)
         north, east = self._way(which)
-        self._straight_m[which] = self._nearest_m[which] = np.hypot(north, east)
+        self.straight_m[which] = self._nearest_m[which] = np.hypot(north, east)
         self._start_m[which] = motion.odometer_m[which]
         # A car leaves its place in the direction in which it wants to go, more or less.
         motion.heading[which] = (np.degrees(np.arctan2(east, north)) + rng.normal(0, 40, len(which))) % 360
@@ -128,7 +128,7 @@ class Drivers:
         there = (
             (left < _NEAR_M + braking_m)
             | ((left > self._nearest_m[which] + 150) & (self._nearest_m[which] < _PASSED_M))
-            | (gone > _DETOUR * self._straight_m[which] + _DETOUR_M)
+            | (gone > _DETOUR * self.straight_m[which] + _DETOUR_M)
             | (charge < EMPTY)
         )
         junction = motion.odometer_m[which] + braking_m >= self._junction_m[which]
@@ -206,13 +206,14 @@ class Drivers:
 
     def in_tunnel(self) -> Flags:
         """Who is in a tunnel now."""
-        return (self._motion.odometer_m < self._tunnel_to_m) & (self.doing != Doing.PARKED)
+        inside: Flags = (self._motion.odometer_m < self._tunnel_to_m) & (self.doing != Doing.PARKED)
+        return inside
 
     def _way(self, which: Index) -> tuple[Array, Array]:
         """Metres north and east to where they want to be."""
         motion = self._motion
-        north = (self._to_latitude[which] - motion.latitude[which]) * METRES_PER_DEGREE
-        east = (self._to_longitude[which] - motion.longitude[which]) * metres_per_longitude(motion.latitude[which])
+        north = (self.to_latitude[which] - motion.latitude[which]) * METRES_PER_DEGREE
+        east = (self.to_longitude[which] - motion.longitude[which]) * metres_per_longitude(motion.latitude[which])
         return north, east
 
     def _off(self, which: Index, north: Array, east: Array) -> Array:

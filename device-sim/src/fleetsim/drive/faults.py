@@ -1,4 +1,4 @@
-"""Decides which trouble codes a vehicle shows: by its age, by heat and cold, for as long as until somebody repairs it."""
+"""Decides which trouble codes a vehicle shows: by its age, by heat and cold, until somebody repairs it."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from fleetsim.drive.kinds import Array
 
 
 class Fault(NamedTuple):
-    """A code of SAE J2012. `per_year`: how often a vehicle of five years gets it at 20 degrees; it grows with age to the
-    power of `ageing`, and doubles with every so many kelvin above (below: negative) 20 degrees of the pack; zero: never.
-    It stands until it is repaired after `days` on average."""
+    """A code of SAE J2012. `per_year`: how often a vehicle of five years gets it at 20 degrees; it grows with age to
+    the power of `ageing`, and doubles with every so many kelvin above (below: negative) 20 degrees of the pack; zero:
+    never. It stands until it is repaired after `days` on average."""
 
     code: str
     per_year: float

@@ -1,11 +1,12 @@
 """Decides the order of things in a moving fleet: who moves, whose move has ended, who parks, charges, ages and breaks.
 
-Each vehicle has its own time inside `advance`: whoever's move ends takes the next one, until everybody is where it is now.
+Each vehicle has its own time inside `advance`: whoever's move ends takes the next one, until all are where they are
+now.
 """
 
 import numpy as np
 
-from fleetsim.drive import kinds, releases
+from fleetsim.drive import kinds, past, releases
 from fleetsim.drive.battery import Battery
 from fleetsim.drive.diary import Diary
 from fleetsim.drive.driver import Doing, Drivers
@@ -18,8 +19,8 @@ from fleetsim.drive.releases import Releases
 
 # A parked unit stays awake for so long, to send what it has.
 LINGERS_MS = 5 * 60_000.0
-# A fleet that nobody has seen drive is all at home: it lives so long before it is first looked at.
-_LIVED_MS = 14 * HOUR_MS
+# At first all are at home: they live a night and a day before they are looked at, the last minutes of it in full.
+_LIVED_MS, _SEEN_MS = 26 * HOUR_MS, HOUR_MS / 3
 # Nothing that goes on while parked changes much within this time.
 _LONGEST_MS = 2 * HOUR_MS
 _CONFIGS = tuple(f"cfg-{letter}" for letter in "abcd")
@@ -49,6 +50,8 @@ class Fleet:
         self._drivers.stay(self._everybody, self._battery.charge)
         self._columns: dict[int, Array] | None = None
         self._rows: Array | None = None
+        past.live(self._drivers, self._motion, self._battery, start_ms - _SEEN_MS)
+        self.now_ms = start_ms - _SEEN_MS
         self.config = [_CONFIGS[i] for i in rng.integers(len(_CONFIGS), size=vehicles)]
         self.advance(start_ms)
 
@@ -69,7 +72,8 @@ class Fleet:
     @property
     def driving(self) -> Flags:
         """Who is on a trip, if only waiting at a light."""
-        return self._drivers.doing != Doing.PARKED
+        driving: Flags = self._drivers.doing != Doing.PARKED
+        return driving
 
     @property
     def awake(self) -> Flags:

@@ -1,4 +1,4 @@
-"""Decides what the sensors say: every signal of the catalogue that an electric vehicle has, rounded as a sensor would."""
+"""Decides what the sensors say: every signal that an electric vehicle has, rounded as a sensor would."""
 
 import numpy as np
 
@@ -13,8 +13,7 @@ _DECIMALS = {2: 3, 3: 3, 4: 3, 7: 6, 8: 6, 12: 1, 13: 3, 17: 0, 20: 0, 21: 1, 23
 _KELVIN, _AIR_KPA, _TYRES_AT = 273.15, 101.3, 20.0
 # A tyre loses so much a day on average, and is filled up again after so many days.
 _LEAK_KPA_DAY, _FILLED_DAYS = 0.09, 120.0
-_STEERING_RATIO, _WHEELBASE_PER_MASS = 15.0, 0.9
-_CONSUMPTION_WH_KM = 0.085  # for each kilogram; what the range on the display is reckoned with
+_STEERING_RATIO, _WHEELBASE_M = 15.0, 2.9
 
 
 class Sensors:
@@ -45,7 +44,8 @@ class Sensors:
         wheel = makes["wheel_m"]
         hour = self._homes.hour(everybody, now)
         capacity = battery.capacity_wh(everybody)
-        range_m = battery.charge / 100 * capacity / self.consumption() * 1_000
+        consumption = battery.consumption(everybody)
+        range_m = battery.charge / 100 * capacity / consumption * 1_000
         signals = {
             1: speed * 3.6,
             2: battery.first_km + motion.odometer_m / 1_000,
@@ -67,7 +67,7 @@ class Sensors:
             18: battery.pack,
             19: battery.pack + 1.5,
             20: range_m,
-            21: np.where(charging, -battery.power / self.consumption(), 0),
+            21: np.where(charging, -battery.power / consumption, 0),
             22: charging,
             23: speed / wheel * makes["gear"] * 60 / (2 * np.pi),
             24: battery.force * wheel / makes["gear"],
@@ -75,7 +75,9 @@ class Sensors:
             26: moving,
             34: np.clip(battery.force / makes["mass_kg"] / makes["accelerate"] * 70, 0, 100) * (speed > 0.05),
             35: np.where(moving & (speed < 0.05), 25.0, np.clip(-motion.acceleration / makes["brake"] * 40, 0, 100)),
-            36: np.clip(np.degrees(np.arctan(2.9 * turning / np.maximum(speed, 1.0))) * _STEERING_RATIO, -720, 720),
+            36: np.clip(
+                np.degrees(np.arctan(_WHEELBASE_M * turning / np.maximum(speed, 1.0))) * _STEERING_RATIO, -720, 720
+            ),
             37: np.zeros(n),
             38: np.zeros(n),
             39: np.where(moving | charging, 13.9, 12.75) - 0.012 * np.maximum(0, 10 - air),
@@ -88,10 +90,6 @@ class Sensors:
         return {
             number: np.round(signals[number].astype(np.float64), _DECIMALS.get(number, 2)) for number in sorted(signals)
         }
-
-    def consumption(self) -> Array:
-        """Wh/km that the display reckons with."""
-        return self._makes["mass_kg"] * _CONSUMPTION_WH_KM
 
     def _tyres(self, now_ms: float) -> Array:
         """Four pressures: gas grows with its temperature, and leaks."""

@@ -15,8 +15,8 @@ METRES_PER_DEGREE = 111_320.0
 
 
 class Region(NamedTuple):
-    """A city inland. Standard time the whole year, in hours ahead of UTC; degrees celsius by mean of year, half the range
-    between January and July, half the range between night and day."""
+    """A city inland. Standard time the whole year, in hours ahead of UTC; degrees celsius: the mean of the year, half
+    the range between January and July, half the range between night and day."""
 
     name: str
     share: float
@@ -72,11 +72,10 @@ class Homes:
         days = at_ms / DAY_MS
         season = -np.cos(2 * np.pi * (days % _DAYS - 15) / _DAYS)
         daily = np.cos(2 * np.pi * (self.hour(which, at_ms) - 15) / 24)
-        waves = sum(
-            size * np.sin(2 * np.pi * days / period + self._phases[i, self.region[which]])
-            for i, (size, period) in enumerate(_WAVES)
-        )
-        return self._mean[which] + self._own[which] + self._year[which] * season + self._day[which] * daily + waves
+        air: Array = self._mean[which] + self._own[which] + self._year[which] * season + self._day[which] * daily
+        for i, (size, period) in enumerate(_WAVES):
+            air += size * np.sin(2 * np.pi * days / period + self._phases[i, self.region[which]])
+        return air
 
     def climate(self) -> Array:
         """Mean temperature of each vehicle's home, which ages its battery."""
@@ -85,14 +84,16 @@ class Homes:
 
 def metres_per_longitude(latitude: Array) -> Array:
     """How long a degree of longitude is there."""
-    return METRES_PER_DEGREE * np.cos(np.radians(latitude))
+    metres: Array = METRES_PER_DEGREE * np.cos(np.radians(latitude))
+    return metres
 
 
 def ground(latitude: Array, longitude: Array, altitude: Array) -> Array:
     """Height above the sea: rolling hills on the region's plain, nowhere steeper than four percent."""
     north, east = latitude * METRES_PER_DEGREE, longitude * 80_000
-    return (
+    height: Array = (
         altitude
         + 28 * np.sin(north / 1_900 + 0.7 * np.sin(east / 5_100))
         + 22 * np.sin(east / 1_500 + 0.5 * np.sin(north / 4_300))
     )
+    return height

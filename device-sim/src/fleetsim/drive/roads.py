@@ -11,9 +11,9 @@ from fleetsim.drive.kinds import Array, Flags, Index
 
 
 class Road(NamedTuple):
-    """From so many metres off both ends. Junctions come every `junction_m` on average; at `stop_share` of them one has to
-    wait, `wait_s` on average, and one turns or slows at the others. `bend` is how far the road bends within 100 m, in
-    degrees (sigma); a tunnel begins every `tunnel_km`, of a median length of `tunnel_m`."""
+    """From so many metres off both ends. Junctions come every `junction_m` on average; at `stop_share` of them one has
+    to wait, `wait_s` on average, and one turns or slows at the others. `bend` is how far the road bends within 100 m,
+    in degrees (sigma); a tunnel begins every `tunnel_km`, of a median length of `tunnel_m`."""
 
     name: str
     from_m: float
@@ -37,7 +37,9 @@ _COLUMNS = {
 }
 # On working days, the share of the speed that traffic takes by the hour.
 # fmt: off
-_TRAFFIC = np.array((0, 0, 0, 0, 0, .02, .1, .22, .24, .14, .08, .08, .1, .1, .1, .14, .22, .26, .2, .1, .05, .02, 0, 0, 0))
+_TRAFFIC = np.array(
+    (0, 0, 0, 0, 0, .02, .1, .22, .24, .14, .08, .08, .1, .1, .1, .14, .22, .26, .2, .1, .05, .02, 0, 0, 0)
+)
 # fmt: on
 _WEEKEND_TRAFFIC = 0.3
 
@@ -54,4 +56,5 @@ def of(road: Index, field: str) -> Array:
 
 def traffic(hour: Array, weekend: Flags) -> Array:
     """The share of the speed that traffic takes."""
-    return np.interp(hour, np.arange(25.0), _TRAFFIC) * np.where(weekend, _WEEKEND_TRAFFIC, 1.0)
+    taken: Array = np.interp(hour, np.arange(25.0), _TRAFFIC) * np.where(weekend, _WEEKEND_TRAFFIC, 1.0)
+    return taken
