@@ -8,8 +8,8 @@
     (when)   (which    (how)    (what it   (what the
               move)              takes)     sensors say)
 
-`kinds` are the vehicles there are, `regions` where and in which weather they live, `roads` what they drive on; `past` is
-what they did before, `faults` and `releases` are what breaks and which software runs; `fleet` puts it in order.
+`kinds` are the vehicles there are, `regions` where and in which weather they live, `roads` what they drive on; `past`
+is what they did before, `faults` and `releases` what breaks and which software runs; `fleet` puts it in order.
 What a vehicle says of it, and when, is its driver's (the swarm, the load test); nothing here knows a gate.
 """
 

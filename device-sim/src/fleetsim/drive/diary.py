@@ -39,7 +39,7 @@ _WORK_DAY = (.05, .05, .05, .2, .8, 3, 8, 10, 5, 2, 1, 1, 1, 1, .6, .4, .2, .1, 
 _HAUL_DAY = (.4, .4, .8, 2, 5, 8, 7, 4, 3, 2, 2, 2, 2, 2, 1.5, 1, 1, 1, 1, 1, .8, .6, .5, .4)
 # fmt: on
 HABITS: dict[str, Habit] = {
-    CAR.name: Habit(8.5, _CAR_WEEKDAY, _CAR_WEEKEND, 0.85, (1, 3), (5.4, 1.0), (42, 0.9), 0.6),
+    CAR.name: Habit(7.6, _CAR_WEEKDAY, _CAR_WEEKEND, 0.85, (1, 3), (4.3, 1.3), (42, 0.9), 0.6),
     VAN.name: Habit(5.6, _WORK_DAY, _WORK_DAY, 0.25, (6, 24), (2.6, 0.8), (7, 0.7), 0.0),
     TRUCK.name: Habit(5.4, _HAUL_DAY, _HAUL_DAY, 0.15, (2, 4), (38, 0.7), (45, 0.5), 0.0),
 }
@@ -84,7 +84,7 @@ class Diary:
 
     def far_m(self, which: Index) -> Array:
         """How far away the next place is, as the crow flies."""
-        return np.clip(self._lognormal("far", which), 0.4, 220) * 1_000
+        return np.clip(self._lognormal("far", which), 0.7, 220) * 1_000
 
     def stay_ms(self, which: Index, week_ms: Array) -> Array:
         """How long they stay where they arrive at that local time."""

@@ -70,6 +70,20 @@ class Fleet:
         self._columns = self._rows = None
 
     @property
+    def kind(self) -> list[str]:
+        """What each vehicle is: car, van or truck."""
+        return [kinds.KINDS[place].name for place in self._makes.kind.tolist()]
+
+    @property
+    def years(self) -> Array:
+        """How old each vehicle is."""
+        return self._battery.years(self._motion.at_ms)
+
+    def local_hour(self) -> Array:
+        """What the clocks show where each vehicle is at home, in hours of the day."""
+        return self._homes.hour(self._everybody, self._motion.at_ms)
+
+    @property
     def driving(self) -> Flags:
         """Who is on a trip, if only waiting at a light."""
         driving: Flags = self._drivers.doing != Doing.PARKED

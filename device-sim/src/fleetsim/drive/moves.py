@@ -49,6 +49,11 @@ class Motion:
         self._v0, self._v1, self._turn = np.zeros(n), np.zeros(n), np.zeros(n)
         self._from = heading.copy()
 
+    def place(self, which: Index, latitude: Array, longitude: Array) -> None:
+        """Put them there, on the ground."""
+        self.latitude[which], self.longitude[which] = latitude, longitude
+        self.altitude[which] = ground(latitude, longitude, self._plain[which])
+
     def begin(self, which: Index, to_speed: Array, seconds: Array, turn: Array) -> None:
         """From now on they change their speed and turn by so many degrees."""
         self._begin_ms[which] = self.at_ms[which]

@@ -1,7 +1,7 @@
 """Decides how a fleet has lived before anybody looks: the same diaries, but trips as long as such trips take, unseen.
 
-Driving a day for an instant's sake would cost a minute. Who is on its way when the looking begins goes on from there, and
-soon drives as everybody does.
+Driving a day for an instant's sake would cost a minute. Who is on its way when the looking begins goes on from there,
+and soon drives as everybody does.
 """
 
 import numpy as np
@@ -34,10 +34,7 @@ def live(drivers: Drivers, motion: Motion, battery: Battery, until_ms: float) ->
         )
         drivers.set_out(leaving)
         metres = DETOUR * drivers.straight_m[leaving]
-        motion.latitude[leaving], motion.longitude[leaving] = (
-            drivers.to_latitude[leaving],
-            drivers.to_longitude[leaving],
-        )
+        motion.place(leaving, drivers.to_latitude[leaving], drivers.to_longitude[leaving])
         motion.odometer_m[leaving] += metres
         battery.spend(leaving, metres / 1_000)
         drivers.doing[leaving] = Doing.ARRIVING
@@ -45,8 +42,11 @@ def live(drivers: Drivers, motion: Motion, battery: Battery, until_ms: float) ->
     # Halfway, as far as their time goes.
     under_way = everybody[drivers.doing == Doing.ARRIVING]
     share = (until_ms - begin_ms[under_way]) / (motion.end_ms[under_way] - begin_ms[under_way])
-    for place, start in ((motion.latitude, latitude), (motion.longitude, longitude)):
-        place[under_way] = start[under_way] + share * (place[under_way] - start[under_way])
+    north, east = (
+        start[under_way] + share * (now[under_way] - start[under_way])
+        for start, now in ((latitude, motion.latitude), (longitude, motion.longitude))
+    )
+    motion.place(under_way, north, east)
     motion.odometer_m[under_way] -= (1 - share) * DETOUR * drivers.straight_m[under_way]
     drivers.doing[under_way] = Doing.WAITING
     motion.at_ms[:] = until_ms

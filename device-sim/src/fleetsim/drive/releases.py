@@ -25,6 +25,7 @@ class Releases:
 
     def __init__(self, n: int, at_ms: float, seed: int) -> None:
         self._n, self._seed = n, seed
+        self._offers: dict[int, Array] = {}
         everybody = np.arange(n)
         self.release = np.zeros(n, dtype=np.int64)
         self.install(everybody, at_ms)
@@ -34,7 +35,9 @@ class Releases:
         newest = int((at_ms - _FIRST_MS) // EVERY_MS)
         found = np.full(len(which), newest - 2)
         for release in (newest - 1, newest):
-            found = np.where(self._offered_ms(release)[which] <= at_ms, release, found)
+            if release not in self._offers:
+                self._offers[release] = self._offered_ms(release)
+            found = np.where(self._offers[release][which] <= at_ms, release, found)
         self.release[which] = np.maximum(self.release[which], found)
 
     def _offered_ms(self, release: int) -> Array:
