@@ -129,7 +129,8 @@ class Battery:
 
     def capacity_wh(self, which: Index) -> Array:
         """What the pack holds at its age."""
-        return self._makes["pack_wh"][which] * self.health[which] / 100
+        watt_hours: Array = self._makes["pack_wh"][which] * self.health[which] / 100
+        return watt_hours
 
     def open_voltage(self, which: Index) -> Array:
         """Without a load."""

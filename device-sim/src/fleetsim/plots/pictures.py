@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fleetsim.drive.kinds import Array
+from fleetsim.drive.kinds import Array, Flags
 from fleetsim.drive.regions import DAY_MS
 from fleetsim.drive.releases import EVERY_MS, Releases, name
 from fleetsim.plots import published
@@ -114,7 +114,7 @@ def rollout(n: int, at_ms: float, seed: int) -> tuple[Array, dict[str, Array]]:
     return days_since, {name(release): (table == release).mean(axis=1) for release in np.unique(table).tolist()}
 
 
-def _share(broken: Array, years: Array, low: float) -> float:
+def _share(broken: Flags, years: Array, low: float) -> float:
     mine = (years >= low) & (years < low + 1)
     return float(broken[mine].mean()) if mine.any() else 0.0
 
