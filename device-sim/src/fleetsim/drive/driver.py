@@ -37,7 +37,7 @@ _TURN_MS = 5.2
 _MOST_CHANGE_MS = 9.0  # of speed in one move
 _STEADY_S = (4.0, 11.0)
 # Holding a speed, it still varies: in town more than on a motorway.
-_UNSTEADY = 0.03
+_UNSTEADY = 0.04
 _SHORTEST_TUNNEL_M = 120.0
 # Below this charge (percent) it stops at a fast charger; with a little more it charges where it parks, for so long.
 EMPTY, CHARGES_BELOW = 9.0, 24.0
@@ -122,7 +122,7 @@ class Drivers:
         self._nearest_m[which] = np.minimum(left, self._nearest_m[which])
         road = roads.road_at(np.minimum(left, gone))
         speed = motion.speed[which]
-        gentle = rng.uniform(0.45, 1.0, n)
+        gentle = 0.35 + 0.65 * rng.beta(1.6, 2.0, n)
         brake = self._makes["brake"][which] * gentle
         braking_m = PEAK * speed**2 / brake / 2
         there = (
@@ -179,7 +179,7 @@ class Drivers:
         limit = roads.of(road, "limit_kmh")
         slower = 1 - crowded * rng.uniform(0.3, 1.6, len(which))
         wanted = np.minimum(limit * self._hurry[which] * slower, self._makes["top_kmh"][which])
-        return wanted * (1 + rng.normal(0, _UNSTEADY, len(which)) * np.minimum(1.0, 50 / limit)) / 3.6
+        return wanted * (1 + rng.normal(0, _UNSTEADY, len(which)) * np.minimum(1.0, 60 / limit)) / 3.6
 
     def _bend(self, which: Index, road: Index, metres: Array, speed: Array, north: Array, east: Array) -> Array:
         """How far the road turns on its next metres: mostly towards where it leads, in bends that can be driven."""
