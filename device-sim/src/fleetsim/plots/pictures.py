@@ -140,7 +140,8 @@ def _figure(columns: int) -> tuple[Figure, list[Axes]]:
 def _cumulative(axes: Axes, values: Array, label: str, colour: str, width: float = 1.4) -> None:
     known = values[~np.isnan(values)]
     shares = np.linspace(0, 1, 201)
-    axes.plot(np.quantile(known, shares), shares, color=colour, label=label, linewidth=width)
+    if len(known):
+        axes.plot(np.quantile(known, shares), shares, color=colour, label=label, linewidth=width)
 
 
 def _density(axes: Axes, values: Array, label: str, colour: str) -> None:
