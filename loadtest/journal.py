@@ -4,9 +4,9 @@ Decides what is remembered of a message, 48 bytes each, in the order of answers:
 many events it had, the answer, and three times. Whether it is in ClickHouse is asked later, by `reconcile`; this file
 only makes that question possible, and costs the generator 1 us a message. `messages` reads it.
 
-A journal is two files in the directory of the run: `acks-NAME.bin`, appended to while the test runs, and `acks-NAME.json`
-(devices, labels, how many records), written by `close`. Without the second one, or with another number in it, the
-process did not come to its end, and nobody can say what it sent last: such a run proves nothing and is judged invalid.
+A journal is two files in the directory of the run: `acks-NAME.bin`, appended to while the test runs, and
+`acks-NAME.json` (devices, labels, how many records), written by `close`. Without the second one, or with another number
+in it, the process did not come to its end, and nobody can say what it sent last: such a run is judged invalid.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Self
 
 RECORD = struct.Struct("<IIQHHxxxxddd")
-"""Device by its index in the second file, epoch, seq, events, label by its index; due, sent and answered in Unix seconds
-(0: no answer)."""
+"""Device by its index in the second file, epoch, seq, events, label by its index; then when it was due, sent and
+answered, in Unix seconds (0: no answer)."""
 
 UNANSWERED = "unanswered"
 """The label of a message that was sent and never got an answer: stored or not, but never twice."""

@@ -1,0 +1,152 @@
+"""Reads the journals of a run: what was sent and answered, as columns.
+
+Decides which journals are whole, what of several answers to one message counts, and how latency, throughput and
+refusals are counted from them. What is too much is `thresholds`', what is stored `reconcile`'s.
+
+Latency counts from the moment at which a message was due, not from when it was written to a socket: a generator or a
+connection that stands still for a second makes every message late that should have gone out in that second. Counting
+from the socket would leave those out (coordinated omission).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from loadtest.journal import LATER, RECORD, UNANSWERED
+
+STORED = frozenset({"accepted", "duplicate"})
+"""Answers that promise that the message is on the gate's disk."""
+
+LEARNT = frozenset({"stale_epoch"})
+"""How an honest device over HTTPS learns which epochs the gate has seen: it sends the events again above them."""
+
+_DTYPE = np.dtype(
+    {
+        "names": ["device", "epoch", "seq", "events", "label", "due_s", "sent_s", "answered_s"],
+        "formats": ["<u4", "<u4", "<u8", "<u2", "<u2", "<f8", "<f8", "<f8"],
+        "offsets": [0, 4, 8, 16, 18, 24, 32, 40],
+        "itemsize": RECORD.size,
+    }
+)
+_UNKNOWN, _REFUSED, _STORED = 0, 1, 2
+"""What a message's answers come to; the highest counts. An attacker's repetition of a stored message may be refused."""
+
+Array = np.ndarray[Any, Any]
+
+
+class Device(NamedTuple):
+    tenant: str
+    device_id: str
+    kind: str
+    hostile: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.tenant}/{self.device_id}"
+
+
+class Messages:
+    """All journals of a run. `records` has a row for each answer, `devices` and `labels` what its numbers mean;
+    `incomplete` names the journals that no process closed."""
+
+    def __init__(self, run_directory: Path) -> None:
+        self.devices: list[Device] = []
+        self.labels: list[str] = []
+        self.incomplete: list[str] = []
+        parts = [self._read(path) for path in sorted(run_directory.glob("acks-*.bin"))]
+        self.records: Array = np.concatenate(parts) if parts else np.empty(0, _DTYPE)
+        self.honest: Array = ~np.array([device.hostile for device in self.devices], bool)[self.records["device"]]
+
+    def _read(self, path: Path) -> Array:
+        about = path.with_suffix(".json")
+        size = path.stat().st_size
+        closed = json.loads(about.read_text()) if about.exists() else None
+        if closed is None or closed["records"] * RECORD.size != size:
+            self.incomplete.append(path.name)
+            return np.empty(0, _DTYPE)
+        records = np.fromfile(path, _DTYPE)
+        records["device"] += len(self.devices)
+        self.devices += [Device(*device) for device in closed["devices"]]
+        numbers = [self._number(label) for label in closed["labels"]]
+        records["label"] = np.array(numbers, np.uint16)[records["label"]]
+        return records
+
+    def _number(self, label: str) -> int:
+        if label not in self.labels:
+            self.labels.append(label)
+        return self.labels.index(label)
+
+    def having(self, labels: frozenset[str]) -> Array:
+        """Which records have one of these labels."""
+        return np.isin(self.records["label"], [n for n, label in enumerate(self.labels) if label in labels])
+
+    @property
+    def acknowledged(self) -> Array:
+        """The records of honest devices' messages that the gate said it has."""
+        return self.records[self.honest & self.having(STORED)]
+
+    def answers(self, *, honest: bool) -> dict[str, int]:
+        """How often each answer was given, to honest or to hostile devices."""
+        counts = Counter(self.records["label"][self.honest == honest].tolist())
+        return {self.labels[number]: count for number, count in counts.most_common()}
+
+    def refused(self) -> dict[str, int]:
+        """Messages of honest devices that were refused for good, by reason."""
+        no_refusal = STORED | LATER | LEARNT | {UNANSWERED}
+        return {label: n for label, n in self.answers(honest=True).items() if label not in no_refusal}
+
+    def kinds(self) -> dict[str, Array]:
+        """The acknowledged records of each kind of honest device."""
+        found = self.acknowledged
+        names = sorted({device.kind for device in self.devices if not device.hostile})
+        of_device = np.array([names.index(device.kind) if not device.hostile else -1 for device in self.devices])
+        kind = of_device[found["device"]] if len(found) else np.empty(0, int)
+        return {name: found[kind == number] for number, name in enumerate(names)}
+
+    def fates(self) -> pa.Table:
+        """One row for each message: `device` (tenant/device), epoch, seq, `events`, `fate` (0 unknown, 1 refused,
+        2 stored), `honest`."""
+        rank = np.full(len(self.records), _REFUSED, np.uint8)
+        rank[self.having(LATER | {UNANSWERED})] = _UNKNOWN
+        rank[self.having(STORED)] = _STORED
+        names = pa.array([device.name for device in self.devices], pa.string())
+        rows = pa.table(
+            {
+                "device": names.take(pa.array(self.records["device"])),
+                "epoch": self.records["epoch"],
+                "seq": self.records["seq"],
+                # Two messages under one number are an attacker's: how many events the gate's has is that of the stored.
+                "order": rank.astype(np.uint32) << 16 | self.records["events"],
+                "honest": self.honest,
+            }
+        )
+        grouped = rows.group_by(["device", "epoch", "seq"]).aggregate([("order", "max"), ("honest", "min")])
+        order = grouped["order_max"].to_numpy()
+        return pa.table(
+            {
+                **{name: grouped[name] for name in ("device", "epoch", "seq")},
+                "events": order & 0xFFFF,
+                "fate": order >> 16,
+                "honest": grouped["honest_min"],
+            }
+        )
+
+
+def latency_ms(records: Array) -> Array:
+    """From when each was due to its acknowledgement."""
+    return np.asarray((records["answered_s"] - records["due_s"]) * 1000)
+
+
+def late_ms(records: Array) -> Array:
+    """From when each was due to when it was sent: lateness of the generator, or of a device that had to wait."""
+    return np.asarray((records["sent_s"] - records["due_s"]) * 1000)
+
+
+def percentile(values: Array, percent: float) -> float | None:
+    """That so many percent of the values do not exceed, itself one of them; None without any."""
+    return float(np.percentile(values, percent, method="inverted_cdf")) if len(values) else None

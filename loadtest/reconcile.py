@@ -1,0 +1,185 @@
+"""Compares what a load test sent with what is stored in ClickHouse, message by message and event by event.
+
+Decides what is lost, doubled or unexpected, and how long to wait for load to come to the end of the spool. Whether a
+count is too high is `thresholds`'. Reads only; changes nothing at the gate.
+
+    lost         events that were acknowledged and are in no table; the missing part of a message that is there in part
+    duplicated   rows beyond the first of the same event
+    unexpected   rows of what was refused or of numbers never sent, and events beyond those of a message
+
+What a quarantined device sent is in `held_events`, and counts as stored: it was acknowledged and it is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from loadtest.messages import Messages
+
+from fleetgate.clock import SystemClock
+from fleetgate.config import Config
+from fleetgate.control.records import DeviceState
+from fleetgate.control.roster import list_devices
+from fleetgate.control.store import Store
+from fleetgate.errors import FleetgateError
+from fleetgate.load.clickhouse import ClickHouse, Refused
+from fleetgate.load.service import reader
+
+SETTLE_SECONDS = 30.0
+"""Load is waited for while rows of the run come, and so much longer: three times its longest pause between tries."""
+
+_LOOK_SECONDS = 1.0
+_AT_ONCE = 1_000_000  # messages in one answer: 60 MB here, a few hundred at ClickHouse
+_BEFORE_MS = 3_600_000  # how far the gate's clock may be behind the generator's
+_EXAMPLES = 10
+
+_STORED = """
+SELECT concat(toString(tenant), '/', toString(device_id)) AS device, epoch, seq, count() AS stored,
+    uniqExact(event_index) AS events_stored, max(is_held) AS held,
+    toUInt8(toUnixTimestamp64Milli(min(received_at)) >= {started_ms:Int64}) AS within
+FROM (SELECT tenant, device_id, epoch, seq, event_index, received_at, toUInt8(0) AS is_held FROM events
+      WHERE decision = '' AND received_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')
+      UNION ALL
+      SELECT tenant, device_id, epoch, seq, event_index, received_at, toUInt8(1) AS is_held FROM held_events
+      WHERE received_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC'))
+WHERE cityHash64(tenant, device_id) % {parts:UInt32} = {part:UInt32}
+GROUP BY tenant, device_id, epoch, seq
+"""
+_KEY = ["device", "epoch", "seq"]
+
+
+class Unreconciled(Exception):
+    """Sent and stored could not be compared; the text says why, and what to look at."""
+
+
+class Reconciliation(msgspec.Struct, frozen=True):
+    """Counts of events, but for `*_messages`. `examples` are messages behind `lost`, `duplicated` or `unexpected`."""
+
+    sent_messages: int
+    sent: int
+    acknowledged_messages: int
+    acknowledged: int
+    stored: int
+    lost: int
+    duplicated: int
+    unexpected: int
+    false_quarantines: list[str]
+    examples: list[str]
+    notes: list[str]
+
+
+def reconcile(
+    messages: Messages,
+    config: Config,
+    started_ms: int,
+    settle_s: float = SETTLE_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Reconciliation:
+    """`config` is the gate's: its ClickHouse, and its records of control where they can be read from here. Raises
+    Unreconciled."""
+    fates = messages.fates()
+    try:
+        clickhouse = reader(config)
+        try:
+            found = _settled(fates, clickhouse, started_ms, settle_s, sleep)
+        finally:
+            clickhouse.close()
+    except (FleetgateError, Refused) as error:
+        raise Unreconciled(
+            f"sent could not be compared with stored: {error}; nothing is known to be lost, and nothing to be there"
+        ) from None
+    honest = {device.name for device in messages.devices if not device.hostile}
+    quarantined, notes = _quarantined(config)
+    held = set(found.filter(pc.field("held") == 1)["device"].to_pylist())
+    return _count(fates, found, sorted(honest & (quarantined | held)), notes)
+
+
+def _settled(
+    fates: pa.Table, clickhouse: ClickHouse, started_ms: int, settle_s: float, sleep: Callable[[float], None]
+) -> pa.Table:
+    """Sent joined with stored, once nothing is missing or nothing comes any more."""
+    newest, quiet_s = -1, 0.0
+    while True:
+        found = _joined(fates, _stored(clickhouse, started_ms, fates.num_rows))
+        stored = _sum(found["stored"])
+        if not _sum(found["lost"]):
+            return found
+        quiet_s = 0.0 if stored > newest else quiet_s + _LOOK_SECONDS
+        if quiet_s >= settle_s:
+            return found
+        newest = stored
+        sleep(_LOOK_SECONDS)
+
+
+def _stored(clickhouse: ClickHouse, started_ms: int, messages: int) -> pa.Table:
+    """A row for each message in ClickHouse, of whichever device."""
+    parts = messages // _AT_ONCE + 1
+    asked: dict[str, int] = {"started_ms": started_ms, "since_ms": started_ms - _BEFORE_MS, "parts": parts}
+    answers = [clickhouse.raw(_STORED, "ArrowStream", {**asked, "part": part}) for part in range(parts)]
+    tables = [pa.ipc.open_stream(answer).read_all() for answer in answers]
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _joined(fates: pa.Table, stored: pa.Table) -> pa.Table:
+    """A row for each message that was sent or is stored, without those of strangers; with what is wrong with it."""
+    devices = fates.group_by("device").aggregate([])
+    epochs = fates.group_by(["device", "epoch"]).aggregate([("seq", "count")])
+    theirs = stored.join(devices, "device", join_type="left semi").join(epochs, ["device", "epoch"])
+    # What an earlier run on the same gate left under these names is not of this one.
+    theirs = theirs.filter((pc.field("within") == 1) | pc.field("seq_count").is_valid())
+    both = fates.join(theirs, _KEY, join_type="full outer")
+    events, fate, distinct, rows = (
+        pc.fill_null(both[name], 0).cast(pa.int64()) for name in ("events", "fate", "events_stored", "stored")
+    )
+    must_be_there = pc.or_(pc.equal(fate, 2), pc.greater(distinct, 0))
+    may_be_there = pc.and_(pc.is_valid(both["fate"]), pc.not_equal(fate, 1))
+    zero = pa.scalar(0, pa.int64())
+    counted = {
+        "lost": pc.if_else(must_be_there, pc.max_element_wise(pc.subtract(events, distinct), zero), zero),
+        "duplicated": pc.subtract(rows, distinct),
+        "unexpected": pc.if_else(may_be_there, pc.max_element_wise(pc.subtract(distinct, events), zero), rows),
+    }
+    for name, column in counted.items():
+        both = both.append_column(name, column)
+    return both
+
+
+def _count(fates: pa.Table, found: pa.Table, false_quarantines: list[str], notes: list[str]) -> Reconciliation:
+    acknowledged = fates.filter(pc.field("fate") == 2)
+    counts = {name: _sum(found[name]) for name in ("stored", "lost", "duplicated", "unexpected")}
+    wrong = found.filter((pc.field("lost") > 0) | (pc.field("duplicated") > 0) | (pc.field("unexpected") > 0))
+    return Reconciliation(
+        sent_messages=fates.num_rows,
+        sent=_sum(fates["events"]),
+        acknowledged_messages=acknowledged.num_rows,
+        acknowledged=_sum(acknowledged["events"]),
+        **counts,
+        false_quarantines=false_quarantines,
+        examples=[_example(row) for row in wrong.slice(0, _EXAMPLES).to_pylist()],
+        notes=notes,
+    )
+
+
+def _example(row: dict[str, Any]) -> str:
+    what = ", ".join(f"{row[name]} {name}" for name in ("lost", "duplicated", "unexpected") if row[name])
+    return f"{row['device']}, epoch {row['epoch']}, seq {row['seq']}: {what}"
+
+
+def _quarantined(config: Config) -> tuple[set[str], list[str]]:
+    """The devices that control has in quarantine, and what must be said where it cannot be asked."""
+    try:
+        with Store.open(config, SystemClock()) as store:
+            devices = list_devices(store)
+    except FleetgateError as error:
+        return set(), [f"control could not be read ({error}): only quarantines with held rows were found"]
+    states = (DeviceState.QUARANTINED, DeviceState.BANNED)
+    return {f"{device.tenant}/{device.device_id}" for device in devices if device.state in states}, []
+
+
+def _sum(column: Any) -> int:
+    return int(pc.sum(column).as_py() or 0)

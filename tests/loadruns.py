@@ -1,0 +1,150 @@
+"""Load tests as the tests run them: a whole gate with a proxy before its ClickHouse, and a small honest generator.
+
+The generator here is the tests' own: a few cars over real TLS, one thread, that keep a journal as the users of locust
+do. What is judged is real: processes, journals, samples, rows. Only `requests_stats.csv` is written by hand, in the
+form of locust, which cannot live in the process of the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import mqtt5
+import msgspec
+from loadtest.journal import Journal
+from loadtest.outcome import Verdict
+from loadtest.sampler import Sampler
+from loadtest.thresholds import Thresholds
+from loadtest.verdict import judge
+
+from fleetgate import config as settings_of
+from tests.faults.clickhouse import Server
+from tests.faults.processes import Process, load_process
+from tests.faults.proxy import Proxy
+from tests.gate import Car, Gate, Installation
+from tests.http_peer import HttpPeer
+from tests.http_peer import told as told_item
+from tests.mqtt_peer import MqttPeer, told
+from tests.units import EVENT
+
+DATABASE = "loadtest"
+MESSAGES, EVENTS = 12, 3
+SETTLE_SECONDS = 2.0
+_AT_ONCE = nullcontext()
+
+
+class Rig:
+    """A gate of three processes. `proxy` stands between it and the ClickHouse at `server`."""
+
+    def __init__(self, authority: Installation, directory: Path, server: Server) -> None:
+        self.server, self.proxy = server, Proxy(server.address)
+        self.home = authority.copy(directory)
+        self.home.configure(spool={"segment_seconds": 0.2})
+        file = directory / "fleetgate.toml"
+        named = f'[clickhouse]\nurl = "{self.proxy.url}"\ndatabase = "{DATABASE}"\ntoken_file = "password"\n'
+        before, listen, after = file.read_text().partition("[clickhouse]\n")
+        file.write_text(before + named + after.replace("[load]\n", "[load]\nretry_seconds = 0.3\n"))
+        assert listen
+        (directory / "password").touch(0o600)
+        (directory / "password").write_text(server.password)
+        self.home.config = settings_of.load(file, {})
+        self.edge = Gate(self.home)
+        self.load: Process = load_process(directory, self.home.config.load.admin_listen)
+
+    def start(self) -> None:
+        self.server.create(DATABASE)
+        self.load.launch()
+        self.edge.start()
+        self.load.await_ready()
+
+    def close(self) -> None:
+        self.edge.close()
+        self.load.close()
+        self.proxy.close()
+
+    def sql(self, statement: str) -> None:
+        """Past the proxy, with all rights."""
+        self.server.client(DATABASE).command(statement)
+
+
+class LoadRun:
+    """The directory of one run, as `loadtest.run` leaves it for the verdict."""
+
+    def __init__(self, rig: Rig, directory: Path) -> None:
+        directory.mkdir()
+        self.rig, self.directory = rig, directory
+        self.cars: list[Car] = []
+
+    @contextmanager
+    def measured(self) -> Iterator[Journal]:
+        """A journal to write, and a sampler that looks meanwhile; the files of a run afterwards."""
+        config, started_ms = self.rig.home.config, _now_ms()
+        processes = {"edge": self.rig.edge.process.pid, "load": self.rig.load.process.pid, "generator": os.getpid()}
+        listeners = {"edge": config.edge.admin_listen, "load": config.load.admin_listen}
+        with Sampler(self.directory, listeners, processes), Journal(self.directory, "0") as journal:
+            yield journal
+        facts = {"shape": "ramp", "users": 2, "started_ms": started_ms, "ended_ms": _now_ms()}
+        facts["gate"] = str(self.rig.home.directory / "fleetgate.toml")
+        (self.directory / "run.json").write_text(json.dumps(facts))
+        write_requests(self.directory, self.rig.home.config.edge.mqtt_listen)
+
+    def drive(self, journal: Journal, name: str, publishing: AbstractContextManager[object] = _AT_ONCE) -> None:
+        """A car on MQTT and one on HTTPS, each with some messages in one go. Those of the first one are sent inside
+        `publishing`, and their acknowledgements read behind it."""
+        over_mqtt, over_https = (self.rig.home.enrol(f"{name}-{way}") for way in ("mqtt", "https"))
+        self.cars += [over_mqtt, over_https]
+        with MqttPeer(self.rig.edge, over_mqtt) as peer:
+            epoch = peer.hello().epoch
+            device = journal.device(over_mqtt.tenant, over_mqtt.device_id, "mqtt")
+            with publishing:
+                for seq in range(MESSAGES):
+                    journal.sent(device, epoch, seq, EVENTS, time.time())
+                    peer.publish(sign(over_mqtt, epoch, seq))
+            for seq in range(MESSAGES):
+                code, reason = told(peer.packet(mqtt5.PubAckPacket))
+                journal.answered(device, epoch, seq, reason or ("accepted" if code == 0 else "refused"))
+        with HttpPeer(self.rig.edge, over_https) as client:
+            device = journal.device(over_https.tenant, over_https.device_id, "https-batch")
+            for seq in range(MESSAGES):
+                journal.sent(device, 1, seq, EVENTS, time.time())
+            answer = client.batch(*(sign(over_https, 1, seq) for seq in range(MESSAGES)))
+            for seq, item in enumerate(answer.items):
+                status, reason = told_item(item)
+                journal.answered(device, 1, seq, reason or status)
+
+    def judge(self, **limits: float) -> Verdict:
+        """With the thresholds of the project, but for these."""
+        return judge(self.directory, thresholds(**limits), SETTLE_SECONDS)
+
+
+def thresholds(**limits: float) -> Thresholds:
+    """Those of the project with other limits. The generator may be as busy as it likes: on a machine that runs other
+    tests it often is, and what that means has tests of its own."""
+    found = Thresholds.load()
+    given = msgspec.structs.replace(found.limits, **{"ack_p99_ms": 60_000.0, **limits})
+    generator = msgspec.structs.replace(found.generator, share_of_seconds=1.0)
+    return msgspec.structs.replace(found, limits=given, generator=generator)
+
+
+def sign(car: Car, epoch: int, seq: int) -> bytes:
+    return car.sign(epoch, seq, body=msgspec.msgpack.encode(["2026.44.1", "cfg-7f3a", [EVENT] * EVENTS]))
+
+
+def write_requests(directory: Path, name: str, count: int = 2 * MESSAGES, failures: int = 0) -> None:
+    """`requests_stats.csv` as locust 2 writes it."""
+    head = "Type,Name,Request Count,Failure Count,50%,99%"
+    rows = [f"MQTT,{name},{count},{failures},12,40", f",Aggregated,{count},{failures},12,40"]
+    (directory / "requests_stats.csv").write_text("\n".join([head, *rows]) + "\n")
+
+
+def missed(verdict: Verdict) -> set[str]:
+    return {finding.name for finding in verdict.findings if not finding.met}
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
