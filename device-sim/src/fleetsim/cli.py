@@ -11,15 +11,17 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fleetsim import attackers, fleet, recording, roster, swarm
+from fleetsim import attackers, cli_identities, fleet, recording, roster, swarm
 from fleetsim.bundle import BundleError, read_bundle
 from fleetsim.clock import Clock, virtual_clock
 from fleetsim.gate import Gate, RunError, address
+from fleetsim.identities import devices_in
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
 from fleetsim.scenarios import catalogue, page
@@ -34,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.add_typer(cli_identities.app, name="identities")
 
 _EXPECTED = (RunError, BundleError, JournalError, LedgerError)
 
@@ -211,7 +215,9 @@ def scenario_page(
 
 @app.command("swarm")
 def swarm_(
-    devices: Annotated[Path, typer.Argument(metavar="DEVICES", help="Directory of device bundles, in order of name.")],
+    devices: Annotated[
+        Path, typer.Argument(metavar="DEVICES", help="Directory of device bundles, in order of name, or of identities.")
+    ],
     connections: Annotated[int, typer.Option(help="How many connect; over MQTT each as a device of its own.", min=1)],
     seconds: Annotated[float, typer.Option(help="How long is measured; 0: only connect.", min=0)] = 10.0,
     warm_up: Annotated[float, typer.Option(help="Seconds of load before that.", min=0)] = 1.0,
@@ -261,10 +267,9 @@ def swarm_(
         seed,
         read_bodies(bodies) if bodies else (),
     )
-    bundles = [
-        read_bundle(found) for found in sorted(path for path in devices.iterdir() if path.is_dir())[:connections]
-    ]
-    swarming = swarm.Swarm(plan, bundles, lambda phase: typer.echo(phase, err=True))
+    swarming = swarm.Swarm(
+        plan, list(islice(devices_in(devices), connections)), lambda phase: typer.echo(phase, err=True)
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: swarming.finish_early())
     if wait:
