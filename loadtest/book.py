@@ -15,7 +15,7 @@ from typing import NamedTuple
 from loadtest.journal import Journal
 
 from fleetsim.answers import ACCEPTED, DUPLICATE
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Device
 from fleetsim.outbox import Entry, Key
 
 UNANSWERED, NEVER_SENT = "unanswered", "never_sent"
@@ -40,12 +40,12 @@ class Book:
         self._due: dict[Key, tuple[Due, int]] = {}
         self._again: deque[Due] = deque()  # in the core's order, which signs these before anything else
 
-    def signed(self, bundle: Bundle, entry: Entry, body: bytes, events: int) -> int:
+    def signed(self, bundle: Device, entry: Entry, body: bytes, events: int) -> int:
         due = self._again.popleft() if self._again else self.next_due
         self._due[entry.key] = due, events
         return 0
 
-    def recovered(self, bundle: Bundle, entry: Entry) -> int:
+    def recovered(self, bundle: Device, entry: Entry) -> int:
         raise AssertionError("the devices of a load test keep nothing on disk")
 
     def sent(self, entry: Entry) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fleetsim import encode
 from fleetsim.attackers.content import BODIES, ENVELOPES
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Device
 from fleetsim.encode import Body, Event
 
 HOUR_MS = 3_600_000
@@ -29,8 +29,8 @@ class Shot(NamedTuple):
 class Arms:
     """A hostile device between two messages: its credential, its numbers, and what it sent last."""
 
-    def __init__(self, bundle: Bundle, rng: random.Random, now_s: Callable[[], float]) -> None:
-        self.bundle, self.rng = bundle, rng
+    def __init__(self, device: Device, rng: random.Random, now_s: Callable[[], float]) -> None:
+        self.device, self.rng = device, rng
         self.epoch = self.sent = 0
         self.last: Shot | None = None
         self._now_s = now_s
@@ -59,15 +59,15 @@ class Arms:
         event = Event(0, "sample", {13: round(self.rng.uniform(20, 80), 3)}, {})
         enc, body = content or (encode.ROWS_MSGPACK, encode.pack(Body("2026.44.1", "attack:loadtest", [event])))
         raw = encode.sign(
-            key or self.bundle.mac_key,
-            kid=self.bundle.kid,
+            key or self.device.mac_key,
+            kid=self.device.kid,
             epoch=self.epoch,
             seq=seq,
             sent_at=int(self._now_s() * 1000) + ahead_ms,
             enc=enc,
             body=body,
         )
-        return Shot(raw, topic or self.bundle.topic, self.epoch, seq)
+        return Shot(raw, topic or self.device.topic, self.epoch, seq)
 
 
 class Kind(NamedTuple):
@@ -87,7 +87,7 @@ def _forged_mac(arms: Arms) -> Shot:
 
 
 def _other_tenant(arms: Arms) -> Shot:
-    return arms.signed(topic=f"fleet/v1/not-{arms.bundle.tenant}/{arms.bundle.device_id}/telemetry")
+    return arms.signed(topic=f"fleet/v1/not-{arms.device.tenant}/{arms.device.device_id}/telemetry")
 
 
 def _malformed_envelope(arms: Arms) -> Shot:

@@ -31,11 +31,11 @@ class Attacker(User):  # type: ignore[misc]  # locust's metaclass is untyped
         """Becomes a device. Raises PoolError, BundleError, which end this user."""
         self.shared = shared = running()
         self.lease = shared.pool.take()
-        bundle = self.lease.bundle
+        device = self.lease.device
         self.kind = KINDS[self.lease.number % len(KINDS)]
-        self.context = tls_context(bundle, shared.plan.gate.server_name)
-        self.arms = Arms(bundle, stream(shared.plan.seed, bundle.name), time.time)
-        self._device = shared.journal.device(bundle.tenant, bundle.device_id, self.kind.name, hostile=True)
+        self.context = tls_context(device, shared.plan.gate.server_name)
+        self.arms = Arms(device, stream(shared.plan.seed, device.name), time.time)
+        self._device = shared.journal.device(device.tenant, device.device_id, self.kind.name, hostile=True)
         self._actions = deque(shared.scenario.actions(self.lease.number))
         self._attacking = False
         self._link: MqttLink | None = None
@@ -64,7 +64,7 @@ class Attacker(User):  # type: ignore[misc]  # locust's metaclass is untyped
         self.shared.pool.give_back(self.lease)
 
     def _connect(self) -> MqttLink:
-        self._link = link = MqttLink(self.shared.plan.gate.mqtt, self.context, self.lease.bundle.device_id)
+        self._link = link = MqttLink(self.shared.plan.gate.mqtt, self.context, self.lease.device.device_id)
         self.arms.begin(int(link.greeting.user.get("epoch", "0")))
         return link
 

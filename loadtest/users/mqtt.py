@@ -27,7 +27,7 @@ class MqttVehicle(Vehicle):
     def connect(self) -> None:
         began_s = time.time()
         try:
-            link = MqttLink(self.shared.plan.gate.mqtt, self.context, self.lease.bundle.device_id)
+            link = MqttLink(self.shared.plan.gate.mqtt, self.context, self.lease.device.device_id)
         except LinkError as error:
             self.tell_connect(began_s, error.label)
             if error.refused and error.code is not None:
@@ -48,7 +48,7 @@ class MqttVehicle(Vehicle):
             try:
                 # The id is known before the bytes go out: the answer may come while this is still writing.
                 self._flying[link.next_id] = entry.key
-                link.publish(self.lease.bundle.topic, entry.raw)
+                link.publish(self.lease.device.topic, entry.raw)
             except LinkError as error:
                 self._lost(link, error)
 

@@ -50,12 +50,12 @@ class Vehicle(User):  # type: ignore[misc]  # locust's metaclass is untyped
         """Becomes a device. Raises PoolError, BundleError, which end this user."""
         self.shared = shared = running()
         self.lease = shared.pool.take()
-        bundle = self.lease.bundle
-        self.context = tls_context(bundle, shared.plan.gate.server_name)
+        device = self.lease.device
+        self.context = tls_context(device, shared.plan.gate.server_name)
         self.wake = Event()
-        journalled = shared.journal.device(bundle.tenant, bundle.device_id, f"{self.protocol.lower()}-{self.kind}")
+        journalled = shared.journal.device(device.tenant, device.device_id, f"{self.protocol.lower()}-{self.kind}")
         self.book = Book(shared.journal, journalled, self._tell, time.time)
-        self._rng = stream(shared.plan.seed, bundle.name)
+        self._rng = stream(shared.plan.seed, device.name)
         self.core = self._fresh_core()
         self.waiting: deque[tuple[Draft, Due]] = deque()
         self.software = SOFTWARE
@@ -200,13 +200,13 @@ class Vehicle(User):  # type: ignore[misc]  # locust's metaclass is untyped
 
     def _fresh_core(self) -> DeviceCore:
         return DeviceCore(
-            self.lease.bundle,
+            self.lease.device,
             self.shared.pool.memory,
             self.book,
             lambda: time.time() * 1000,
             self._rng,
             form=STYLES[self.style].form,
-            packet_overhead=len(self.lease.bundle.topic) + 16,
+            packet_overhead=len(self.lease.device.topic) + 16,
         )
 
     # -- its end ------------------------------------------------------------------------------------------------
