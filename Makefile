@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.made
 
-.PHONY: setup demo scenarios test check bench soak outage faults lock vectors clean
+.PHONY: setup demo scenarios test check bench soak outage loadtest faults lock vectors clean
 
 setup: $(STAMP)
 
@@ -64,6 +64,10 @@ soak: setup
 # Ten minutes without ClickHouse at 5,000 events/s, and the drain behind it; ARGS="--minutes 1"
 outage: setup
 	$(BIN)/python -m loadtest.bench.outage $(ARGS)
+
+# A fleet of locust users against a gate, judged by thresholds; ARGS="--shape rush-hour --users 500 --minutes 3"
+loadtest: setup
+	@$(BIN)/python -m loadtest.run $(ARGS)
 
 # The fault suite: every fault under load, two at a time, and the oracle; ARGS="--only NAME --seed N", ARGS="--quick"
 faults: setup

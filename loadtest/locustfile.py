@@ -6,7 +6,9 @@ docs/how-to/load-test-the-gate.md first.
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,14 @@ from loadtest.scenario import ScenarioError
 from loadtest.shape import ScenarioShape
 from loadtest.users import KINDS
 from locust import events
-from locust.runners import MasterRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 from fleetsim.gate import RunError
 
 __all__ = ["ScenarioShape"]
 globals().update({user.__name__: user for user in KINDS.values()})  # locust takes the users from this module's names
 
-_starts = 0
+_starts, _started_s = 0, 0.0
 
 
 @events.init_command_line_parser.add_listener
@@ -37,9 +39,10 @@ def _options(parser: Any) -> None:
 
 @events.test_start.add_listener
 def _start(environment: Any) -> None:
-    """On every process that has users."""
-    global _starts
+    """On every process. The master has no users, and the time for all of them."""
+    global _starts, _started_s
     runner, options = environment.runner, environment.parsed_options
+    _started_s = time.time()
     if isinstance(runner, MasterRunner):
         return
     _starts += 1
@@ -55,5 +58,7 @@ def _start(environment: Any) -> None:
 @events.test_stop.add_listener
 def _stop(environment: Any) -> None:
     """After the last user has ended."""
-    if not isinstance(environment.runner, MasterRunner):
-        generator.end()
+    generator.end()
+    if not isinstance(environment.runner, WorkerRunner):
+        times = {"started_ms": int(_started_s * 1000), "ended_ms": int(time.time() * 1000)}
+        (Path(environment.parsed_options.run_directory) / "times.json").write_text(json.dumps(times))

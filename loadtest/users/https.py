@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import msgspec
 from loadtest.content import STYLES, StyleName
+from loadtest.mqtt_link import LinkError, MqttLink
 from loadtest.users.vehicle import Vehicle
 
 from fleetsim import encode
@@ -43,6 +44,8 @@ class HttpsVehicle(Vehicle):
     def connect(self) -> None:
         """TLS, and a HEAD: its Date sets the clock, without which nothing may be signed."""
         began_s = time.time()
+        if not self.core.epoch and not self._ask_epoch(began_s):
+            return
         road = http.client.HTTPSConnection(*self.shared.plan.gate.https, timeout=TIMEOUT_S, context=self.context)
         try:
             road.request("HEAD", PATH)
@@ -57,6 +60,19 @@ class HttpsVehicle(Vehicle):
         self.tell_connect(began_s)
         self.core.connected(max_packet_bytes=MAX_REQUEST_BYTES)
         self._road = road
+
+    def _ask_epoch(self, began_s: float) -> bool:
+        """A real device keeps its epoch on disk; this one kept nothing of earlier runs, and would use numbers again
+        that the gate has seen. Over HTTPS the gate does not say; over MQTT it does, to whoever connects."""
+        try:
+            link = MqttLink(self.shared.plan.gate.mqtt, self.context, self.lease.device.device_id)
+        except LinkError as error:
+            self.core.disconnected(error.code)
+            self.tell_connect(began_s, error.label)
+            return False
+        link.goodbye()
+        self.core.connected(int(link.greeting.user.get("epoch", "0")))
+        return True
 
     def send(self) -> None:
         while self._road is not None and (batch := self._batch()):
