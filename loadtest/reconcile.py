@@ -13,8 +13,9 @@ What a quarantined device sent is in `held_events`, and counts as stored: it was
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -34,7 +35,7 @@ SETTLE_SECONDS = 30.0
 """Load is waited for while rows of the run come, and so much longer: three times its longest pause between tries."""
 
 _LOOK_SECONDS = 1.0
-_AT_ONCE = 1_000_000  # messages in one answer: 60 MB here, a few hundred at ClickHouse
+_AT_ONCE = 500_000  # messages compared together: 400 MB here, and some hundred at ClickHouse
 _BEFORE_MS = 3_600_000  # how far the gate's clock may be behind the generator's
 _EXAMPLES = 10
 
@@ -47,10 +48,12 @@ FROM (SELECT tenant, device_id, epoch, seq, event_index, received_at, toUInt8(0)
       UNION ALL
       SELECT tenant, device_id, epoch, seq, event_index, received_at, toUInt8(1) AS is_held FROM held_events
       WHERE received_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC'))
-WHERE cityHash64(tenant, device_id) % {parts:UInt32} = {part:UInt32}
+WHERE seq % {parts:UInt64} = {part:UInt64}
 GROUP BY tenant, device_id, epoch, seq
 """
 _KEY = ["device", "epoch", "seq"]
+_WRONG = ("lost", "duplicated", "unexpected")
+_COUNTS = ("sent_messages", "sent", "acknowledged_messages", "acknowledged", "stored", *_WRONG)
 
 
 class Unreconciled(Exception):
@@ -82,11 +85,10 @@ def reconcile(
 ) -> Reconciliation:
     """`config` is the gate's: its ClickHouse, and its records of control where they can be read from here. Raises
     Unreconciled."""
-    fates = messages.fates()
     try:
         clickhouse = reader(config)
         try:
-            found = _settled(fates, clickhouse, started_ms, settle_s, sleep)
+            found = _settled(messages, clickhouse, started_ms, settle_s, sleep)
         finally:
             clickhouse.close()
     except (FleetgateError, Refused) as error:
@@ -95,43 +97,52 @@ def reconcile(
         ) from None
     honest = {device.name for device in messages.devices if not device.hostile}
     quarantined, notes = _quarantined(config)
-    held = set(found.filter(pc.field("held") == 1)["device"].to_pylist())
-    return _count(fates, found, sorted(honest & (quarantined | held)), notes)
+    return Reconciliation(
+        **{name: found.counts[name] for name in _COUNTS},
+        false_quarantines=sorted(honest & (quarantined | found.held)),
+        examples=found.examples[:_EXAMPLES],
+        notes=notes,
+    )
+
+
+class _Look(NamedTuple):
+    """Everything that was sent beside everything that is stored. `held` are devices with rows in `held_events`."""
+
+    counts: Counter[str]
+    examples: list[str]
+    held: set[str]
 
 
 def _settled(
-    fates: pa.Table, clickhouse: ClickHouse, started_ms: int, settle_s: float, sleep: Callable[[float], None]
-) -> pa.Table:
-    """Sent joined with stored, once nothing is missing or nothing comes any more."""
+    messages: Messages, clickhouse: ClickHouse, started_ms: int, settle_s: float, sleep: Callable[[float], None]
+) -> _Look:
+    """The first look at which nothing is missing, or the last one when nothing comes any more."""
     newest, quiet_s = -1, 0.0
     while True:
-        found = _joined(fates, _stored(clickhouse, started_ms, fates.num_rows))
-        stored = _sum(found["stored"])
-        if not _sum(found["lost"]):
+        found = _look(messages, clickhouse, started_ms)
+        quiet_s = 0.0 if found.counts["stored"] > newest else quiet_s + _LOOK_SECONDS
+        if not found.counts["lost"] or quiet_s >= settle_s:
             return found
-        quiet_s = 0.0 if stored > newest else quiet_s + _LOOK_SECONDS
-        if quiet_s >= settle_s:
-            return found
-        newest = stored
+        newest = found.counts["stored"]
         sleep(_LOOK_SECONDS)
 
 
-def _stored(clickhouse: ClickHouse, started_ms: int, messages: int) -> pa.Table:
-    """A row for each message in ClickHouse, of whichever device."""
-    parts = messages // _AT_ONCE + 1
-    asked: dict[str, int] = {"started_ms": started_ms, "since_ms": started_ms - _BEFORE_MS, "parts": parts}
-    answers = [clickhouse.raw(_STORED, "ArrowStream", {**asked, "part": part}) for part in range(parts)]
-    tables = [pa.ipc.open_stream(answer).read_all() for answer in answers]
-    return pa.concat_tables(tables, promote_options="permissive")
+def _look(messages: Messages, clickhouse: ClickHouse, started_ms: int) -> _Look:
+    found = _Look(Counter(), [], set())
+    epochs, parts = messages.epochs(), len(messages.records) // _AT_ONCE + 1
+    for part in range(parts):
+        asked = {"started_ms": started_ms, "since_ms": started_ms - _BEFORE_MS, "parts": parts, "part": part}
+        stored = pa.ipc.open_stream(clickhouse.raw(_STORED, "ArrowStream", asked)).read_all()
+        _add(found, _joined(messages.fates(part, parts), stored, epochs))
+    return found
 
 
-def _joined(fates: pa.Table, stored: pa.Table) -> pa.Table:
+def _joined(fates: pa.Table, stored: pa.Table, epochs: pa.Table) -> pa.Table:
     """A row for each message that was sent or is stored, without those of strangers; with what is wrong with it."""
-    devices = fates.group_by("device").aggregate([])
-    epochs = fates.group_by(["device", "epoch"]).aggregate([("seq", "count")])
-    theirs = stored.join(devices, "device", join_type="left semi").join(epochs, ["device", "epoch"])
+    of_run = epochs.append_column("of_run", pa.repeat(True, epochs.num_rows))
+    theirs = stored.join(epochs, "device", join_type="left semi").join(of_run, ["device", "epoch"])
     # What an earlier run on the same gate left under these names is not of this one.
-    theirs = theirs.filter((pc.field("within") == 1) | pc.field("seq_count").is_valid())
+    theirs = theirs.filter((pc.field("within") == 1) | pc.field("of_run").is_valid())
     both = fates.join(theirs, _KEY, join_type="full outer")
     events, fate, distinct, rows = (
         pc.fill_null(both[name], 0).cast(pa.int64()) for name in ("events", "fate", "events_stored", "stored")
@@ -149,24 +160,24 @@ def _joined(fates: pa.Table, stored: pa.Table) -> pa.Table:
     return both
 
 
-def _count(fates: pa.Table, found: pa.Table, false_quarantines: list[str], notes: list[str]) -> Reconciliation:
-    acknowledged = fates.filter(pc.field("fate") == 2)
-    counts = {name: _sum(found[name]) for name in ("stored", "lost", "duplicated", "unexpected")}
-    wrong = found.filter((pc.field("lost") > 0) | (pc.field("duplicated") > 0) | (pc.field("unexpected") > 0))
-    return Reconciliation(
-        sent_messages=fates.num_rows,
-        sent=_sum(fates["events"]),
-        acknowledged_messages=acknowledged.num_rows,
-        acknowledged=_sum(acknowledged["events"]),
-        **counts,
-        false_quarantines=false_quarantines,
-        examples=[_example(row) for row in wrong.slice(0, _EXAMPLES).to_pylist()],
-        notes=notes,
+def _add(found: _Look, both: pa.Table) -> None:
+    sent, acknowledged = both.filter(pc.field("fate").is_valid()), both.filter(pc.field("fate") == 2)
+    found.counts.update(
+        {
+            "sent_messages": sent.num_rows,
+            "sent": _sum(sent["events"]),
+            "acknowledged_messages": acknowledged.num_rows,
+            "acknowledged": _sum(acknowledged["events"]),
+            **{name: _sum(both[name]) for name in ("stored", *_WRONG)},
+        }
     )
+    found.held.update(both.filter(pc.field("held") == 1)["device"].to_pylist())
+    wrong = both.filter((pc.field("lost") > 0) | (pc.field("duplicated") > 0) | (pc.field("unexpected") > 0))
+    found.examples.extend(_example(row) for row in wrong.slice(0, _EXAMPLES).to_pylist())
 
 
 def _example(row: dict[str, Any]) -> str:
-    what = ", ".join(f"{row[name]} {name}" for name in ("lost", "duplicated", "unexpected") if row[name])
+    what = ", ".join(f"{row[name]} {name}" for name in _WRONG if row[name])
     return f"{row['device']}, epoch {row['epoch']}, seq {row['seq']}: {what}"
 
 

@@ -23,10 +23,12 @@ from loadtest.thresholds import Thresholds
 from loadtest.verdict import judge
 
 from fleetgate import config as settings_of
+from fleetgate.spool.cursor import read_cursor
+from fleetgate.spool.reader import segment_paths
 from tests.faults.clickhouse import Server
-from tests.faults.processes import Process, load_process
+from tests.faults.processes import Process, load_process, restart
 from tests.faults.proxy import Proxy
-from tests.gate import Car, Gate, Installation
+from tests.gate import Car, Gate, Installation, until
 from tests.http_peer import HttpPeer
 from tests.http_peer import told as told_item
 from tests.mqtt_peer import MqttPeer, told
@@ -34,7 +36,7 @@ from tests.units import EVENT
 
 DATABASE = "loadtest"
 MESSAGES, EVENTS = 12, 3
-SETTLE_SECONDS = 2.0
+PATIENT_SECONDS = 120.0
 _AT_ONCE = nullcontext()
 
 
@@ -58,14 +60,25 @@ class Rig:
 
     def start(self) -> None:
         self.server.create(DATABASE)
-        self.load.launch()
         self.edge.start()
-        self.load.await_ready()
+        restart(self.load)
 
     def close(self) -> None:
         self.edge.close()
         self.load.close()
         self.proxy.close()
+
+    def await_loaded(self) -> None:
+        """Until load is done with everything in the spool, and with every answer of ClickHouse."""
+        spool = self.edge.spool
+
+        def loaded() -> bool:
+            cursor = read_cursor(spool)  # before the segments: what is sealed meanwhile is then behind it
+            through = cursor.segment if cursor is not None else 0
+            sealed, unsealed = (segment_paths(spool / "segments", *suffix) for suffix in ((), (".open",)))
+            return not unsealed and all(number <= through for number, _ in sealed)
+
+        until(loaded, "everything is loaded", PATIENT_SECONDS)
 
     def sql(self, statement: str) -> None:
         """Past the proxy, with all rights."""
@@ -117,9 +130,10 @@ class LoadRun:
                 status, reason = told_item(item)
                 journal.answered(device, 1, seq, reason or status)
 
-    def judge(self, **limits: float) -> Verdict:
-        """With the thresholds of the project, but for these."""
-        return judge(self.directory, thresholds(**limits), SETTLE_SECONDS)
+    def judge(self, settle_s: float = PATIENT_SECONDS, **limits: float) -> Verdict:
+        """With the thresholds of the project, but for these. Only a test in which something stays lost waits for it in
+        vain, and should not be patient."""
+        return judge(self.directory, thresholds(**limits), settle_s)
 
 
 def thresholds(**limits: float) -> Thresholds:

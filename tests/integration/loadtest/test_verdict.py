@@ -19,6 +19,7 @@ from tests.gate import Installation, until
 from tests.loadruns import EVENTS, MESSAGES, LoadRun, Rig, missed
 
 ALL = 2 * MESSAGES * EVENTS
+GIVEN_UP = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_clickhouse_that_takes_no_rows_fails_until_it_does(run: LoadRun) -> None
     run.rig.proxy.behaviour = full
     with run.measured() as journal:
         run.drive(journal, "unloaded")
-    verdict = run.judge()
+    verdict = run.judge(GIVEN_UP)
     run.rig.proxy.heal()
     assert (verdict.exit_status, missed(verdict)) == (1, {"lost"})
     assert verdict.reconciled is not None
@@ -91,7 +92,7 @@ def test_a_row_that_went_missing_is_lost(run: LoadRun) -> None:
     assert run.judge().status == "passed"
     gone = run.cars[0].device_id
     run.rig.sql(f"ALTER TABLE events DELETE WHERE device_id = '{gone}' AND seq = 5 SETTINGS mutations_sync = 1")
-    verdict = run.judge()
+    verdict = run.judge(GIVEN_UP)
     assert (verdict.exit_status, missed(verdict)) == (1, {"lost"})
     assert verdict.reconciled is not None
     assert verdict.reconciled.lost == EVENTS
@@ -112,8 +113,9 @@ def test_a_forced_duplicate_fails(run: LoadRun) -> None:
     run.rig.proxy.behaviour = twice
     with run.measured() as journal:
         run.drive(journal, "doubled")
-    verdict = run.judge()
+    run.rig.await_loaded()
     run.rig.proxy.heal()
+    verdict = run.judge()
     assert (verdict.exit_status, missed(verdict)) == (1, {"duplicated"})
     assert verdict.reconciled is not None
     assert verdict.reconciled.duplicated == ALL
