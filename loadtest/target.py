@@ -49,12 +49,21 @@ class Target:
             raise BenchError(made.stderr.strip())
         return cls(file, directory / "identities", count, OWN_TENANTS)
 
-    def start(self, log: Path) -> None:
-        """Edge and load, ready; what they say goes to files in `log`. Raises BenchError."""
+    def start(self, logs: Path) -> None:
+        """Everything, ready; what they say goes to files in `logs`. Raises BenchError."""
+        self._process("signer", logs)  # nobody waits for it: load asks again
         for command, admin in self.listeners.items():
-            process = Process([*_fleetgate(self.file), command], log / f"{command}.log")
-            self.processes[command] = process
-            until(lambda admin=admin: is_ready(admin), f"{command} is ready", START_SECONDS, process)  # type: ignore[misc]
+            self.start_one(command, admin, logs)
+
+    def start_one(self, command: str, admin: str, logs: Path) -> Process:
+        """One of them, ready. Raises BenchError."""
+        process = self._process(command, logs)
+        until(lambda: is_ready(admin), f"{command} is ready", START_SECONDS, process)
+        return process
+
+    def _process(self, command: str, logs: Path) -> Process:
+        self.processes[command] = process = Process([*_fleetgate(self.file), command], logs / f"{command}.log")
+        return process
 
     def __enter__(self) -> Self:
         return self
