@@ -29,7 +29,7 @@ from fleetsim.outbox import Draft
 
 TURN_S = 1.0  # locust asks a user to stop between two turns
 DRAIN_S = 10.0  # how long a user that stops waits for its answers
-REBOOT_S = 3.0
+REBOOT_S = 1.0
 MAX_BACKLOG = 512  # of messages that wait for a connection; the oldest is lost, and counted
 
 
@@ -168,7 +168,9 @@ class Vehicle(User):  # type: ignore[misc]  # locust's metaclass is untyped
                 self.software = action.software
 
     def _act(self, now: float) -> None:
-        while self._actions and self.shared.unix_s(self._actions[0].at_s) <= now:
+        """What was to happen by now, in its order with what was to be said: a busy turn changes nothing of it."""
+        while self._actions and (at_s := self.shared.unix_s(self._actions[0].at_s)) <= now:
+            self._speak(at_s)
             self._happen(self._actions.popleft())
 
     def _happen(self, action: Action) -> None:

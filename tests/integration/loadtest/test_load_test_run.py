@@ -25,7 +25,7 @@ def test_a_run_from_the_command_line_is_reconciled(tmp_path: Path) -> None:
     assert done.returncode in (0, 3), done.stdout + done.stderr
     [run] = [path for path in tmp_path.iterdir() if path.is_dir()]
     verdict = json.loads((run / "verdict.json").read_text())
-    stored = verdict["reconciled"]
+    stored = verdict["reconciliation"]
     assert stored["acknowledged"] == stored["stored"] > 0
     assert (stored["lost"], stored["duplicated"], stored["unexpected"]) == (0, 0, 0)
     for name in ("summary.html", "report.html", "requests_stats.csv", "acks-0.bin", "acks-1.bin", "gate.jsonl"):
