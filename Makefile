@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.made
 
-.PHONY: setup demo scenarios test check bench soak outage faults lock vectors clean
+.PHONY: setup demo scenarios test check bench soak outage loadtest faults lock vectors clean
 
 setup: $(STAMP)
 
@@ -65,6 +65,10 @@ soak: setup
 outage: setup
 	$(BIN)/python -m loadtest.bench.outage $(ARGS)
 
+# A fleet of locust users against a gate, judged by thresholds; ARGS="--shape rush-hour --users 500 --minutes 3"
+loadtest: setup
+	@$(BIN)/python -m loadtest.run $(ARGS)
+
 # The fault suite: every fault under load, two at a time, and the oracle; ARGS="--only NAME --seed N", ARGS="--quick"
 faults: setup
 	@$(BIN)/python -m pytest -q --tb=short --numprocesses 2 tests/faults $(ARGS)
@@ -72,7 +76,7 @@ faults: setup
 # Pins every dependency with its hashes; no download host stands in the file.
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
-		--no-header --python-version 3.11 --group dev --group device-sim/pyproject.toml:plots \
+		--no-header --python-version 3.11 --group dev --group loadtest --group device-sim/pyproject.toml:plots \
 		--output-file requirements.lock pyproject.toml device-sim/pyproject.toml
 
 # The wire format's test vectors, from the simulator's own encoder

@@ -94,6 +94,10 @@ class Process:
         self.check()
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def wait(self) -> int:
+        """Its exit status, when it has ended by itself."""
+        return self._child.wait()
+
     def kill(self) -> None:
         """Ends it as an outage does."""
         self._child.kill()

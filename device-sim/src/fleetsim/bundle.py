@@ -1,13 +1,15 @@
 """Decides what a device is given at enrolment and how it is read: the bundle directory.
 
-It leaves verification to others: TLS checks the gate's certificate, the gate checks the device's. How a bundle is
-renewed is `renewal`'s; a renewal that a crash interrupted is finished before the bundle is read.
+Many devices in one file are `identities`'. Both leave verification to others: TLS checks the gate's certificate, the
+gate checks the device's. How a bundle is renewed is `renewal`'s; a renewal that a crash interrupted is finished before
+the bundle is read.
 """
 
 import base64
 import binascii
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,15 +32,14 @@ class _DeviceFile(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """One device's identity and credentials; the key never shows in a repr."""
+class Device(ABC):
+    """One device's identity and MAC key, which never shows in a repr. Where its certificate is, its subclasses know."""
 
     tenant: str
     device_id: str
     vehicle_id: str
     kid: int
     mac_key: bytes = field(repr=False)
-    directory: Path
 
     @property
     def name(self) -> str:
@@ -49,6 +50,24 @@ class Bundle:
     def topic(self) -> str:
         """The MQTT topic this device publishes to."""
         return f"fleet/v1/{self.tenant}/{self.device_id}/telemetry"
+
+    @abstractmethod
+    def equip(self, context: ssl.SSLContext) -> None:
+        """Give the context this device's certificate and key, and whom it trusts. Raises BundleError."""
+
+
+@dataclass(frozen=True)
+class Bundle(Device):
+    """A device whose files are in a directory of its own."""
+
+    directory: Path
+
+    def equip(self, context: ssl.SSLContext) -> None:
+        try:
+            context.load_verify_locations(self.directory / "ca.pem")
+            context.load_cert_chain(self.directory / "certificate.pem", self.directory / "private.pem")
+        except (ssl.SSLError, OSError) as error:
+            raise BundleError(f"{self.directory}: the certificate files cannot be used ({error})") from None
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -91,14 +110,10 @@ class _NamedContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, self.server_name, session)
 
 
-def tls_context(bundle: Bundle, server_name: str) -> ssl.SSLContext:
-    """Mutual TLS 1.3 with the bundle's certificate, trusting its `ca.pem` only. Raises BundleError."""
+def tls_context(device: Device, server_name: str) -> ssl.SSLContext:
+    """Mutual TLS 1.3 with the device's certificate, trusting its own CA only. Raises BundleError."""
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.server_name = server_name
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(bundle.directory / "ca.pem")
-        context.load_cert_chain(bundle.directory / "certificate.pem", bundle.directory / "private.pem")
-    except (ssl.SSLError, OSError) as error:
-        raise BundleError(f"{bundle.directory}: the certificate files cannot be used ({error})") from None
+    device.equip(context)
     return context

@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +15,20 @@ from typing import Annotated
 
 import typer
 
-from fleetsim import attackers, fleet, recording, roster, swarm
-from fleetsim.bundle import BundleError, read_bundle
+from fleetsim import attackers, cli_identities, fleet, roster
+from fleetsim.bundle import BundleError
+from fleetsim.cli_options import Https, LedgerFile, Mqtt, Seed, ServerName, State
+from fleetsim.cli_swarm import swarm
 from fleetsim.clock import Clock, virtual_clock
 from fleetsim.gate import Gate, RunError, address
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
 from fleetsim.plots import draw as plots_
 from fleetsim.plots import recorded
+from fleetsim.record import Recorder, read_roots
+from fleetsim.replay import choose_senders, play_of, send
 from fleetsim.scenarios import catalogue, page
 from fleetsim.scenarios import score as scores
-from fleetsim.swarm_plan import Plan
-from fleetsim.swarm_work import Shape, read_bodies
 from fleetsim.vectors.write import write_all
 
 app = typer.Typer(
@@ -37,16 +38,10 @@ app = typer.Typer(
     add_completion=False,
 )
 
+app.add_typer(cli_identities.app, name="identities")
+app.command()(swarm)
+
 _EXPECTED = (RunError, BundleError, JournalError, LedgerError)
-
-State = Annotated[Path, typer.Option(help="Directory of what the devices keep: epochs and signed messages.")]
-Seed = Annotated[int, typer.Option(help="The same seed makes the same vehicles and the same attacks.")]
-
-
-LedgerFile = Annotated[Path, typer.Option(help="SQLite file for everything sent and its verdict.")]
-Mqtt = Annotated[str, typer.Option(help="HOST:PORT of the gate's MQTT listener.")]
-Https = Annotated[str, typer.Option(help="HOST:PORT of the gate's HTTPS listener.")]
-ServerName = Annotated[str, typer.Option(help="The name in the gate's certificate.")]
 
 _CLOCK_VARIABLE = "FLEETGATE_TEST_CLOCK"
 
@@ -105,12 +100,32 @@ def run(
 
 
 @app.command()
+def record(
+    spool: Annotated[Path, typer.Argument(metavar="SPOOL", help="Directory of an edge's spool.")],
+    keyring: Annotated[Path, typer.Option(help="The gate's MAC root keys: what is not authentic is left out.")],
+    out: Annotated[Path, typer.Option(help="New file for the recording.")],
+    seconds: Annotated[float, typer.Option(help="Take what comes in for so long, too.", min=0)] = 0.0,
+) -> None:
+    """Record what a fleet said, from an edge's spool; whose messages they were is not in the recording."""
+    recorder = Recorder(read_roots(keyring))
+    span = recorder.record(spool, seconds, out)
+    typer.echo(f"{span.messages} messages of {span.vehicles} vehicles in {span.until_ms / 1000:.0f} s")
+    if left_out := recorder.told():
+        typer.echo(f"left out: {left_out}")
+
+
+@app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The recording, with a header line.")],
-    device: Annotated[Path, typer.Option(help="Bundle of the device that sends it.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `record` wrote; or a drive in CSV, with a header.")
+    ],
     state: State,
-    map_: Annotated[list[str], typer.Option("--map", help="COLUMN=VSS.PATH[:FACTOR]; may be repeated.")],
-    time: Annotated[str, typer.Option(help="Column of the time, in Unix seconds.")],
+    device: Annotated[
+        list[Path] | None, typer.Option(help="Bundle of a device that sends; one for each vehicle.")
+    ] = None,
+    identities: Annotated[Path | None, typer.Option(help="Directory of identities that send instead.")] = None,
+    map_: Annotated[list[str] | None, typer.Option("--map", help="Of a drive, COLUMN=VSS.PATH[:FACTOR].")] = None,
+    time: Annotated[str, typer.Option(help="Of a drive, the column of the time, in Unix seconds.")] = "time",
     speed: Annotated[float, typer.Option(help="How many times faster than recorded.", min=0.01)] = 1.0,
     mqtt: Mqtt = "127.0.0.1:8883",
     https: Https = "127.0.0.1:8443",
@@ -118,13 +133,14 @@ def replay(
     ledger: Annotated[Path | None, typer.Option(help="Ledger; by default ledger.db in --state.")] = None,
     seed: Seed = 1,
 ) -> None:
-    """Send a recorded drive, moved in time so that it ends now, with a message for each recorded second."""
-    rows = recording.read_rows(file, time, [recording.parse_mapping(text) for text in map_])
+    """Send a recording, moved in time so that it ends now: a message for each, or for each second of a drive."""
+    play = play_of(file, time, map_ or [])
     gate = Gate(address(mqtt, "--mqtt"), address(https, "--https"), server_name)
-    with _ledger(ledger or state / "ledger.db", seed, (rows[-1].at_ms - rows[0].at_ms) / 1000 / speed) as book:
+    senders = choose_senders(play.vehicles, device or [], identities)
+    with _ledger(ledger or state / "ledger.db", seed, play.until_ms / 1000 / speed) as book:
         devices = fleet.Devices(gate, state, book, _clock, seed)
-        count = asyncio.run(recording.replay(devices, read_bundle(device), rows, speed))
-    typer.echo(f"{len(rows)} rows in {count} messages, every one acknowledged")
+        count = asyncio.run(send(devices, senders, play, speed))
+    typer.echo(f"{count} messages of {play.vehicles} vehicles, every one acknowledged")
 
 
 @app.command()
@@ -227,70 +243,6 @@ def plots(
     typer.echo(f"{'':48} {'here':>8} {'measured':>8}")
     for line in plots_.draw(directory, drive, extent, seed):
         typer.echo(line)
-
-
-@app.command("swarm")
-def swarm_(
-    devices: Annotated[Path, typer.Argument(metavar="DEVICES", help="Directory of device bundles, in order of name.")],
-    connections: Annotated[int, typer.Option(help="How many connect; over MQTT each as a device of its own.", min=1)],
-    seconds: Annotated[float, typer.Option(help="How long is measured; 0: only connect.", min=0)] = 10.0,
-    warm_up: Annotated[float, typer.Option(help="Seconds of load before that.", min=0)] = 1.0,
-    events: Annotated[int, typer.Option(help="Events (rows) in a message.", min=1)] = 1,
-    signals: Annotated[int, typer.Option(help="Signals of an event.", min=1)] = 8,
-    by_path: Annotated[bool, typer.Option("--by-path", help="Name signals by VSS path, not by number.")] = False,
-    columns: Annotated[bool, typer.Option("--columns", help="Bodies in columns, not in rows.")] = False,
-    in_flight: Annotated[int, typer.Option(help="Unacknowledged messages of a connection.", min=1, max=128)] = 1,
-    rate: Annotated[float, typer.Option(help="Messages a second in all; 0: as fast as answers come.", min=0)] = 0.0,
-    batch: Annotated[int, typer.Option(help="Envelopes in a POST over HTTPS; 0: MQTT.", min=0, max=500)] = 0,
-    prepare: Annotated[int, typer.Option(help="Messages signed for each connection before the clock starts.")] = 0,
-    handshakes: Annotated[int, typer.Option(help="Connections on their way in at once.", min=1)] = 256,
-    connect_seconds: Annotated[float, typer.Option(help="Deadline for all of them to be in.", min=1)] = 120.0,
-    epoch: Annotated[int, typer.Option(help="Over HTTPS: above that of earlier runs with these devices.", min=1)] = 1,
-    reconnect: Annotated[bool, typer.Option("--reconnect", help="Drop all at once, and connect all again.")] = False,
-    hold: Annotated[float, typer.Option(help="Seconds to stay connected before any load.", min=0)] = 0.0,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Prepare, say so, and connect when a line comes on stdin.")
-    ] = False,
-    interval: Annotated[float, typer.Option(help="Seconds between latencies told on stderr; 0: never.", min=0)] = 0.0,
-    bodies: Annotated[
-        Path | None, typer.Option(help="Send these instead: a file with a MessagePack array of encoded bodies.")
-    ] = None,
-    mqtt: Mqtt = "127.0.0.1:8883",
-    https: Https = "127.0.0.1:8443",
-    server_name: ServerName = "localhost",
-    seed: Seed = 1,
-) -> None:
-    """Load a gate from thousands of connections; prints JSON, its phases on stderr; SIGTERM ends it early."""
-    plan = Plan(
-        address(https, "--https") if batch else address(mqtt, "--mqtt"),
-        server_name,
-        connections,
-        Shape(events, signals, "path" if by_path else "number", "columns" if columns else "rows"),
-        seconds,
-        warm_up,
-        in_flight,
-        rate,
-        batch,
-        prepare,
-        handshakes,
-        connect_seconds,
-        epoch,
-        reconnect,
-        hold,
-        interval,
-        seed,
-        read_bodies(bodies) if bodies else (),
-    )
-    bundles = [
-        read_bundle(found) for found in sorted(path for path in devices.iterdir() if path.is_dir())[:connections]
-    ]
-    swarming = swarm.Swarm(plan, bundles, lambda phase: typer.echo(phase, err=True))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: swarming.finish_early())
-    if wait:
-        typer.echo("prepared", err=True)
-        sys.stdin.readline()
-    typer.echo(json.dumps(swarming.run(), indent=2))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from fleetsim.answers import (
     Answer,
     Reaction,
 )
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Device
 from fleetsim.encode import Event, Form
 from fleetsim.outbox import Book, Draft, Entry, Key, Store
 from fleetsim.pace import Pace
@@ -39,7 +39,7 @@ class DeviceCore:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Device,
         store: Store,
         book: Book,
         now_ms: Callable[[], float],
@@ -185,7 +185,7 @@ class DeviceCore:
         if self._offset_ms is None or abs(offset - self._offset_ms) > tolerance_ms:
             self._offset_ms = offset
 
-    def renewed(self, bundle: Bundle) -> None:
+    def renewed(self, bundle: Device) -> None:
         """Between two connections: signs with another key from now on. What is signed already goes out as it is."""
         self.bundle = bundle
         self.wants_renewal = False

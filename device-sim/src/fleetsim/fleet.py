@@ -12,7 +12,7 @@ from pathlib import Path
 from fleetsim import attackers, vehicles
 from fleetsim import clock as clocks
 from fleetsim.agent import Agent
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Bundle, Device
 from fleetsim.clock import Clock
 from fleetsim.commits import Committer, commit_every
 from fleetsim.core import DeviceCore
@@ -40,13 +40,13 @@ class Devices:
         self.journal = Journal(state / "journal.db")
         self.committer = Committer(self.journal.commit, clock, JOURNAL_PAUSE_S)
 
-    def mqtt(self, bundle: Bundle) -> MqttAgent:
+    def mqtt(self, bundle: Device) -> MqttAgent:
         """A device that speaks MQTT."""
         core = self._core(bundle, "mqtt", "msgpack", packet_overhead(bundle.topic))
         name = self.gate.server_name
         return MqttAgent(core, self.committer, self.clock, self.gate.mqtt, name, self._renewer(bundle))
 
-    def https(self, bundle: Bundle, form: Form, linger_s: float) -> HttpsAgent:
+    def https(self, bundle: Device, form: Form, linger_s: float) -> HttpsAgent:
         """A device that speaks HTTPS, its envelopes in `form`."""
         core = self._core(bundle, "https", form, 0)
         name, renewer = self.gate.server_name, self._renewer(bundle)
@@ -54,10 +54,13 @@ class Devices:
             core, self.committer, self.clock, self.gate.https, name, renewer, form=form, linger_s=linger_s
         )
 
-    def _renewer(self, bundle: Bundle) -> Renewer:
+    def _renewer(self, bundle: Device) -> Renewer | None:
+        """None for one of many in a file, which does not live long enough."""
+        if not isinstance(bundle, Bundle):
+            return None
         return Renewer(bundle, self.gate, self.clock, clocks.stream(self.seed, f"{bundle.name} renewal"))
 
-    def _core(self, bundle: Bundle, transport: str, form: Form, overhead: int) -> DeviceCore:
+    def _core(self, bundle: Device, transport: str, form: Form, overhead: int) -> DeviceCore:
         return DeviceCore(
             bundle,
             self.journal,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetsim import encode
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Device
 from fleetsim.clock import Clock
 from fleetsim.outbox import Entry
 
@@ -82,17 +82,17 @@ class Ledger:
         """A fact of the run."""
         self._write(_RUN, (key, str(value)))
 
-    def attacker(self, bundle: Bundle, kind: str, *, expects_quarantine: bool) -> None:
+    def attacker(self, bundle: Device, kind: str, *, expects_quarantine: bool) -> None:
         """A device with a hostile part."""
         self._write(_ATTACKER, (bundle.tenant, bundle.device_id, kind, int(expects_quarantine)))
 
-    def attempt(self, bundle: Bundle, kind: str, answer: str) -> None:
+    def attempt(self, bundle: Device, kind: str, answer: str) -> None:
         """A hostile connection and how it ended."""
         self._write(_ATTEMPT, (kind, bundle.tenant, bundle.device_id, self._clock.now_ms(), answer))
 
     def message(
         self,
-        bundle: Bundle,
+        bundle: Device,
         raw: bytes,
         *,
         kind: str,
@@ -124,7 +124,7 @@ class Ledger:
         """What became of it on the device."""
         self._write(_CLOSED, (label, fate, ref))
 
-    def find(self, bundle: Bundle, epoch: int, seq: int) -> int | None:
+    def find(self, bundle: Device, epoch: int, seq: int) -> int | None:
         """The id of a device's message from an earlier process of the simulator on the same ledger."""
         row = self._db.execute(
             "SELECT max(id) FROM messages WHERE tenant = ? AND device_id = ? AND epoch = ? AND seq = ?",
@@ -165,7 +165,7 @@ class HonestBook:
     def __init__(self, ledger: Ledger, transport: str) -> None:
         self._ledger, self._transport = ledger, transport
 
-    def signed(self, bundle: Bundle, entry: Entry, body: bytes, events: int) -> int:
+    def signed(self, bundle: Device, entry: Entry, body: bytes, events: int) -> int:
         """A message got its number."""
         return self._ledger.message(
             bundle,
@@ -181,7 +181,7 @@ class HonestBook:
             body=body,
         )
 
-    def recovered(self, bundle: Bundle, entry: Entry) -> int:
+    def recovered(self, bundle: Device, entry: Entry) -> int:
         """A message of an earlier process: found in this ledger, or written into it."""
         known = self._ledger.find(bundle, entry.epoch, entry.seq)
         if known is not None:

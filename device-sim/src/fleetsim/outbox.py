@@ -5,7 +5,7 @@ How it is kept is `journal`'s and `ledger`'s; here are only the two interfaces.
 
 from typing import NamedTuple, Protocol
 
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Device
 from fleetsim.encode import Event
 
 Key = tuple[int, int]  # (epoch, seq)
@@ -80,11 +80,11 @@ class Store(Protocol):
 class Book(Protocol):
     """Who is told of every message."""
 
-    def signed(self, bundle: Bundle, entry: Entry, body: bytes, events: int) -> int:
+    def signed(self, bundle: Device, entry: Entry, body: bytes, events: int) -> int:
         """A message got its number; the return value is kept in `entry.ref`."""
         ...
 
-    def recovered(self, bundle: Bundle, entry: Entry) -> int:
+    def recovered(self, bundle: Device, entry: Entry) -> int:
         """A message of an earlier process was found on disk; as `signed`."""
         ...
 

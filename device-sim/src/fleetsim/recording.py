@@ -1,7 +1,6 @@
-"""Decides how a recorded drive becomes messages: columns to signals, rows to events, and their times.
+"""Decides how a recorded drive in CSV becomes messages: columns to signals, rows to events, and their times.
 
-The recording keeps its spacing and is moved in time so that its last row lies at the moment the replay starts: then no
-event is from the future, however fast it is played. Sending is the agent's.
+When they are sent is `replay`'s, which says why their times are moved.
 """
 
 import csv
@@ -11,17 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from fleetsim.bundle import Bundle
-from fleetsim.encode import OLDEST_AT_MS, ROWS_MSGPACK, Event, Name
-from fleetsim.fleet import DRAIN_S, Devices, committing, finish, require_answers
+from fleetsim.encode import ROWS_MSGPACK, Event, Name
 from fleetsim.gate import RunError
 from fleetsim.outbox import Draft
 from fleetsim.signals import BY_PATH
+from fleetsim.tape import LONGEST_MS, Take
 
 SOFTWARE, CONFIG = "fleetsim", "recording"
 MAX_NAME_BYTES = 128
-# A replay takes a while to send; what is this close to 30 days would be too old by then.
-LONGEST_MS = -OLDEST_AT_MS - 24 * 3600 * 1000
 
 
 class Mapping(NamedTuple):
@@ -78,8 +74,8 @@ def read_rows(path: Path, time_column: str, mappings: Sequence[Mapping]) -> list
     return rows
 
 
-def drafts(rows: Sequence[Row], start_ms: float) -> Iterator[tuple[int, Draft]]:
-    """(ms since the recording's start, message) for each recorded second, with times moved to end at `start_ms`."""
+def takes(rows: Sequence[Row], start_ms: float) -> Iterator[Take]:
+    """A message of the one vehicle for each recorded second, with times moved to end at `start_ms`."""
     first_ms, shift_ms = rows[0].at_ms, int(start_ms) - rows[-1].at_ms
     for _, second in groupby(rows, key=lambda row: row.at_ms // 1000):
         events = tuple(
@@ -88,25 +84,7 @@ def drafts(rows: Sequence[Row], start_ms: float) -> Iterator[tuple[int, Draft]]:
         # A second has at most 1,000 milliseconds, but a recording may have more rows in one.
         last_ms = events[-1].at - shift_ms
         for i in range(0, len(events), 1_000):
-            yield last_ms - first_ms, Draft(SOFTWARE, CONFIG, ROWS_MSGPACK, events[i : i + 1_000])
-
-
-async def replay(devices: Devices, bundle: Bundle, rows: Sequence[Row], speed: float) -> int:
-    """Send the rows at `speed` times real time; returns the number of messages. Raises RunError."""
-    agent = devices.mqtt(bundle)
-    start_ms = devices.clock.now_ms()
-    count = 0
-    async with committing(devices) as group:
-        running = [group.create_task(agent.run())]
-        for after_ms, draft in drafts(rows, start_ms):
-            await devices.clock.sleep((start_ms + after_ms / speed - devices.clock.now_ms()) / 1000)
-            # A recording loses nothing: where a vehicle would drop its oldest, it waits for the gate instead.
-            await agent.room(DRAIN_S)
-            agent.offer(draft)
-            count += 1
-        await finish([agent], running)
-    require_answers([agent])
-    return count
+            yield Take(last_ms - first_ms, 0, Draft(SOFTWARE, CONFIG, ROWS_MSGPACK, events[i : i + 1_000]))
 
 
 def _row(cells: dict[str, str | None], where: str, time_column: str, mappings: Sequence[Mapping]) -> Row:

@@ -19,7 +19,7 @@ from itertools import cycle, islice
 from math import inf
 from typing import Any
 
-from fleetsim.bundle import Bundle, tls_context
+from fleetsim.bundle import Device, tls_context
 from fleetsim.gate import RunError
 from fleetsim.swarm_https import HttpsLane
 from fleetsim.swarm_lane import Lane
@@ -42,11 +42,11 @@ Say = Callable[[str], None]
 
 
 class Swarm:
-    """The lanes of one plan. `bundles` are the devices; HTTPS connections may share one, MQTT sessions cannot."""
+    """The lanes of one plan. HTTPS connections may share one, MQTT sessions cannot."""
 
-    def __init__(self, plan: Plan, bundles: Sequence[Bundle], say: Say) -> None:
-        if not bundles or (not plan.batch and len(bundles) < plan.connections):
-            raise RunError(f"{plan.connections} connections need as many devices, and there are {len(bundles)}")
+    def __init__(self, plan: Plan, devices: Sequence[Device], say: Say) -> None:
+        if not devices or (not plan.batch and len(devices) < plan.connections):
+            raise RunError(f"{plan.connections} connections need as many devices, and there are {len(devices)}")
         self._plan, self._say = plan, say
         self._tally = Tally()
         self._loop: Loop[Lane] = Loop(self._came_up, self._idled if plan.rate else self._answered)
@@ -61,8 +61,8 @@ class Swarm:
         # One TLS context and one sequence of numbers for each identity, made before anything is measured: 0.9 ms and
         # 32 KB each. HTTPS connections of one device share them.
         identities = [
-            (tls_context(bundle, plan.server_name), Work(bundle, plan.shape.enc, made, plan.epoch, _unix_ms))
-            for bundle in bundles[: plan.connections]
+            (tls_context(device, plan.server_name), Work(device, plan.shape.enc, made, plan.epoch, _unix_ms))
+            for device in devices[: plan.connections]
         ]
         self._works = [work for _, work in identities]
         self._lanes = [self._lane(*identity) for identity in islice(cycle(identities), plan.connections)]

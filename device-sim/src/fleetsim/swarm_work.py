@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from fleetsim import encode
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Device
 from fleetsim.encode import Body, Event, Name
 from fleetsim.gate import RunError
 from fleetsim.signals import CATALOGUE
@@ -77,7 +77,7 @@ class Work:
     """The messages of one device in their order. `offset_ms` is the gate's clock minus this machine's."""
 
     def __init__(
-        self, bundle: Bundle, enc: int, bodies: Sequence[bytes], epoch: int, now_ms: Callable[[], float]
+        self, bundle: Device, enc: int, bodies: Sequence[bytes], epoch: int, now_ms: Callable[[], float]
     ) -> None:
         self.bundle = bundle
         self.epoch = epoch

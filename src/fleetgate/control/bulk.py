@@ -1,42 +1,60 @@
 """Enrols many devices from a list, so that it can be killed at any moment and run again.
 
 Invariants
-- A bundle that stands at its place, OUT/TENANT/DEVICE, is that of an enrolled device.
-- A device enrolled here has its bundle on the disk: at its place, or in OUT/.enrolling, where the next run finds it.
+- A bundle that was handed over is that of an enrolled device.
+- A device enrolled here has its bundle on the disk: handed over, or where the next run finds it.
 
-So the order is: the bundles of a batch into OUT/.enrolling, durable; the commit; then each is renamed to its place.
-What a killed run left in OUT/.enrolling goes to its place where its certificate is on record, and is deleted where it
-is not: nobody was given those keys. A batch is one transaction, in which each device is a part of its own: a bad row
-costs only itself. Which enrolments are possible is decided by `control.devices`.
+So the order is: the bundles of a batch where they wait, durable; the commit; then they are handed over. What a killed
+run left waiting is handed over where its certificate is on record, and is deleted where it is not: nobody was given
+those keys. A batch is one transaction, in which each device is a part of its own, so that a bad row costs only itself;
+those that the records know nothing of are one part together, as nothing can forbid them. Keys and certificates are made
+between the transactions, when others may write. Which enrolments are possible is decided by `control.devices`, and by
+`control.newcomers` for those; where bundles wait and go, by `control.directories` and `control.archive`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from msgspec import Struct
 
-from fleetgate.control.bundle import is_on_record, stage_bundle, sync_bundles
 from fleetgate.control.devices import Enrolment, check_names, enrol
 from fleetgate.control.keyring import Keyring
+from fleetgate.control.newcomers import Newcomer, enrol_newcomers, make_newcomers, on_record
 from fleetgate.control.pki import Authority
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceStatus
 from fleetgate.control.store import Store, Write
-from fleetgate.durable import sync_directory
 from fleetgate.errors import CheckFailed, ConfigError, Conflict, NotFound
 
-BATCH = 40  # devices in one transaction: it holds the database for some 0.2 s
 PAUSE_SECONDS = 0.15
 """Between two transactions. SQLite knows no queue: who waits for it looks again each 100 ms, and back to back they
 would keep a revocation out for seconds."""
-STAGING = ".enrolling"  # no tenant's name: those begin with a letter or a digit
 _REFUSALS = (ConfigError, Conflict, NotFound, CheckFailed)
+
+
+class Handover(Protocol):
+    """Where bundles go. `batch`: how many devices in one transaction, which holds the database for some 0.2 s."""
+
+    batch: int
+
+    def working(self, store: Store) -> AbstractContextManager[None]:
+        """The time of one run: what a killed one left is settled. Raises Conflict while another run works there, and
+        turns what goes wrong on the disk, which is nobody's row, into ConfigError."""
+
+    def has(self, tenant: str, device_id: str) -> bool:
+        """Whether a bundle of this device was handed over."""
+
+    def place_of(self, tenant: str, device_id: str) -> str:
+        """What a person would look for."""
+
+    def keep(self, enrolments: Sequence[Enrolment]) -> None:
+        """Inside the transaction: durable when it returns."""
+
+    def hand_over(self, enrolments: Sequence[Enrolment]) -> None:
+        """Behind the commit."""
 
 
 class Row(Struct, frozen=True):
@@ -68,7 +86,7 @@ class Bulk:
         store: Store,
         actor: str,
         issuers: Callable[[], tuple[Authority, Keyring]],
-        out: Path,
+        handover: Handover,
         days: int,
         on_refused: Callable[[int, str], None],
         on_progress: Callable[[int], None],
@@ -77,26 +95,25 @@ class Bulk:
         self._store = store
         self._actor = actor
         self._issuers = issuers
-        self._out = out
+        self._handover = handover
         self._days = days
         self._on_refused = on_refused
         self._on_progress = on_progress
         self._refused: list[tuple[int, str]] = []
+        self._others_turn_until = 0.0
 
     def run(self, rows: Sequence[Row]) -> Tally:
-        """Raises Conflict while another run works on the same directory, ConfigError where it cannot be written,
-        ControlAway. Run again, it goes on where it ended."""
+        """Raises as `Handover.working`, and ControlAway. Run again, it goes on where it ended."""
         seen: dict[tuple[str, str], int] = {}
-        with _writing(self._out), _alone(self._out):
-            self._recover()
-            for start in range(0, len(rows), BATCH):
-                batch = rows[start : start + BATCH]
+        size = self._handover.batch
+        with self._handover.working(self._store):
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
                 try:
                     self._enrol([row for row in batch if self._readable(row, seen)])
                 finally:
                     self._tell_refused()
                 self._on_progress(len(batch))
-            shutil.rmtree(self._out / STAGING, ignore_errors=True)
         return self.tally
 
     def _readable(self, row: Row, seen: dict[tuple[str, str], int]) -> bool:
@@ -127,19 +144,18 @@ class Bulk:
         todo = [row for row in batch if not self._is_there(row, records.get((row.tenant, row.device_id)))]
         if not todo:
             return
+        authority, _ = self._issuers()
+        newcomers = self._make_newcomers(authority, todo)
+        time.sleep(max(0.0, self._others_turn_until - time.monotonic()))
         with self._store.write(self._actor) as write:
-            authority, keyring = self._issuers()
-            enrolments = (self._enrol_one(write, authority, keyring, row) for row in todo)
-            made = [enrolment for enrolment in enrolments if enrolment is not None]
-            for enrolment in made:
-                stage_bundle(self._staged(enrolment), enrolment)
-            sync_bundles(self._staged(enrolment) for enrolment in made)
-        for enrolment in made:
-            self._place(self._staged(enrolment))
-        for tenant in {enrolment.tenant for enrolment in made}:
-            sync_directory(self._out / tenant)
+            authority_now, keyring = self._issuers()
+            if authority_now.issuing != authority.issuing:  # replaced in this moment
+                newcomers = self._make_newcomers(authority_now, todo)
+            made = self._enrol_batch(write, authority_now, keyring, todo, newcomers)
+            self._handover.keep(made)
+        self._others_turn_until = time.monotonic() + PAUSE_SECONDS
+        self._handover.hand_over(made)
         self.tally.enrolled += len(made)
-        time.sleep(PAUSE_SECONDS)
 
     def _is_there(self, row: Row, record: DeviceRecord | None) -> bool:
         if record is None or record.status is not DeviceStatus.ACTIVE or record.vehicle_id != row.vehicle_id:
@@ -147,8 +163,32 @@ class Bulk:
         if not any(entry.status is CredentialStatus.ACTIVE for entry in record.credentials):
             return False
         self.tally.before += 1
-        self.tally.elsewhere += not (self._out / row.tenant / row.device_id).exists()
+        self.tally.elsewhere += not self._handover.has(row.tenant, row.device_id)
         return True
+
+    def _make_newcomers(self, authority: Authority, rows: Sequence[Row]) -> dict[int, Newcomer]:
+        """By line, those of `rows` whose key is made here, and that no other row or bundle speaks against."""
+        found: dict[tuple[str, str], Row] = {}
+        for row in rows:
+            if row.csr is None and not self._handover.has(row.tenant, row.device_id):
+                found.setdefault((row.tenant, row.vehicle_id), row)
+        names = [(row.tenant, row.vehicle_id, row.device_id) for row in found.values()]
+        made = make_newcomers(authority, names, self._days)
+        return {row.line: newcomer for row, newcomer in zip(found.values(), made, strict=True)}
+
+    def _enrol_batch(
+        self,
+        write: Write,
+        authority: Authority,
+        keyring: Keyring,
+        rows: Sequence[Row],
+        newcomers: dict[int, Newcomer],
+    ) -> list[Enrolment]:
+        known = on_record(write, list(newcomers.values()))
+        new = {line: newcomer for line, newcomer in newcomers.items() if newcomer not in known}
+        made = enrol_newcomers(write, authority, keyring, list(new.values()))
+        others = (self._enrol_one(write, authority, keyring, row) for row in rows if row.line not in new)
+        return made + [enrolment for enrolment in others if enrolment is not None]
 
     def _enrol_one(self, write: Write, authority: Authority, keyring: Keyring, row: Row) -> Enrolment | None:
         try:
@@ -163,49 +203,10 @@ class Bulk:
                     self._days,
                     row.csr,
                 )
-                if (self._out / row.tenant / row.device_id).exists():
-                    raise Conflict(f"{self._out / row.tenant / row.device_id} exists already: move it away")
+                if self._handover.has(row.tenant, row.device_id):
+                    place = self._handover.place_of(row.tenant, row.device_id)
+                    raise Conflict(f"{place} exists already: move it away")
         except _REFUSALS as error:
             self._refuse(row, str(error))
             return None
         return enrolment
-
-    def _staged(self, enrolment: Enrolment) -> Path:
-        return self._out / STAGING / enrolment.tenant / enrolment.device_id
-
-    def _place(self, staged: Path) -> None:
-        place = self._out / staged.parent.name / staged.name
-        place.parent.mkdir(exist_ok=True)
-        staged.rename(place)
-
-    def _recover(self) -> None:
-        """Finishes what a killed run left."""
-        for staged in sorted((self._out / STAGING).glob("*/*")):
-            if is_on_record(self._store, staged):
-                self._place(staged)
-            else:
-                shutil.rmtree(staged)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """What goes wrong on the disk ends the run; it is nobody's row."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"cannot write into {out}: {error.strerror}; mend that and run the same again") from None
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """The lock goes with the process, however it ends."""
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"another `fleetgate device enroll-many` is at work in {out}: wait until it ends") from None
-        yield
-    finally:
-        os.close(descriptor)

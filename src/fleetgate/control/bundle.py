@@ -65,7 +65,11 @@ def is_on_record(store: Store, directory: Path) -> bool:
         leaf = x509.load_pem_x509_certificate((directory / CERTIFICATE).read_bytes())
     except (ValueError, FileNotFoundError):  # not whole: a bundle is durable before its device is committed
         return False
-    with_it = select(credentials.c.credential_id).where(credentials.c.fingerprint == leaf.fingerprint(SHA256()))
+    return certificate_on_record(store, leaf.fingerprint(SHA256()))
+
+
+def certificate_on_record(store: Store, fingerprint: bytes) -> bool:
+    with_it = select(credentials.c.credential_id).where(credentials.c.fingerprint == fingerprint)
     return bool(store.rows(with_it))
 
 

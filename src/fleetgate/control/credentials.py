@@ -7,12 +7,13 @@ device that renews itself. How a certificate looks is decided by `control.pki`, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
+from msgspec.structs import asdict
 from sqlalchemy import Row, insert, select, update
 
 from fleetgate.control.keyring import Keyring
@@ -48,6 +49,34 @@ class Issued(Struct, frozen=True):
         yield "kid", self.kid
 
 
+class Certified(Struct, frozen=True):
+    """A certificate that stands nowhere on record yet. `certificate`: the leaf in PEM."""
+
+    tenant: str
+    device_id: str
+    certificate: bytes
+    serial: str
+    fingerprint: bytes
+    key_digest: bytes
+    not_before_ms: int
+    not_after_ms: int
+
+
+def certify(authority: Authority, tenant: str, device_id: str, public_key: DevicePublicKey, days: int) -> Certified:
+    """Makes a certificate of this key for a device. Needs no transaction. Raises as `Authority.issue_device`."""
+    certificate = authority.issue_device(tenant, device_id, public_key, days)
+    return Certified(
+        tenant,
+        device_id,
+        certificate.public_bytes(Encoding.PEM),
+        f"{certificate.serial_number:x}",
+        certificate.fingerprint(SHA256()),
+        key_digest_of(public_key),
+        int(certificate.not_valid_before_utc.timestamp()) * 1000,
+        int(certificate.not_valid_after_utc.timestamp()) * 1000,
+    )
+
+
 def issue(
     write: Write,
     authority: Authority,
@@ -65,33 +94,38 @@ def issue(
     A revocation of the parent that is still to come is the new one's too. Says nothing to edges or audit: the caller
     does, with `write.record`. Raises Conflict for a parent that is not active, and as `Authority.issue_device`.
     """
-    certificate = authority.issue_device(tenant, device_id, public_key, days)
-    leaf = certificate.public_bytes(Encoding.PEM)
-    fingerprint = certificate.fingerprint(SHA256())
-    key_digest = key_digest_of(public_key)
+    certified = certify(authority, tenant, device_id, public_key, days)
+    inherited = {} if parent is None else _end_parent(write, parent)  # first: at most one is active
+    [issued] = _put_on_record(write, keyring, [certified], {"parent": parent, **inherited})
+    return issued
+
+
+def issue_first(write: Write, keyring: Keyring, certified: Sequence[Certified]) -> list[Issued]:
+    """The same for many devices on record of which none has a credential, with certificates that were made before."""
+    return _put_on_record(write, keyring, certified, {"parent": None})
+
+
+def _put_on_record(
+    write: Write, keyring: Keyring, certified: Sequence[Certified], further: Mapping[str, Any]
+) -> list[Issued]:
     kid = keyring.issuing_kid(write.now_ms)
     root = keyring.root(kid)
     assert root is not None  # it is an active one
-    inherited = {} if parent is None else _end_parent(write, parent)  # first: at most one is active
-    write.execute(
-        insert(credentials),
-        {
-            "tenant": tenant,
-            "device_id": device_id,
-            "certificate": leaf.decode(),
-            "serial": f"{certificate.serial_number:x}",
-            "fingerprint": fingerprint,
-            "key_digest": key_digest,
-            "kid": kid,
-            "parent": parent,
-            "not_before_ms": int(certificate.not_valid_before_utc.timestamp()) * 1000,
-            "not_after_ms": int(certificate.not_valid_after_utc.timestamp()) * 1000,
-            "status": CredentialStatus.ACTIVE,
-            **inherited,
-        },
-    )
-    mac_key = derive_mac_key(root, tenant, device_id, key_digest)
-    return Issued(tenant, device_id, leaf, fingerprint, key_digest, kid, mac_key)
+    standing = {"kid": kid, "status": CredentialStatus.ACTIVE, **further}
+    rows = [asdict(each) | {"certificate": each.certificate.decode(), **standing} for each in certified]
+    write.execute(insert(credentials), rows)
+    return [
+        Issued(
+            each.tenant,
+            each.device_id,
+            each.certificate,
+            each.fingerprint,
+            each.key_digest,
+            kid,
+            derive_mac_key(root, each.tenant, each.device_id, each.key_digest),
+        )
+        for each in certified
+    ]
 
 
 def revoke_credentials(

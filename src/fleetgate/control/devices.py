@@ -75,7 +75,7 @@ def enrol(
     issued = issue(write, authority, keyring, tenant, device_id, public_key, days, None)
     detail = {"vehicle": vehicle_id, "fingerprint": issued.fingerprint.hex(), "kid": issued.kid}
     write.record(ENROLMENT, tenant, device_id, detail)
-    return _given(issued, authority, vehicle_id, private)
+    return given(issued, authority, vehicle_id, private)
 
 
 def renew(
@@ -103,7 +103,7 @@ def renew(
     issued = issue(write, authority, keyring, tenant, device_id, public_key, days, current.credential_id)
     detail = {"fingerprint": issued.fingerprint.hex(), "parent": current.fingerprint.hex(), "kid": issued.kid}
     write.record(RENEWAL, tenant, device_id, detail)
-    return _given(issued, authority, vehicle_of(write, tenant, device_id) or "", private)
+    return given(issued, authority, vehicle_of(write, tenant, device_id) or "", private)
 
 
 def revoke(
@@ -147,6 +147,20 @@ def check_names(tenant: str, vehicle_id: str, device_id: str) -> None:
             raise ConfigError(f"the {field} id {text!r} must match [a-z0-9][a-z0-9._-]{{0,62}}")
 
 
+def given(issued: Issued, authority: Authority, vehicle_id: str, private: EllipticCurvePrivateKey | None) -> Enrolment:
+    """What goes to the device of what was issued."""
+    return Enrolment(
+        tenant=issued.tenant,
+        device_id=issued.device_id,
+        vehicle_id=vehicle_id,
+        kid=issued.kid,
+        mac_key=issued.mac_key,
+        certificate=issued.certificate + authority.chain_pem,
+        private=None if private is None else private_pem(private),
+        ca=authority.root_pem,
+    )
+
+
 def device_on_record(write: Write, tenant: str, device_id: str) -> Row[Any]:
     """Raises NotFound."""
     device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
@@ -181,19 +195,6 @@ def _key_pair(
         return None, public_key
     key = generate_private_key(SECP256R1())
     return key, key.public_key()
-
-
-def _given(issued: Issued, authority: Authority, vehicle_id: str, private: EllipticCurvePrivateKey | None) -> Enrolment:
-    return Enrolment(
-        tenant=issued.tenant,
-        device_id=issued.device_id,
-        vehicle_id=vehicle_id,
-        kid=issued.kid,
-        mac_key=issued.mac_key,
-        certificate=issued.certificate + authority.chain_pem,
-        private=None if private is None else private_pem(private),
-        ca=authority.root_pem,
-    )
 
 
 def _make_device(write: Write, tenant: str, device_id: str) -> None:

@@ -51,6 +51,11 @@ class Authority:
         self.trust_domain = _trust_domain_of(issuing)
         self._key = key
         self._clock = clock
+        # Once, not for each of a hundred thousand certificates.
+        self.chain_pem = issuing.public_bytes(Encoding.PEM)
+        """What stands behind a leaf when it is presented: the issuing CA."""
+        self.root_pem = root.public_bytes(Encoding.PEM)
+        self._issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(_key_id_of(issuing))
 
     @classmethod
     def create(cls, directory: Path, trust_domain: str, clock: Clock) -> Authority:
@@ -89,15 +94,6 @@ class Authority:
         return cls(root, issuing, key, clock)
 
     @property
-    def chain_pem(self) -> bytes:
-        """What stands behind a leaf when it is presented: the issuing CA."""
-        return self.issuing.public_bytes(Encoding.PEM)
-
-    @property
-    def root_pem(self) -> bytes:
-        return self.root.public_bytes(Encoding.PEM)
-
-    @property
     def trust_pem(self) -> bytes:
         """The edge's trust bundle: issuing CA and root, so that a device that sends only its leaf verifies too."""
         return self.chain_pem + self.root_pem
@@ -131,15 +127,12 @@ class Authority:
     def _leaf(
         self, builder: x509.CertificateBuilder, names: list[x509.GeneralName], purpose: x509.ObjectIdentifier
     ) -> x509.Certificate:
-        issuer_key_id = self.issuing.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         return (
             builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key_id), critical=False
-            )
+            .add_extension(self._issuer, critical=False)
             .sign(self._key, SHA256())
         )
 
@@ -238,6 +231,13 @@ def _load_certificate(path: Path) -> x509.Certificate:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         raise ConfigError(f"{path} is not a certificate in PEM") from None
+
+
+def _key_id_of(issuing: x509.Certificate) -> x509.SubjectKeyIdentifier:
+    try:
+        return issuing.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        raise ConfigError("the issuing CA has no subject key identifier, which its certificates have to name") from None
 
 
 def _trust_domain_of(issuing: x509.Certificate) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING
@@ -21,8 +23,9 @@ from sqlalchemy import func, select
 
 from fleetgate.clock import SystemClock
 from fleetgate.config import load
-from fleetgate.control import bulk
-from fleetgate.control.bulk import STAGING
+from fleetgate.control import bulk, directories
+from fleetgate.control.audit import list_audit
+from fleetgate.control.directories import STAGING, Directories
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.roster import show_device
@@ -37,9 +40,10 @@ COUNT = 10
 KILLED = """
 import os, signal, sys
 from fleetgate.cli.main import main
-from fleetgate.control import bulk, store
-bulk.BATCH = 4
-owner, name = {"Bulk": bulk.Bulk, "Write": store.Write}.get(sys.argv[1], bulk), sys.argv[2]
+from fleetgate.control import archive, bulk, directories, store
+archive.BATCH = directories.BATCH = 4
+owners = {"Archive": archive.Archive, "Directories": directories.Directories, "Write": store.Write}
+owner, name = {**owners, "bulk": bulk, "directories": directories}[sys.argv[1]], sys.argv[2]
 passes, real = int(sys.argv[3]), getattr(owner, name)
 
 def killed(*arguments):
@@ -50,20 +54,20 @@ def killed(*arguments):
     return real(*arguments)
 
 setattr(owner, name, killed)
-sys.argv[1:] = ["device", "enroll-many", "cars.csv", "--out", "out"]
+sys.argv[1:] = ["device", "enroll-many", "cars.csv", *sys.argv[4:]]
 main()
 """
 """The command, in batches of 4, ended by kill -9 when it gets to a step for the n-th time."""
 
 MOMENTS = {
-    "before anything of a second batch": "bulk enrol 5",
-    "half of the bundles of a batch are written": "bulk stage_bundle 3",
-    "they are written, and not synced": "bulk sync_bundles 1",
+    "before anything of a second batch": "bulk enrol_newcomers 2",
+    "half of the bundles of a batch are written": "directories stage_bundle 3",
+    "they are written, and not synced": "directories sync_bundles 1",
     "they are durable, and the records not written": "Write flush 1",
-    "the records are committed, and no bundle is at its place": "Bulk _place 1",
-    "some are": "Bulk _place 3",
-    "all of a batch are": "bulk sync_directory 1",
-    "in the second batch, committed": "Bulk _place 6",
+    "the records are committed, and no bundle is at its place": "Directories _move 1",
+    "some are": "Directories _move 3",
+    "all of a batch are": "directories sync_directory 1",
+    "in the second batch, committed": "Directories _move 6",
 }
 
 
@@ -79,9 +83,9 @@ def write_list(directory: Path, rows: list[str], columns: str = "tenant,vehicle,
     (directory / "cars.csv").write_text("\n".join([columns, *rows]) + "\n")
 
 
-def killed(directory: Path, moment: str) -> None:
+def killed(directory: Path, moment: str, *place: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, *moment.split()],
+        [sys.executable, "-c", KILLED, *moment.split(), *place],
         cwd=directory,
         capture_output=True,
         timeout=60,
@@ -106,6 +110,20 @@ def fingerprint(bundle: Path) -> str:
     return leaf.fingerprint(SHA256()).hex()
 
 
+def archived(directory: Path) -> dict[str, str]:
+    """The fingerprint of each device in the archive, whether it waits or not."""
+    with closing(sqlite3.connect(directory / "cars.db")) as db:
+        rows = db.execute("SELECT number, device_id, certificate FROM device ORDER BY number").fetchall()
+    assert [number for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    return {name: x509.load_pem_x509_certificate(leaf).fingerprint(SHA256()).hex() for _, name, leaf in rows}
+
+
+def waiting_from(directory: Path) -> int | None:
+    with closing(sqlite3.connect(directory / "cars.db")) as db:
+        [first] = db.execute("SELECT max(first) FROM waiting").fetchone()
+        return first
+
+
 def on_record(shop: Shell) -> dict[str, str]:
     """The fingerprint of each enrolled device's active credential."""
     with Store.open(load(None, {}), SystemClock()) as store:
@@ -116,7 +134,7 @@ def on_record(shop: Shell) -> dict[str, str]:
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
 def test_killed_at_any_moment_no_device_is_without_its_bundle_or_the_other_way_round(shop: Shell, moment: str) -> None:
     """Whoever is on record has a bundle, placed or staged; what is placed is on record; and a second run ends it."""
-    killed(shop.directory, moment)
+    killed(shop.directory, moment, "--out", "out")
     recorded, placed = on_record(shop), bundles(shop.directory)
     staged = {path.name: path for path in shop.directory.glob(f"out/{STAGING}/acme/*")}
     assert {name: fingerprint(path) for name, path in placed.items()}.items() <= recorded.items()
@@ -130,10 +148,72 @@ def test_killed_at_any_moment_no_device_is_without_its_bundle_or_the_other_way_r
         assert store.rows(select(func.count()).select_from(audit))[0][0] == COUNT
 
 
+ARCHIVE_MOMENTS = {
+    "they are durable, and the records not written": "Write flush 2",
+    "the records are committed, and nothing handed over": "Archive hand_over 2",
+}
+
+
+@pytest.mark.parametrize("moment", ARCHIVE_MOMENTS.values(), ids=ARCHIVE_MOMENTS.keys())
+def test_killed_at_any_moment_an_archive_has_the_bundles_of_all_on_record_and_of_nobody_else(
+    shop: Shell, moment: str
+) -> None:
+    """Those of the second batch wait, and a reader does not count them; the next run settles them."""
+    killed(shop.directory, moment, "--archive", "cars.db")
+    assert on_record(shop).items() <= archived(shop.directory).items()
+    assert waiting_from(shop.directory) == 5
+    shop.must("device", "enroll-many", "cars.csv", "--archive", "cars.db")
+    assert archived(shop.directory) == on_record(shop)
+    assert (waiting_from(shop.directory), len(on_record(shop))) == (None, COUNT)
+    assert (shop.directory / "cars.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_archive_of_another_gate_is_left_as_it_is(shop: Shell) -> None:
+    """Its keys are somebody's; each row says what is to be moved away."""
+    shop.must("device", "enroll-many", "cars.csv", "--archive", "cars.db")
+    before = archived(shop.directory)
+    for file in shop.directory.glob("control.db*"):
+        file.unlink()
+    Store.open(load(None, {}), SystemClock(), create=True).close()
+    assert shop.run("device", "enroll-many", "cars.csv", "--archive", "cars.db") == 1
+    assert "line 2: the bundle of acme/car-0-tcu in cars.db exists already: move it away" in shop.err
+    assert (archived(shop.directory), on_record(shop)) == (before, {})
+
+
+def test_two_runs_do_not_work_on_one_archive(shop: Shell) -> None:
+    """The second would take what waits for what a killed one left."""
+    with closing(sqlite3.connect(shop.directory / "cars.db")) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        assert shop.run("device", "enroll-many", "cars.csv", "--archive", "cars.db") == 4
+    (shop.directory / "cars.db").write_bytes(b"no database, but longer than the hundred bytes of a header" * 3)
+    assert shop.run("device", "enroll-many", "cars.csv", "--archive", "cars.db") == 2
+    assert "cannot write into cars.db: file is not a database" in shop.err
+    assert shop.run("device", "enroll-many", "cars.csv", "--archive", "cars.db", "--out", "out") == 2
+
+
+def test_one_of_many_has_the_records_of_one_enrolled_alone(shop: Shell) -> None:
+    """Whichever way it came to the records, nobody can tell."""
+    shop.must("device", "enroll-many", "cars.csv", "--out", "out")
+    shop.must("device", "enroll", "--tenant", "acme", "--vehicle", "alone")
+    shown = [shop.json("device", "show", "--tenant", "acme", "--device", f"{name}-tcu") for name in ("car-3", "alone")]
+    with Store.open(load(None, {}), SystemClock()) as store:
+        entries = [list_audit(store, "acme", f"{name}-tcu", 1)[0] for name in ("car-3", "alone")]
+    for each in shown:
+        [credential] = each["credentials"]
+        assert each.pop("device_id") == f"{each.pop('vehicle_id')}-tcu"
+        for told in (each, credential, each["bindings"][0], each["decisions"][0]):
+            for name in [name for name in told if name in ("fingerprint", "serial", "vehicle_id") or "_ms" in name]:
+                assert told.pop(name) is not None or name.startswith(("ended", "revoked", "invalid", "to_"))
+    assert shown[0] == shown[1]
+    assert [(entry.action, sorted(entry.detail)) for entry in entries] == [
+        ("enrol", ["fingerprint", "kid", "vehicle"])
+    ] * 2
+
+
 def test_killed_again_while_it_goes_on(shop: Shell) -> None:
     """What is left of two runs is mended by the third."""
-    killed(shop.directory, "Bulk _place 2")
-    killed(shop.directory, "Bulk _place 2")
+    killed(shop.directory, "Directories _move 2", "--out", "out")
+    killed(shop.directory, "Directories _move 2", "--out", "out")
     shop.must("device", "enroll-many", "cars.csv", "--out", "out")
     assert {name: fingerprint(path) for name, path in bundles(shop.directory).items()} == on_record(shop)
     assert len(on_record(shop)) == COUNT
@@ -230,7 +310,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_no_row_is_blamed(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("fleetgate.control.bulk.sync_bundles", full)
+        patched.setattr("fleetgate.control.directories.sync_bundles", full)
         assert shop.run("device", "enroll-many", "cars.csv", "--out", "out") == 2
     assert "No space left on device" in shop.err
     assert shop.json("device", "list") == []
@@ -240,13 +320,15 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_no_row_is_blamed(
 
 def test_a_decision_does_not_wait_until_a_long_list_is_enrolled(shop: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets its turn between two batches, however many are to come."""
-    monkeypatch.setattr(bulk, "BATCH", 20)
+    monkeypatch.setattr(directories, "BATCH", 20)
     config, clock = load(None, {}), SystemClock()
     authority, keyring = Authority.load(Path("pki"), clock), Keyring.load(Path("keyring.json"))
     rows = [bulk.Row(line, "acme", f"car-{line}", f"car-{line}-tcu") for line in range(200)]
     done: list[int] = []
     with Store.open(config, clock, write=True) as store, Store.open(config, clock, write=True) as other:
-        run = bulk.Bulk(store, "test", lambda: (authority, keyring), Path("out"), 1, lambda *_: None, done.append)
+        run = bulk.Bulk(
+            store, "test", lambda: (authority, keyring), Directories(Path("out")), 1, lambda *_: None, done.append
+        )
         with ThreadPoolExecutor(1) as thread:
             running = thread.submit(run.run, rows)
             waited = []

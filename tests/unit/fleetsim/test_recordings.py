@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleetsim.gate import RunError
-from fleetsim.recording import drafts, parse_mapping, read_rows
+from fleetsim.recording import parse_mapping, read_rows, takes
 
 GOOD = "epoch,speed,hdop\n100.25,10,0.5\n100.75,11,0.6\n101.5,12,\n"
 MAPS = [parse_mapping("speed=Vehicle.Speed:3.6"), parse_mapping("hdop=Test.Hdop")]
@@ -33,9 +33,9 @@ def test_rows_are_scaled_and_named(recording: Path) -> None:
 
 def test_the_last_row_lies_at_the_start_of_the_replay(recording: Path) -> None:
     """Times keep their spacing and end now; each recorded second is a message."""
-    made = list(drafts(read_rows(recording, "epoch", MAPS), 5_000_000))
-    times = [[event.at for event in draft.events] for _, draft in made]
-    assert ([after for after, _ in made], times) == ([500, 1_250], [[4_998_750, 4_999_250], [5_000_000]])
+    made = list(takes(read_rows(recording, "epoch", MAPS), 5_000_000))
+    times = [[event.at for event in take.draft.events] for take in made]
+    assert ([take.at_ms for take in made], times) == ([500, 1_250], [[4_998_750, 4_999_250], [5_000_000]])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Decides how the devices of a whole fleet are prepared and read: all in one file, and each when it is needed.
+
+The file is the gate's own (`fleetgate device enroll-many --archive`), and the gate's own command fills it: keys and
+certificates are real, and every device is on record. Preparing goes on where it ended, and makes only what is missing.
+Directories of single devices are `bundle`'s.
+"""
+
+import os
+import shutil
+import sqlite3
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleetsim.bundle import BundleError, Device, read_bundle
+from fleetsim.gate import RunError
+
+ARCHIVE, LIST = "identities.db", "identities.csv"
+_ONE = (
+    "SELECT tenant, device_id, vehicle_id, kid, mac_key, certificate, chain, private_key, ca "
+    "FROM device JOIN authority ON authority = authority.number WHERE device.number = ?"
+)
+# Behind the last one on record, bundles may wait for a run that was killed.
+_COUNT = "SELECT coalesce(min(first) - 1, (SELECT coalesce(max(number), 0) FROM device)) FROM waiting"
+
+
+@dataclass(frozen=True)
+class Identity(Device):
+    """A device with its certificate, what stands behind that, and its private key, in PEM; `ca` is whom it trusts."""
+
+    certificate: bytes = field(repr=False)
+    private_key: bytes = field(repr=False)
+    ca: str = field(repr=False)
+
+    def equip(self, context: ssl.SSLContext) -> None:
+        try:
+            context.load_verify_locations(cadata=self.ca)
+            # The library takes a key from a file only: this one is in memory and has no name.
+            with open(os.memfd_create("identity"), "wb") as file:
+                file.write(self.certificate + self.private_key)
+                file.flush()
+                context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        except (ssl.SSLError, OSError) as error:
+            raise BundleError(f"{self.name}: its certificate or key cannot be used ({error})") from None
+
+
+class Identities:
+    """The devices of one file, in the order in which they were enrolled. One that is asked for is read then."""
+
+    def __init__(self, db: sqlite3.Connection, count: int) -> None:
+        self._db, self._count = db, count
+
+    @classmethod
+    def open(cls, directory: Path) -> "Identities":
+        """Those that `prepare` made in `directory`. Raises BundleError."""
+        file = directory / ARCHIVE
+        try:
+            db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            [count] = db.execute(_COUNT).fetchone()
+        except sqlite3.Error as error:
+            raise BundleError(f"{file}: {error}; make it with `fleetsim identities prepare`") from None
+        return cls(db, count)
+
+    @classmethod
+    def prepare(cls, gate: Path, count: int, directory: Path, tenants: Sequence[str] = ("acme",)) -> "Identities":
+        """Sees to it that the gate with this configuration file knows `count` devices, spread over the tenants, and
+        that `directory` has what they need. Raises RunError."""
+        directory.mkdir(parents=True, exist_ok=True)
+        names = (f"{tenants[number % len(tenants)]},sim-{number + 1:06d}" for number in range(count))
+        (directory / LIST).write_text("\n".join(["tenant,vehicle", *names]) + "\n")
+        enroll = ("device", "enroll-many", str(directory / LIST), "--archive", str(directory / ARCHIVE))
+        done = subprocess.run([_fleetgate(), "--config", str(gate), *enroll], stdout=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise RunError(f"`fleetgate device enroll-many` ended with {done.returncode}: its reasons stand above")
+        return cls.open(directory)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Identity:
+        """Raises IndexError, BundleError."""
+        if not 0 <= index < self._count:
+            raise IndexError(f"there are {self._count} identities, and none at {index}")
+        row = self._db.execute(_ONE, (index + 1,)).fetchone()
+        *names, leaf, chain, private_key, ca = row
+        if private_key is None:
+            raise BundleError(f"{names[0]}/{names[1]} made its private key itself: nobody else can be this device")
+        return Identity(*names, leaf + chain, private_key, ca.decode())
+
+    def __iter__(self) -> Iterator[Identity]:
+        return (self[index] for index in range(self._count))
+
+
+def devices_in(directory: Path) -> Iterable[Device]:
+    """The devices of a directory that `prepare` made, or of the bundles in it, in order of name."""
+    if (directory / ARCHIVE).exists():
+        return Identities.open(directory)
+    return (read_bundle(path) for path in sorted(directory.iterdir()) if path.is_dir())
+
+
+def _fleetgate() -> str:
+    """The gate's command: the one beside this Python, or on the PATH."""
+    places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    found = shutil.which("fleetgate", path=places)
+    if found is None:
+        raise RunError("there is no `fleetgate` command on the PATH: install the gate, or activate its environment")
+    return found

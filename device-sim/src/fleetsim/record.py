@@ -1,0 +1,160 @@
+"""Decides what of an edge's spool goes into a recording: what is authentic, without anything that names anybody.
+
+The keys are needed: a message counts only if its tag holds under the root key that it names, for the device that the
+spool says; whoever wrote into the spool's files cannot write a recording. Of a message stay software version, signals
+and texts of the catalogue, and times from the first message on. A vehicle becomes a number, a configuration another;
+an unknown signal or text could be a VIN, so it is left out. How a spool is read is `spool`'s, what a recording is
+`tape`'s.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from fleetsim import encode, mac
+from fleetsim.encode import Body, Envelope, Event, Name
+from fleetsim.gate import RunError
+from fleetsim.outbox import Draft
+from fleetsim.signals import BY_NUMBER, BY_PATH
+from fleetsim.spool import ACCEPTED, Damaged, Peer, Received, read_segment, segments
+from fleetsim.tape import Span, Take, write_tape
+
+# Load deletes a segment seconds after it was sealed: often enough to see each.
+POLL_S = 0.1
+_TROUBLE_CODES = re.compile(r"[PCBU][0-9A-F]{4}(-[0-9A-F]{2})?([ ,;]+[PCBU][0-9A-F]{4}(-[0-9A-F]{2})?)*")
+_UNREADABLE = (msgspec.MsgspecError, ValueError, struct.error, RecursionError)
+
+
+class _Root(msgspec.Struct):
+    root: str
+
+
+class _Keyring(msgspec.Struct):
+    roots: dict[str, _Root]
+
+
+def read_roots(keyring: Path) -> dict[int, bytes]:
+    """The root keys of the gate's keyring file by key id, retired ones too. Raises RunError, never with a key."""
+    try:
+        entries = msgspec.json.decode(keyring.read_bytes(), type=_Keyring).roots
+        return {int(kid): base64.b64decode(entry.root, validate=True) for kid, entry in entries.items()}
+    except OSError as error:
+        raise RunError(f"{keyring}: {error.strerror}") from None
+    except (msgspec.MsgspecError, ValueError, binascii.Error):
+        raise RunError(f"{keyring} is no keyring: name the file of the setting edge.keyring") from None
+
+
+class Recorder:
+    """One recording. `left_out` counts by reason what is not in it: messages, events, signals, segments."""
+
+    def __init__(self, roots: Mapping[int, bytes], sleep: Callable[[float], None] = time.sleep) -> None:
+        self.left_out: Counter[str] = Counter()
+        self._roots, self._sleep = roots, sleep
+        self._keys: dict[tuple[str, str, bytes, int], bytes] = {}
+        self._vehicles: dict[tuple[str, str], int] = {}
+        self._configs: dict[tuple[str, str], int] = {}
+        self._began_ms: int | None = None
+
+    def record(self, spool: Path, seconds: float, file: Path) -> Span:
+        """What is in the spool, and what is sealed there within `seconds`. Raises RunError, too for nothing."""
+        span = write_tape(file, self._takes(spool, seconds))
+        if not span.messages:
+            file.unlink()
+            raise RunError(f"nothing to record in {spool}: {self.told() or 'it has no sealed segments'}")
+        return span
+
+    def told(self) -> str:
+        """What was left out, in words; empty where nothing was."""
+        return ", ".join(f"{count} {what}" for what, count in self.left_out.most_common())
+
+    def _takes(self, spool: Path, seconds: float) -> Iterator[Take]:
+        newest, left_s = 0, seconds
+        while True:
+            for number, path in segments(spool):
+                if number > newest:
+                    self.left_out["segments gone before they could be read"] += newest and number - newest - 1
+                    newest = number
+                    yield from self._of_segment(path)
+            if left_s <= 0:
+                self.left_out = +self.left_out
+                return
+            self._sleep(min(POLL_S, left_s))
+            left_s -= POLL_S
+
+    def _of_segment(self, path: Path) -> Iterator[Take]:
+        try:
+            for received in read_segment(path):
+                if (take := self._take(received)) is not None:
+                    yield take
+        except FileNotFoundError:
+            self.left_out["segments gone before they could be read"] += 1
+        except Damaged:
+            self.left_out["damaged segments, from there on"] += 1
+
+    def _take(self, received: Received) -> Take | None:
+        if received.outcome != ACCEPTED:
+            self.left_out["messages held in quarantine"] += 1
+            return None
+        try:
+            envelope = encode.decode_envelope(received.raw)
+            if not self._is_authentic(envelope, received.peer):
+                self.left_out["messages not authentic under these keys"] += 1
+                return None
+            body = encode.decode_body(envelope.enc, envelope.body)
+        except _UNREADABLE:
+            self.left_out["messages that cannot be read"] += 1
+            return None
+        self._began_ms = received.received_at if self._began_ms is None else self._began_ms
+        events = tuple(self._events(body, envelope.sent_at - self._began_ms))
+        if not events:
+            self.left_out["messages without a known signal"] += 1
+            return None
+        who = (received.peer.tenant, received.peer.vehicle_id)
+        vehicle = self._vehicles.setdefault(who, len(self._vehicles))
+        config = self._configs.setdefault((received.peer.tenant, body.config), len(self._configs))
+        draft = Draft(body.software, f"config-{config}", envelope.enc, events)
+        return Take(received.received_at - self._began_ms, vehicle, draft)
+
+    def _is_authentic(self, envelope: Envelope, peer: Peer) -> bool:
+        root = self._roots.get(envelope.kid)
+        if root is None:
+            return False
+        who = (peer.tenant, peer.device_id, peer.key_digest, envelope.kid)
+        key = self._keys.get(who) or self._keys.setdefault(who, mac.derive_key(root, *who[:3]))
+        header = mac.header(
+            v=envelope.v,
+            enc=envelope.enc,
+            kid=envelope.kid,
+            epoch=envelope.epoch,
+            seq=envelope.seq,
+            sent_at=envelope.sent_at,
+        )
+        return hmac.compare_digest(mac.tag(key, header, envelope.body), envelope.tag)
+
+    def _events(self, body: Body, sent_ms: int) -> Iterator[Event]:
+        for event in body.events:
+            signals = {number: value for name, value in event.signals.items() if (number := _number(name))}
+            texts = {
+                number: text
+                for name, text in event.texts.items()
+                if (number := _number(name)) and _TROUBLE_CODES.fullmatch(text)
+            }
+            self.left_out["signals and texts that could name somebody"] += (
+                len(event.signals) + len(event.texts) - len(signals) - len(texts)
+            )
+            if signals or texts or event.kind != "sample":  # a sample without a signal cannot be said
+                yield Event(sent_ms + event.at, event.kind, dict[Name, float](signals), dict[Name, str](texts))
+
+
+def _number(name: Name) -> int:
+    """In the catalogue; 0 where it is not."""
+    known = BY_NUMBER.get(name) if isinstance(name, int) else BY_PATH.get(name)
+    return known.number if known else 0

@@ -1,0 +1,64 @@
+"""The locust project: `locust --config loadtest/locust.conf` from the root of the repository, or `make loadtest`.
+
+Decides when a test of this process begins and ends; what happens in it is `scenario`'s and `users`'. Read
+docs/how-to/load-test-the-gate.md first.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself knows this directory only, not its parent
+
+from loadtest import generator
+from loadtest.generator import Generator
+from loadtest.options import add_options, plan_of, scenario_of
+from loadtest.pool import PoolError
+from loadtest.scenario import ScenarioError
+from loadtest.shape import ScenarioShape
+from loadtest.users import KINDS
+from locust import events
+from locust.runners import MasterRunner, WorkerRunner
+
+from fleetsim.gate import RunError
+
+__all__ = ["ScenarioShape"]
+globals().update({user.__name__: user for user in KINDS.values()})  # locust takes the users from this module's names
+
+_starts, _started_s = 0, 0.0
+
+
+@events.init_command_line_parser.add_listener
+def _options(parser: Any) -> None:
+    add_options(parser)
+
+
+@events.test_start.add_listener
+def _start(environment: Any) -> None:
+    """On every process. The master has no users, and the time for all of them."""
+    global _starts, _started_s
+    runner, options = environment.runner, environment.parsed_options
+    _started_s = time.time()
+    if isinstance(runner, MasterRunner):
+        return
+    _starts += 1
+    processes = getattr(options, "expect_workers", 1) or 1
+    name = f"{runner.worker_index}" if _starts == 1 else f"{runner.worker_index}-{_starts}"
+    try:
+        made = Generator(plan_of(options), scenario_of(options), runner.worker_index, processes, name)
+    except (PoolError, ScenarioError, RunError, OSError) as error:
+        sys.exit(f"loadtest: {error}")  # through locust's greenlets to the end of this process
+    generator.begin(made)
+
+
+@events.test_stop.add_listener
+def _stop(environment: Any) -> None:
+    """After the last user has ended."""
+    generator.end()
+    if not isinstance(environment.runner, WorkerRunner):
+        times = {"started_ms": int(_started_s * 1000), "ended_ms": int(time.time() * 1000)}
+        (Path(environment.parsed_options.run_directory) / "times.json").write_text(json.dumps(times))

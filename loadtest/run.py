@@ -1,0 +1,148 @@
+"""`make loadtest`: a gate, its devices, locust, and the verdict, from one command line.
+
+    1  prepare   devices with certificates and keys, known to the gate
+    2  start     edge and load of a gate of its own, unless --target names another one
+    3  run       locust, in processes of its own: its import patches sockets and threads
+    4  judge     what was sent is compared with what is stored, and everything with the thresholds
+
+Decides what is in the directory of a run, and the exit status: that of the verdict, 2 when there was no run to judge,
+130 when interrupted. What is sent is the scenario's, what is good enough the thresholds'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from loadtest import reports
+from loadtest.bench.arguments import at_least_one, positive
+from loadtest.bench.processes import BenchError, Process, end_on_sigterm
+from loadtest.outcome import RunError
+from loadtest.sampler import Sampler
+from loadtest.scenario import FILE, ScenarioError, scenario, shapes
+from loadtest.target import Target
+from loadtest.thresholds import DEFAULT, Thresholds, ThresholdsError
+from loadtest.verdict import judge
+
+from fleetgate.errors import FleetgateError
+from fleetsim.bundle import BundleError
+from fleetsim.gate import RunError as SimulatorError
+
+ROOT = Path(__file__).resolve().parents[1]
+UNUSABLE, INTERRUPTED = 2, 130
+WEB = "http://127.0.0.1:8089"
+TIMES = "times.json"
+_FAILURES = (BenchError, RunError, ScenarioError, ThresholdsError, FleetgateError, SimulatorError, BundleError, OSError)
+
+
+def main(words: Sequence[str]) -> int:
+    arguments = _parse(words)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was judged", file=sys.stderr)
+        return INTERRUPTED
+    except _FAILURES as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return UNUSABLE
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make loadtest",
+        allow_abbrev=False,
+        description="Loads a gate with a fleet, and says whether it kept its promises. Exit status 0: passed; 1: a "
+        "limit missed; 2: no run; 3: a run that proves nothing; 130: interrupted. make itself turns each but 0 into 2.",
+        epilog="shapes: " + "; ".join(f"{name}: {says}" for name, says in shapes().items()),
+    )
+    parser.add_argument("--shape", default="ramp", help="default %(default)s")
+    parser.add_argument("--users", type=at_least_one, default=100, help="at most at once; default %(default)d")
+    parser.add_argument("--minutes", type=positive, default=1.0, help="default %(default)g")
+    parser.add_argument("--processes", type=at_least_one, default=1, help="of the generator; default %(default)d")
+    parser.add_argument("--target", type=Path, metavar="FILE", help="configuration of a gate that runs already")
+    parser.add_argument("--scenario", type=Path, default=FILE, metavar="FILE", help="other shapes, mixes and traffic")
+    parser.add_argument("--thresholds", type=Path, default=DEFAULT, metavar="FILE", help="other limits")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", metavar="DIRECTORY", help="where its files go")
+    parser.add_argument("--seed", type=int, default=1, help="of everything that is random; default %(default)d")
+    parser.add_argument("--web", action="store_true", help=f"with locust's pages, at {WEB}")
+    return parser.parse_args(words)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    thresholds = Thresholds.load(arguments.thresholds)  # what is wrong with either is said before anything is started
+    scenario(arguments.shape, arguments.users, arguments.minutes * 60, arguments.scenario)
+    directory = arguments.runs.resolve() / time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())
+    directory.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="fleetgate-") as temporary, _target(arguments, Path(temporary)) as gate:
+        if arguments.target is None:
+            _say("starting a gate")
+            gate.start(directory)
+        _load(arguments, gate, directory)
+        _say("comparing what was sent with what is stored")
+        verdict = judge(directory, thresholds)
+    print(reports.terminal(verdict))
+    print(f"the page to show: {directory / reports.SUMMARY}; locust's own: {directory / 'report.html'}")
+    return verdict.exit_status
+
+
+def _target(arguments: argparse.Namespace, temporary: Path) -> Target:
+    # One device for each user of each process, and for a user that comes while another one still ends.
+    count = -(-arguments.users // arguments.processes) * arguments.processes + arguments.processes
+    _say(f"preparing {count} devices")
+    return Target.of_somebody(arguments.target, count) if arguments.target else Target.own(temporary, count)
+
+
+def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
+    """Runs locust to its end. Raises BenchError when it fails."""
+    command = [
+        *(sys.executable, "-m", "locust", "--config", str(ROOT / "loadtest" / "locust.conf"), *gate.options()),
+        *("--shape", arguments.shape, "--users", str(arguments.users), "--minutes", str(arguments.minutes)),
+        *("--scenario", str(arguments.scenario.resolve()), "--seed", str(arguments.seed)),
+        *("--run-directory", str(directory), "--csv", str(directory / "requests")),
+        *("--html", str(directory / "report.html")),
+        *(["--processes", str(arguments.processes)] if arguments.processes > 1 else []),
+        *(["--autostart", "--autoquit", "5", "--web-host", "127.0.0.1"] if arguments.web else ["--headless"]),
+    ]
+    log = directory / "locust.log"
+    generator = Process(command, log, ROOT)
+    try:
+        watched = {name: process.pid for name, process in gate.processes.items()} | {"generator": generator.pid}
+        with Sampler(directory, gate.listeners, watched):
+            at = f"; watch it at {WEB}" if arguments.web else ""
+            _say(f"{arguments.shape}: {arguments.users} users for {arguments.minutes:g} minutes{at}")
+            status = generator.wait()
+    finally:
+        generator.stop()
+    if status or not (directory / TIMES).exists():
+        raise BenchError(f"locust ended with status {status}, and there is nothing to judge; {generator.last_words()}")
+    _describe(arguments, gate, directory)
+
+
+def _describe(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
+    facts = {
+        **json.loads((directory / TIMES).read_text()),
+        **{name: getattr(arguments, name) for name in ("shape", "users", "minutes", "processes", "seed")},
+        "gate": str(gate.file.resolve()),
+        "scenario": str(arguments.scenario),
+        "versions": {name: version(name) for name in ("fleetgate", "fleetsim", "locust")}
+        | {"python": platform.python_version()},
+        "cpus": os.cpu_count(),
+    }
+    (directory / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _say(what: str) -> None:
+    print(f"{what} ...", flush=True)
+
+
+if __name__ == "__main__":
+    end_on_sigterm()
+    sys.exit(main(sys.argv[1:]))

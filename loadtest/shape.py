@@ -1,0 +1,30 @@
+"""Decides nothing: hands the load of the scenario to locust, once a second."""
+
+from __future__ import annotations
+
+from loadtest.options import scenario_of
+from loadtest.scenario import Scenario
+from loadtest.users import KINDS
+from locust import LoadTestShape, User
+
+
+class ScenarioShape(LoadTestShape):
+    """--users is the highest number, --minutes the length."""
+
+    use_common_options = True
+    _scenario: Scenario
+
+    def reset_time(self) -> None:
+        """Locust calls this at every start, when the options are final (a person may change them in the web UI)."""
+        assert self.runner is not None
+        self._scenario = scenario_of(self.runner.environment.parsed_options)
+        for kind, weight in self._scenario.mix.items():
+            KINDS[kind].weight = weight
+        super().reset_time()
+
+    def tick(self) -> tuple[int, float, list[type[User]] | None] | None:
+        """(users, how many are added in a second, the classes that take part), or None at the end."""
+        users = self._scenario.users_at(self.get_run_time())
+        if users is None:
+            return None
+        return users, self._scenario.traffic.connections_per_second, [KINDS[kind] for kind in self._scenario.mix]

@@ -1,0 +1,111 @@
+"""Decides which gate is loaded: one of its own, made for this run and gone after it, or one that somebody runs.
+
+Either is named by its configuration file. The devices are prepared by the gate's own command (`fleetsim.identities`):
+for one of its own anew, for another once, under a tenant of their own, and found again by the next run.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from loadtest.bench.processes import BenchError, Process, until
+
+from fleetgate.config import Config, load
+from fleetgate.demo.figures import is_ready
+from fleetgate.demo.prepare import free_ports
+from fleetsim.identities import Identities
+
+START_SECONDS = 300.0  # load gives way to everything else, and on a busy machine takes its time
+OWN_TENANTS = ("acme", "globex")
+GUEST_TENANTS = ("loadtest",)
+
+
+class Target:
+    """A gate with `count` devices in `devices`. `processes` are those that were started here, by name."""
+
+    def __init__(self, file: Path, devices: Path, count: int, tenants: tuple[str, ...]) -> None:
+        """Raises ConfigError, fleetsim's RunError."""
+        self.file, self.devices = file, devices
+        self.config: Config = load(file)
+        self.processes: dict[str, Process] = {}
+        Identities.prepare(file, count, devices, tenants)
+
+    @classmethod
+    def of_somebody(cls, file: Path, count: int) -> Self:
+        """A gate that runs already, by its configuration file."""
+        return cls(file, file.resolve().parent / "loadtest-devices", count, GUEST_TENANTS)
+
+    @classmethod
+    def own(cls, directory: Path, count: int) -> Self:
+        """A new gate in `directory`, on free ports of loopback. Raises BenchError too."""
+        file = directory / "fleetgate.toml"
+        file.write_text(_configuration())
+        made = subprocess.run([*_fleetgate(file), "ca", "init"], capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise BenchError(made.stderr.strip())
+        return cls(file, directory / "identities", count, OWN_TENANTS)
+
+    def start(self, logs: Path) -> None:
+        """Everything, ready; what they say goes to files in `logs`. Raises BenchError."""
+        self._process("signer", logs)  # nobody waits for it: load asks again
+        for command, admin in self.listeners.items():
+            self.start_one(command, admin, logs)
+
+    def start_one(self, command: str, admin: str, logs: Path) -> Process:
+        """One of them, ready. Raises BenchError."""
+        process = self._process(command, logs)
+        until(lambda: is_ready(admin), f"{command} is ready", START_SECONDS, process)
+        return process
+
+    def _process(self, command: str, logs: Path) -> Process:
+        self.processes[command] = process = Process([*_fleetgate(self.file), command], logs / f"{command}.log")
+        return process
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for process in self.processes.values():
+            process.stop()
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """Admin addresses by process."""
+        return {"edge": self.config.edge.admin_listen, "load": self.config.load.admin_listen}
+
+    def options(self) -> list[str]:
+        """How the generator reaches it."""
+        edge, store = self.config.edge, self.config.clickhouse
+        server = store.url if not store.url.startswith("chdb://") else f"http://{store.listen}"
+        scheme, _, address = server.partition("://")
+        return [
+            *("--mqtt", edge.mqtt_listen, "--https", edge.https_listen, "--devices", str(self.devices)),
+            *("--clickhouse", f"{scheme}://{store.user}@{address.rstrip('/')}/?database={store.database}"),
+            *("--clickhouse-token", str(self.config.path(store.token_file))),
+        ]
+
+
+def _fleetgate(file: Path) -> list[str]:
+    return [sys.executable, "-m", "fleetgate.cli.main", "--config", str(file)]
+
+
+def _configuration() -> str:
+    mqtt, https, edge, load_admin, clickhouse = free_ports(5)
+    return f"""trust_domain = "fleet.example"
+log_level = "warning"
+
+[edge]
+mqtt_listen = "127.0.0.1:{mqtt}"
+https_listen = "127.0.0.1:{https}"
+admin_listen = "127.0.0.1:{edge}"
+
+[load]
+admin_listen = "127.0.0.1:{load_admin}"
+
+[clickhouse]
+listen = "127.0.0.1:{clickhouse}"
+"""

@@ -1,0 +1,50 @@
+"""docs/how-to/load-test-the-gate.md and README: the commands are ones, and the tables name what there is.
+
+`make loadtest` itself runs in tests/integration/loadtest; here its command lines are read by the same parser.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from loadtest.run import ROOT, _parse
+from loadtest.scenario import FILE, scenario, shapes
+
+PAGE = (ROOT / "docs" / "how-to" / "load-test-the-gate.md").read_text()
+MADE = re.compile(r'^    make loadtest ARGS="([^"]*)"', re.MULTILINE)
+COMMANDS = MADE.findall(PAGE) + MADE.findall((ROOT / "README.md").read_text())
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_each_command_is_one(arguments: str) -> None:
+    """Its options exist, and its shape is in the file that a reader copies."""
+    asked = _parse(shlex.split(arguments))
+    scenario(asked.shape, asked.users, asked.minutes * 60, FILE)
+
+
+def test_the_page_has_enough_commands() -> None:
+    assert len(COMMANDS) > 6
+
+
+def test_the_table_names_every_shape() -> None:
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)) == set(shapes())
+
+
+def test_options_of_locust_on_the_page_are_in_its_configuration_or_ours() -> None:
+    """The commands for several machines name options that locust or `loadtest.options` has."""
+    ours = set(re.findall(r'add\("(--[a-z-]+)"', (ROOT / "loadtest" / "options.py").read_text()))
+    locusts = {"--config", "--headless", "--master", "--expect-workers", "--users", "--worker", "--master-host"}
+    lines = [line for line in PAGE.splitlines() if line.startswith("    locust ")]
+    assert len(lines) == 2
+    assert {option for line in lines for option in re.findall(r"--[a-z-]+", line)} <= ours | locusts
+
+
+def test_what_a_run_leaves_is_named() -> None:
+    """The files of the table are those that `run` and what it calls write."""
+    sources = "\n".join(path.read_text() for path in Path(ROOT / "loadtest").glob("*.py"))
+    for name in ("summary.html", "report.html", "verdict.json", "verdict.csv", "gate.jsonl", "run.json", "locust.log"):
+        assert name in PAGE
+        assert name in sources
