@@ -72,7 +72,8 @@ faults: setup
 # Pins every dependency with its hashes; no download host stands in the file.
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
-		--no-header --python-version 3.11 --group dev --output-file requirements.lock pyproject.toml device-sim/pyproject.toml
+		--no-header --python-version 3.11 --group dev --group device-sim/pyproject.toml:plots \
+		--output-file requirements.lock pyproject.toml device-sim/pyproject.toml
 
 # The wire format's test vectors, from the simulator's own encoder
 vectors: setup

@@ -23,6 +23,8 @@ from fleetsim.clock import Clock, virtual_clock
 from fleetsim.gate import Gate, RunError, address
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
+from fleetsim.plots import draw as plots_
+from fleetsim.plots import recorded
 from fleetsim.record import Recorder, read_roots
 from fleetsim.replay import choose_senders, play_of, send
 from fleetsim.scenarios import catalogue, page
@@ -223,6 +225,24 @@ def scenario_page(
 ) -> None:
     """Print docs/reference/scenarios.md."""
     typer.echo(page.page(scores.read_scores(files)), nl=False)
+
+
+@app.command()
+def plots(
+    directory: Annotated[Path, typer.Argument(help="Where the pictures go.")],
+    recording: Annotated[
+        Path | None, typer.Option(help="CSV file with epoch (Unix seconds), speed (m/s) and hdop, to compare with.")
+    ] = None,
+    vehicles: Annotated[int, typer.Option(help="Vehicles in the fleet.", min=20)] = plots_.Extent().vehicles,
+    hours: Annotated[float, typer.Option(help="Hours that they are watched.", min=1)] = plots_.Extent().hours,
+    seed: Seed = 1,
+) -> None:
+    """Draw the simulated fleet beside a recorded drive and published figures; tell the figures. Needs matplotlib."""
+    drive = recorded.read(recording) if recording else None
+    extent = plots_.Extent(vehicles, hours)
+    typer.echo(f"{'':48} {'here':>8} {'measured':>8}")
+    for line in plots_.draw(directory, drive, extent, seed):
+        typer.echo(line)
 
 
 def main() -> None:
