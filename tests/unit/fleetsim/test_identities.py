@@ -102,7 +102,7 @@ def test_the_swarm_connects_as_an_identity(tmp_path: Path) -> None:
     bundle = read_bundle(tmp_path / "pki" / "device")
     pem = {name: (bundle.directory / f"{name}.pem").read_bytes() for name in ("certificate", "private", "ca")}
     names = (bundle.tenant, bundle.device_id, bundle.vehicle_id, bundle.kid, bundle.mac_key)
-    identity = Identity(*names, pem["certificate"], pem["private"], pem["ca"].decode())
+    identity = Identity(*names, pem["certificate"], pem["private"], b"", pem["ca"].decode())
     double = GateDouble()
 
     async def main() -> None:
