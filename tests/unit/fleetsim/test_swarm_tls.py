@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ssl
 from pathlib import Path
 
@@ -61,9 +62,7 @@ def test_each_connection_presents_the_certificate_of_its_device(bundles: list[Bu
 
 def test_a_device_whose_files_are_gone_is_told_when_it_connects(bundles: list[Bundle], tmp_path: Path) -> None:
     """And one without a CA before."""
-    lost = Bundle(
-        *(getattr(bundles[0], name) for name in ("tenant", "device_id", "vehicle_id", "kid", "mac_key")), tmp_path
-    )
+    lost = dataclasses.replace(bundles[0], directory=tmp_path)
     with pytest.raises(BundleError, match=r"ca\.pem cannot be used"):
         SharedTls("localhost").of(lost)
     (tmp_path / "ca.pem").write_bytes((bundles[0].directory / "ca.pem").read_bytes())
