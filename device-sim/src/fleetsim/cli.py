@@ -233,8 +233,8 @@ def plots(
     recording: Annotated[
         Path | None, typer.Option(help="CSV file with epoch (Unix seconds), speed (m/s) and hdop, to compare with.")
     ] = None,
-    vehicles: Annotated[int, typer.Option(help="Vehicles in the fleet.", min=20)] = plots_.Extent().vehicles,
-    hours: Annotated[float, typer.Option(help="Hours that they are watched.", min=1)] = plots_.Extent().hours,
+    vehicles: Annotated[int, typer.Option(help="Vehicles in the fleet.", min=200)] = plots_.Extent().vehicles,
+    hours: Annotated[float, typer.Option(help="Hours that they are watched.", min=2)] = plots_.Extent().hours,
     seed: Seed = 1,
 ) -> None:
     """Draw the simulated fleet beside a recorded drive and published figures; tell the figures. Needs matplotlib."""

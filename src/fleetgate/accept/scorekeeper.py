@@ -117,8 +117,8 @@ class Scorekeeper:
     def move(self, known: KnownDevice, state: DeviceState, now: int, why: str) -> None:
         """Gives a device a new state, from its next message on, and records the transition with the next commit.
 
-        `now` is when the message that led to it was received. So what is held after it was not received before it,
-        though both came in one turn of the loop: a release gives back what was held from then on.
+        `now` is when the message that led to it was received: what is held for it was not received before, though it
+        came in the same turn of the loop, and a release gives back what was held from then on.
         """
         standing = known.standing
         before = standing.state
@@ -131,6 +131,7 @@ class Scorekeeper:
             why,
             standing.score(now, self.settings.signals),
             self.settings.version,
+            now,
         )
         self._writer.transition(record)
         self._fleet.settle(known)

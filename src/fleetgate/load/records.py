@@ -51,6 +51,7 @@ class Records:
             record.why,
             record.score,
             record.policy_version,
+            record.received_at or record.at,
         )
 
     def note_alert(self, record: AlertRecord) -> None:

@@ -263,7 +263,8 @@ def test_a_machines_change_lifts_no_denial(office: Office, tmp_path: Path) -> No
 def move(office: Office, identity: CertificateIdentity, offset: int) -> None:
     """A transition of an edge's spool, as load hands it on."""
     with Store.open(office.config, CLOCK, write=True) as store:
-        facts = (identity.tenant, identity.device_id, "trusted", "watched", CLOCK.now_ms(), "bad_mac", 50.0, "1")
+        at_ms = CLOCK.now_ms()
+        facts = (identity.tenant, identity.device_id, "trusted", "watched", at_ms, "bad_mac", 50.0, "1", at_ms)
         apply_transition(store, "00" * 16, 1, offset, *facts)
 
 

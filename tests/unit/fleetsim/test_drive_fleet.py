@@ -25,7 +25,7 @@ def fleet() -> Fleet:
 
 def test_it_is_day_where_the_clocks_say_so(fleet: Fleet) -> None:
     """At one moment, far more drive where it is afternoon than where it is night."""
-    hour, driving = fleet.local_hour(), fleet.driving
+    hour, driving = fleet.week_hour() % 24, fleet.driving
     day, night = driving[(hour >= 9) & (hour < 19)].mean(), driving[(hour < 5)].mean()
     assert day > 0.05
     assert night < day / 3

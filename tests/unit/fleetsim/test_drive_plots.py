@@ -15,7 +15,7 @@ from fleetsim.gate import RunError
 from fleetsim.plots import draw, observe, published, recorded
 
 DRIVE = Path(__file__).parents[4] / "shared" / "data" / "dt-cargo-track-10.csv"
-SMALL = draw.Extent(vehicles=200, hours=2, season_hours=0.2, minutes=1)
+SMALL = draw.Extent(vehicles=200, hours=2, season_hours=0.1, minutes=0.5)
 PNG = b"\x89PNG"
 
 

@@ -16,12 +16,13 @@ EFFICIENCY = 0.9
 YEAR_MS = 365.25 * DAY_MS
 AWAKE_W, ASLEEP_W = 180.0, 6.0
 COMFORT = 21.0
+OLDEST = 9.5  # years
 # Thermal masses and losses of a pack by its size; above WARM its coolant circulates.
 PACK_J_PER_K_WH, PACK_W_PER_K_WH, WARM, COOLED = 6.0, 5.5e-4, 32.0, 6.0
 MOTOR_J_PER_K_KG, MOTOR_W_PER_K_KG = 22.0, 0.02
 CABIN_S, CABIN_PARKED_S, TYRE_S = 400.0, 2_400.0, 1_200.0
 # Percent lost in the first year, and how it goes on: quicker at first.
-FADE, FADE_POWER = 3.1, 0.84
+FADE, FADE_POWER = 2.85, 0.84
 # Cells age faster in the heat and by use: per kelvin of the climate above 11 degrees, per 100,000 km.
 FADE_PER_K, FADE_PER_100_000_KM = 0.018, 0.9
 # Who comes home with less plugs in for certain, others often.
@@ -38,7 +39,7 @@ class Battery:
         self._makes, self._homes, self._rng = makes, homes, rng
         everybody = np.arange(n)
         now = np.full(n, at_ms)
-        self.built_ms = at_ms - np.clip(rng.gamma(2.2, 1.5, n), 0.05, 9.5) * YEAR_MS
+        self.built_ms = at_ms - (0.05 + OLDEST * rng.beta(1.6, 3.2, n)) * YEAR_MS
         years = self.years(now)
         self.first_km = makes["km_a_year"] * years * rng.lognormal(-0.06, 0.35, n) + 15
         self._luck = np.clip(rng.normal(1.0, 0.22, n), 0.4, 2.0)
@@ -129,7 +130,8 @@ class Battery:
 
     def capacity_wh(self, which: Index) -> Array:
         """What the pack holds at its age."""
-        return self._makes["pack_wh"][which] * self.health[which] / 100
+        watt_hours: Array = self._makes["pack_wh"][which] * self.health[which] / 100
+        return watt_hours
 
     def open_voltage(self, which: Index) -> Array:
         """Without a load."""
@@ -142,10 +144,10 @@ class Battery:
         return ohm
 
     def _climate_w(self, which: Index, air: Array) -> Array:
-        """Heating and cooling; a heat pump makes cooling cheaper than heating."""
+        """Heating and cooling; people and sun make up for the first kelvins of cold."""
         away = COMFORT - air
         w_per_k = self._makes["climate_w_per_k"][which]
-        return np.clip(np.where(away > 0, away - 4, -0.7 * away), 0, 45) * w_per_k
+        return np.clip(np.where(away > 0, away - 4, -away), 0, 45) * w_per_k
 
     def _drain(self, which: Index, power: Array, seconds: Array) -> None:
         used = power * seconds / 3600 / self.capacity_wh(which) * 100

@@ -33,13 +33,13 @@ class Habit(NamedTuple):
 
 
 # fmt: off
-_CAR_WEEKDAY = (.2, .1, .1, .2, .8, 3, 7, 9, 7, 4, 3.5, 3.5, 3, 3, 3.5, 4, 4.5, 5, 4.5, 3, 2, 1.2, .8, .4)
+_CAR_WEEKDAY = (.2, .1, .1, .2, .8, 3.5, 10, 14, 9, 4, 2.5, 2.2, 2, 2, 2.2, 2.5, 3, 3.5, 3.5, 2.6, 1.8, 1.2, .8, .4)
 _CAR_WEEKEND = (.6, .4, .3, .2, .3, .6, 1.2, 2, 4, 6, 7, 6.5, 5, 5.5, 5.5, 5, 4.5, 4.5, 4, 3, 2, 1.5, 1.2, .8)
 _WORK_DAY = (.05, .05, .05, .2, .8, 3, 8, 10, 5, 2, 1, 1, 1, 1, .6, .4, .2, .1, .1, .1, .05, .05, .05, .05)
 _HAUL_DAY = (.4, .4, .8, 2, 5, 8, 7, 4, 3, 2, 2, 2, 2, 2, 1.5, 1, 1, 1, 1, 1, .8, .6, .5, .4)
 # fmt: on
 HABITS: dict[str, Habit] = {
-    CAR.name: Habit(7.6, _CAR_WEEKDAY, _CAR_WEEKEND, 0.85, (1, 3), (4.3, 1.3), (42, 0.9), 0.6),
+    CAR.name: Habit(7.4, _CAR_WEEKDAY, _CAR_WEEKEND, 0.85, (1, 3), (4.4, 1.38), (42, 0.9), 0.65),
     VAN.name: Habit(5.6, _WORK_DAY, _WORK_DAY, 0.25, (6, 24), (2.6, 0.8), (7, 0.7), 0.0),
     TRUCK.name: Habit(5.4, _HAUL_DAY, _HAUL_DAY, 0.15, (2, 4), (38, 0.7), (45, 0.5), 0.0),
 }
@@ -84,7 +84,7 @@ class Diary:
 
     def far_m(self, which: Index) -> Array:
         """How far away the next place is, as the crow flies."""
-        return np.clip(self._lognormal("far", which), 0.7, 220) * 1_000
+        return np.clip(self._lognormal("far", which), 0.8, 220) * 1_000
 
     def stay_ms(self, which: Index, week_ms: Array) -> Array:
         """How long they stay where they arrive at that local time."""

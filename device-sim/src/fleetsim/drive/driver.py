@@ -37,7 +37,7 @@ _TURN_MS = 5.2
 _MOST_CHANGE_MS = 9.0  # of speed in one move
 _STEADY_S = (4.0, 11.0)
 # Holding a speed, it still varies: in town more than on a motorway.
-_UNSTEADY = 0.03
+_UNSTEADY = 0.04
 _SHORTEST_TUNNEL_M = 120.0
 # Below this charge (percent) it stops at a fast charger; with a little more it charges where it parks, for so long.
 EMPTY, CHARGES_BELOW = 9.0, 24.0
@@ -122,7 +122,7 @@ class Drivers:
         self._nearest_m[which] = np.minimum(left, self._nearest_m[which])
         road = roads.road_at(np.minimum(left, gone))
         speed = motion.speed[which]
-        gentle = rng.uniform(0.45, 1.0, n)
+        gentle = 0.35 + 0.65 * rng.beta(1.6, 2.0, n)
         brake = self._makes["brake"][which] * gentle
         braking_m = PEAK * speed**2 / brake / 2
         there = (
@@ -131,36 +131,45 @@ class Drivers:
             | (gone > _DETOUR * self.straight_m[which] + _DETOUR_M)
             | (charge < EMPTY)
         )
-        junction = motion.odometer_m[which] + braking_m >= self._junction_m[which]
-        stops = rng.random(n) < roads.of(road, "stop_share")
         # Who stands has passed its junction.
-        junction &= speed > 2
+        junction = (motion.odometer_m[which] + braking_m >= self._junction_m[which]) & (speed > 2)
+        stops = rng.random(n) < roads.of(road, "stop_share")
         doing = np.where(junction, np.where(stops, Doing.BRAKING, Doing.SLOWING), Doing.DRIVING)
         doing = np.where(there, Doing.ARRIVING, doing)
+        self.doing[which] = doing
+        self._begin(which, road, gentle, north, east)
+        passing = which[junction]
+        self._junction_m[passing] = (
+            motion.odometer_m[passing]
+            + braking_m[junction]
+            + 30
+            + rng.exponential(roads.of(road[junction], "junction_m"))
+        )
+
+    def _begin(self, which: Index, road: Index, gentle: Array, north: Array, east: Array) -> None:
+        """The move for what they are doing: to which speed, in which time, along which bend."""
+        motion, rng, doing = self._motion, self._rng, self.doing[which]
+        n, speed = len(which), motion.speed[which]
         wanted = self._wanted(which, road)
+        steady = (doing == Doing.DRIVING) & (np.abs(wanted - speed) < 1.5)
         to_speed = np.select(
             [doing == Doing.DRIVING, doing == Doing.SLOWING],
-            [wanted, np.minimum(speed, _TURN_MS * rng.uniform(0.85, 1.3, n))],
+            [
+                speed + np.clip(wanted - speed, -_MOST_CHANGE_MS, _MOST_CHANGE_MS),
+                np.minimum(speed, _TURN_MS * rng.uniform(0.85, 1.3, n)),
+            ],
             0.0,
         )
-        steady = (doing == Doing.DRIVING) & (np.abs(to_speed - speed) < 1.5)
-        step = np.clip(to_speed - speed, -_MOST_CHANGE_MS, _MOST_CHANGE_MS)
-        to_speed = np.where(doing == Doing.DRIVING, speed + step, to_speed)
         # Motors pull less the faster they turn.
         pull = self._makes["accelerate"][which] * gentle * np.clip(1.15 - speed / 40, 0.3, 1)
-        most = np.where(to_speed > speed, pull, brake)
+        most = np.where(to_speed > speed, pull, self._makes["brake"][which] * gentle)
         seconds = np.maximum(PEAK * np.abs(to_speed - speed) / most, 1.0)
         seconds = np.where(steady, np.maximum(rng.uniform(*_STEADY_S, n), seconds), seconds)
-        self.doing[which] = doing
         metres = (speed + to_speed) / 2 * seconds
         motion.begin(
             which, to_speed, seconds, self._bend(which, road, metres, np.maximum(speed, to_speed), north, east)
         )
         self._tunnel(which, road, metres)
-        passing = which[junction]
-        self._junction_m[passing] = (
-            motion.odometer_m[passing] + metres[junction] + 30 + rng.exponential(roads.of(road[junction], "junction_m"))
-        )
 
     def _wanted(self, which: Index, road: Index) -> Array:
         """The speed that they would like now, in m/s."""
@@ -170,7 +179,7 @@ class Drivers:
         limit = roads.of(road, "limit_kmh")
         slower = 1 - crowded * rng.uniform(0.3, 1.6, len(which))
         wanted = np.minimum(limit * self._hurry[which] * slower, self._makes["top_kmh"][which])
-        return wanted * (1 + rng.normal(0, _UNSTEADY, len(which)) * np.minimum(1.0, 50 / limit)) / 3.6
+        return wanted * (1 + rng.normal(0, _UNSTEADY, len(which)) * np.minimum(1.0, 60 / limit)) / 3.6
 
     def _bend(self, which: Index, road: Index, metres: Array, speed: Array, north: Array, east: Array) -> Array:
         """How far the road turns on its next metres: mostly towards where it leads, in bends that can be driven."""

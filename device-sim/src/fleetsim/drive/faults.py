@@ -20,12 +20,12 @@ class Fault(NamedTuple):
 
 
 FAULTS = (
-    Fault("P0A7F", 0.05, 2.0, 15, 12),  # battery pack deterioration
-    Fault("P0A7E", 0.06, 0.6, 7, 3),  # battery pack over temperature
-    Fault("P0A93", 0.05, 1.2, 12, 9),  # inverter cooling system performance
-    Fault("P0562", 0.20, 1.0, -14, 4),  # system voltage low
-    Fault("C0775", 0.50, 0.2, -20, 3),  # low tyre pressure
-    Fault("U0100", 0.12, 0.8, 0, 5),  # lost communication with a control unit
+    Fault("P0A7F", 0.05, 2.0, 15, 30),  # battery pack deterioration
+    Fault("P0A7E", 0.06, 0.6, 7, 5),  # battery pack over temperature
+    Fault("P0A93", 0.05, 1.2, 12, 20),  # inverter cooling system performance
+    Fault("P0562", 0.20, 1.0, -14, 10),  # system voltage low
+    Fault("C0775", 0.50, 0.2, -20, 10),  # low tyre pressure
+    Fault("U0100", 0.12, 0.8, 0, 15),  # lost communication with a control unit
 )
 _YEARS_HALFWAY = 5.0
 _MOST_DOUBLINGS = 4.0

@@ -14,7 +14,7 @@ from fleetsim.drive.faults import Faults
 from fleetsim.drive.kinds import Array, Flags, Index, Makes
 from fleetsim.drive.moves import Motion
 from fleetsim.drive.readings import Sensors
-from fleetsim.drive.regions import DAY_MS, HOUR_MS, Homes
+from fleetsim.drive.regions import DAY_MS, HOUR_MS, WEEK_MS, Homes
 from fleetsim.drive.releases import Releases
 
 # A parked unit stays awake for so long, to send what it has.
@@ -79,9 +79,9 @@ class Fleet:
         """How old each vehicle is."""
         return self._battery.years(self._motion.at_ms)
 
-    def local_hour(self) -> Array:
-        """What the clocks show where each vehicle is at home, in hours of the day."""
-        return self._homes.hour(self._everybody, self._motion.at_ms)
+    def week_hour(self) -> Array:
+        """What clock and calendar show where each vehicle is at home, in hours since Monday, midnight."""
+        return self._homes.week_ms(self._everybody, self._motion.at_ms) % WEEK_MS / HOUR_MS
 
     @property
     def driving(self) -> Flags:

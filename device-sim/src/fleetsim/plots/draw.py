@@ -12,7 +12,7 @@ from fleetsim.plots.observe import Day, Seconds, Trips
 from fleetsim.plots.recorded import Recorded
 
 # A working day and a Saturday; its morning; and hours of other seasons, so that every temperature is driven in.
-FRIDAY, MORNING = "2026-01-09T00:00", "2026-01-09T06:30"
+FRIDAY, MORNING, RUSH_HOUR = "2026-01-09T00:00", "2026-01-09T06:30", "2026-01-09T16:00"
 SEASONS = ("2026-01-20T14:00", "2026-04-14T12:00", "2026-07-21T14:00", "2026-10-13T12:00")
 
 
@@ -36,14 +36,15 @@ def draw(directory: Path, recorded: Recorded | None, extent: Extent, seed: int) 
     trips, day = observe.trips(week, extent.hours)
     morning = Fleet(extent.vehicles, observe.at(MORNING), seed)
     seconds = observe.seconds(morning, extent.minutes)
-    yard = observe.park(week)
+    rush = observe.seconds(Fleet(3 * extent.vehicles, observe.at(RUSH_HOUR), seed), 2 * extent.minutes, every=5)
+    yard = observe.park(Fleet(10 * extent.vehicles, observe.at(FRIDAY), seed))
     seasons = [
         observe.trips(Fleet(extent.vehicles, observe.at(when), seed), extent.season_hours)[0] for when in SEASONS
     ]
     pictures.speeds(seconds, recorded, directory / "speeds.png")
     pictures.days(trips, day, week.kind, directory / "days.png")
     pictures.batteries(observe.joined([trips, *seasons]), yard, directory / "batteries.png")
-    pictures.fleet(seconds, yard, week.now_ms, seed, directory / "fleet.png")
+    pictures.fleet(rush, yard, observe.at(FRIDAY), seed, directory / "fleet.png")
     return tell(trips, day, seconds, week.kind, recorded)
 
 

@@ -27,10 +27,10 @@ class Trips(NamedTuple):
 
 
 class Day(NamedTuple):
-    """One row a look: UTC hours since the start, and by vehicle the local hour and who drives, is awake, online."""
+    """One row a look: UTC hours since the start; by vehicle its hour since Monday, and who drives, is awake, online."""
 
     hours: Array
-    local_hour: Array
+    week_hour: Array
     driving: Flags
     awake: Flags
     online: Flags
@@ -81,19 +81,19 @@ def trips(fleet: Fleet, hours: float) -> tuple[Trips, Day]:
         parked = ~now
         before[:, parked] = state[:, parked]
         driving = now
-        looks.append((fleet.local_hour(), now, fleet.awake, fleet.online))
+        looks.append((fleet.week_hour(), now, fleet.awake, fleet.online))
     kinds, *values = zip(*found, strict=True) if found else ((), (), (), (), ())
     local, *states = (np.stack(rows) for rows in zip(*looks, strict=True))
     hours_since = np.arange(1, steps + 1) / 60
     return Trips(list(kinds), *(np.array(v, dtype=np.float64) for v in values)), Day(hours_since, local, *states)
 
 
-def seconds(fleet: Fleet, minutes: float) -> Seconds:
-    """Look every second."""
+def seconds(fleet: Fleet, minutes: float, every: int = 1) -> Seconds:
+    """Look every second, or every so many."""
     start_ms = fleet.now_ms
     rows = []
-    for step in range(1, round(minutes * 60) + 1):
-        fleet.advance(start_ms + step * SECOND_MS)
+    for step in range(1, round(minutes * 60 / every) + 1):
+        fleet.advance(start_ms + step * every * SECOND_MS)
         columns = fleet.columns()
         values = np.stack([columns[number] for number in (SPEED, ACCELERATION, HDOP, LATITUDE, LONGITUDE)])
         rows.append(np.where(fleet.driving, values, np.nan))

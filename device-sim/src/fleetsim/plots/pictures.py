@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fleetsim.drive.kinds import Array
+from fleetsim.drive.kinds import Array, Flags
 from fleetsim.drive.regions import DAY_MS
 from fleetsim.drive.releases import EVERY_MS, Releases, name
 from fleetsim.plots import published
@@ -44,12 +44,20 @@ def days(trips: Trips, day: Day, kinds: list[str], file: Path) -> None:
     for kind, colour in COLOURS.items():
         _cumulative(left, trips.km[trips.of(kind)], kind, colour)
         mine = np.array([each == kind for each in kinds])
-        hours, driving = np.floor(day.local_hour[:, mine]), day.driving[:, mine]
-        seen = np.unique(hours)
-        middle.plot(seen + 0.5, [100 * driving[hours == hour].mean() for hour in seen], color=colour)
+        hours, driving = np.floor(day.week_hour[:, mine]), day.driving[:, mine]
+        for weekend, style in ((False, "-"), (True, "--")):
+            chosen = (hours >= 5 * 24) == weekend
+            seen = np.unique(hours[chosen] % 24)
+            shares = [100 * driving[chosen & (hours % 24 == hour)].mean() for hour in seen]
+            middle.plot(seen + 0.5, shares, style, color=colour)
     left.plot(published.TRIP_KM, published.TRIP_SHARE, "o", color=OTHERS, label="cars, MiD 2002")
     left.set(xscale="log", xlim=(0.4, 300), xlabel="trip, km", ylabel="share of trips that are shorter")
-    middle.set(xlabel="local hour", ylabel="on the road, percent of each kind", xlim=(0, 24), xticks=range(0, 25, 4))
+    middle.set(
+        xlabel="local hour (broken: Saturday)",
+        ylabel="on the road, percent of each kind",
+        xlim=(0, 24),
+        xticks=range(0, 25, 4),
+    )
     right.plot(day.hours, 100 * day.awake.mean(axis=1), color="#777777", label="awake")
     right.plot(day.hours, 100 * day.driving.mean(axis=1), color="#1f77b4", label="driving")
     right.set(xlabel="UTC, hours since Friday 0:00", ylabel="percent of the fleet", ylim=(0, None))
@@ -59,7 +67,9 @@ def days(trips: Trips, day: Day, kinds: list[str], file: Path) -> None:
 def batteries(trips: Trips, park: Park, file: Path) -> None:
     """Health by age, and range by the temperature outside."""
     figure, (left, right) = _figure(2)
-    left.scatter(park.years, park.health, s=3, alpha=0.35, color="#1f77b4", label="simulated", linewidths=0)
+    left.scatter(
+        park.years[:1500], park.health[:1500], s=3, alpha=0.35, color="#1f77b4", label="simulated", linewidths=0
+    )
     years = np.linspace(0, 9, 10)
     for loss, style in ((published.FADE_PERCENT_A_YEAR, "-"), (published.FADE_LOW_PERCENT_A_YEAR, "--")):
         left.plot(years, 100 - loss * years, style, color=OTHERS, label=f"Geotab: {loss} percent a year")
@@ -73,21 +83,24 @@ def batteries(trips: Trips, park: Park, file: Path) -> None:
 
 
 def fleet(seconds: Seconds, park: Park, at_ms: float, seed: int, file: Path) -> None:
-    """The ways of a quarter of an hour in one city, faults by age, and a release that rolls out."""
+    """The ways of half an hour in one city, faults by age, and releases that roll out."""
     figure, (left, middle, right) = _figure(3)
-    latitude, longitude = (values[::4] for values in (seconds.latitude, seconds.longitude))
-    near = np.nanmin(np.where(np.isnan(latitude), np.inf, np.abs(latitude - 48.137)), axis=0) < 0.15
-    points = left.scatter(longitude[:, near], latitude[:, near], c=seconds.speed[::4][:, near], s=1.5, linewidths=0)
-    figure.colorbar(points, ax=left, label="km/h")
+    near = np.nanmin(np.where(np.isnan(seconds.latitude), 90, np.abs(seconds.latitude - 48.14)), axis=0) < 0.15
+    points = left.scatter(
+        seconds.longitude[:, near], seconds.latitude[:, near], c=seconds.speed[:, near], s=1.2, linewidths=0
+    )
+    figure.colorbar(points, ax=left, label="km/h", shrink=0.5, location="bottom")
     left.set(xlabel="longitude", ylabel="latitude", xlim=(11.35, 11.8), ylim=(48.0, 48.28), aspect=1.5)
     edges = np.arange(0, 10)
     middle.bar(edges[:-1] + 0.5, [100 * _share(park.broken, park.years, low) for low in edges[:-1]], width=0.8)
     middle.set(xlabel="age, years", ylabel="show a trouble code, percent")
     days_since, shares = rollout(len(park.years), at_ms, seed)
     for release, values in shares.items():
-        right.plot(days_since, 100 * values, label=release)
-    right.set(xlabel="days", ylabel="percent of the fleet that runs it")
-    _finish(figure, (right,), file)
+        if values.max() > 0.2:
+            (line,) = right.plot(days_since, 100 * values)
+            right.text(days_since[values.argmax()], 101, release, color=line.get_color(), fontsize=7)
+    right.set(xlabel="days", ylabel="percent of the fleet that runs it", ylim=(0, 107))
+    _finish(figure, (), file)
 
 
 def range_by_air(trips: Trips) -> tuple[Array, Array]:
@@ -114,7 +127,7 @@ def rollout(n: int, at_ms: float, seed: int) -> tuple[Array, dict[str, Array]]:
     return days_since, {name(release): (table == release).mean(axis=1) for release in np.unique(table).tolist()}
 
 
-def _share(broken: Array, years: Array, low: float) -> float:
+def _share(broken: Flags, years: Array, low: float) -> float:
     mine = (years >= low) & (years < low + 1)
     return float(broken[mine].mean()) if mine.any() else 0.0
 
@@ -127,7 +140,8 @@ def _figure(columns: int) -> tuple[Figure, list[Axes]]:
 def _cumulative(axes: Axes, values: Array, label: str, colour: str, width: float = 1.4) -> None:
     known = values[~np.isnan(values)]
     shares = np.linspace(0, 1, 201)
-    axes.plot(np.quantile(known, shares), shares, color=colour, label=label, linewidth=width)
+    if len(known):
+        axes.plot(np.quantile(known, shares), shares, color=colour, label=label, linewidth=width)
 
 
 def _density(axes: Axes, values: Array, label: str, colour: str) -> None:
