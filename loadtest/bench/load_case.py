@@ -34,7 +34,7 @@ from fleetsim import encode
 from fleetsim.bundle import read_bundle
 from fleetsim.encode import Body, Event, Name
 from fleetsim.signals import CATALOGUE
-from fleetsim.swarm_work import Shape, Work, bodies
+from fleetsim.swarm_work import Shape, Work, bodies, repeated
 
 DEVICES = 200
 SIGNALS = 8
@@ -118,7 +118,13 @@ def _fill(gate: Gate, case: Case, segments: int) -> tuple[int, int]:
     alike = bodies(Shape(case.events, SIGNALS), rng)
     found = sorted(gate.devices.iterdir())[:DEVICES]
     works = [
-        Work(read_bundle(path), encode.ROWS_MSGPACK, _mixed(index, rng) if case.mixed else alike, 1, clock.now_ms)
+        Work(
+            read_bundle(path),
+            encode.ROWS_MSGPACK,
+            repeated(_mixed(index, rng) if case.mixed else alike),
+            1,
+            clock.now_ms,
+        )
         for index, path in enumerate(found)
     ]
     senders = [_sender(path, gate) for path in found]

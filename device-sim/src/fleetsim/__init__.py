@@ -7,7 +7,7 @@ The map of this package:
                               +---- ledger <------ answers <-----------+
 
 `renewer` asks for the next credential meanwhile; `renewal` is when, with which key, and what a crash leaves of it.
-`drive` is a fleet that looks like one (it parks, charges, ages, sleeps), for loads of thousands of vehicles.
+`drive` is a fleet that looks like one (it parks, charges, ages, sleeps), for loads of thousands of vehicles: `swarm`.
 `record` takes what a fleet said from an edge's `spool` into a `tape`, and `replay` sends it again, or one `recording`.
 `scenarios` is the small fleet of `vehicles` on a virtual clock: an ordinary day, attacks, faults; what is true of each.
 What a device is given is read by `bundle`, from a directory of its own, or by `identities`, from one file for a whole

@@ -52,8 +52,12 @@ class Device(ABC):
         return f"fleet/v1/{self.tenant}/{self.device_id}/telemetry"
 
     @abstractmethod
-    def equip(self, context: ssl.SSLContext) -> None:
-        """Give the context this device's certificate and key, and whom it trusts. Raises BundleError."""
+    def trusted(self) -> str:
+        """What the gate's certificate is verified with, in PEM. Raises BundleError."""
+
+    @abstractmethod
+    def present_in(self, context: ssl.SSLContext) -> None:
+        """Have the context present this device's certificate, in the place of another. Raises BundleError."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,14 @@ class Bundle(Device):
 
     directory: Path
 
-    def equip(self, context: ssl.SSLContext) -> None:
+    def trusted(self) -> str:
         try:
-            context.load_verify_locations(self.directory / "ca.pem")
+            return (self.directory / "ca.pem").read_text("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{self.directory}: ca.pem cannot be used ({error})") from None
+
+    def present_in(self, context: ssl.SSLContext) -> None:
+        try:
             context.load_cert_chain(self.directory / "certificate.pem", self.directory / "private.pem")
         except (ssl.SSLError, OSError) as error:
             raise BundleError(f"{self.directory}: the certificate files cannot be used ({error})") from None
@@ -112,8 +121,18 @@ class _NamedContext(ssl.SSLContext):
 
 def tls_context(device: Device, server_name: str) -> ssl.SSLContext:
     """Mutual TLS 1.3 with the device's certificate, trusting its own CA only. Raises BundleError."""
+    context = trusting_context(device.trusted(), server_name)
+    device.present_in(context)
+    return context
+
+
+def trusting_context(ca: str, server_name: str) -> ssl.SSLContext:
+    """TLS 1.3 that trusts this CA only, for a device to present its certificate in. Raises BundleError."""
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.server_name = server_name
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    device.equip(context)
+    try:
+        context.load_verify_locations(cadata=ca)
+    except (ssl.SSLError, ValueError) as error:
+        raise BundleError(f"the CA certificate of a device cannot be used ({error})") from None
     return context

@@ -44,6 +44,7 @@ def swarm(
     bodies: Annotated[
         Path | None, typer.Option(help="Send these instead: a file with a MessagePack array of encoded bodies.")
     ] = None,
+    drive: Annotated[bool, typer.Option("--drive", help="Send what vehicles say that drive, one event each.")] = False,
     mqtt: Mqtt = "127.0.0.1:8883",
     https: Https = "127.0.0.1:8443",
     server_name: ServerName = "localhost",
@@ -69,6 +70,7 @@ def swarm(
         interval,
         seed,
         read_bodies(bodies) if bodies else (),
+        drive,
     )
     swarming = Swarm(plan, list(islice(devices_in(devices), connections)), lambda phase: typer.echo(phase, err=True))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -20,9 +20,10 @@ from fleetsim.gate import RunError
 
 ARCHIVE, LIST = "identities.db", "identities.csv"
 _ONE = (
-    "SELECT tenant, device_id, vehicle_id, kid, mac_key, certificate, chain, private_key, ca "
-    "FROM device JOIN authority ON authority = authority.number WHERE device.number = ?"
+    "SELECT authority, tenant, device_id, vehicle_id, kid, mac_key, certificate, private_key "
+    "FROM device WHERE number = ?"
 )
+_AUTHORITIES = "SELECT number, chain, ca FROM authority"
 # Behind the last one on record, bundles may wait for a run that was killed.
 _COUNT = "SELECT coalesce(min(first) - 1, (SELECT coalesce(max(number), 0) FROM device)) FROM waiting"
 
@@ -33,14 +34,17 @@ class Identity(Device):
 
     certificate: bytes = field(repr=False)
     private_key: bytes = field(repr=False)
+    chain: bytes = field(repr=False)
     ca: str = field(repr=False)
 
-    def equip(self, context: ssl.SSLContext) -> None:
+    def trusted(self) -> str:
+        return self.ca
+
+    def present_in(self, context: ssl.SSLContext) -> None:
         try:
-            context.load_verify_locations(cadata=self.ca)
             # The library takes a key from a file only: this one is in memory and has no name.
             with open(os.memfd_create("identity"), "wb") as file:
-                file.write(self.certificate + self.private_key)
+                file.write(self.certificate + self.chain + self.private_key)
                 file.flush()
                 context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
         except (ssl.SSLError, OSError) as error:
@@ -52,6 +56,8 @@ class Identities:
 
     def __init__(self, db: sqlite3.Connection, count: int) -> None:
         self._db, self._count = db, count
+        # Of all devices under one authority these are the same objects: they would be half of the memory.
+        self._authorities = {number: (chain, ca.decode()) for number, chain, ca in db.execute(_AUTHORITIES)}
 
     @classmethod
     def open(cls, directory: Path) -> "Identities":
@@ -60,9 +66,9 @@ class Identities:
         try:
             db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
             [count] = db.execute(_COUNT).fetchone()
+            return cls(db, count)
         except sqlite3.Error as error:
             raise BundleError(f"{file}: {error}; make it with `fleetsim identities prepare`") from None
-        return cls(db, count)
 
     @classmethod
     def prepare(cls, gate: Path, count: int, directory: Path, tenants: Sequence[str] = ("acme",)) -> "Identities":
@@ -84,11 +90,12 @@ class Identities:
         """Raises IndexError, BundleError."""
         if not 0 <= index < self._count:
             raise IndexError(f"there are {self._count} identities, and none at {index}")
-        row = self._db.execute(_ONE, (index + 1,)).fetchone()
-        *names, leaf, chain, private_key, ca = row
+        authority, tenant, device_id, vehicle_id, kid, mac_key, *pem = self._db.execute(_ONE, (index + 1,)).fetchone()
+        certificate, private_key = pem
         if private_key is None:
-            raise BundleError(f"{names[0]}/{names[1]} made its private key itself: nobody else can be this device")
-        return Identity(*names, leaf + chain, private_key, ca.decode())
+            raise BundleError(f"{tenant}/{device_id} made its private key itself: nobody else can be this device")
+        chain, ca = self._authorities[authority]
+        return Identity(tenant, device_id, vehicle_id, kid, mac_key, certificate, private_key, chain, ca)
 
     def __iter__(self) -> Iterator[Identity]:
         return (self[index] for index in range(self._count))

@@ -141,8 +141,10 @@ class Recorder:
 
     def _events(self, body: Body, sent_ms: int) -> Iterator[Event]:
         for event in body.events:
-            signals = {number: value for name, value in event.signals.items() if (number := _number(name))}
-            texts = {
+            signals: dict[Name, float] = {
+                number: value for name, value in event.signals.items() if (number := _number(name))
+            }
+            texts: dict[Name, str] = {
                 number: text
                 for name, text in event.texts.items()
                 if (number := _number(name)) and _TROUBLE_CODES.fullmatch(text)
@@ -151,7 +153,7 @@ class Recorder:
                 len(event.signals) + len(event.texts) - len(signals) - len(texts)
             )
             if signals or texts or event.kind != "sample":  # a sample without a signal cannot be said
-                yield Event(sent_ms + event.at, event.kind, dict[Name, float](signals), dict[Name, str](texts))
+                yield Event(sent_ms + event.at, event.kind, signals, texts)
 
 
 def _number(name: Name) -> int:

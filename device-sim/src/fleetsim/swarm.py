@@ -11,24 +11,25 @@ agents' business. Decides when lanes connect, when they may send and what is mea
 import gc
 import json
 import random
-import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from itertools import cycle, islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, cycle, islice, repeat
 from math import inf
 from typing import Any
 
-from fleetsim.bundle import Device, tls_context
+from fleetsim.bundle import Device
 from fleetsim.gate import RunError
+from fleetsim.swarm_drive import DrivingFleet
 from fleetsim.swarm_https import HttpsLane
 from fleetsim.swarm_lane import Lane
 from fleetsim.swarm_loop import Loop
 from fleetsim.swarm_mqtt import MqttLane
 from fleetsim.swarm_plan import Plan, figures
 from fleetsim.swarm_tally import Histogram, Tally
+from fleetsim.swarm_tls import SharedTls, Tls
 from fleetsim.swarm_wire import LaneError, Phase
-from fleetsim.swarm_work import Work, bodies
+from fleetsim.swarm_work import Content, Work, bodies, repeated
 
 DRAIN_S = 10.0
 PREPARED_BYTES = 2 * 1024**3
@@ -57,20 +58,20 @@ class Swarm:
         self._released = 0  # requests sent because the rate said so
         self._start_s = 0.0
         self._end_s = inf  # of the measured time: nothing is due after it
-        made = plan.bodies or tuple(_bodies(plan))
-        # One TLS context and one sequence of numbers for each identity, made before anything is measured: 0.9 ms and
-        # 32 KB each. HTTPS connections of one device share them.
+        enc, contents = _contents(plan)
+        # One sequence of numbers for each identity; HTTPS connections of one device share it.
+        tls = SharedTls(plan.server_name)
         identities = [
-            (tls_context(device, plan.server_name), Work(device, plan.shape.enc, made, plan.epoch, _unix_ms))
-            for device in devices[: plan.connections]
+            (tls.of(device), Work(device, enc, content, plan.epoch, _unix_ms))
+            for device, content in zip(devices[: plan.connections], contents, strict=False)
         ]
         self._works = [work for _, work in identities]
         self._lanes = [self._lane(*identity) for identity in islice(cycle(identities), plan.connections)]
 
-    def _lane(self, context: ssl.SSLContext, work: Work) -> Lane:
+    def _lane(self, tls: Tls, work: Work) -> Lane:
         if self._plan.batch:
-            return HttpsLane(context, work, self._tally, self._plan.batch)
-        return MqttLane(context, work, self._tally)
+            return HttpsLane(tls, work, self._tally, self._plan.batch)
+        return MqttLane(tls, work, self._tally)
 
     def finish_early(self) -> None:
         """End the measured time now. May be called from a signal handler."""
@@ -265,9 +266,13 @@ class Swarm:
         return max(0, self._due() - self._released)
 
 
-def _bodies(plan: Plan) -> list[bytes]:
+def _contents(plan: Plan) -> tuple[int, Iterator[Content]]:
+    """(encoding, what each device says)"""
+    if plan.drive:
+        fleet = DrivingFleet(plan.connections, int(_unix_ms()), plan.seed)
+        return fleet.enc, map(fleet.content, count())
     try:
-        return bodies(plan.shape, random.Random(plan.seed))
+        return plan.shape.enc, repeat(repeated(plan.bodies or bodies(plan.shape, random.Random(plan.seed))))
     except ValueError as error:
         raise RunError(str(error)) from None
 

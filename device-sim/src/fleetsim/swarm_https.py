@@ -4,7 +4,6 @@ A response counts only whole, and with as many items as were sent; each item cou
 `answers`'.
 """
 
-import ssl
 import time
 
 import msgspec
@@ -14,6 +13,7 @@ from fleetsim.answers import ACCEPTED, HTTP_ITEMS, from_item
 from fleetsim.https_agent import CONTENT_TYPES, PATH
 from fleetsim.swarm_lane import Lane
 from fleetsim.swarm_tally import Tally
+from fleetsim.swarm_tls import Tls
 from fleetsim.swarm_wire import LaneError
 from fleetsim.swarm_work import Work
 
@@ -26,8 +26,8 @@ class HttpsLane(Lane):
 
     __slots__ = ("_buffer", "batch")
 
-    def __init__(self, context: ssl.SSLContext, work: Work, tally: Tally, batch: int) -> None:
-        super().__init__(context, work, tally)
+    def __init__(self, tls: Tls, work: Work, tally: Tally, batch: int) -> None:
+        super().__init__(tls, work, tally)
         self.batch = batch
         self._buffer = b""
 

@@ -4,11 +4,11 @@ How bytes travel is `swarm_wire`'s. What is said and how answers are read is the
 `swarm_https`); when a lane connects and when it may send, the loop's (`swarm`).
 """
 
-import ssl
 from abc import abstractmethod
 from collections import deque
 
 from fleetsim.swarm_tally import Tally
+from fleetsim.swarm_tls import Tls
 from fleetsim.swarm_wire import Phase, Wire
 from fleetsim.swarm_work import Work
 
@@ -19,8 +19,8 @@ class Lane(Wire):
 
     __slots__ = ("flying", "ready", "tally", "work")
 
-    def __init__(self, context: ssl.SSLContext, work: Work, tally: Tally) -> None:
-        super().__init__(context)
+    def __init__(self, tls: Tls, work: Work, tally: Tally) -> None:
+        super().__init__(tls)
         self.work, self.tally = work, tally
         self.ready: deque[bytes] = deque()
         self.flying: deque[float] = deque()

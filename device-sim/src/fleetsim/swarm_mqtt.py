@@ -4,7 +4,6 @@ An answer counts only for the message whose packet id it names, and in the order
 nothing, ends the lane. What a refusing PUBACK means is `answers`'.
 """
 
-import ssl
 import struct
 import time
 
@@ -12,6 +11,7 @@ from fleetsim.answers import from_puback
 from fleetsim.attackers.wire import CONNACK, DISCONNECT, PUBACK, connect_packet, publish_packet, read_properties
 from fleetsim.swarm_lane import Lane
 from fleetsim.swarm_tally import Tally
+from fleetsim.swarm_tls import Tls
 from fleetsim.swarm_wire import LaneError, Phase
 from fleetsim.swarm_work import Work
 
@@ -29,8 +29,8 @@ class MqttLane(Lane):
 
     __slots__ = ("_awaited", "_buffer", "_framed", "receive_maximum")
 
-    def __init__(self, context: ssl.SSLContext, work: Work, tally: Tally) -> None:
-        super().__init__(context, work, tally)
+    def __init__(self, tls: Tls, work: Work, tally: Tally) -> None:
+        super().__init__(tls, work, tally)
         self.receive_maximum = 1
         self._buffer = b""
         self._framed = self._awaited = 1

@@ -14,7 +14,8 @@ class Plan(NamedTuple):
     as answers come), `batch` envelopes in a POST (0: MQTT), `prepare` messages signed for each connection before the
     clock starts, `handshakes` how many connections may be on their way in at once. Over HTTPS nobody tells a device its
     epoch before it sends: there `epoch` must be above that of every earlier run with these devices. Every `interval_s`
-    (0: never) the swarm tells the latencies since the last time. `bodies` are sent instead of ones made to `shape`.
+    (0: never) the swarm tells the latencies since the last time. `bodies` are sent instead of ones made to
+    `shape`; with `drive`, what vehicles say that drive.
     """
 
     address: tuple[str, int]
@@ -35,6 +36,7 @@ class Plan(NamedTuple):
     interval_s: float = 0.0
     seed: int = 1
     bodies: tuple[bytes, ...] = ()
+    drive: bool = False
 
 
 def figures(plan: Plan, answers: Counter[str], seconds: float, cpu_s: float) -> dict[str, Any]:

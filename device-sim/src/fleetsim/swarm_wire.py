@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum, auto
 
+from fleetsim.swarm_tls import Tls
+
 READ_BYTES = 16_384  # what is left over stays in the system's buffer, where epoll sees it
 _now_s = time.perf_counter
 
@@ -35,12 +37,12 @@ class Wire(ABC):
     """One connection. `out` is what the socket did not take yet."""
 
     __slots__ = (
-        *("context", "dialled_s", "fd", "out", "phase", "sock"),
+        *("dialled_s", "fd", "out", "phase", "sock", "tls"),
         *("_decrypt", "_incoming", "_outgoing", "_recv", "_send", "_tls"),
     )
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.context = context
+    def __init__(self, tls: Tls) -> None:
+        self.tls = tls
         self.phase = Phase.DOWN
         self.fd = -1
         self.dialled_s = 0.0
@@ -87,7 +89,7 @@ class Wire(ABC):
     def _bind(self, sock: socket.socket) -> None:
         """Looks up once what is called for each message."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = self.context.wrap_bio(self._incoming, self._outgoing)
+        self._tls = self.tls.wrap_bio(self._incoming, self._outgoing)
         self._recv: Callable[[int], bytes] = sock.recv
         self._send: Callable[[bytes], int] = sock.send
         self._decrypt: Callable[[int], bytes] = self._tls.read

@@ -1,7 +1,8 @@
 """Decides what a swarm sends: bodies of a chosen shape, made once, and envelopes signed ahead of their sending.
 
 Real bytes: every envelope has its own number and tag under its device's own key, by the same encoder as the agents'.
-Only the bodies repeat. When they go out is `swarm_lane`'s; the shape is the caller's choice.
+Only the bodies repeat, unless `swarm_drive` makes them. When they go out is `swarm_lane`'s; the shape is the caller's
+choice.
 """
 
 import random
@@ -22,6 +23,10 @@ VARIANTS = 32
 
 _SIGNALS = tuple(signal for signal in CATALOGUE if signal.low is not None)
 _EVENT_GAP_MS = 100
+
+
+Content = Callable[[int, int], bytes]
+"""The body of the message with this number and `sent_at`."""
 
 
 class Shape(NamedTuple):
@@ -73,17 +78,20 @@ def _body(shape: Shape, rng: random.Random) -> Body:
     return Body("2026.44.1", "cfg-7f3a", events)
 
 
+def repeated(bodies: Sequence[bytes]) -> Content:
+    """These bodies over and over."""
+    return lambda seq, sent_at: bodies[seq % len(bodies)]
+
+
 class Work:
     """The messages of one device in their order. `offset_ms` is the gate's clock minus this machine's."""
 
-    def __init__(
-        self, bundle: Device, enc: int, bodies: Sequence[bytes], epoch: int, now_ms: Callable[[], float]
-    ) -> None:
+    def __init__(self, bundle: Device, enc: int, content: Content, epoch: int, now_ms: Callable[[], float]) -> None:
         self.bundle = bundle
         self.epoch = epoch
         self.offset_ms = 0.0
         self.next_seq = 0
-        self._enc, self._bodies, self._now_ms = enc, bodies, now_ms
+        self._enc, self._content, self._now_ms = enc, content, now_ms
 
     def above(self, gate_epoch: int) -> None:
         """Begin an epoch above the gate's and above every one of this run."""
@@ -92,7 +100,7 @@ class Work:
 
     def sign(self, count: int) -> list[bytes]:
         """The next `count` envelopes, `sent_at` now: they go out within the minutes of a run."""
-        bundle, enc, bodies = self.bundle, self._enc, self._bodies
+        bundle, enc, content = self.bundle, self._enc, self._content
         sent_at = int(self._now_ms() + self.offset_ms)
         first, self.next_seq = self.next_seq, self.next_seq + count
         return [
@@ -103,7 +111,7 @@ class Work:
                 seq=seq,
                 sent_at=sent_at,
                 enc=enc,
-                body=bodies[seq % len(bodies)],
+                body=content(seq, sent_at),
             )
             for seq in range(first, first + count)
         ]

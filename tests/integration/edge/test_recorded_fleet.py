@@ -1,69 +1,69 @@
-"""A fleet's messages are recorded from the edge's spool and sent again by other devices, all by the commands."""
+"""docs/how-to/simulate-a-large-fleet.md, followed by a small one: prepared, driven, recorded and sent again."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.gate import Car, Gate, NewGate, now_ms, until
-from tests.mqtt_peer import MqttPeer
+from tests.gate import Gate, NewGate, until
 
 from fleetgate.spool.reader import segment_paths
 
-
-def fleetsim(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "fleetsim", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "simulate-a-large-fleet.md"
+SMALLER = {"10000": "3", "--rate 1000": "--rate 30", "--seconds 60": "--seconds 1", "--speed 10": "--speed 1000"}
 
 
-def body(*speeds: float) -> bytes:
-    """Events 100 ms apart, the last one at the time of sending."""
-    events = [[100 * (index + 1 - len(speeds)), "sample", {1: speed}, {}] for index, speed in enumerate(speeds)]
-    return msgspec.msgpack.encode(["2026.44.1", "cfg-7f3a", events])
+def said(gate: Gate) -> list[tuple[str, int, Any]]:
+    """(device, time of the event in Unix ms, its signals) of everything in the spool."""
+    found = []
+    for segment in gate.segments():
+        for message in segment.messages:
+            _, _, _, _, sent_at, _, body, _ = msgspec.msgpack.decode(message.raw)
+            [event] = msgspec.msgpack.decode(body, strict=False)[2]
+            found.append((segment.peers[message.peer].device_id, sent_at + event[0], event[2]))
+    return found
 
 
-def told(gate: Gate, car: Car) -> list[list[Any]]:
-    """[time of the event in Unix ms, speed] of all that the spool has of a car."""
-    said = []
-    for message in gate.stored(car):
-        _, _, _, _, sent_at, _, content, _ = msgspec.msgpack.decode(message.raw)
-        said += [[sent_at + event[0], event[2][1]] for event in msgspec.msgpack.decode(content, strict=False)[2]]
-    return said
-
-
-def test_a_recording_comes_in_again_as_other_vehicles_and_as_fast_as_asked(new_gate: NewGate, tmp_path: Path) -> None:
-    """Two cars, three messages; values and spacing are the same behind another two devices' signatures."""
+def test_a_fleet_that_was_recorded_comes_in_again(new_gate: NewGate) -> None:
+    """Every value of it, by devices that the gate knows, each event as long after the one before as it was."""
     gate = new_gate()
-    cars = [gate.home.enrol(f"car-{number}") for number in (1, 2)]
-    for car, speeds in zip(cars, ([(50.0, 51.0), (52.0,)], [(7.0, 8.0, 9.0)]), strict=True):
-        with MqttPeer(gate, car) as peer:
-            peer.hello()
-            for seq, some in enumerate(speeds):
-                ack = peer.ask(car.sign(peer.epoch, seq, body=body(*some), sent_at=now_ms()))
-                assert ack.reason_code == 0
-    until(lambda: not segment_paths(gate.spool / "segments", ".open") or gate.segments()[-1].footer, "all is sealed")
-    tape, state = tmp_path / "tape", tmp_path / "state"
-    printed = fleetsim(
-        "record", str(gate.spool), "--keyring", str(gate.home.directory / "keyring.json"), "--out", str(tape)
-    )
-    assert printed.startswith("3 messages of 2 vehicles in ")
-    assert "left out" not in printed
+    commands = re.findall(r"^```sh\nfleetsim (.*)\n```", PAGE.read_text(), re.MULTILINE)
+    printed = []
+    for command in commands:
+        for large, small in SMALLER.items():
+            command = command.replace(large, small)
+        if command.startswith("record"):
+            before = said(gate)
+            until(lambda: not segment_paths(gate.spool / "segments", ".open") or gate.segments()[-1].footer, "sealed")
+        arguments = shlex.split(command.replace("gate.example:8883", f"127.0.0.1:{gate.mqtt_port}"))
+        done = subprocess.run(
+            [sys.executable, "-m", "fleetsim", *arguments],
+            cwd=gate.home.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        printed.append(done.stdout)
+    prepared, driven, recorded, replayed = printed
+    assert prepared == "3 identities in fleet\n"
+    assert msgspec.json.decode(driven)["connect"]["live"] == 3
+    assert recorded.startswith(f"{len(before)} messages of 3 vehicles in ")
+    assert "left out" not in recorded
+    assert replayed == f"{len(before)} messages of 3 vehicles, every one acknowledged\n"
 
-    others = [gate.home.enrol(f"other-{number}") for number in (1, 2)]
-    senders = [option for other in others for option in ("--device", str(other.directory))]
-    address = ("--mqtt", f"127.0.0.1:{gate.mqtt_port}", "--speed", "1000")
-    assert fleetsim("replay", str(tape), *senders, "--state", str(state), *address) == (
-        "3 messages of 2 vehicles, every one acknowledged\n"
-    )
-    for car, other in zip(cars, others, strict=True):
-        before, after = told(gate, car), told(gate, other)
-        assert [speed for _, speed in after] == [speed for _, speed in before]
+    after = said(gate)[len(before) :]
+    vehicles = list(dict.fromkeys(device for device, _, _ in before))
+    for number, vehicle in enumerate(vehicles):
+        own = [(at, signals) for device, at, signals in before if device == vehicle]
+        again = [(at, signals) for device, at, signals in after if device == f"sim-{number + 1:06d}-tcu"]
+        assert [signals for _, signals in again] == [signals for _, signals in own]
         # A device sets its clock by the gate's, each by some milliseconds otherwise.
-        [moved_ms] = {then - time for (time, _), (then, _) in zip(before, after, strict=True)}
+        [moved_ms] = {then - time for (time, _), (then, _) in zip(own, again, strict=True)}
         assert moved_ms > 0

@@ -121,7 +121,7 @@ def archived(directory: Path) -> dict[str, str]:
 def waiting_from(directory: Path) -> int | None:
     with closing(sqlite3.connect(directory / "cars.db")) as db:
         [first] = db.execute("SELECT max(first) FROM waiting").fetchone()
-        return first
+    return None if first is None else int(first)
 
 
 def on_record(shop: Shell) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fleetsim.answers import Answer, Reaction
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Bundle, Device
 from fleetsim.core import DeviceCore
 from fleetsim.encode import Event, Form
 from fleetsim.journal import Journal
@@ -24,11 +24,11 @@ class Notes:
         self.fates: list[tuple[tuple[int, int], str, str]] = []
         self.signed_keys: list[tuple[int, int]] = []
 
-    def signed(self, bundle: Bundle, entry: Entry, body: bytes, events: int) -> int:
+    def signed(self, bundle: Device, entry: Entry, body: bytes, events: int) -> int:
         self.signed_keys.append(entry.key)
         return len(self.signed_keys)
 
-    def recovered(self, bundle: Bundle, entry: Entry) -> int:
+    def recovered(self, bundle: Device, entry: Entry) -> int:
         return 0
 
     def sent(self, entry: Entry) -> None:

@@ -34,7 +34,8 @@ class Scene:
         """A message of the vehicle; `given` as `tests.units.elements` takes it."""
         who = peer(vehicle)
         key = hkdf(ROOT, who.tenant, who.device_id, who.key_digest)
-        raw = pack(elements(**{"key": key, "sent_at": SENT_AT + at_ms, "body": rows_body(*events)} | given))
+        usual: dict[str, Any] = {"key": key, "sent_at": SENT_AT + at_ms, "body": rows_body(*events)}
+        raw = pack(elements(**(usual | given)))
         self.spool.writer.message(self.spool.sender(who), RECEIVED_AT + at_ms, outcome, 0, raw)
 
     def record(self) -> list[Take]:

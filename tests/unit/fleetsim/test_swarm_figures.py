@@ -13,13 +13,13 @@ from tests.unit.fleetsim.bench import BUNDLE
 from fleetsim import encode, mac
 from fleetsim.gate import RunError
 from fleetsim.swarm_tally import Histogram
-from fleetsim.swarm_work import Shape, Work, bodies, read_bodies
+from fleetsim.swarm_work import Shape, Work, bodies, read_bodies, repeated
 
 NOW_MS = 1_767_225_600_000
 
 
 def work(shape: Shape, epoch: int = 1) -> Work:
-    return Work(BUNDLE, shape.enc, bodies(shape, random.Random(1)), epoch, lambda: float(NOW_MS))
+    return Work(BUNDLE, shape.enc, repeated(bodies(shape, random.Random(1))), epoch, lambda: float(NOW_MS))
 
 
 @pytest.mark.parametrize("percent", [50, 99])

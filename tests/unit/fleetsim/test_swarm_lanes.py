@@ -16,13 +16,13 @@ from fleetsim.swarm_lane import Lane
 from fleetsim.swarm_mqtt import MqttLane
 from fleetsim.swarm_tally import Tally
 from fleetsim.swarm_wire import LaneError, Phase
-from fleetsim.swarm_work import Shape, Work, bodies
+from fleetsim.swarm_work import Shape, Work, bodies, repeated
 
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def work() -> Work:
-    return Work(BUNDLE, 1, bodies(Shape(), random.Random(1)), 1, lambda: 1_767_225_600_000.0)
+    return Work(BUNDLE, 1, repeated(bodies(Shape(), random.Random(1))), 1, lambda: 1_767_225_600_000.0)
 
 
 def mqtt(in_flight: int = 0) -> MqttLane:

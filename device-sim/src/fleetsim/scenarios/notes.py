@@ -5,7 +5,7 @@ A row for each message, as `ledger` keeps it, would be a million rows for a day 
 
 from collections import Counter, deque
 
-from fleetsim.bundle import Bundle
+from fleetsim.bundle import Device
 from fleetsim.outbox import Entry
 
 # Signed messages that somebody who sits in the unit, or on its way to the gate, could have captured.
@@ -20,11 +20,11 @@ class Notes:
         self.answers: Counter[str] = Counter()
         self.captured: deque[bytes] = deque(maxlen=CAPTURED)
 
-    def signed(self, bundle: Bundle, entry: Entry, body: bytes, events: int) -> int:
+    def signed(self, bundle: Device, entry: Entry, body: bytes, events: int) -> int:
         """As `outbox.Book`."""
         return 0
 
-    def recovered(self, bundle: Bundle, entry: Entry) -> int:
+    def recovered(self, bundle: Device, entry: Entry) -> int:
         """As `outbox.Book`."""
         return 0
 
