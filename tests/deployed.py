@@ -1,4 +1,4 @@
-"""What deploy/ asks of the gate's metrics: the queries of alert rules and dashboards, and the metrics that there are.
+"""What deploy/ and its pages ask of the gate: queries of rules and dashboards, the metrics that there are, commands.
 
 Reads PromQL as far as that needs: names of metrics, the labels in braces and those that a query groups by.
 """
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import yaml
+from typer.main import get_command
+
+from fleetgate.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -78,3 +83,14 @@ def queries() -> list[Query]:
         for panel in panels(json.loads(file.read_text())):
             found += [Query(f"{file.name}: {panel['title']}", target["expr"]) for target in panel.get("targets", [])]
     return found
+
+
+def understood(line: str) -> None:
+    """A command line of `fleetgate` is one: its commands exist and take these options. Raises click.UsageError."""
+    command, arguments = get_command(app), shlex.split(line)[1:]
+    context = click.Context(command, info_name="fleetgate")
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        name, found, arguments = command.resolve_command(context, arguments)
+        assert found is not None
+        context, command = click.Context(found, info_name=name, parent=context), found
+    command.parse_args(context, arguments)

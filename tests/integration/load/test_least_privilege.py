@@ -113,7 +113,7 @@ def taken(server: ServerClickHouse) -> set[tuple[str, str]]:
 def test_the_grants_of_load_are_what_its_statements_take(
     server: ServerClickHouse, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """A start, segments, one again after a kill, a release, a signed head, an alert: no privilege is lacking or spare."""
+    """A start, segments, one again after a kill, a release, a head, an alert: no privilege is lacking or spare."""
     bench = Bench(tmp_path, request.node.nodeid, server)
     audit = Audit(bench, tmp_path)
     require(server)

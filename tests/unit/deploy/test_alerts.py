@@ -1,25 +1,36 @@
-"""Alert rules and dashboards name metrics that exist, fire when they should, and lead to a page that says what to do."""
+"""Alert rules and dashboards name metrics that exist, fire when they should, and lead to a page with what to do."""
 
 from __future__ import annotations
 
+import json
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
-import click
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
-from tests.deployed import DEPLOY, METRICS_PAGE, OF_PROMETHEUS, ROOT, Query, documented, queries, rules
-from typer.main import get_command
+from tests.deployed import (
+    DASHBOARDS,
+    DEPLOY,
+    METRICS_PAGE,
+    OF_PROMETHEUS,
+    ROOT,
+    Query,
+    documented,
+    panels,
+    queries,
+    rules,
+    understood,
+)
 
-from fleetgate.cli.main import app
 from fleetgate.clock import SystemClock
 from fleetgate.load.counts import Counts
 from fleetgate.load.lag import LagCollector
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
+PROVISIONING = DEPLOY / "grafana" / "provisioning"
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian: prometheus) is not installed")
 _COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -49,7 +60,7 @@ def test_a_misspelt_metric_or_label_would_be_found() -> None:
 
 
 def test_the_page_has_the_metrics_of_load(tmp_path: Path) -> None:
-    """Every one with its type and labels, and none that there is not; those of the edge are compared with a running one."""
+    """Each with its type and labels, and none that there is not; those of the edge are compared with a running one."""
     registry = CollectorRegistry()
     counts = Counts(registry)
     registry.register(LagCollector(tmp_path, SystemClock()))
@@ -82,16 +93,10 @@ def test_what_a_runbook_says_to_type_exists(page: Path) -> None:
     """Every `fleetgate` command of it, with its options: at three in the morning nobody wants to correct one."""
     [block] = _COMMANDS.findall(page.read_text())
     told = [line for line in block.splitlines() if line.startswith("fleetgate ")]
-    told += [inline for inline in re.findall(r"`(fleetgate [^`]+)`", page.read_text())]
+    told += re.findall(r"`(fleetgate [^`]+)`", page.read_text())
     assert block.strip()
     for line in told:
-        command, arguments = get_command(app), shlex.split(line)[1:]
-        context = click.Context(command, info_name="fleetgate")
-        while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
-            name, command, arguments = command.resolve_command(context, arguments)
-            assert command is not None, line
-            context = click.Context(command, info_name=name, parent=context)
-        command.parse_args(context, arguments)
+        understood(line)
 
 
 @pytest.mark.parametrize("page", BOOKS, ids=lambda page: page.stem)
@@ -110,7 +115,7 @@ def test_where_a_runbook_leads_there_is_a_page(page: Path) -> None:
 def test_promtool_finds_nothing(check: list[str]) -> None:
     """Configuration and rules are good, and each alert fires when it should and not below that."""
     assert PROMTOOL is not None
-    done = subprocess.run([PROMTOOL, *check], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60)
+    done = subprocess.run([PROMTOOL, *check], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -118,3 +123,31 @@ def test_each_alert_is_tried() -> None:
     """rules.test.yml has a case in which it fires: a rule without one may never fire."""
     tried = re.findall(r'alertname="(\w+)"\}', (DEPLOY / "prometheus" / "rules.test.yml").read_text())
     assert sorted(tried) == sorted(rule["alert"] for rule in rules())
+
+
+@pytest.mark.parametrize("file", sorted(DASHBOARDS.glob("*.json")), ids=lambda file: file.stem)
+def test_a_dashboard_asks_the_data_source_that_is_provisioned(file: Path) -> None:
+    """Every panel says what it shows, asks that source, has a place of its own, and all variables are declared."""
+    dashboard = json.loads(file.read_text())
+    [source] = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    declared = {variable["name"] for variable in dashboard["templating"]["list"]} | {"__rate_interval"}
+    shown = [panel for panel in panels(dashboard) if panel["type"] != "row"]
+    assert len({panel["id"] for panel in panels(dashboard)}) == len(list(panels(dashboard)))
+    assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in shown}) == len(shown)
+    for panel in shown:
+        assert panel["description"], panel["title"]
+        assert panel["datasource"]["uid"] == source["uid"]
+        for target in panel["targets"]:
+            assert set(re.findall(r"\$(\w+)", target["expr"])) <= declared, target["expr"]
+
+
+@needs_promtool
+def test_prometheus_can_read_what_the_dashboards_ask(tmp_path: Path) -> None:
+    """Each query, as a rule of its own; Grafana's variables are what they would be."""
+    asked = [re.sub(r"\$__rate_interval", "1m", query.text) for query in queries()]
+    rules = [{"record": f"asked:{number}", "expr": text} for number, text in enumerate(asked)]
+    (tmp_path / "asked.yml").write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]}))
+    assert PROMTOOL is not None
+    check = [PROMTOOL, "check", "rules", "asked.yml"]
+    done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -54,7 +55,9 @@ def installed(tmp_path: Path) -> Path:
 
 def analyze(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     assert ANALYZE is not None
-    return subprocess.run([ANALYZE, *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [ANALYZE, *arguments], cwd=directory, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 @needs_systemd
@@ -94,7 +97,7 @@ def test_a_process_is_supervised_and_started_again(process: str) -> None:
 
 
 def test_no_process_sees_what_it_must_never_hold(config: Config) -> None:
-    """The table of processes: the edge no ClickHouse password and no issuing key; load no key; the signer no telemetry."""
+    """The table of processes: no ClickHouse password for the edge, no key for load, no telemetry for the signer."""
     edge, signer = config.edge, config.signer
     keys = {edge.private_key, edge.keyring}
     signing = {signer.authority, signer.audit_key}
@@ -105,6 +108,7 @@ def test_no_process_sees_what_it_must_never_hold(config: Config) -> None:
     }
     for process, paths in never.items():
         hidden = Unit(process).paths("InaccessiblePaths")
+        assert "people" in hidden  # the passwords of ClickHouse's owner and reader
         assert {path for path in paths if path.partition("/")[0] not in hidden} == set(), process
 
 
@@ -126,8 +130,29 @@ def test_each_process_may_write_what_it_writes_and_see_what_it_reads(config: Con
 
 def test_the_directories_are_made(config: Config) -> None:
     """Every directory that a unit names is in tmpfiles.conf: one that is absent would keep the unit from starting."""
-    made = set(re.findall(rf"^d {HOME}/(\w+) +07[05]0 fleetgate fleetgate$", (UNITS / "tmpfiles.conf").read_text(), re.M))
+    made = set(
+        re.findall(rf"^d {HOME}/(\w+) +07[05]0 fleetgate fleetgate$", (UNITS / "tmpfiles.conf").read_text(), re.M)
+    )
     units = [Unit(process) for process in PROCESSES]
     named = set[str]().union(*(unit.paths(key) for unit in units for key in ("ReadWritePaths", "InaccessiblePaths")))
     assert named <= made
     assert {config.edge.certificate.partition("/")[0], config.edge.keyring.partition("/")[0]} <= made
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give directories to another user")
+@pytest.mark.skipif(
+    shutil.which("systemd-tmpfiles") is None, reason="systemd-tmpfiles (Debian: systemd) is not installed"
+)
+def test_user_and_directories_are_made_by_systemd(tmp_path: Path) -> None:
+    """In an empty root: the secrets are for the gate's user alone."""
+    (tmp_path / "etc").mkdir()
+    root = f"--root={tmp_path}"
+    for command in (["systemd-sysusers", root, UNITS / "sysusers.conf"],
+                    ["systemd-tmpfiles", root, "--create", UNITS / "tmpfiles.conf"]):  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    [line] = [line for line in (tmp_path / "etc/passwd").read_text().splitlines() if line.startswith("fleetgate:")]
+    made = {path.name: path.stat() for path in (tmp_path / "var/lib/fleetgate").iterdir()}
+    assert {str(status.st_uid) for status in made.values()} == {line.split(":")[2]}
+    secret = {"keys", "authority", "audit", "clickhouse", "people", "evidence"}
+    assert {name for name, status in made.items() if status.st_mode & 0o777 == 0o700} == secret
