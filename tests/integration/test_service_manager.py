@@ -74,31 +74,43 @@ def home(authority: Installation, tmp_path: Path) -> Installation:
     return copy
 
 
-@pytest.fixture(params=["edge", "load", "signer"])
+@pytest.fixture
 def service(request: pytest.FixtureRequest, home: Installation, tmp_path: Path) -> Iterator[Service]:
     made = Service(home, request.param, tmp_path / "notify")
     yield made
     made.close()
 
 
-def test_each_process_says_that_it_is_ready_works_and_ends(service: Service) -> None:
-    """In that order, the second again and again; load too while it waits for a ClickHouse that is not there."""
-    service.await_word("READY=1")
+def lived(service: Service) -> list[str]:
+    """What was heard of a whole life, but for what it waits for; the life is in its order."""
     service.await_word("WATCHDOG=1", times=3)
     heard = [message for message in service.end() if not message.startswith("STATUS=")]
     assert heard.index("READY=1") < heard.index("STOPPING=1")
-    assert set(heard) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
+    return heard
+
+
+EVERYTHING = {"READY=1", "WATCHDOG=1", "STOPPING=1"}
 
 
 @pytest.mark.parametrize("service", ["edge"], indirect=True)
 def test_an_edge_is_ready_when_vehicles_can_connect(service: Service, home: Installation) -> None:
-    """Both of its doors are open by then."""
+    """Both of its doors are open by then; it works on, and says when it ends."""
     service.await_word("READY=1")
     for address in (home.config.edge.mqtt_listen, home.config.edge.https_listen):
         socket.create_connection(host_and_port("", address), timeout=5).close()
+    assert set(lived(service)) == EVERYTHING
 
 
 @pytest.mark.parametrize("service", ["load"], indirect=True)
-def test_load_says_what_it_waits_for(service: Service) -> None:
-    """`systemctl status` shows it: nobody has to read the log first."""
+def test_load_is_ready_and_works_while_it_waits_for_clickhouse(service: Service) -> None:
+    """`systemctl status` shows for what: nobody has to read the log first."""
     service.await_word("STATUS=ClickHouse does not answer")
+    assert set(lived(service)) == EVERYTHING
+
+
+@pytest.mark.parametrize("service", ["signer"], indirect=True)
+def test_a_signer_is_ready_when_it_can_be_asked(service: Service, home: Installation) -> None:
+    """Its socket is there by then."""
+    service.await_word("READY=1")
+    assert home.config.path(home.config.signer.socket).is_socket()
+    assert set(lived(service)) == EVERYTHING
