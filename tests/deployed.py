@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import yaml
 from typer.main import get_command
 
@@ -86,11 +85,11 @@ def queries() -> list[Query]:
 
 
 def understood(line: str) -> None:
-    """A command line of `fleetgate` is one: its commands exist and take these options. Raises click.UsageError."""
-    command, arguments = get_command(app), shlex.split(line)[1:]
-    context = click.Context(command, info_name="fleetgate")
-    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+    """A command line of `fleetgate` is one: its commands exist and take these options. Raises TyperException else."""
+    command: Any = get_command(app)  # of typer's own copy of click, which has no public name
+    arguments = shlex.split(line)[1:]
+    context = command.context_class(command, info_name="fleetgate")
+    while hasattr(command, "resolve_command") and arguments and not arguments[0].startswith("-"):
         name, found, arguments = command.resolve_command(context, arguments)
-        assert found is not None
-        context, command = click.Context(found, info_name=name, parent=context), found
+        context, command = found.context_class(found, info_name=name, parent=context), found
     command.parse_args(context, arguments)

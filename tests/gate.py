@@ -222,7 +222,8 @@ class Installation:
     def quarantine(self, car: Car) -> None:
         """What load writes when another edge has put the device into quarantine."""
         with self.control() as store:
-            record = (car.tenant, car.device_id, "trusted", "quarantined", now_ms(), "bad_mac", 100.0, "1")
+            at_ms = now_ms()
+            record = (car.tenant, car.device_id, "trusted", "quarantined", at_ms, "bad_mac", 100.0, "1", at_ms)
             apply_transition(store, "00" * 16, 1, 0, *record)
 
     def ban(self, car: Car) -> None:

@@ -133,7 +133,11 @@ class Gate:
     def known(self, device_id: str = DEVICE_ID) -> KnownDevice:
         """The device, taken into memory as a first connection does."""
         found = next(each for each in self.records if each.device_id == device_id)
-        return self.fleet.add(found, self.spool.checkpoint.device(TENANT, device_id), self.clock.monotonic())
+        was_away = self.fleet.get((TENANT, device_id)) is None
+        known = self.fleet.add(found, self.spool.checkpoint.device(TENANT, device_id), self.clock.monotonic())
+        if was_away:
+            self.scores.taken(known)
+        return known
 
     def caller(self, device_id: str = DEVICE_ID, digest: bytes = KEY_DIGEST) -> Caller:
         known = self.known(device_id)

@@ -123,6 +123,9 @@ class Control(Section, frozen=True):
         "sqlite:///control.db"
     )
 
+    def __post_init__(self) -> None:
+        _no_password(self.url, "control.url", "PostgreSQL reads it from the file that PGPASSFILE names")
+
 
 class ClickHouse(Section, frozen=True):
     url: Annotated[
@@ -139,6 +142,9 @@ class ClickHouse(Section, frozen=True):
         str,
         Meta(description="File with the password (server) or the access token (embedded; made at first start)."),
     ] = "clickhouse.token"  # noqa: S105  a file name
+
+    def __post_init__(self) -> None:
+        _no_password(self.url, "clickhouse.url", "put it into the file that clickhouse.token_file names")
 
 
 class Load(Section, frozen=True):
@@ -253,6 +259,12 @@ class Crl(Section, frozen=True):
             raise ValueError("an entry of crls has either a file or a url")
 
 
+def _no_password(url: str, name: str, instead: str) -> None:
+    """Settings are logged and shown."""
+    if urlsplit(url).password is not None:
+        raise ValueError(f"{name} has a password in it, which would be logged and shown: {instead}")
+
+
 class Webhook(Section, frozen=True):
     """One entry of `[[webhooks]]`. http is for a network of one's own: whoever listens on the way reads the alerts."""
 
@@ -269,6 +281,11 @@ class Webhook(Section, frozen=True):
             raise ValueError("url of an entry of webhooks has no user, no fragment, and ASCII without spaces")
         if where.scheme == "http" and not self.allow_private:
             raise ValueError("url of an entry of webhooks is https, or has allow_private = true: for one's own network")
+
+    def shown(self) -> Webhook:
+        """Without the path, by which alone some receivers know their senders."""
+        where = urlsplit(self.url)
+        return msgspec.structs.replace(self, url=f"{where.scheme}://{where.netloc}/...")
 
 
 class Config(Section, frozen=True):
@@ -329,7 +346,8 @@ def host_and_port(setting: str, address: str) -> tuple[str, int]:
 
 
 def settings(config: Config | type[Config] = Config) -> Iterator[tuple[str, Any, str]]:
-    """(dotted name, value or default, meaning) of every key, in the order of declaration."""
+    """(dotted name, value or default, meaning) of every key, in the order of declaration; of webhooks what may be
+    shown."""
     value = config if isinstance(config, Config) else Config()
     yield from _walk("", value)
 
@@ -345,7 +363,8 @@ def _walk(prefix: str, section: Section) -> Iterator[tuple[str, Any, str]]:
                 yield f"{prefix}{name}.{signal}", value[signal], default.meaning
         else:
             metas = [meta.description for meta in getattr(hints[name], "__metadata__", ()) if meta.description]
-            yield f"{prefix}{name}", value, metas[-1]
+            shown = tuple(hook.shown() for hook in value) if name == "webhooks" else value
+            yield f"{prefix}{name}", shown, metas[-1]
 
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -52,6 +54,12 @@ def configure(process: str, level: str = "info") -> None:
 def get(name: str) -> Any:
     """A logger that carries its room's name; structlog's loggers are typed as Any."""
     return structlog.get_logger(room=name)
+
+
+def unforeseen(error: BaseException) -> str:
+    """What it is and where it came from. Not its message: nobody knows what stands in it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
 
 
 class Sparse:

@@ -60,7 +60,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=clean_environment() | environment,
+                env=clean_environment() | {"PYTHONFAULTHANDLER": "1"} | environment,
             )
 
     def await_ready(self) -> None:
@@ -76,8 +76,15 @@ class Process:
         self.process.wait(END_SECONDS)
 
     def terminate(self) -> int:
+        """Its status. One that does not end says where it stands: SIGABRT has each of its threads told."""
         self.process.terminate()
-        return self.process.wait(END_SECONDS)
+        try:
+            return self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(END_SECONDS)
+            words = self.log_file.read_text(errors="replace").splitlines()[-200:]
+            raise AssertionError("\n".join([f"{self._arguments[1:4]} did not end on SIGTERM", *words])) from None
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:

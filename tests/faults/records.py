@@ -224,7 +224,8 @@ def _go_on(home: Installation, denied: Denied, revision: int) -> None:
     with home.control() as store:
         for number in range(store.revision(), revision):
             car = list(denied.cars.values())[number % len(denied.cars)]
-            facts = (car.tenant, car.device_id, "trusted", "watched", now_ms(), "bad_mac", 50.0, "1")
+            at_ms = now_ms()
+            facts = (car.tenant, car.device_id, "trusted", "watched", at_ms, "bad_mac", 50.0, "1", at_ms)
             apply_transition(store, "00" * 16, 1, number, *facts)
 
 

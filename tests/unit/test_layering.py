@@ -39,7 +39,7 @@ SHARED = frozenset({"clock", "fault", "errors", "config", "rates", "bucket", "lo
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
     "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),
-    "evidence": Border(frozenset({"clock", "config", "errors", "log"}), SOCKETS | DATABASES),
+    "evidence": Border(frozenset({"bucket", "clock", "config", "errors", "log", "rates"}), SOCKETS | DATABASES),
     "accept": Border(SHARED | {"judge", "spool", "control", "evidence"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fleetgate.accept.surge import CALM_MS, Key, Window, limit_of
+from fleetgate.accept.surge import CALM_MS, Key, Window, limit_at_opening, limit_of
 from fleetgate.control.cohorts import Cohort, Mode, cohort_of
 from fleetgate.spool.format import AlertRecord
 
@@ -154,7 +154,7 @@ class Breaker:
         a start ends no hold."""
         for record in records:
             trouble = self._troubles[cohort_of(record.tenant, record.cohort)] = _Trouble(now)
-            trouble.open(Phase(record.kind), now, limit_of(_number(record.detail, "size")))
+            trouble.open(Phase(record.kind), now, limit_at_opening(record))
             trouble.opened_at, trouble.record = record.at, record
             trouble.led.update({str(record.detail[name]): 1 for name in record.detail if name.startswith("signal_")})
         for wish in wishes:
@@ -224,8 +224,3 @@ class Breaker:
 def _leading(scores: Mapping[str, float]) -> str:
     """The signal that most of the score comes from, of those that may be excused."""
     return max(scores.keys() - NEVER_EXCUSED, key=lambda signal: (scores[signal], signal), default="")
-
-
-def _number(detail: Mapping[str, str | float], name: str) -> int:
-    value = detail.get(name, 0)
-    return int(value) if isinstance(value, int | float) else 0

@@ -28,13 +28,13 @@ from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
+from fleetgate.accept.issuertrouble import KINDS, IssuerTrouble
 from fleetgate.accept.limits import Limits
 from fleetgate.accept.lists import Lists, Source
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.material import Material, Replacement
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.recovery import Recovery
-from fleetgate.accept.refusals import KINDS, Refusals
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import Room
@@ -47,6 +47,7 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
+from fleetgate.control.breaker import overrides
 from fleetgate.control.cases import found_harmless
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
@@ -115,10 +116,10 @@ class Edge:
         writer = self.spool.writer
         self.scores = Scorekeeper(writer, self.fleet, self.breaker, config.policy, self.counts, clock)
         self.intake = Intake(writer, self.fleet, self.scores, policy, self.counts, clock)
-        self.refusals = Refusals(config.edge.id)
-        self.refusals.on_alert = self.scores.alert
-        self.vetting.on_verified = self.refusals.verified
-        self.vetting.on_refused = self.refusals.refused
+        self.issuer_trouble = IssuerTrouble(config.edge.id)
+        self.issuer_trouble.on_alert = self.scores.alert
+        self.vetting.on_verified = self.issuer_trouble.verified
+        self.vetting.on_refused = self.issuer_trouble.refused
         self._census = Census(self.spool.checkpoint, self.breaker, clock)
         keeper = Keeper(
             config.path(config.evidence.directory),
@@ -153,6 +154,7 @@ class Edge:
         )
         loop = SocketLoop(turns, entrance, self._config.edge, self.intake, door, self.room, self._limits, self._clock)
         self.registry.on_change = self.scores.on_state = door.device_changed
+        self.registry.on_taken = self.scores.taken
         self.registry.on_overrides = self.breaker.override
         self.registry.on_suspicion = self.scores.suspect
         self.registry.on_grace_over = loop.send_away
@@ -234,11 +236,13 @@ class Edge:
                 await trio.sleep(1)
 
     def _restore(self, recovery: Recovery) -> None:
-        """What the edge knew of its cohorts. Raises ControlAway."""
+        """What the edge knew of its cohorts, and what people say of them: the first message may come before the first
+        poll. Raises ControlAway."""
         now_ms = self._clock.now_ms()
+        self.breaker.override(overrides(self._store))
         self._census.count()
         alerts = recovery.alerts.values()
-        self.refusals.restore([record for record in alerts if record.kind in KINDS], now_ms)
+        self.issuer_trouble.restore([record for record in alerts if record.kind in KINDS], now_ms)
         held = [record for record in alerts if record.kind not in KINDS]
         if held:
             self.scores.restore(held, recovery.watched())
@@ -284,7 +288,7 @@ class Edge:
                 self.room.look(self._doubt())
                 self._note_control()
                 self.scores.relax(self._clock.now_ms())
-                self.refusals.look(self._clock.now_ms(), self.breaker.sizes)
+                self.issuer_trouble.look(self._clock.now_ms(), self.breaker.sizes)
                 await self._delete_loaded()
                 behind = self.spool.waiting() > BEHIND_SEGMENTS
                 self._seal_seconds = settings.segment_seconds * (BEHIND_TIMES if behind else 1)
@@ -330,7 +334,7 @@ class Edge:
             await trio.sleep(over_s * CHECKPOINT_DEVICES / len(changed))
         if changed or position != self.spool.checkpoint.segment():
             await trio.to_thread.run_sync(
-                self._advance, position, [*self.breaker.now_open(), *self.refusals.now_open()]
+                self._advance, position, [*self.breaker.now_open(), *self.issuer_trouble.now_open()]
             )
             fault.point("checkpoint.advanced")
         self.fleet.forget_idle(self._clock.monotonic())

@@ -59,6 +59,7 @@ class Entrance:
         self._proxies = proxies
         self._limits = limits
         self._counts = counts
+        self._clock = clock
         self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
         self.context = context
         self.stalls = Stalls()
@@ -78,6 +79,7 @@ class Entrance:
         """Those who have come. `there` are the connections so far, those that were given out before among them; beyond
         `most` of them nobody else comes in."""
         now_s = time.monotonic()  # a handshake is this machine's work: its deadline is not on the gate's clock
+        limit_s = self._clock.monotonic()  # but limits are, as for HTTPS: both take from one bucket
         for _ in range(MAX_ACCEPTS):
             try:
                 plain, address = self._listener.accept()
@@ -87,7 +89,7 @@ class Entrance:
                 _log.error("accept_failed", error=error.strerror)
                 self._epoll.modify(self.fd, 0)  # until it is opened again: it would stay readable
                 return
-            if len(there) >= most or not self._limits.admit_to_gate(Quantity.CONNECTIONS, now_s):
+            if len(there) >= most or not self._limits.admit_to_gate(Quantity.CONNECTIONS, limit_s):
                 plain.close()
                 continue
             plain.setblocking(False)

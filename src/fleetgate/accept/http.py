@@ -184,11 +184,12 @@ class VehicleApp:
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time
         sizes = [len(item) for item in items]
+        # Others may have sent while the body came: asked before its own account is charged for what does not pass.
+        senders = self._shared(caller) if isinstance(caller, Caller) else []
         self._admit(link, caller, max(1, sum(map(cost, sizes))), sum(sizes), len(items))
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
-        senders = self._shared(caller)  # others may have sent while the body came
         for account in senders:
             account.charge_sent(len(items), len(body), 0, self._clock.monotonic())
         started_s, now_ms = self._clock.monotonic(), self._clock.now_ms()

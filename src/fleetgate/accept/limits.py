@@ -150,12 +150,13 @@ class _Accounts:
         return Account(self._rates, self._hits)
 
     def of(self, name: object) -> Account:
-        account = self._of.pop(name, None) or self.new()
+        account = self._of.get(name) or self.new()
         self.keep(name, account)
         return account
 
     def keep(self, name: object, account: Account) -> None:
         self._of[name] = account
+        self._of.move_to_end(name)
         if len(self._of) > MAX_ACCOUNTS:
             self._of.popitem(last=False)
 

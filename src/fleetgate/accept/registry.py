@@ -96,6 +96,7 @@ class Registry:
         self.older_than_seen = False
         self.restores = 0
         self.on_change: Callable[[KnownDevice, int], None] = lambda known, decided_ms: None
+        self.on_taken: Callable[[KnownDevice], None] = lambda known: None
         self.on_overrides: Callable[[Mapping[Cohort, Mode]], None] = lambda said: None
         self.on_suspicion: Callable[[KnownDevice, Suspicion], None] = lambda known, suspicion: None
         self.on_grace_over: Callable[[], None] = lambda: None
@@ -183,8 +184,11 @@ class Registry:
         if row is None:
             return None
         record, saved, denials = row
+        was_away = self._fleet.get(key) is None
         known = self._fleet.add(record, saved, self._clock.monotonic())
         self._deny(known, strictest(denials_of(record), denials))
+        if was_away:
+            self.on_taken(known)
         return known
 
     def _deny(self, known: KnownDevice, denials: Denials) -> None:
@@ -245,13 +249,14 @@ class Registry:
             return True
         if found.reached is None:
             return False
+        await self._take_suspects(found.suspicions)  # control may be away: then all of this batch is read again
         await self._learn(found.reached, found.changes, found.records)
-        await self._suspect(found.suspicions)
+        self._suspect(found.suspicions)
         return True
 
-    async def _suspect(self, suspicions: list[Suspicion]) -> None:
-        """Hands on what load found out. A device that is not in memory is taken there for it: it would come back with
-        a score that does not know of it. A crash in these seconds costs the suspicion, as one before a checkpoint."""
+    async def _take_suspects(self, suspicions: list[Suspicion]) -> None:
+        """Takes devices into memory of which load found something out: they would come back with a score that does not
+        know of it. Raises ControlAway."""
         keys = list(dict.fromkeys((suspicion.tenant, suspicion.device_id) for suspicion in suspicions))
         strange = [key for key in keys if self._fleet.get(key) is None]
         for start in range(0, len(strange), LOOKUP_BATCH):
@@ -260,6 +265,9 @@ class Registry:
             for key in batch:
                 if self._fleet.get(key) is None:
                     self._take(key, rows.get(key))
+
+    def _suspect(self, suspicions: list[Suspicion]) -> None:
+        """Hands on what load found out. A crash now costs the suspicion, as one before a checkpoint."""
         for suspicion in suspicions:
             known = self._fleet.get((suspicion.tenant, suspicion.device_id))
             if known is not None:

@@ -92,8 +92,16 @@ class Scorekeeper:
         for known in list(self._fleet.all()):
             if known.standing.relaxed(now, self.settings):
                 self.move(known, DeviceState.TRUSTED, now, "its score has gone down")
-            elif loosened and self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
-                self.move(known, DeviceState.QUARANTINED, now, "its cohort is held no more")
+            elif loosened:
+                self._reconsider(known, now)
+
+    def taken(self, known: KnownDevice) -> None:
+        """Of a device that comes into memory: its cohort may have been held when it went, and not be any more."""
+        self._reconsider(known, self._clock.now_ms())
+
+    def _reconsider(self, known: KnownDevice, now: int) -> None:
+        if self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
+            self.move(known, DeviceState.QUARANTINED, now, "its cohort is held no more")
 
     def _is_due(self, known: KnownDevice, now: int) -> bool:
         """Whether it is watched although its score says quarantine."""
@@ -117,8 +125,8 @@ class Scorekeeper:
     def move(self, known: KnownDevice, state: DeviceState, now: int, why: str) -> None:
         """Gives a device a new state, from its next message on, and records the transition with the next commit.
 
-        `now` is when the message that led to it was received. So what is held after it was not received before it,
-        though both came in one turn of the loop: a release gives back what was held from then on.
+        `now` is when the message that led to it was received: what is held for it was not received before, though it
+        came in the same turn of the loop, and a release gives back what was held from then on.
         """
         standing = known.standing
         before = standing.state
@@ -131,6 +139,7 @@ class Scorekeeper:
             why,
             standing.score(now, self.settings.signals),
             self.settings.version,
+            now,
         )
         self._writer.transition(record)
         self._fleet.settle(known)

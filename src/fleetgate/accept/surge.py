@@ -1,7 +1,7 @@
 """Surges: how many devices of a cohort are in one kind of trouble at the same time, and from when on that is a surge.
 
 Decides the thresholds. Counted are distinct devices of the last five minutes; one device alone is never a surge,
-however often it comes. What follows from a surge is decided by `breaker`, and for connections by `refusals`. Pure.
+however often it comes. What follows from a surge is decided by `breaker`, and for connections by `issuertrouble`. Pure.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from typing import Final
+
+from fleetgate.spool.format import AlertRecord
 
 WINDOW_MS: Final = 5 * 60_000
 CALM_MS: Final = 15 * 60_000  # three windows: a release that rolls out in waves is one trouble
@@ -23,6 +25,12 @@ Key = tuple[str, str]
 def limit_of(size: int) -> float:
     """So many devices of a cohort of that size are a surge; infinitely many of one that is too small to have any."""
     return max(MIN_DEVICES, math.ceil(size * MIN_SHARE)) if size >= MIN_COHORT else math.inf
+
+
+def limit_at_opening(record: AlertRecord) -> float:
+    """What a surge was when this alert was opened, by the size that it tells of."""
+    size = record.detail.get("size")
+    return limit_of(int(size)) if isinstance(size, int | float) else math.inf
 
 
 class Window:

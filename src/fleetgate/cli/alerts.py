@@ -1,7 +1,7 @@
-"""`fleetgate alerts`: what the watch and the edges found, open or (with --all) closed too.
+"""`fleetgate alerts`: what the watch and the edges found, open or (with --all) closed too; and that one is over.
 
-Decides options and output. What is an alert is decided by `load.watch` and the edge; what to do with one is said by
-docs/how-to/investigate-an-alert.md.
+Decides options and output. What is an alert is decided by `load.watch` and the edge, which one a person may close by
+`control.edgealerts`; what to do with one is said by docs/how-to/investigate-an-alert.md.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ from typing import Annotated
 
 import typer
 
-from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, show
+from fleetgate.cli.console_output import AsJson, cell, print_json, print_table, say, show
 from fleetgate.cli.db import Offline
-from fleetgate.cli.session import session_of
+from fleetgate.cli.session import actor, session_of
+from fleetgate.control.edgealerts import close_alert
+from fleetgate.control.store import Store
+
+app = typer.Typer(rich_markup_mode=None)
 
 
+@app.callback(invoke_without_command=True)
 def alerts(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Those that are closed too, of the last 30 days.")] = False,
@@ -22,6 +27,8 @@ def alerts(
     offline: Offline = False,
 ) -> None:
     """Say what suddenly changed in the fleet: whose vehicles, which signal, what it was and what it is."""
+    if context.invoked_subcommand is not None:
+        return
     from fleetgate.load.alertlist import list_alerts  # ClickHouse's libraries: other commands do without
 
     session = session_of(context)
@@ -43,3 +50,16 @@ def alerts(
         for one in found
     ]
     print_table([*headings, *(["closed"] if everything else [])], rows, empty="no alerts")
+
+
+@app.command()
+def close(
+    context: typer.Context,
+    alert: Annotated[str, typer.Argument(help="Its id, as `fleetgate alerts` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit.")],
+) -> None:
+    """Close an alert of an edge that cannot do so itself: the edge is gone, or nobody is left under the CA."""
+    session = session_of(context)
+    with Store.open(session.config, session.clock, write=True) as store:
+        close_alert(store, alert, actor(), reason)
+    say(f"{alert}: closed; whoever is told alerts hears of it within a minute")

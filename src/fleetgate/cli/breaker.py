@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from fleetgate.cli.console_output import AsJson, print_json, print_records, say
 from fleetgate.cli.session import actor, session_of
-from fleetgate.control.breaker import EdgeAlert, Override, list_alerts, list_overrides, set_mode
+from fleetgate.control.breaker import Override, list_overrides, set_mode
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode
+from fleetgate.control.edgealerts import EdgeAlert, list_alerts
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError
 

@@ -1,14 +1,15 @@
 """Who may do what: tenants, vehicles, devices, credentials, quarantine cases, decisions, and the keys they stand on.
 
 The edge reads here and never writes. Load writes transitions of quarantine and alerts of edges, with suspicions.py what
-it found out about devices, with spools.py what it knows of spools, with auditheads.py what the signer signed of the
-audit, with deliveries.py what webhooks were told. The rest are a person's commands.
+it found out about devices, with spools.py what it knows of spools, with watchturns.py which load watches the fleet,
+with auditheads.py what the signer signed of the audit, with deliveries.py what webhooks were told. The rest are a
+person's commands.
 
 A device's life    devices.py, retirement.py and vehicles.py say what may happen to a device, credentials.py what
                    becomes of its certificates, states.py which state may follow which, quarantine.py what is written
                    of it; reason.py asks a person why. bulk.py enrols many at once, from the list of devicelist.py;
                    bundle.py hands a device its files.
-Cohorts            cohorts.py says what one is, breaker.py what people say of it, and which alerts edges have raised.
+Cohorts            cohorts.py says what one is, breaker.py what people say of it; edgealerts.py has the alerts of edges.
 Looking            roster.py shows devices, cases.py the cases of quarantine, releases.py which held events a decision
                    gives back, audit.py who did what, and why; auditchain.py is the chain that its rows are,
                    auditheads.py has the end of it signed.

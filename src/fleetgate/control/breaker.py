@@ -1,4 +1,4 @@
-"""The breaker of the edges, in the records: what people say of a cohort, and which alerts the edges have raised.
+"""The breaker of the edges, in the records: what people say of a cohort.
 
 Decides what may be said and that it stands in the audit. When a cohort is held is decided by each edge by itself
 (`accept.breaker`); edges ask for the overrides with each poll.
@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 from msgspec import Struct
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import and_, delete, insert, select
 
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode
 from fleetgate.control.reason import check_reason
-from fleetgate.control.schema import breaker_overrides, edge_alerts
-from fleetgate.control.store import Store
+from fleetgate.control.schema import breaker_overrides, tenants
+from fleetgate.control.store import Store, Write
 from fleetgate.errors import NotFound
-
-BREAKER_KINDS = ("breaker", "breaker_spent")
 
 
 class Override(Struct, frozen=True):
@@ -33,26 +30,17 @@ class Override(Struct, frozen=True):
     reason: str
 
 
-class EdgeAlert(Struct, frozen=True):
-    """An alert of an edge. `cohort` is empty for all of the tenant; `closed_at_ms` is None while it is open."""
-
-    kind: str
-    tenant: str
-    cohort: str
-    opened_at_ms: int
-    closed_at_ms: int | None
-    detail: dict[str, str | float]
-
-
 def set_mode(store: Store, cohort: Cohort, mode: Mode, actor: str, reason: str) -> None:
-    """From now on, until somebody says something else. Raises ConfigError without a reason, NotFound where there is
-    nothing to take back."""
+    """From now on, until somebody says something else. Raises ConfigError without a reason, NotFound for a tenant
+    that has no device, and where there is nothing to take back."""
     check_reason(reason)
     kind, tenant, name = cohort
     table = breaker_overrides
     of_cohort = and_(table.c.kind == kind, table.c.tenant == tenant, table.c.name == name)
     with store.write(actor) as write:
         before = write.row(select(table.c.mode).where(of_cohort))
+        if tenant and mode is not Mode.AUTO:
+            _require(write, tenant)
         if before is None and mode is Mode.AUTO:
             raise NotFound("nothing was said of this cohort: `fleetgate breaker list` shows what was")
         write.execute(delete(table).where(of_cohort))
@@ -61,6 +49,12 @@ def set_mode(store: Store, cohort: Cohort, mode: Mode, actor: str, reason: str) 
             write.execute(insert(table), {"kind": kind, "tenant": tenant, "name": name} | said)
         detail = {"before": before.mode if before is not None else Mode.AUTO, "reason": reason}
         write.note(f"breaker-{mode}", tenant, _object(cohort), detail)
+
+
+def _require(write: Write, tenant: str) -> None:
+    """Who mistypes it would think that the fleet is held. (A version may be announced before a device runs it.)"""
+    if write.row(select(tenants).where(tenants.c.tenant == tenant)) is None:
+        raise NotFound(f"there is no tenant {tenant}: `fleetgate device list` shows whose devices there are")
 
 
 def overrides(store: Store) -> Mapping[Cohort, Mode]:
@@ -72,49 +66,6 @@ def overrides(store: Store) -> Mapping[Cohort, Mode]:
 def list_overrides(store: Store) -> list[Override]:
     rows = store.rows(select(breaker_overrides).order_by(breaker_overrides.c.at_ms.desc()))
     return [Override(row.kind, row.tenant, row.name, row.mode, row.at_ms, row.actor, row.reason) for row in rows]
-
-
-def list_alerts(store: Store, *, closed: bool = False) -> list[EdgeAlert]:
-    """Those that are open, with `closed` all of them, newest first."""
-    query = select(edge_alerts).order_by(edge_alerts.c.opened_at_ms.desc())
-    rows = store.rows(query if closed else query.where(edge_alerts.c.closed_at_ms.is_(None)))
-    return [
-        EdgeAlert(row.kind, row.tenant, row.cohort, row.opened_at_ms, row.closed_at_ms, msgspec.json.decode(row.detail))
-        for row in rows
-    ]
-
-
-def note_alert(
-    store: Store,
-    actor: str,
-    key: str,
-    state: str,
-    at_ms: int,
-    kind: str,
-    tenant: str,
-    cohort: str,
-    detail: Mapping[str, str | float],
-) -> bool:
-    """Takes over one `alert` record of a spool, once; whether it is news. What the breaker does is a decision, and
-    stands in the audit. Raises ControlAway."""
-    table = edge_alerts
-    newest = select(table).where(table.c.key == key).order_by(table.c.opened_at_ms.desc()).limit(1)
-    with store.write(actor) as write:
-        known = write.row(newest)
-        if state == "open":
-            if known is not None and (known.closed_at_ms is None or known.opened_at_ms >= at_ms):
-                return False
-            facts = {"kind": kind, "tenant": tenant, "cohort": cohort, "detail": msgspec.json.encode(detail).decode()}
-            write.execute(insert(table), {"key": key, "opened_at_ms": at_ms} | facts)
-        else:
-            if known is None or known.closed_at_ms is not None or known.opened_at_ms >= at_ms:
-                return False
-            this = and_(table.c.key == key, table.c.opened_at_ms == known.opened_at_ms)
-            write.execute(update(table).where(this).values(closed_at_ms=at_ms))
-        if kind in BREAKER_KINDS:
-            said = {"kind": kind, "state": state, "at_ms": at_ms, **detail}
-            write.note("breaker", tenant, f"cohort/{cohort or 'all'}", said)
-    return True
 
 
 def _object(cohort: Cohort) -> str:

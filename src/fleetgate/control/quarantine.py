@@ -34,12 +34,13 @@ def apply_transition(
     why: str,
     score: float,
     policy_version: str,
+    received_at_ms: int,
 ) -> Outcome:
     """Applies one `transition` record of a spool, once; says what became of it.
 
     `spool` is the spool's identity in hex, `offset` that of the record in its segment, `before` and `after` states as
-    the edge knew them. Never raises for what the record says, so that no record can stop the loader. Raises
-    ControlAway.
+    the edge knew them. A case begins with `received_at_ms`, by the edge's clock, as what it holds is told by that.
+    Never raises for what the record says, so that no record can stop the loader. Raises ControlAway.
     """
     with store.write(LOADER) as write:
         seen = and_(
@@ -53,9 +54,9 @@ def apply_transition(
         values = {"spool": spool, "segment": segment, "record_offset": offset, "applied_at_ms": write.now_ms}
         write.execute(insert(transitions_applied), values | {"outcome": outcome})
         if outcome is Outcome.APPLIED:
-            _note_in_case(write, tenant, device_id, after, at_ms, why, score, policy_version)
+            _note_in_case(write, tenant, device_id, after, at_ms, received_at_ms, why, score, policy_version)
         elif after == DeviceState.QUARANTINED and outcome in (Outcome.CONFIRMED, Outcome.OVERTAKEN):
-            _note_holding(write, tenant, device_id, at_ms, why, score, policy_version)
+            _note_holding(write, tenant, device_id, at_ms, received_at_ms, why, score, policy_version)
         detail = {"before": before, "after": after, "why": why, "score": score, "at_ms": at_ms}
         origin = {"spool": spool, "segment": segment, "offset": offset, "policy_version": policy_version}
         write.record(TRANSITION, tenant, device_id, detail | origin | {"outcome": outcome})
@@ -76,7 +77,7 @@ def quarantine_for(
     stands, outcome = step(_view(device), DeviceState.QUARANTINED, at_ms)
     if outcome is Outcome.APPLIED:
         _put(write, tenant, device_id, stands, {})
-        _note_in_case(write, tenant, device_id, DeviceState.QUARANTINED, at_ms, why, 0.0, policy_version)
+        _note_in_case(write, tenant, device_id, DeviceState.QUARANTINED, at_ms, at_ms, why, 0.0, policy_version)
     facts = {"before": device.state, "after": DeviceState.QUARANTINED, "why": why, "outcome": outcome}
     write.record(TRANSITION, tenant, device_id, facts | detail)
 
@@ -179,20 +180,20 @@ def _case_of_ban(write: Write, tenant: str, device_id: str, state: str) -> int |
 
 
 def _note_holding(
-    write: Write, tenant: str, device_id: str, at_ms: int, why: str, score: float, policy_version: str
+    write: Write, tenant: str, device_id: str, at_ms: int, since_ms: int, why: str, score: float, policy_version: str
 ) -> None:
-    """An edge held messages since then, for a quarantine that another had begun already or a person has ended since:
-    the case says since when, as a release gives back what was held for it (`control.releases`)."""
+    """An edge held messages since `since_ms`, for a quarantine that another had begun already or a person has ended
+    since: the case says since when, as a release gives back what was held for it (`control.releases`)."""
     cases = quarantine_cases
     ended = select(decisions).where(device_is(decisions, tenant, device_id), decisions.c.at_ms >= at_ms)
     decision = write.row(ended.order_by(decisions.c.at_ms).limit(1))
     case = _open_case(write, tenant, device_id)
     case_id = decision.case_id if decision is not None else case.case_id if case is not None else None
     if case_id is not None:
-        earlier = and_(cases.c.case_id == case_id, cases.c.opened_at_ms > at_ms)
-        write.execute(update(cases).where(earlier).values(opened_at_ms=at_ms))
+        earlier = and_(cases.c.case_id == case_id, cases.c.opened_at_ms > since_ms)
+        write.execute(update(cases).where(earlier).values(opened_at_ms=since_ms))
     elif decision is not None:
-        values = {"tenant": tenant, "device_id": device_id, "opened_at_ms": at_ms, "updated_at_ms": at_ms}
+        values = {"tenant": tenant, "device_id": device_id, "opened_at_ms": since_ms, "updated_at_ms": at_ms}
         told = {"closed_at_ms": decision.at_ms, "why": why, "score": score, "policy_version": policy_version}
         write.execute(insert(cases), values | told)
         newest = write.row(select(cases).where(device_is(cases, tenant, device_id)).order_by(cases.c.case_id.desc()))
@@ -202,13 +203,22 @@ def _note_holding(
 
 
 def _note_in_case(
-    write: Write, tenant: str, device_id: str, after: str, at_ms: int, why: str, score: float, policy_version: str
+    write: Write,
+    tenant: str,
+    device_id: str,
+    after: str,
+    at_ms: int,
+    since_ms: int,
+    why: str,
+    score: float,
+    policy_version: str,
 ) -> None:
-    """A device that goes into quarantine gets a case; an open one tells the latest that was seen."""
+    """A device that goes into quarantine gets a case, which begins with what may be held for it; an open one tells the
+    latest that was seen."""
     told = {"updated_at_ms": at_ms, "why": why, "score": score, "policy_version": policy_version}
     case = _open_case(write, tenant, device_id)
     if case is not None:
         write.execute(update(quarantine_cases).where(quarantine_cases.c.case_id == case.case_id).values(told))
     elif after == DeviceState.QUARANTINED:
-        values = {"tenant": tenant, "device_id": device_id, "opened_at_ms": at_ms}
+        values = {"tenant": tenant, "device_id": device_id, "opened_at_ms": since_ms}
         write.execute(insert(quarantine_cases), values | told)

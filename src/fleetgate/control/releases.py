@@ -41,8 +41,8 @@ def decision_name(decision_id: int, at_ms: int) -> str:
 
 
 def releases_since(store: Store, decision_id: int) -> list[Release]:
-    """By decisions with a higher number, in their order. Raises ControlAway."""
-    return _releases(store, decisions.c.decision_id > decision_id)
+    """By the decision of this number and those behind it, in their order. Raises ControlAway."""
+    return _releases(store, decisions.c.decision_id >= decision_id)
 
 
 def releases_of(store: Store, tenant: str, device_id: str) -> list[Release]:
@@ -57,7 +57,8 @@ def _releases(store: Store, *conditions: ColumnElement[bool]) -> list[Release]:
         .where(
             later.c.tenant == decisions.c.tenant,
             later.c.device_id == decisions.c.device_id,
-            later.c.opened_at_ms > decisions.c.at_ms,
+            # By the edges' clocks alone: that of the decision may be ahead of them.
+            later.c.opened_at_ms > quarantine_cases.c.opened_at_ms,
         )
         .scalar_subquery()
     )

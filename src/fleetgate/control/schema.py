@@ -12,6 +12,7 @@ from __future__ import annotations
 from sqlalchemy import (
     DDL,
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -219,6 +220,16 @@ spools = Table(
     Column("replaced_at_ms", BigInteger),
 )
 """See `control.spools`."""
+
+watch_turns = Table(
+    "watch_turns",
+    metadata,
+    Column("spool", String(32), primary_key=True),
+    Column("said", BigInteger, nullable=False),
+    Column("until_ms", BigInteger),
+    Column("watches", Boolean, nullable=False),
+)
+"""See `control.watchturns`."""
 
 breaker_overrides = Table(
     "breaker_overrides",

@@ -117,7 +117,8 @@ def step(view: View, after: DeviceState, at_ms: int) -> tuple[View, Outcome]:
     if after is view.state:
         return merged, Outcome.CONFIRMED
     if after not in BY_MACHINE[view.state]:
-        return view, Outcome.NOT_POSSIBLE
+        # It changes nothing, but the edge that took it believes in it: the next decision has to be newer.
+        return view._replace(at_ms=max(view.at_ms, at_ms)), Outcome.NOT_POSSIBLE
     return merged, Outcome.APPLIED if merged.state is after else Outcome.OVERTAKEN
 
 

@@ -43,8 +43,8 @@ def note_suspicions(store: Store, spool: str, segment: int, found: Sequence[Susp
     """Notes what is not noted yet, by (spool, segment, device, signal); returns how many those are.
 
     `spool` and `segment` say where it was found, for load that repeats itself; a finder that looks at more than a
-    segment gives a name and a number of its own. Raises ValueError for a signal that load does not raise, and for more
-    than NOTED_AT_ONCE; ControlAway.
+    segment gives a name and a number of its own. What waited of a device while control was away is one. Raises
+    ValueError for a signal that load does not raise, and for more than NOTED_AT_ONCE; ControlAway.
     """
     strange = {suspicion.signal for suspicion in found} - FROM_LOAD
     if strange or len(found) > NOTED_AT_ONCE:
@@ -58,7 +58,10 @@ def note_suspicions(store: Store, spool: str, segment: int, found: Sequence[Susp
         columns = (suspicions.c.tenant, suspicions.c.device_id, suspicions.c.signal)
         there = select(*columns).where(suspicions.c.spool == spool, suspicions.c.segment == segment)
         noted = {tuple(row) for row in write.rows(there)}
-        new = {(one.tenant, one.device_id, one.signal): one for one in found}
+        new: dict[tuple[str, ...], Suspicion] = {}
+        for one in found:
+            key = (one.tenant, one.device_id, one.signal)
+            new[key] = _together(new[key], one) if key in new else one
         rows = [one for key, one in new.items() if key not in noted]
         if not rows:
             return 0
@@ -76,6 +79,12 @@ def note_suspicions(store: Store, spool: str, segment: int, found: Sequence[Susp
             ],
         )
     return len(rows)
+
+
+def _together(first: Suspicion, second: Suspicion) -> Suspicion:
+    """Both, as the later of them with the count of both."""
+    later = max(first, second, key=lambda one: one.at_ms)
+    return msgspec.structs.replace(later, count=first.count + second.count)
 
 
 def suspicions_of(store: Store, revisions: Sequence[int], edge_id: str) -> list[Suspicion]:

@@ -95,6 +95,7 @@ class Keeper:
                 self._require_room(store)
                 store.add(samples)
                 self.kept += len(samples)
+                samples = []  # whatever fails from here on, they are kept
             self._forget(store)
             self.bytes = store.used_bytes()
         except Exception as error:  # whatever is overlooked here, somebody has to hear of it

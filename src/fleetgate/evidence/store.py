@@ -78,6 +78,7 @@ class Store:
         self._max_bytes = max_bytes
         with _told(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)  # it may be there already
             path = directory / FILE
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

@@ -29,7 +29,7 @@ heads.py         the end of the chain, signed by the signer
 auditheads.py    the end of the audit, signed by it too
 plausibility.py  which readings cannot be true
 watch/           is the fleet as it was? A thread that looks every ten seconds
-alerts.py        what opens once and closes once: of the edges by edgealerts.py
+alerts.py        what opens once and closes once: of the edges by edgealerts.py, or closed by a person, closings.py
 webhooks.py      tells it to others; posting.py and addresses.py say how and where to, signature.py who it was,
                  circuit.py when to leave one alone
 suspects.py      what values say about single devices, told to control

@@ -7,9 +7,9 @@ changes nothing. Tells the metric, the log and every delivery. What is worth an 
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from fleetgate import log
 from fleetgate.clock import Clock
-from fleetgate.load.clickhouse import ClickHouse
+from fleetgate.control.edgealerts import alert_id
+from fleetgate.load.clickhouse import ClickHouse, Refused
 from fleetgate.load.columns import DAY_MS, MILLISECONDS
 from fleetgate.load.counts import Counts
 
@@ -47,7 +48,7 @@ class Alert(Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        return hashlib.sha256(f"{self.key}\n{self.opened_at_ms}".encode()).hexdigest()[:16]
+        return alert_id(self.key, self.opened_at_ms)
 
     @property
     def newest_ms(self) -> int:
@@ -66,7 +67,8 @@ ORDER BY opened_at
 
 
 class Alerts:
-    """For any thread. Methods raise ClickHouseAway and Refused: nothing was told, the same may be said again."""
+    """For any thread. Methods raise ClickHouseAway: nothing was told, the same may be said again. What ClickHouse
+    refuses is logged and told to nobody: it would be refused again, and who raises alerts has other things to do."""
 
     def __init__(
         self, clickhouse: ClickHouse, counts: Counts, clock: Clock, deliveries: Sequence[Deliver] = ()
@@ -81,36 +83,52 @@ class Alerts:
 
     def open(self, alert: Alert) -> bool:
         """Whether that is news."""
-        with self._lock:
+        with self._lock, self._refused_of(alert.key):
             known = self._known().get(alert.key)
             if known is not None and (known.closed_at_ms is None or alert.opened_at_ms <= known.newest_ms):
                 return False
             self._tell(alert)
             return True
+        return False
 
     def close(self, key: str, at_ms: int) -> bool:
         """Whether that is news: of an alert that is not open, or was opened later, it is none."""
-        with self._lock:
+        with self._lock, self._refused_of(key):
             known = self._known().get(key)
             if known is None or known.closed_at_ms is not None or at_ms <= known.opened_at_ms:
                 return False
             self._tell(msgspec.structs.replace(known, closed_at_ms=at_ms))
             return True
+        return False
+
+    def read_again(self) -> None:
+        """From the table, where another load may have written meanwhile."""
+        with self._lock:
+            self._newest = None
 
     def now_open(self) -> list[Alert]:
+        """Raises Refused too."""
         with self._lock:
             return [alert for alert in self._known().values() if alert.closed_at_ms is None]
 
     def since(self, at_ms: int) -> list[dict[str, Any]]:
-        """Openings and closings from this time on, oldest first, as they were delivered."""
+        """Openings and closings from this time on, oldest first, as they were delivered. Raises Refused too."""
         rows = self._clickhouse.raw(_SINCE, "JSONEachRow", {"since": at_ms}).splitlines()
         return [event_of(_read(row)) for row in rows]
+
+    @contextmanager
+    def _refused_of(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Refused as error:
+            self._log.error("an alert is not in ClickHouse", alert=key, error=str(error))
 
     def _known(self) -> dict[str, Alert]:
         if self._newest is None:
             since = self._clock.now_ms() - REMEMBER_MS
             rows = self._clickhouse.raw(_KNOWN, "JSONEachRow", {"since": since}).splitlines()
             self._newest = {alert.key: alert for alert in map(_read, rows)}
+            self._counts.alerts_open.clear()
             for alert in self._newest.values():
                 self._counts.alerts_open.labels(alert.kind).inc(alert.closed_at_ms is None)
         return self._newest
@@ -121,7 +139,9 @@ class Alerts:
         self._known()[alert.key] = alert
         self._counts.alerts_open.labels(alert.kind).inc(1 if opened else -1)
         say = self._log.warning if opened else self._log.info
-        say("alert opened" if opened else "alert closed", alert_id=alert.id, **msgspec.to_builtins(alert))
+        told = msgspec.to_builtins(alert)
+        # What is called a key is taken for a secret there.
+        say("alert opened" if opened else "alert closed", alert_id=alert.id, alert=told.pop("key"), **told)
         for deliver in self._deliveries:
             deliver(event_of(alert))
 

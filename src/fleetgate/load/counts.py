@@ -64,7 +64,7 @@ class Counts:
         self.signer_away = Gauge("fleetgate_load_signer_away", "1 while the signer does not answer.", registry=registry)
         self.watch_behind = Gauge(
             "fleetgate_watch_behind_seconds",
-            "How far behind the clock the last look of the watch was.",
+            "Age of what the last look of the watch saw; about 11 while all is well.",
             registry=registry,
         )
         self.looks = Counter("fleetgate_watch_looks", "Looks of the watch at the fleet.", registry=registry)

@@ -1,30 +1,23 @@
 """Alerts that an edge has raised: from records of the spool to the alerts of everybody (`alerts`).
 
-Decides what of a record becomes which field, and that one which ClickHouse does not take stops no telemetry: control
-has it, too. Each word of an alert is taken once, however often its segment is loaded.
+Decides what of a record becomes which field. Each word of an alert is taken once, however often its segment is loaded;
+one that ClickHouse refuses stops no telemetry, and control has it, too.
 """
 
 from __future__ import annotations
 
-from fleetgate import log
 from fleetgate.load.alerts import Alert, Alerts
-from fleetgate.load.clickhouse import Refused
 from fleetgate.spool.format import AlertRecord
 from fleetgate.spool.reader import Segment
-
-_log = log.get("load")
 
 
 def raise_alerts(alerts: Alerts, segment: Segment) -> None:
     """Those of one segment, in their order. Raises ClickHouseAway."""
     for _, record in segment.alerts:
-        try:
-            if record.state == "open":
-                alerts.open(_alert_of(record))
-            else:
-                alerts.close(record.key, record.at)
-        except Refused as error:
-            _log.error("an alert is not in ClickHouse", key=record.key, error=str(error))
+        if record.state == "open":
+            alerts.open(_alert_of(record))
+        else:
+            alerts.close(record.key, record.at)
 
 
 def _alert_of(record: AlertRecord) -> Alert:

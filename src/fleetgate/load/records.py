@@ -6,18 +6,19 @@ Says which rule of `control` each word of load goes to; what becomes of it is de
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.auditheads import sign_audit
-from fleetgate.control.breaker import note_alert
+from fleetgate.control.edgealerts import closings_since, note_alert
 from fleetgate.control.quarantine import LOADER, apply_transition
 from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.control.suspicions import Suspicion, note_suspicions
+from fleetgate.control.watchturns import Turn, take_part
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 
 
@@ -51,6 +52,7 @@ class Records:
             record.why,
             record.score,
             record.policy_version,
+            record.received_at or record.at,
         )
 
     def note_alert(self, record: AlertRecord) -> None:
@@ -66,6 +68,9 @@ class Records:
             record.detail,
         )
 
+    def closings_since(self, at_ms: int) -> list[tuple[str, int]]:
+        return closings_since(self.opened(), at_ms)
+
     def releases_since(self, decision_id: int) -> list[Release]:
         return releases_since(self.opened(), decision_id)
 
@@ -74,6 +79,9 @@ class Records:
 
     def suspect(self, spool: str, segment: int, found: Sequence[Suspicion]) -> None:
         note_suspicions(self.opened(), spool, segment, found)
+
+    def take_part(self, spool: str, until_ms: int | None, dead: Mapping[str, int]) -> list[Turn]:
+        return take_part(self.opened(), spool, until_ms, dead)
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
         begin_spool(self.opened(), spool, former)

@@ -64,7 +64,7 @@ Device = tuple[str, str]
 """Tenant and device id."""
 
 Since = Callable[[int], list[Release]]
-"""The releases by decisions with a higher number. Raises ControlAway."""
+"""The releases by the decision of this number and those behind it, in their order. Raises ControlAway."""
 
 Of = Callable[[str, str], list[Release]]
 """Those of one device. Raises ControlAway."""
@@ -149,7 +149,7 @@ class Releases:
         self._log = log.get("load")
         self._waiting: dict[Device, None] = {}  # in the order in which they came
         self._pieces: list[_Piece] = []  # of the first of them
-        self._newest = 0  # decision that was seen
+        self._newest: Release | None = None  # that was seen
         self._look_at = self._go_on_at = self._turn_at = clock.monotonic()
         self._said = ""
 
@@ -179,9 +179,14 @@ class Releases:
         return device is not None
 
     def _look(self) -> None:
-        for release in self._since(self._newest):
-            self._newest = max(self._newest, release.decision_id)
+        newest = self._newest
+        found = self._since(newest.decision_id if newest is not None else 0)
+        if newest is not None and [release.decision for release in found[:1]] != [newest.decision]:
+            # The records were restored from an older copy: they give the same numbers to other decisions.
+            newest, found = None, self._since(0)
+        for release in found if newest is None else found[1:]:
             self._waiting[release.tenant, release.device_id] = None
+        self._newest = found[-1] if found else None
 
     def _give_way(self, error: ClickHouseAway | ControlAway | Refused) -> None:
         self._go_on_at = self._clock.monotonic() + PAUSE_SECONDS

@@ -1,12 +1,15 @@
 """What load does once a minute beside the segments: in a thread of its own, so that a signer that hangs holds up none.
 
-Decides when a round is made; what is done in it, and that it raises nothing, is decided by whoever makes it.
+Decides when a round is made; what is done in it is decided by whoever makes it. What a round did not foresee is logged,
+and the next one is made.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+
+from fleetgate import log
 
 ROUND_SECONDS = 60.0
 
@@ -29,5 +32,11 @@ class Rounds:
 
     def _run(self) -> None:
         while not self._stop.wait(ROUND_SECONDS):
+            self._round()
+        self._round()
+
+    def _round(self) -> None:
+        try:
             self._make()
-        self._make()
+        except Exception as error:  # a thread that ended would not be missed
+            log.get("load").error("a round failed", round=self._thread.name, error=log.unforeseen(error))

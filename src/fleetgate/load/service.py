@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,7 @@ from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
+from fleetgate.load.closings import Closings
 from fleetgate.load.counts import Counts
 from fleetgate.load.handover import Handover
 from fleetgate.load.heads import Heads
@@ -42,10 +44,12 @@ from fleetgate.load.release import Releases
 from fleetgate.load.rounds import Rounds
 from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
+from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.watcher import Watcher
 from fleetgate.load.webhooks import Webhooks, endpoints
 from fleetgate.sdnotify import ServiceManager
 from fleetgate.spool.home import take_lock
+from fleetgate.spool.identity import read_identity
 
 EMBEDDED = "chdb://"
 WAIT_SECONDS = 0.5
@@ -116,6 +120,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         webhooks = Webhooks(endpoints(config, records.opened, counts, clock, entropy))
         alerts = Alerts(clickhouse, counts, clock, [webhooks.deliver])
         opened.enter_context(webhooks.telling(alerts.since))
+        opened.enter_context(Rounds("closings", Closings(alerts, records.closings_since, clock).round))
         heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
         opened.enter_context(Rounds("heads", heads.round))
         releases = Releases(clickhouse, records.releases_since, records.releases_of, counts, clock)
@@ -126,8 +131,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         # Over HTTP, also from the embedded one: a look and an insert do not wait for each other.
         reading = reader(config)
         opened.callback(reading.close)
-        until = loader.loaded_until_ms
-        opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, until))
+        turns = Turns(partial(_spool_of, settings.spool), loader.loaded_until_ms, records.take_part)
+        opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, turns))
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
         manager.ready()
         loader.run()
@@ -148,6 +153,12 @@ def _alone(spool: Path, stop: threading.Event, meanwhile: Callable[[str], None])
     finally:
         for lock in locks:
             os.close(lock)
+
+
+def _spool_of(spool: Path) -> str | None:
+    """Its identity in hex. Raises SpoolError."""
+    identity = read_identity(spool)
+    return None if identity is None else identity.spool
 
 
 def _finish(stop: threading.Event, manager: ServiceManager) -> None:

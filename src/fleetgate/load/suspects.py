@@ -18,7 +18,7 @@ from fleetgate import log
 from fleetgate.control.suspicions import NOTED_AT_ONCE, Suspicion
 from fleetgate.errors import ControlAway
 from fleetgate.load.columns import SegmentRows
-from fleetgate.load.travel import jumps, metres
+from fleetgate.load.travel import LATITUDE, LONGITUDE, jumps, metres
 from fleetgate.spool.reader import Segment
 
 LEAST_IMPLAUSIBLE = 10
@@ -28,8 +28,6 @@ SHARE_IMPLAUSIBLE = 0.2
 EVERY_MS = 10_000
 MOST_DEVICES = 200_000
 """That are remembered, 20 MB of positions; then all are forgotten but those of this segment."""
-
-LATITUDE, LONGITUDE = 7, 8
 
 Note = Callable[[str, int, Sequence[Suspicion]], object]
 """Tells control: (spool, segment, what was found). Raises ControlAway."""

@@ -63,7 +63,7 @@ class Transitions:
                 segment = read_segment(file.path)
                 if not misplaced(file, segment.header, identity):
                     self.hand_on(segment)
-            except (DamagedError, FileNotFoundError):
+            except (DamagedError, OSError):
                 continue  # load tells of it when its turn comes
             except ControlAway:
                 return  # its turn comes when it is loaded, which insists

@@ -1,13 +1,17 @@
 """Travel that nobody can have made: two positions too far apart for the time between them.
 
 Decides how far is too far. The bound is of no car: 360 km/h, and a kilometre more for receivers that are wrong in a
-street between houses or after a tunnel. A train or a ferry that carries a car stays below it.
+street between houses or after a tunnel. A train or a ferry that carries a car stays below it. Says, too, which signals
+a position is.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+LATITUDE, LONGITUDE = 7, 8
+"""Numbers of Vehicle.CurrentLocation in the catalogue, which never change."""
 
 SLACK_M = 1_000.0
 FASTEST_M_S = 100.0

@@ -64,7 +64,7 @@ class ScoreState(Struct, frozen=True, array_like=True):
 
 class DeviceState(Struct, frozen=True, array_like=True):
     """What the edge knows of a device beyond the records of control; times are Unix ms. `software` and `issuer`: see
-    `accept.fleet.KnownDevice`; `seen_at` is when it last changed here."""
+    `accept.known.KnownDevice`; `seen_at` is when it last changed here."""
 
     tenant: str
     device_id: str

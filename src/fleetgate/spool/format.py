@@ -94,7 +94,9 @@ class RejectionRecord(Struct, array_like=True, frozen=True):
 
 
 class TransitionRecord(Struct, array_like=True, frozen=True):
-    """A device's state changed at the edge, at `at` (Unix ms), because of `why`."""
+    """A device's state changed at the edge, at `at` (Unix ms), because of `why`. The message that led to it was
+    received at `received_at`, earlier than `at` where a person decided by a clock that is ahead; 0 in segments of a
+    former fleetgate."""
 
     tenant: str
     device_id: str
@@ -104,6 +106,7 @@ class TransitionRecord(Struct, array_like=True, frozen=True):
     why: str
     score: float
     policy_version: str
+    received_at: int = 0
 
 
 class AlertRecord(Struct, array_like=True, frozen=True):

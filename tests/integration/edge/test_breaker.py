@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from mqtt5 import PubAckPacket
@@ -23,11 +26,16 @@ from tests.gate import Car, Gate, Installation, started, until
 from tests.mqtt_peer import Ended, MqttPeer, told
 from tests.units import EVENT
 
+from fleetgate.accept.breaker import Wish
+from fleetgate.accept.edge import Edge
 from fleetgate.clock import SystemClock
+from fleetgate.control.breaker import set_mode
 from fleetgate.control.bundle import write_bundle
+from fleetgate.control.cohorts import Cohort, CohortKind, Mode
 from fleetgate.control.devices import enrol
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
+from fleetgate.control.store import Store
 from fleetgate.spool.format import DamagedError
 from fleetgate.spool.reader import Segment
 
@@ -176,6 +184,19 @@ def test_a_ca_that_has_expired_is_an_alert_and_nobodys_score(fleets: list[Fleet]
     assert connect(vendor.cross(short)) == (0, None)
     until(lambda: fleet.alerts()[-1] == ("issuer_expired", "closed", f"issuer {name}"), "its end")
     assert fleet.states() == {}
+
+
+def test_a_persons_hold_is_in_force_before_the_first_poll(authority: Installation, tmp_path: Path) -> None:
+    """An edge starts in the middle of the night that somebody wanted to sleep through."""
+    home = authority.copy(tmp_path / "gate")
+    home.enrol("car-1")
+    cohort = Cohort(CohortKind.SOFTWARE, "acme", UPDATED)
+    with Store.open(home.config, SystemClock(), write=True) as store:
+        set_mode(store, cohort, Mode.HOLD, "test", "a test")
+    edge = Edge(home.config, SystemClock(), os.urandom, None)
+    trio.run(edge._recover)
+    edge.spool.close()
+    assert edge.breaker.holds(Wish(("acme", "car-1-tcu"), (cohort,), {"malformed_body": 200.0}, 2**53), 0)
 
 
 def test_a_release_that_cannot_encode_is_held_out_of_quarantine(fleets: list[Fleet]) -> None:

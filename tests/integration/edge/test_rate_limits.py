@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 from tests.gate import Car, Gate, Installation, running, until
-from tests.http_peer import HttpPeer
+from tests.http_peer import MSGPACK, HttpPeer
 from tests.http_peer import told as told_item
 from tests.mqtt_peer import MqttPeer, told
 from tests.units import pack
@@ -86,3 +89,28 @@ def test_who_is_refused_is_limited_too(narrow_gate: Gate, stranger: Car) -> None
     steady = narrow_gate.home.enrol("beside-a-stranger")
     with HttpPeer(narrow_gate, steady) as peer:
         assert told_item(peer.ask(steady.sign(1, 0))) == ("accepted", None)
+
+
+def test_what_others_use_up_while_a_body_comes_costs_a_device_nothing(authority: Installation, tmp_path: Path) -> None:
+    """The tenant's rate is used up by another car between head and end of a request: the batch passes later, for
+    neither its own messages of the day nor its score have suffered."""
+    with running(
+        authority, tmp_path, limits={"device": {"messages": "10/day"}, "tenant": {"messages": "10/s"}}
+    ) as gate:
+        slow, fast = (gate.home.enrol(name) for name in ("slow", "fast"))
+        batch = msgspec.msgpack.encode([slow.sign(1, seq) for seq in range(1, 15)])
+        with HttpPeer(gate, slow) as peer, HttpPeer(gate, fast) as other:
+            peer.ask(slow.sign(1, 0))
+            other.ask(fast.sign(1, 0))
+
+            def body() -> Iterator[bytes]:
+                yield batch[:-1]
+                time.sleep(0.3)  # its head is read meanwhile
+                assert other.batch(*(fast.sign(1, seq) for seq in range(1, 30))).status == 202
+                yield batch[-1:]
+
+            headers = {"content-type": MSGPACK, "content-length": str(len(batch))}
+            answer = peer.request("POST", content=body(), headers=headers)
+            assert (answer.status, "shares with others" in answer.items["detail"]) == (429, True)
+            until(lambda: peer.post(batch).status == 202, "the tenant's rate comes back", 20)
+        assert gate.metric('fleetgate_rejections_total{reason="rate_limited",step="0",transport="https"}') == 0

@@ -115,7 +115,7 @@ class Bench:
         return "applied"
 
     def since(self, decision_id: int) -> list[Release]:
-        return [release for release in self.decided if release.decision_id > decision_id]
+        return [release for release in self.decided if release.decision_id >= decision_id]
 
     def of(self, tenant: str, device_id: str) -> list[Release]:
         return [release for release in self.decided if (release.tenant, release.device_id) == (tenant, device_id)]

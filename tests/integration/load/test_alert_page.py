@@ -1,4 +1,7 @@
-"""The page on how to investigate an alert: every command in it is run, over HTTP, as somebody who reads it would."""
+"""The page on how to investigate an alert: every command in it is run, over HTTP, as somebody who reads it would.
+
+So are the questions to ClickHouse of the page about limits.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,14 @@ from fleetgate.clock import SystemClock
 from fleetgate.load.alerts import Alert, Alerts
 from fleetgate.load.counts import Counts
 
-PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "investigate-an-alert.md"
-COMMANDS = re.findall(
-    r"^(fleetgate .*)$", "\n".join(re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.M | re.S)), re.M
-)
+PAGES = Path(__file__).parents[3] / "docs" / "how-to"
+COMMANDS = [
+    command
+    for page, beginning in (("investigate-an-alert.md", "fleetgate "), ("limit-rates.md", "fleetgate db query "))
+    for block in re.findall(r"^```sh\n(.*?)^```", (PAGES / page).read_text(), re.M | re.S)
+    for command in block.splitlines()
+    if command.startswith(beginning)
+]
 
 
 @pytest.fixture(scope="module")

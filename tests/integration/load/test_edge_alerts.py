@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
+from prometheus_client import CollectorRegistry
 from tests.spools import ALERT
+
+from fleetgate.clock import SystemClock
+from fleetgate.config import Config
+from fleetgate.control.edgealerts import close_alert, note_alert
+from fleetgate.control.store import Store
+from fleetgate.load.alerts import Alert, Alerts
+from fleetgate.load.closings import Closings
+from fleetgate.load.counts import Counts
+from fleetgate.load.records import Records
 
 
 def test_an_edges_alert_opens_and_closes_once(bench: Any) -> None:
@@ -29,3 +40,22 @@ def test_an_edges_alert_opens_and_closes_once(bench: Any) -> None:
     ]
     assert msgspec.json.decode(rows[0][4]) == {"size": 400, "entered": 19}
     assert [record.state for record in bench.noted_alerts] == ["open", "closed"] * 2
+
+
+def test_what_a_person_closes_is_closed_for_everybody_and_told_once(bench: Any, tmp_path: Path) -> None:
+    """Its edge is gone: load hears of it from control. While control is away nothing is told, and nothing lost."""
+    config, clock, events = msgspec.structs.replace(Config(), home=str(tmp_path)), SystemClock(), list[Any]()
+    one = Alert(key=bench.vehicle("gone"), kind="issuer_expired", tenant="", opened_at_ms=clock.now_ms() - 1_000)
+    alerts = Alerts(bench.clickhouse, Counts(CollectorRegistry()), clock, [events.append])
+    alerts.open(one)
+    with Records(config, clock) as records:
+        closings = Closings(alerts, records.closings_since, clock)
+        closings.round()
+        with Store.open(config, clock, create=True) as store:
+            note_alert(store, "load", one.key, "open", one.opened_at_ms, one.kind, "", "", {})
+            closings.round()
+            assert [event["event"] for event in events] == ["alert.opened"]
+            close_alert(store, one.id, "cli:ann", "the edge was taken down")
+        for _ in range(2):
+            closings.round()
+    assert [(event["event"], event["alert_id"]) for event in events[1:]] == [("alert.closed", one.id)]

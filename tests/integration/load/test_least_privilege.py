@@ -70,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerClickHous
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         listen = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = [sys.executable, "-c", SERVER, directory, listen, Path(__file__).with_name("query_log.xml")]
+    arguments = [sys.executable, "-c", SERVER, str(directory), listen, str(Path(__file__).with_name("query_log.xml"))]
     process = subprocess.Popen(arguments, cwd=Path(__file__).parents[3])
     owner, client = (ServerClickHouse(f"http://{listen}", "fleetgate", "default", "writer") for _ in range(2))
 

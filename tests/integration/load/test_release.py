@@ -158,6 +158,23 @@ def test_an_answer_that_got_lost_is_asked_for_again(bench: Any, step: str) -> No
     assert released(bench, name) == ALL
 
 
+def test_restored_records_give_the_same_number_to_another_decision(bench: Any) -> None:
+    """A load that ran meanwhile follows them, though it has seen that number."""
+    for name in ("restored-away", "restored"):
+        hold(bench, name)
+    bench.load_all()
+    decide(bench, "restored-away")
+    releases = Releases(bench.clickhouse, bench.since, bench.of, Counts(CollectorRegistry()), Halting())
+    while releases.step():
+        pass
+    bench.decided.clear()
+    bench.decided.append(decide(bench, "restored")._replace(decision=f"1-{RECEIVED_AT + 1}"))
+    bench.decided.pop(0)
+    while releases.step():
+        pass
+    assert released(bench, "restored") == ALL
+
+
 def test_a_view_that_was_missed_is_completed(bench: Any) -> None:
     """ClickHouse ended between `events` and a rollup: the rows are there, and what the rollup lacks is added."""
     hold(bench, "view")

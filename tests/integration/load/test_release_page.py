@@ -42,7 +42,7 @@ class Stage:
         shell.must("device", "enroll", "--tenant", "acme", "--vehicle", "car-7")
         self.store = Store.open(configuration.load(file), SystemClock(), write=True)
         record = ("trusted", "quarantined", RECEIVED_AT, "equivocation", 100.0, "p-1")
-        apply_transition(self.store, bench.spool.identity.hex(), 1, 44, "acme", "car-7-tcu", *record)
+        apply_transition(self.store, bench.spool.identity.hex(), 1, 44, "acme", "car-7-tcu", *record, RECEIVED_AT)
         bench.since = partial(releases_since, self.store)  # type: ignore[method-assign]
         bench.of = partial(releases_of, self.store)  # type: ignore[method-assign]
         events = (sample(-2, s1=1.0), sample(-1, s1=2.0), sample(0, s1=3.0))

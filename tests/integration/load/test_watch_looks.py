@@ -11,12 +11,15 @@ from prometheus_client import CollectorRegistry
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.control.watchturns import Turn
+from fleetgate.errors import ClickHouseAway
 from fleetgate.load.alerts import Alerts
-from fleetgate.load.columns import MILLISECONDS
+from fleetgate.load.columns import DAY_MS, MILLISECONDS
 from fleetgate.load.counts import Counts
 from fleetgate.load.watch.cohorts import Cohort
-from fleetgate.load.watch.looks import _FINE
+from fleetgate.load.watch.looks import _FINE, Looks
 from fleetgate.load.watch.measures import LOOK_MS, signal_keys
+from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.usual import LEAST_LOOKS
 from fleetgate.load.watch.watcher import HOUR_MS, Watcher
 
@@ -97,15 +100,20 @@ def tenant(engine: Any) -> str:
     return name
 
 
+def alone() -> Turns:
+    """No other load is there."""
+    return Turns(lambda: "spool", lambda: None, lambda spool, until_ms, _: [Turn(spool, 1, until_ms, True)])
+
+
 class Watched:
     """A watch as a new process has it."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, turns: Turns | None = None) -> None:
         counts = Counts(CollectorRegistry())
         self.told: list[dict[str, Any]] = []
         self.looked = 0
         self.alerts = Alerts(engine, counts, SystemClock(), [lambda event: self.told.append(dict(event))])
-        self.watcher = Watcher(engine, engine, self.alerts, catalogue(), counts, SystemClock(), lambda: None)
+        self.watcher = Watcher(engine, engine, self.alerts, catalogue(), counts, SystemClock(), turns or alone())
 
     def until(self, look: int) -> list[tuple[str, str, str, str]]:
         before = len(self.told)
@@ -136,6 +144,103 @@ def test_a_release_that_goes_wrong_is_seen_and_told_once(engine: Any, tenant: st
     sql = "SELECT count() FROM usual WHERE tenant = 'watched' AND kind = 'median' AND looks >= 30"
     [[kept]] = engine.rows(sql)
     assert int(kept) >= 2  # of the tenant and of each software, at the full hour
+
+
+class Faltering:
+    """A ClickHouse that is away for one of the statements of a look, each in its turn."""
+
+    def __init__(self, clickhouse: Any) -> None:
+        self._clickhouse = clickhouse
+        self.asked, self.away_at = 0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        def asked(*args: Any) -> Any:
+            self.asked += 1
+            if self.asked == self.away_at:
+                raise ClickHouseAway("for a moment")
+            return getattr(self._clickhouse, name)(*args)
+
+        return asked
+
+
+def test_the_turn_goes_to_another_load_with_what_is_open(engine: Any, tenant: str) -> None:
+    """It reads the alerts when its turn begins: what the first one opened meanwhile it neither opens again nor forgets
+    to close; and the first one is silent from then on."""
+    said = {"first": [Turn("first", 1, None, True)], "second": [Turn("first", 1, None, True)]}
+    at_ms = START_MS + TROUBLE * LOOK_MS
+    now_s = [0.0]
+
+    def load(name: str) -> Watched:
+        return Watched(engine, Turns(lambda: name, lambda: at_ms, lambda *_: said[name], lambda: now_s[0]))
+
+    first, second = load("first"), load("second")
+    engine.command("TRUNCATE TABLE alerts")
+    second.alerts.now_open()  # as load does for the alerts of its own edge
+    first.watcher.look_until(at_ms)
+    while at_ms < START_MS + (END - 1) * LOOK_MS:
+        at_ms += LOOK_MS
+        for one in (first, second):
+            one.watcher.step()
+    assert {event["event"] for event in first.told} == {"alert.opened"}
+    assert second.told == []
+    now_s[0] += 60
+    said |= {
+        "first": [Turn("first", 9, None, False), Turn("second", 2, None, True)],
+        "second": [Turn("second", 2, None, True)],
+    }
+    told, at_ms = len(first.told), START_MS + END * LOOK_MS
+    for one in (first, second):
+        one.watcher.step()
+    assert (len(first.told), second.told) == (told, [])
+    assert {alert.key for alert in second.alerts.now_open()} == {event["key"] for event in first.told}
+
+
+def test_a_look_that_failed_on_the_way_is_made_once(engine: Any, tenant: str) -> None:
+    """Whichever of its questions ClickHouse did not answer: what was heard counts once when it is made again."""
+    watched = Watched(engine)
+    watched.watcher.look_until(START_MS + 10 * LOOK_MS)
+    faltering: Any = Faltering(engine)
+    watched.watcher._looks = Looks(faltering)
+    for failing in (1, 2, 3):
+        faltering.asked, faltering.away_at = 0, failing
+        with pytest.raises(ClickHouseAway):
+            watched.watcher.look_until(START_MS + 11 * LOOK_MS)
+    watched.watcher.look_until(START_MS + 11 * LOOK_MS)
+    step = watched.watcher._fleet.heard_after(START_MS + 10 * LOOK_MS)
+    assert (step.seconds, step.messages.sum()) == (LOOK_MS / 1000, VEHICLES)
+
+
+def test_an_hour_is_begun_once(engine: Any, tenant: str) -> None:
+    """What is read at the full hour is asked before anything is forgotten: who asks again has forgotten nothing."""
+    watched = Watched(engine)
+    watched.until(TROUBLE - 3)
+    watcher = watched.watcher
+    faltering: Any = Faltering(engine)
+    watcher._reading, shapes = faltering, dict(watcher._shapes._places)
+    for failing in (1, 2):
+        faltering.asked, faltering.away_at = 0, failing
+        with pytest.raises(ClickHouseAway):
+            watched.until(TROUBLE - 1)
+    assert watcher._shapes._places == shapes
+    watched.until(TROUBLE - 1)
+    assert faltering.asked == 4
+    assert watcher._shapes._places == shapes
+
+
+@pytest.mark.parametrize("hour", [0, 8])
+@pytest.mark.parametrize(("days", "known"), [(1, False), (2, True)])
+def test_one_night_is_one_day(engine: Any, hour: int, days: int, known: bool) -> None:
+    """An hour and the one before it are of one day, at midnight too: a day that had both is no habit."""
+    today = START_MS // DAY_MS * DAY_MS // 1000 + hour * 3600
+    name = f"at {hour} for {days}"
+    hours = [today - day * 86_400 - before for day in range(1, days + 1) for before in (0, 3600)]
+    same = {"tenant": name, "kind": "refused", "cohort": "", "signal": "bad_mac", "middle": 0.2, "scatter": 0.01}
+    table = {key: pa.array([value] * len(hours)) for key, value in same.items()}
+    table |= {"looks": pa.array([100] * len(hours), pa.uint32()), "hour": pa.array(hours, pa.uint32())}
+    engine.insert("usual", pa.table(table), f"usual-{name}")
+    watcher = Watched(engine).watcher
+    watcher._new_hour(today * 1000, mute=True)
+    assert ((name, "refused", "", "bad_mac") in watcher._changes._days) is known
 
 
 def test_a_look_is_bounded_by_its_span(engine: Any, tenant: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,19 @@ def test_a_persons_word_takes_effect_on_those_that_are_held(fleet: Fleet) -> Non
     fleet.gate.breaker.override({BEFORE: Mode.OFF})
     fleet.gate.scores.relax(fleet.gate.clock.ms)
     assert set(fleet.states()) == {"quarantined"}
+
+
+@pytest.mark.parametrize(("word", "state"), [(Mode.OFF, "quarantined"), (Mode.HOLD, "watched")])
+def test_who_was_held_and_away_goes_where_it_belongs_when_it_is_back(fleet: Fleet, word: Mode, state: str) -> None:
+    """The edge had forgotten it when somebody said so, and it makes no mistake afterwards."""
+    for name in NAMES:
+        fleet.send(name, BAD, MISTAKES)
+    fleet.gate.checkpoint()
+    fleet.gate.fleet.forget_idle(math.inf)
+    assert len(fleet.gate.fleet) == 0
+    fleet.gate.breaker.override({BEFORE: word})
+    fleet.gate.scores.relax(fleet.gate.clock.ms)
+    assert fleet.states() == ["quarantined"] * 19 + [state] * 41
 
 
 def test_a_hold_that_is_taken_back_holds_no_more(fleet: Fleet) -> None:

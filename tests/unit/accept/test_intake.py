@@ -168,9 +168,9 @@ def test_nothing_is_held_that_was_received_before_the_quarantine(gate: Gate) -> 
         gate.receive(FORGED, caller)
     gate.receive(sign(), caller)
     found = sealed(gate)
-    assert [(transition.after, transition.at) for _, transition in found.transitions] == [
-        ("watched", NOW),
-        ("quarantined", NOW),
+    assert [(one.after, one.at, one.received_at) for _, one in found.transitions] == [
+        ("watched", NOW, NOW),
+        ("quarantined", NOW, NOW),
     ]
     assert [(message.outcome, message.received_at) for message in found.messages] == [(Outcome.HELD, NOW)]
 

@@ -87,6 +87,15 @@ class TestWhoShares:
             limits.senders("acme", f"2026.{number}", "ca")[0].take(9, 1, 0.0)
         assert [bool(limits.senders("acme", f"2026.{n}", "ca")[0].wait(SENT, 0.0)) for n in (8, 0)] == [True, False]
 
+    def test_who_comes_all_the_time_does_not_begin_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many others come meanwhile, it is never the one that was unused for longest."""
+        monkeypatch.setattr(limits_module, "MAX_ACCOUNTS", 3)
+        limits = Limits(Settings(device=DeviceLimit(messages="", handshakes="1/h")), no_hits())
+        assert limits.admit_handshake("acme", "busy", "", 0.0)
+        for number in range(9):
+            limits.admit_handshake("acme", f"tcu-{number}", "", 0.0)
+            assert not limits.admit_handshake("acme", "busy", "", 0.0)
+
     def test_other_limits_begin_with_full_buckets_and_the_same_ones_change_nothing(self) -> None:
         """The configuration file is read again whenever it was written."""
         settings = Settings(tenant=Limit(messages="5/h"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +12,16 @@ from typing import Any
 import pytest
 import trio
 from prometheus_client.registry import CollectorRegistry
+from tests.spools import SetClock
 
 from fleetgate.accept.connection import Connection
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.entrance import Entrance
-from fleetgate.accept.limits import Limits
+from fleetgate.accept.limits import Limits, Quantity
 from fleetgate.accept.loop import SocketLoop
 from fleetgate.accept.turns import Turns
 from fleetgate.clock import SystemClock
-from fleetgate.config import Edge
+from fleetgate.config import Edge, Limit
 from fleetgate.config import Limits as Settings
 
 
@@ -40,6 +42,21 @@ def loop() -> Iterator[SocketLoop]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         entrance = Entrance(listener, turns, context, unused, unused, limits, counts, clock)
         yield SocketLoop(turns, entrance, Edge(), intake, door, room, limits, clock)
+
+
+def test_both_doors_count_the_gates_connections_by_one_clock() -> None:
+    """Where it is not this machine's: what came in over HTTPS a moment ago is a moment ago for MQTT too."""
+    counts, unused, clock = Counts(CollectorRegistry()), SimpleNamespace(), SetClock()
+    clock.ms = int((time.monotonic() + 3600) * 1000)
+    limits = Limits(Settings(gate=Limit(connections="2/s")), counts.limit_hits)
+    proxies: Any = SimpleNamespace(sends_header=lambda address: False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(False)
+        entrance = Entrance(listener, Turns(), context, unused, proxies, limits, counts, clock)  # type: ignore[arg-type]  # not got to
+        assert limits.admit_to_gate(Quantity.CONNECTIONS, clock.monotonic())
+        [connection] = entrance.accept([], 9)
+        connection.sock.close()
 
 
 class Overlooked(Connection):

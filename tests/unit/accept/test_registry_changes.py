@@ -32,6 +32,7 @@ from fleetgate.control.records import DeviceRecord
 from fleetgate.control.retirement import resume, suspend
 from fleetgate.control.store import Store
 from fleetgate.control.suspicions import Suspicion, note_suspicions
+from fleetgate.errors import ControlAway
 from fleetgate.judge import Reason
 from fleetgate.spool.checkpoint import Checkpoint
 
@@ -263,7 +264,8 @@ def test_a_machines_change_lifts_no_denial(office: Office, tmp_path: Path) -> No
 def move(office: Office, identity: CertificateIdentity, offset: int) -> None:
     """A transition of an edge's spool, as load hands it on."""
     with Store.open(office.config, CLOCK, write=True) as store:
-        facts = (identity.tenant, identity.device_id, "trusted", "watched", CLOCK.now_ms(), "bad_mac", 50.0, "1")
+        at_ms = CLOCK.now_ms()
+        facts = (identity.tenant, identity.device_id, "trusted", "watched", at_ms, "bad_mac", 50.0, "1", at_ms)
         apply_transition(store, "00" * 16, 1, offset, *facts)
 
 
@@ -446,6 +448,47 @@ def test_a_device_that_is_looked_up_often_is_awaited_once(office: Office) -> Non
         assert len(registry._to_come) == 1
 
     office.run(act)
+
+
+def test_a_device_is_told_of_when_it_comes_into_memory(office: Office) -> None:
+    """With what is denied to it; not again while it is there."""
+    car, taken = office.enrol("car-1"), list[tuple[str, Reason | None]]()
+    office.suspend(car)
+
+    async def act(registry: Registry) -> None:
+        registry.on_taken = lambda known: taken.append((known.key[1], refusal(known, car)))
+        await registry.lookup(car)
+        await registry.lookup(msgspec.structs.replace(car, key_digest=b"another credential"))
+        assert taken == [(car.device_id, Reason.SUSPENDED)]
+        office.fleet._known.clear()
+        await registry.lookup(car)
+        assert len(taken) == 2
+
+    office.run(act)
+
+
+def test_what_load_suspects_is_heard_though_control_falters_over_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change has been read, and then the suspect's records cannot be: both are read again."""
+    away, heard, asked = office.enrol("car-1"), list[Suspicion](), list[Sequence[tuple[str, str]]]()
+    look_up = Store.devices
+
+    def falter(store: Store, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DeviceRecord]:
+        asked.append(names)
+        if len(asked) == 1:
+            raise ControlAway("a test")
+        return look_up(store, names)
+
+    async def act(registry: Registry) -> None:
+        registry.on_suspicion = lambda known, suspicion: heard.append(suspicion)
+        await until(lambda: registry.revision == 1)
+        monkeypatch.setattr(Store, "devices", falter)
+        office.suspect(1, suspicion(away))
+        await until(lambda: registry.revision == 2)
+
+    office.run(act)
+    assert (len(asked), heard) == (2, [suspicion(away)])
 
 
 def test_what_load_suspects_is_heard_once_and_of_devices_that_are_away_too(office: Office, tmp_path: Path) -> None:

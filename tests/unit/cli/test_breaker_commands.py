@@ -1,10 +1,15 @@
-"""`fleetgate breaker`: what a person sees of cohorts in trouble, and says about one."""
+"""`fleetgate breaker` and `alerts close`: what a person sees of cohorts in trouble, and says about one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
+
+from fleetgate.clock import SystemClock
+from fleetgate.config import load
+from fleetgate.control.edgealerts import alert_id, note_alert
+from fleetgate.control.store import Store
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Shell
@@ -31,3 +36,15 @@ def test_it_must_be_clear_which_cohort_is_meant(gate: Shell, which: tuple[str, .
     """A version is of a tenant, a CA of all."""
     assert gate.run("breaker", "off", *which, "--reason", "x") != 0
     assert "--tenant and --software" in gate.err
+
+
+def test_an_alert_of_an_edge_that_is_gone_is_closed_by_its_id(gate: Shell) -> None:
+    """Nobody else would close it; what is no alert of an edge is said to be none."""
+    with Store.open(load(None), SystemClock(), write=True) as store:
+        note_alert(store, "load", "issuer_expired edge-2 c0ffee", "open", 5, "issuer_expired", "", "issuer c0ffee", {})
+    assert [alert["kind"] for alert in gate.json("breaker", "list")["alerts"]] == ["issuer_expired"]
+    close = ("alerts", "close", alert_id("issuer_expired edge-2 c0ffee", 5), "--reason", "edge-2 was taken down")
+    assert "closed" in gate.must(*close)
+    assert gate.json("breaker", "list")["alerts"] == []
+    assert gate.run(*close) != 0
+    assert "no edge has an open alert" in gate.err

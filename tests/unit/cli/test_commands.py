@@ -153,6 +153,22 @@ def test_a_table_of_the_configuration_makes_no_line_longer(gate: Shell) -> None:
     assert all(line == line.rstrip() for line in shown.splitlines())
 
 
+@pytest.mark.parametrize("setting", ["clickhouse.url", "control.url"])
+def test_a_password_in_a_setting_is_refused_and_not_repeated(gate: Shell, setting: str) -> None:
+    """It would be logged at each start, and shown to whoever asks for the settings."""
+    table, key = setting.split(".")
+    (gate.directory / "fleetgate.toml").write_text(f'[{table}]\n{key} = "https://loader:hush@db.example"\n')
+    assert (gate.run("config", "show"), setting in gate.err, "hush" in gate.err + gate.out) == (2, True, False)
+
+
+def test_the_path_of_a_webhook_is_not_shown(gate: Shell) -> None:
+    """Some receivers know their senders by it alone."""
+    entry = 'url = "https://hooks.example:444/hush"\nsecret_file = "hook.secret"'
+    (gate.directory / "fleetgate.toml").write_text(f"[[webhooks]]\n{entry}\n")
+    shown = gate.must("config", "show")
+    assert ("https://hooks.example:444/..." in shown, "hush" in shown) == (True, False)
+
+
 def test_a_bundle_that_a_killed_command_left_is_known_by_its_certificate(
     gate: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

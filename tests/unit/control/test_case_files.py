@@ -16,7 +16,8 @@ CAR = ("acme", "car-tcu")
 
 
 def moved(gate: Gate, after: str, number: int) -> None:
-    apply_transition(gate.store, "ab" * 16, 1, number, *CAR, "trusted", after, gate.clock.ms, "bad_mac", 120.0, "1")
+    at_ms = gate.clock.ms
+    apply_transition(gate.store, "ab" * 16, 1, number, *CAR, "trusted", after, at_ms, "bad_mac", 120.0, "1", at_ms)
 
 
 def decided(gate: Gate, finding: Classification, decision: Decision = Decision.RELEASE) -> None:

@@ -37,7 +37,8 @@ def transition(gate: Gate, after: str, offset: int = 44, **changed: Any) -> Outc
         "score": 120.0,
         "policy_version": "1",
     }
-    return apply_transition(gate.store, **(values | changed))
+    values |= changed
+    return apply_transition(gate.store, **({"received_at_ms": values["at_ms"]} | values))
 
 
 def decision(gate: Gate, what: Decision, finding: Classification = Classification.CONFIRMED) -> DeviceState:

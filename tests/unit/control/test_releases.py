@@ -38,7 +38,8 @@ def test_a_release_gives_back_what_its_case_held(car: Gate, finding: Classificat
     name = f"1-{at_ms}"
     assert releases_of(car.store, "acme", "car-tcu") == [Release(1, name, "acme", "car-tcu", opened, NO_END_MS)]
     assert show_case_file(car.store, "acme", "car-tcu", car.store.clock.now_ms()).decisions[0].name == name
-    assert releases_since(car.store, 1) == releases_of(car.store, "acme", "another") == []
+    assert releases_since(car.store, 1) == releases_since(car.store, 0)
+    assert releases_since(car.store, 2) == releases_of(car.store, "acme", "another") == []
 
 
 def test_what_was_confirmed_stays_held(car: Gate) -> None:
@@ -69,6 +70,17 @@ def test_the_confirmed_case_before_is_none_of_it(car: Gate) -> None:
     transition(car, QUARANTINED, 2)
     decision(car, Decision.RELEASE, FALSE_POSITIVE)
     assert spans(car) == [(second, NO_END_MS)]
+
+
+def test_a_decision_by_a_clock_that_is_ahead_gives_back_no_more(car: Gate) -> None:
+    """The second quarantine is later than the decision in what stands, and began before it by the edge's clock."""
+    first = later(car)
+    transition(car, QUARANTINED, 1)
+    second = later(car)
+    car.clock.ms += 5_000
+    decision(car, Decision.RELEASE, BENIGN)
+    assert transition(car, QUARANTINED, 2, at_ms=car.clock.ms + 1, received_at_ms=second) is Outcome.APPLIED
+    assert spans(car) == [(first, second)]
 
 
 def test_lifting_a_ban_is_about_what_it_was_for(car: Gate) -> None:

@@ -8,7 +8,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fleetgate.control.records import DeviceState
@@ -111,13 +111,22 @@ events = st.lists(
 
 
 @settings(max_examples=300)
-@given(events)
+@given(events, st.sampled_from([0, 7, 40]))
+@example(
+    [
+        ("move", 0, QUARANTINED),  # by the clock that is ahead: later than all that follows
+        ("decide", Decision.BAN, TRUSTED),
+        ("hand_on", 0, TRUSTED),
+        ("decide", Decision.RELEASE, TRUSTED),
+    ],
+    40,
+)
 def test_two_edges_and_the_records_agree_once_everybody_has_heard_everything(
-    happened: list[tuple[str, Any, DeviceState]],
+    happened: list[tuple[str, Any, DeviceState]], ahead_ms: int
 ) -> None:
     """Edges move a device on their own, load hands it on late, people decide meanwhile, edges poll late: at the end
     all say the same."""
-    control, edges = NEW, [Edge(0), Edge(0)]
+    control, edges = NEW, [Edge(ahead_ms), Edge(0)]
     for turn, (what, who, state) in enumerate(happened):
         now_ms = 10 + turn // 2  # two things may happen in one millisecond
         if what == "move":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from fleetgate.control.audit import list_audit
@@ -32,6 +33,13 @@ def test_an_edge_reads_what_concerns_it(gate: Gate) -> None:
     assert note_suspicions(gate.store, SPOOL, 1, found[:3]) == 3
     assert note_suspicions(gate.store, SPOOL, 2, found[3:]) == 1
     assert (told(gate), told(gate, "edge-2"), gate.store.revision()) == (found[:3], found[3:], 2)
+
+
+def test_what_waited_while_control_was_away_is_counted_together(gate: Gate) -> None:
+    """The episodes of a device are noted with one segment then: none is lost, and the detail is that of the last."""
+    episodes = [msgspec.structs.replace(suspicion(), at_ms=at_ms, detail={"at": at_ms}) for at_ms in (1, 3, 2)]
+    assert note_suspicions(gate.store, SPOOL, 1, [*episodes, suspicion("bus-tcu")]) == 2
+    assert told(gate) == [msgspec.structs.replace(episodes[1], count=9), suspicion("bus-tcu")]
 
 
 def test_what_was_noted_is_not_noted_again(gate: Gate) -> None:

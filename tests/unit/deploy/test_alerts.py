@@ -46,8 +46,8 @@ def test_a_query_names_metrics_and_labels_that_exist(query: Query) -> None:
         assert selector.metric in known, f"{query.where} asks for {selector.metric}"
         labels = {label for label, _, _ in selector.matchers}
         assert labels <= known[selector.metric].labels | OF_PROMETHEUS, f"{query.where}: {selector}"
-    labels = frozenset[str]().union(*(known[selector.metric].labels for selector in query.selectors()))
-    assert query.grouped_by() <= labels | OF_PROMETHEUS, f"{query.where} groups by {query.grouped_by()}"
+    known_labels = frozenset[str]().union(*(known[selector.metric].labels for selector in query.selectors()))
+    assert query.grouped_by() <= known_labels | OF_PROMETHEUS, f"{query.where} groups by {query.grouped_by()}"
 
 
 def test_a_misspelt_metric_or_label_would_be_found() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.deployed import DEPLOY, ROOT, understood
+from typer.exceptions import TyperException
 
 HOW_TO = ROOT / "docs" / "how-to"
 COMPOSE = (HOW_TO / "run-with-compose.md").read_text()
@@ -35,6 +36,13 @@ def test_what_the_operator_is_asked_for(said: str) -> None:
 def test_what_is_typed_as_the_gates_user(said: str) -> None:
     """As above."""
     understood(f"fleetgate {said}")
+
+
+@pytest.mark.parametrize("said", ["spool lst", "breaker", "quarantine list --devices", "device show", "db query"])
+def test_what_is_no_command_would_be_found(said: str) -> None:
+    """An unknown command, an unknown option, a missing value."""
+    with pytest.raises(Exception, match=r"(?i)no such|missing|usage|^$|requires"):
+        understood(f"fleetgate {said}")
 
 
 def test_services_that_are_named_exist() -> None:

@@ -147,8 +147,10 @@ def test_user_and_directories_are_made_by_systemd(tmp_path: Path) -> None:
     """In an empty root: the secrets are for the gate's user alone."""
     (tmp_path / "etc").mkdir()
     root = f"--root={tmp_path}"
-    for command in (["systemd-sysusers", root, UNITS / "sysusers.conf"],
-                    ["systemd-tmpfiles", root, "--create", UNITS / "tmpfiles.conf"]):  # fmt: skip
+    for command in (
+        ["systemd-sysusers", root, str(UNITS / "sysusers.conf")],
+        ["systemd-tmpfiles", root, "--create", str(UNITS / "tmpfiles.conf")],
+    ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
     [line] = [line for line in (tmp_path / "etc/passwd").read_text().splitlines() if line.startswith("fleetgate:")]

@@ -91,6 +91,15 @@ def test_the_last_of_a_disk_is_left_to_telemetry(tmp_path: Path) -> None:
     assert (keeper.lost, "spool.min_free_bytes" in keeper.failing) == (1, True)
 
 
+def test_what_was_written_is_not_lost_where_forgetting_fails(tmp_path: Path) -> None:
+    """One fate each, and somebody hears of the rest."""
+    bench = Bench(tmp_path)
+    bench.harmless = [()]  # type: ignore[list-item]  # what control never says
+    bench.keeper.offer(sample())
+    bench.keeper.step()
+    assert (bench.keeper.kept, bench.keeper.lost, bench.keeper.failing) == (1, 0, "TypeError")
+
+
 def test_samples_are_forgotten_by_age_and_by_decision_once_an_hour(tmp_path: Path) -> None:
     """A week after the decision; by age also while control is away."""
     bench = Bench(tmp_path, max_days=30)

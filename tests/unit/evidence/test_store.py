@@ -153,11 +153,12 @@ def test_a_file_that_cannot_be_used_costs_no_descriptors(tmp_path: Path) -> None
         gc.enable()
 
 
-def test_a_file_that_others_could_read_is_taken_from_them(tmp_path: Path) -> None:
-    """Somebody copied it back from elsewhere."""
+def test_what_others_could_read_is_taken_from_them(tmp_path: Path) -> None:
+    """Somebody copied it back from elsewhere, or made the directory beforehand."""
+    tmp_path.chmod(0o755)
     (tmp_path / FILE).touch(mode=0o644)
     with closing(Store(tmp_path, 1024**2)):
-        assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+        assert [path.stat().st_mode & 0o777 for path in (tmp_path, tmp_path / FILE)] == [0o700, 0o600]
 
 
 def test_what_is_deleted_is_deleted_a_piece_at_a_time(

@@ -14,7 +14,7 @@ from fleetgate.control.suspicions import Suspicion
 from fleetgate.errors import ControlAway
 from fleetgate.load.columns import segment_rows
 from fleetgate.load.suspects import EVERY_MS, Suspects
-from fleetgate.load.travel import jumps, metres
+from fleetgate.load.travel import LATITUDE, LONGITUDE, jumps, metres
 from fleetgate.load.unknown import UnknownNames
 
 MUNICH, HAMBURG = {"s7": 48.14, "s8": 11.58}, {"s7": 53.55, "s8": 9.99}
@@ -116,3 +116,9 @@ def test_metres_are_those_of_a_great_circle() -> None:
     a = np.array([[0.0, 179.5], [89.5, 0.0], [np.nan, 0.0]]).T
     b = np.array([[0.0, -179.5], [89.5, 180.0], [0.0, 0.0]]).T
     assert metres(a[0], a[1], b[0], b[1]).tolist() == pytest.approx([degree, degree, np.nan], rel=1e-3, nan_ok=True)
+
+
+def test_the_signals_of_a_position_are_those_of_the_catalogue() -> None:
+    """Their numbers stand in the code once, as SQL needs them."""
+    paths = catalogue().paths
+    assert [paths[number].split(".")[-1] for number in (LATITUDE, LONGITUDE)] == ["Latitude", "Longitude"]

@@ -65,11 +65,13 @@ def test_a_segment_of_another_spool_moves_nobody(tmp_path: Path) -> None:
 
 
 def test_a_segment_that_cannot_be_read_holds_up_nobody(tmp_path: Path) -> None:
-    """Load tells of it when its turn comes; those behind it do not wait."""
+    """Load tells of it when its turn comes; those behind it do not wait. A directory stands for a lost sector."""
     spool = SpoolOnDisk(tmp_path / "spool")
-    first, _ = fill(spool, "one", "two")
-    first.write_bytes(b"rot")
-    assert waiting(spool) == ["two"]
+    rotten, unreadable, _ = fill(spool, "one", "two", "three")
+    rotten.write_bytes(b"rot")
+    unreadable.unlink()
+    unreadable.mkdir()
+    assert waiting(spool) == ["three"]
 
 
 def test_the_cursor_of_another_spool_hides_nothing(tmp_path: Path) -> None:

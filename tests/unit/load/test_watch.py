@@ -147,12 +147,90 @@ def test_a_reason_that_never_was_is_a_change_from_nothing(fed: Fed) -> None:
     assert fed.many(20, calm) == [("Closing", ACME)]
 
 
+def presence(share: float, cohort: Cohort = ACME, signal: str = "", size: int = 200) -> Measure:
+    """As measures.py tells it; without a signal: of those that report any."""
+    having = round(share * size)
+    noise = 0.5 / size**0.5
+    return one(having / size, cohort, "signal_presence", signal, size=size, about=having, noise=noise)
+
+
+@pytest.mark.parametrize("after", [0.5, 0.3, 0.11, 0.09, 0.005, 0.0])
+def test_a_signal_that_is_lost_is_told_about_those_that_lost_it(fed: Fed, after: float) -> None:
+    """However few still report it, and if none does; the alert ends when it is back."""
+    there = [presence(1.0), presence(0.95, signal="Speed")]
+    lost = [presence(1.0), *([presence(after, signal="Speed")] if after else [])]
+    fed.many(LEAST_LOOKS, *there)
+    assert fed.look(*lost) == []
+    [opening] = fed.look(*lost)
+    assert isinstance(opening, Opening)
+    assert (opening.series.signal, opening.vehicles) == ("Speed", round((0.95 - after) * 200))
+    assert (opening.before, opening.after) == (0.95, after)
+    assert fed.many(100, *lost) == []
+    assert fed.many(10, *there) == [("Closing", ACME)]
+
+
+def test_a_small_cohort_tells_when_all_of_it_lost_a_signal(fed: Fed) -> None:
+    """Twenty vehicles are a cohort; that half of so few lack it may be chance."""
+    fed.many(LEAST_LOOKS, presence(1.0, size=20), presence(1.0, signal="Speed", size=20))
+    assert fed.many(9, presence(1.0, size=20), presence(0.5, signal="Speed", size=20)) == []
+    assert fed.many(2, presence(1.0, size=20)) == [("Opening", ACME)]
+
+
+def test_a_cohort_that_is_silent_has_lost_no_signal(fed: Fed) -> None:
+    """Too few report anything at all: that nobody reports this is no news. It is the silence that is told."""
+    there = [presence(1.0), presence(0.95, signal="Speed")]
+    fed.many(LEAST_LOOKS, *there, one(0.0, ACME, "silent", ""))
+    assert {series.kind for _, _, series in fed.told} == set()
+    fed.many(20, one(1.0, ACME, "silent", ""), one(0.0, ACME, "event_rate", ""))
+    assert {series.kind for _, _, series in fed.told} == {"silent"}
+
+
+def test_a_cohort_that_shrinks_has_lost_no_signal(fed: Fed) -> None:
+    """Below twenty vehicles it is none; what those few report is known all the same."""
+    fed.many(LEAST_LOOKS, presence(1.0, size=20), *(presence(1.0, signal=name, size=20) for name in ("Speed", "Fuel")))
+    assert fed.many(40, presence(1.0, signal="Speed", size=19)) == []
+
+
+def test_a_release_that_never_had_a_signal_is_told(fed: Fed) -> None:
+    """It has no past, and its tenant has: nearly all report this signal. Of one that few have it is no news."""
+    usual = [presence(1.0), presence(0.95, signal="Speed"), presence(0.7, signal="Trailer")]
+    fed.many(LEAST_LOOKS, *usual)
+    assert fed.many(5, *usual, presence(1.0, NEW, size=60)) == [("Opening", NEW)]
+    assert [series.signal for _, _, series in fed.told] == ["Speed"]
+
+
+def test_vehicles_that_come_back_in_the_morning_have_lost_no_signal(fed: Fed) -> None:
+    """A software that there was on other days is not new: it may be that of cars without this signal."""
+    usual = [presence(1.0), presence(0.95, signal="Fuel")]
+    fed.changes.earlier_days({}, {("acme", "software 2")})
+    fed.many(LEAST_LOOKS, *usual)
+    assert fed.many(90, *usual, presence(1.0, NEW, size=60)) == []
+
+
 def test_a_new_software_is_compared_with_its_tenant(fed: Fed) -> None:
     """It has no past: half of its messages refused is a change from the tenant's none."""
     usual = [one(0.5, cohort, "median", "Speed") for cohort in (ACME, OLD)]
     fed.many(LEAST_LOOKS, *usual)
     assert fed.many(4, *usual, one(0.5, NEW, "median", "Speed", size=30, about=30)) == []
     assert fed.many(2, *usual, one(0.0, NEW, "median", "Speed", size=30, about=30)) == [("Opening", NEW)]
+
+
+@pytest.mark.parametrize(
+    ("young", "value", "told"),
+    [
+        (NEW, 0.9, []),
+        (NEW, 1.0, [("Opening", NEW)]),
+        (Cohort("acme", cell=(107, 20)), 0.9, []),
+    ],
+    ids=["a version, nearly twice", "a version, twice", "a cell"],
+)
+def test_a_young_cohort_must_be_silent_twice_as_much(
+    fed: Fed, young: Cohort, value: float, told: list[tuple[str, Cohort]]
+) -> None:
+    """Of versions and cells other least changes count than of tenants: those, twice."""
+    usual = one(0.05, ACME, "silent", "", size=500, noise=0.006)
+    fed.many(LEAST_LOOKS, usual)
+    assert fed.many(5, usual, one(value, young, "silent", "", size=100, about=90, noise=0.014)) == told
 
 
 def everywhere(value: Callable[[Cohort], float], cohorts: Iterable[Cohort]) -> list[Measure]:
@@ -198,7 +276,7 @@ def test_a_region_is_one_alert_and_closes_when_its_vehicles_are_back(fed: Fed) -
 
 def test_earlier_days_explain_an_hour(fed: Fed) -> None:
     """What was so at this hour on other days is no change; what was not, is."""
-    fed.changes.earlier_days({("acme", "refused", "", "bad_mac"): (0.0, 0.4)})
+    fed.changes.earlier_days({("acme", "refused", "", "bad_mac"): (0.0, 0.4)}, set())
     fed.many(LEAST_LOOKS, one(0.01))
     assert fed.many(5, one(0.35)) == []
     assert fed.many(2, one(0.6)) == [("Opening", ACME)]
@@ -290,7 +368,7 @@ def heard(vehicle: str, software: str, latitude: float, at_ms: int) -> dict[str,
     """One vehicle in one look."""
     counts = ("pulses", "messages", "events", "faults", "unknown", "readings", "implausible")
     numbers: dict[str, list[float]] = {name: [1] for name in counts}
-    numbers |= {"epoch": [1], "first_seq": [1], "last_seq": [1], "delay_ms": [0], "located": [1]}
+    numbers |= {"epoch": [1], "first_seq": [1], "last_seq": [1], "delay_ms": [0], "held": [0], "located": [1]}
     numbers |= {"last_ms": [at_ms], "place_ms": [at_ms]}
     numbers |= {"latitude": [latitude], "longitude": [7.0]}
     texts = {"tenant": ["acme"], "vehicle_id": [vehicle], "device_id": [vehicle], "software": [software]}

@@ -10,7 +10,7 @@ import pytest
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import FORGET_MS, Fleet
 from fleetgate.load.watch.looks import LEVELS, SignalRows
-from fleetgate.load.watch.measures import LOOK_MS, Measure, measures, window_ms
+from fleetgate.load.watch.measures import LOOK_MS, Measure, Span, measures, window_ms
 from fleetgate.load.watch.usual import Shapes
 
 VEHICLES = 40
@@ -43,7 +43,7 @@ class Road:
             who = np.array([vehicle for vehicle in range(VEHICLES) if vehicle not in silent])
             columns: dict[str, Any] = {
                 **dict.fromkeys(("epoch", "pulses", "messages", "located"), 1),
-                **dict.fromkeys(("faults", "unknown", "implausible"), 0),
+                **dict.fromkeys(("faults", "unknown", "implausible", "held"), 0),
                 "events": 5,
                 "readings": 20,
                 "delay_ms": 50,
@@ -66,7 +66,8 @@ class Road:
             self.fleet.take(names | heard, after_ms, self.now_ms)
 
     def measured(self, refusals: Any = NO_REFUSALS) -> dict[tuple[str, Cohort], Measure]:
-        found = measures(self.fleet, NO_SIGNALS, refusals, {}, Shapes(len(LEVELS)), self.now_ms, 600_000)
+        span = Span(self.now_ms, window_ms(self.fleet), 600_000)
+        found = measures(self.fleet, NO_SIGNALS, refusals, {}, Shapes(len(LEVELS)), span)
         return {(one.kind, one.cohort): one for one in found}
 
 
@@ -78,11 +79,19 @@ def road() -> Road:
 
 
 def test_a_fleet_without_trouble(road: Road) -> None:
-    """Its rate, and nothing else; cohorts of less than 20 vehicles are none."""
+    """Its rate, that all of it reports something, and nothing else; cohorts of less than 20 vehicles are none."""
     found = road.measured()
     assert np.exp(found["event_rate", ACME].value) == pytest.approx(5 / 10, rel=0.01)
-    assert {one.value for key, one in found.items() if key[0] != "event_rate"} == {0.0}
-    assert {cohort for _, cohort in found} == {ACME, OLD, NEW, HERE, *(one._replace(config="c") for one in (OLD, NEW))}
+    assert {one.value for key, one in found.items() if key[0] == "signal_presence"} == {1.0}
+    assert {one.value for key, one in found.items() if key[0] not in ("event_rate", "signal_presence")} == {0.0}
+    everybody = {Cohort("", software) for software in "12"}
+    assert {cohort for _, cohort in found} == everybody | {
+        ACME,
+        OLD,
+        NEW,
+        HERE,
+        *(one._replace(config="c") for one in (OLD, NEW)),
+    }
     assert window_ms(road.fleet) == 30_000
 
 
@@ -136,6 +145,16 @@ def test_the_rate_of_one_vehicle_is_not_that_of_its_cohort(road: Road) -> None:
     road.drive(3, events=10)
     every = road.measured()["event_rate", ACME]
     assert [every.value - usual, every.noise] == pytest.approx([np.log(2), 0.16], abs=0.02)
+
+
+def test_who_reports_nothing_lacks_every_signal_and_who_is_held_none(road: Road) -> None:
+    """What vehicles in quarantine report is not kept: nobody can say that they lost a signal."""
+    road.drive(3, readings=np.where(np.arange(VEHICLES) < 10, 0, 20))
+    some = road.measured()["signal_presence", ACME]
+    assert (some.value, some.size, some.about) == (0.75, 40, 30)
+    road.drive(3, readings=np.where(np.arange(VEHICLES) < 10, 0, 20), held=np.arange(VEHICLES) < 10)
+    others = road.measured()["signal_presence", ACME]
+    assert (others.value, others.size, others.about) == (1.0, 30, 30)
 
 
 def test_the_rate_is_that_of_each_vehicle(road: Road) -> None:

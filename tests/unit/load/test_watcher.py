@@ -1,19 +1,35 @@
-"""What the watch tells, and when it cannot."""
+"""What the watch tells, and when it cannot; what it does after a fault, and how that shows."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.control.watchturns import Turn
 from fleetgate.errors import ClickHouseAway
+from fleetgate.load import rounds
 from fleetgate.load.counts import Counts
+from fleetgate.load.rounds import Rounds
+from fleetgate.load.watch import watcher
 from fleetgate.load.watch.changes import Closing, Series
 from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.watcher import Watcher
+
+
+class Standing(SystemClock):
+    """Stands, and is moved."""
+
+    at_ms = 1_767_225_600_000
+
+    def now_ms(self) -> int:
+        return self.at_ms
 
 
 class Told:
@@ -28,16 +44,78 @@ class Told:
         self.closed.append(key)
 
 
+def alone() -> Turns:
+    """No other load is there."""
+    return Turns(lambda: "spool", lambda: 1, lambda spool, until_ms, _: [Turn(spool, 1, until_ms, True)])
+
+
+class Stepped(Watcher):
+    """Its looks fail as they are told to, and are counted."""
+
+    def __init__(self, counts: Counts, failing: list[Exception]) -> None:
+        unused: Any = None
+        super().__init__(unused, unused, unused, catalogue(), counts, SystemClock(), alone())
+        self.failing, self.looked = failing, threading.Event()
+
+    def look_until(self, until_ms: int) -> None:
+        if self.failing:
+            raise self.failing.pop(0)
+        self.looked.set()
+
+
+def test_a_fault_that_nobody_foresaw_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told by its name and place, and the watch starts again."""
+    monkeypatch.setattr(watcher, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(watcher, "ANEW_SECONDS", 0.001)
+    watched = Stepped(Counts(CollectorRegistry()), [KeyError("a secret"), ValueError("another")])
+    with capture_logs() as logs, watched:
+        assert watched.looked.wait(10)
+    said = [line["error"].split(" at ") for line in logs if line["event"] == "the watch starts again"]
+    assert [(kind, where.split(":")[0]) for kind, where in said] == [
+        ("KeyError", "test_watcher.py"),
+        ("ValueError", "test_watcher.py"),
+    ]
+
+
+def test_a_watch_that_stands_still_shows() -> None:
+    """How far it is behind is asked of it when somebody looks, and not left over from its last look."""
+    registry, clock = CollectorRegistry(), Standing()
+    unused: Any = None
+    Watcher(unused, unused, unused, catalogue(), Counts(registry), clock, alone())
+    behind = [registry.get_sample_value("fleetgate_watch_behind_seconds")]
+    clock.at_ms += 3_600_000
+    behind.append(registry.get_sample_value("fleetgate_watch_behind_seconds"))
+    assert behind == [0.0, 3600.0]
+
+
+def test_a_round_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it end its thread unheard."""
+    monkeypatch.setattr(rounds, "ROUND_SECONDS", 0.001)
+    made, again = list[int](), threading.Event()
+
+    def make() -> None:
+        made.append(1)
+        if len(made) == 1:
+            raise ValueError("nobody foresaw this")
+        again.set()
+
+    with capture_logs() as logs, Rounds("audit", make):
+        assert again.wait(10)
+    assert [(line["round"], line["error"].split(":")[0]) for line in logs] == [
+        ("audit", "ValueError at test_watcher.py")
+    ]
+
+
 def test_what_cannot_be_told_is_told_later_and_once() -> None:
     """ClickHouse may answer a look and refuse an insert: the change is noticed only once, so it must be kept."""
     unused: Any = None
     alerts: Any = Told()
-    watcher = Watcher(unused, unused, alerts, catalogue(), Counts(CollectorRegistry()), SystemClock(), lambda: None)
+    one = Watcher(unused, unused, alerts, catalogue(), Counts(CollectorRegistry()), SystemClock(), alone())
     series = [Series("silent", Cohort("acme", version), "") for version in ("1", "2")]
-    watcher.untold.extend(map(Closing, series))
+    one.untold.extend(map(Closing, series))
     with pytest.raises(ClickHouseAway):
-        watcher.tell()
+        one.tell()
     alerts.away = False
-    watcher.tell()
-    watcher.tell()
-    assert alerts.closed == [one.key for one in series]
+    one.tell()
+    one.tell()
+    assert alerts.closed == [each.key for each in series]

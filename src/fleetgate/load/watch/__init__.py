@@ -12,8 +12,9 @@ kinds.py     what is compared: one table with the least changes that count
 measures.py  one look in values: kind, cohort, signal, how much
 usual.py     what was usual: median and scatter of the looks before
 changes.py   what opens and closes: size, persistence, hysteresis
+turn.py      which load watches, and until when all have loaded
 watcher.py   the thread
 
-All but looks.py and watcher.py are pure: arrays and times in, values out. docs/explanation/watch.md says what is
-compared with what, and what this cannot see.
+All but looks.py, turn.py and watcher.py are pure: arrays and times in, values out. docs/explanation/watch.md says what
+is compared with what, and what this cannot see.
 """

@@ -9,7 +9,7 @@ in, openings and closings out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,8 @@ twice as much."""
 
 MOST_SERIES = 100_000
 """180 MB. Beyond it no new series is watched; the first configurations and signals are."""
+
+_NEARLY_ALL = YOUNG * KINDS["signal_presence"].effect
 
 StillGone = Callable[[Cohort, int, int], int]
 """How many vehicles of a cohort were heard of last between two times (Unix ms)."""
@@ -103,14 +105,16 @@ class Changes:
         self._runs: dict[Series, _Run] = {}
         self._open: dict[Series, _Open] = {}
         self._days: Mapping[Named, tuple[float, float]] = {}
+        self._seen: Set[tuple[str, str]] = frozenset()
 
     def resume(self, series: Series, since_ms: int, opened_ms: int, vehicles: int) -> None:
         """An alert that is open from before a restart."""
         self._open[series] = _Open(since_ms, opened_ms, vehicles)
 
-    def earlier_days(self, days: Mapping[Named, tuple[float, float]]) -> None:
-        """Between which values each series was at this hour of earlier days: there nothing is a change."""
-        self._days = days
+    def earlier_days(self, days: Mapping[Named, tuple[float, float]], seen: Set[tuple[str, str]]) -> None:
+        """Between which values each series was at this hour of earlier days: there nothing is a change. `seen` are
+        tenants and words of the cohorts that there were at any hour."""
+        self._days, self._seen = days, seen
 
     def unsettled(self, now_ms: int) -> set[tuple[Cohort, str]]:
         """Cohorts and signals of which nothing should be learnt now: they changed, or seem to."""
@@ -158,12 +162,34 @@ class Changes:
         return told
 
     def _zeros(self, measures: list[Measure]) -> Iterator[Measure]:
-        """Of what happened before and did not in this look, where its cohort was measured."""
-        sizes = {one.cohort: one.size for one in measures}
+        """Of what happened before and did not in this look, where its cohort was measured. That none has a signal any
+        more counts: there must be vehicles enough that could have it, which is when those that have any are told."""
         there = {(one.kind, one.cohort, one.signal) for one in measures}
-        for series in self._places:
-            if KINDS[series.kind].absent_is_zero and series.cohort in sizes and series not in there:
-                yield Measure(*series, 0.0, sizes[series.cohort], 0)
+        any_signal = {one.cohort: one for one in measures if one.kind == "signal_presence" and not one.signal}
+        measured = {one.cohort: one for one in measures}
+        for series in [*self._places, *self._not_in_young(any_signal)]:
+            others = any_signal if series.kind == "signal_presence" else measured
+            if KINDS[series.kind].absent_is_zero and series.cohort in others and series not in there:
+                like = others[series.cohort]
+                yield Measure(*series, 0.0, like.size, 0, like.noise)
+
+    def _not_in_young(self, cohorts: Collection[Cohort]) -> Iterator[Series]:
+        """Signals that a cohort which is new never had, and so many of its tenant have that it is a change. One that
+        comes back in the morning is not new: it may be the cars that have no fuel."""
+        young = [
+            one
+            for one in cohorts
+            if one.tenant and self._looks.get(one, 0) < LEAST_LOOKS and (one.tenant, one.words()) not in self._seen
+        ]
+        if not young:
+            return
+        median = self._usual.middle().median
+        for series, place in list(self._places.items()):
+            tenant = series.cohort
+            if series.kind == "signal_presence" and tenant.parent is None and median[place] >= _NEARLY_ALL:
+                for cohort in young:
+                    if cohort.tenant == tenant.tenant and (one := series._replace(cohort=cohort)) not in self._places:
+                        yield one
 
     def _place(self, series: Series) -> int:
         place = self._places.get(series)
@@ -181,14 +207,14 @@ class Changes:
         about = np.array([one.about for one in measures])
         kinds = [KINDS[one.kind] for one in measures]
         least, floor = np.array([kind.effect for kind in kinds]), np.array([kind.floor for kind in kinds])
+        least[[one.cohort.cell is not None for one in measures]] = IN_A_CELL
+        least[[one.kind == "silent" and one.cohort.software is not None for one in measures]] = SILENT_LABEL
         known = (places >= 0) & (middle.looks[places] >= LEAST_LOOKS) if len(places) else np.zeros(0, np.bool_)
         median = np.where(known, middle.median[places], np.nan) if len(places) else value
         scatter = np.where(known, middle.scatter[places], np.nan) if len(places) else value
         for i in np.flatnonzero(~known).tolist():
             median[i], scatter[i] = self._of_tenant(series[i], middle)
             least[i] *= YOUNG
-        least[[one.cohort.cell is not None for one in measures]] = IN_A_CELL
-        least[[one.kind == "silent" and one.cohort.software is not None for one in measures]] = SILENT_LABEL
         scale = np.maximum(np.maximum(scatter, floor), noise)
         away = value - median
         ways = np.array([kind.way for kind in kinds])
@@ -198,8 +224,11 @@ class Changes:
             low, high = self._days.get(series[i].named, (math.inf, -math.inf))
             if low - Z * noise[i] <= value[i] <= high + Z * noise[i]:
                 strength[i] = 0.0
+        gone = np.array([kind.absent_is_zero for kind in kinds], np.bool_) & (value < median)
+        size = np.array([one.size for one in measures])
+        about = np.where(gone, np.rint((median - value) * size), about)  # those that have it no more
         enough = about >= np.array([kind.least for kind in kinds])
-        return _Judged(value, median, scatter, np.sign(away), strength, enough)
+        return _Judged(value, median, scatter, np.sign(away), strength, about, enough)
 
     def _of_tenant(self, series: Series, middle: Middle) -> tuple[float, float]:
         """Of a young cohort: median and scatter of the same measure of all of the tenant; NaN where that is unknown."""
@@ -245,7 +274,7 @@ class Changes:
                 if any(self._covers(other, one) for other in self._open):
                     continue
                 i = same[cohort]
-                since_ms, about = self._runs[one].since_ms, measures[i].about
+                since_ms, about = self._runs[one].since_ms, int(judged.about[i])
                 self._open[one] = _Open(since_ms, now_ms, about)
                 told = measures[i].told or (_told(kind, float(judged.median[i])), _told(kind, float(judged.value[i])))
                 yield Opening(one, *told, float(judged.scatter[i]), about, since_ms)
@@ -278,13 +307,15 @@ class Changes:
 
 
 class _Judged(NamedTuple):
-    """Arrays beside the measures: `strength` 1 is a change, `enough` whether it is about vehicles enough."""
+    """Arrays beside the measures: `strength` 1 is a change, `about` how many vehicles it is about, and `enough` whether
+    those are enough."""
 
     value: NDArray[np.float64]
     median: NDArray[np.float64]
     scatter: NDArray[np.float64]
     sign: NDArray[np.float64]
     strength: NDArray[np.float64]
+    about: NDArray[np.float64]
     enough: NDArray[np.bool_]
 
 

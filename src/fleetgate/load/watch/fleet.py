@@ -57,6 +57,7 @@ _NUMBERS = {
     "interval_ms": np.nan,  # between pulses, smoothed; NaN until there were two
     "since_ms": 0,  # it is here, and runs what it runs, since then
     "delay_ms": 0,
+    "held": 0,  # its device is in quarantine: nobody keeps what it reports
     "latitude": np.nan,
     "longitude": np.nan,
     "place_ms": 0,
@@ -226,7 +227,8 @@ class Fleet:
         smoothed = np.where(np.isnan(known), each, 0.8 * known + 0.2 * each)
         columns["interval_ms"][rows[paced]] = smoothed[paced]
         columns["last_ms"][rows] = np.maximum(columns["last_ms"][rows], heard["last_ms"])
-        columns["delay_ms"][rows] = heard["delay_ms"]
+        for name in ("delay_ms", "held"):
+            columns[name][rows] = heard[name]
 
     def _take_positions(self, rows: NDArray[np.int64], heard: Columns) -> None:
         columns = self._columns

@@ -29,6 +29,12 @@ class Kind(NamedTuple):
     """The measure is the natural logarithm of what is told."""
 
 
+IN_A_CELL = 0.5
+"""Least change of a share in a cell of the map: it has few vehicles."""
+
+SILENT_LABEL = 0.45
+"""Least change of the silent of a software version: where a region falls silent, a part of each version does."""
+
 KINDS: Mapping[str, Kind] = {
     "event_rate": Kind(0.5, 0.05, BOTH, logarithm=True, least=20),
     "refused": Kind(0.05, 0.005, absent_is_zero=True),
@@ -38,17 +44,11 @@ KINDS: Mapping[str, Kind] = {
     ),  # of these two the angle of a share, asin(sqrt(x)): near a half, the same
     "spread": Kind(0.4, 0.03, BOTH, least=20),
     "stuck": Kind(0.3, 0.03),
-    "signal_presence": Kind(0.4, 0.03, BOTH, absent_is_zero=True, least=20),
+    "signal_presence": Kind(0.4, 0.03, BOTH, absent_is_zero=True),
     "unknown_signals": Kind(0.05, 0.005, absent_is_zero=True),
     "implausible": Kind(0.02, 0.003, absent_is_zero=True),
     "faults": Kind(0.1, 0.005, absent_is_zero=True),
     "clock_skew": Kind(0.15, 0.02),
     "gaps": Kind(0.1, 0.005),
-    "position_jumps": Kind(0.2, 0.01, least=5),
+    "position_jumps": Kind(IN_A_CELL, 0.01, least=5),
 }
-
-IN_A_CELL = 0.5
-"""Least change of a share in a cell of the map: it has few vehicles."""
-
-SILENT_LABEL = 0.45
-"""Least change of the silent of a software version: where a region falls silent, a part of each version does."""

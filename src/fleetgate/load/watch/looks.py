@@ -14,9 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fleetgate.load.clickhouse import ClickHouse, Parameters
-
-LATITUDE, LONGITUDE = 7, 8
-"""Numbers of Vehicle.CurrentLocation in the catalogue, which never change."""
+from fleetgate.load.travel import LATITUDE, LONGITUDE
 
 LEAST_VEHICLES = 20
 """Fewer are no cohort: their medians move with each of them. It also bounds what a fleet with a configuration for each
@@ -38,6 +36,7 @@ SELECT tenant, vehicle_id, device_id, epoch,
     sum(readings) AS readings, sum(implausible) AS implausible,
     min(first_seq) AS first_seq, max(last_seq) AS last_seq,
     argMax(delay_ms, (received_at, record_offset)) AS delay_ms,
+    toUInt8(argMax(outcome, (received_at, record_offset)) = 'held') AS held,
     toUnixTimestamp64Milli(max(received_at)) AS last_ms,
     toUnixTimestamp64Milli(argMaxIf(event_time, (event_time, record_offset), has(signal_ids, {LATITUDE}))) AS place_ms,
     argMaxIf(signal_values[indexOf(signal_ids, {LATITUDE})], (event_time, record_offset),

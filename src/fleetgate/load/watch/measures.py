@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fleetgate.load.travel import LATITUDE, LONGITUDE
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import Fleet, Level
-from fleetgate.load.watch.looks import LATITUDE, LEAST_VEHICLES, LONGITUDE, Columns, SignalRows
+from fleetgate.load.watch.looks import LEAST_VEHICLES, Columns, SignalRows
 from fleetgate.load.watch.usual import Shapes, above_median, within_quartiles
 
 LOOK_MS = 10_000
@@ -54,6 +55,15 @@ class Measure(NamedTuple):
     told: tuple[float, float] | None = None
 
 
+class Span(NamedTuple):
+    """`now_ms`: everything that was received until then is loaded. What is heard now was heard in the last `window_ms`,
+    of vehicles, signals and refusals alike; `age_ms` is how long the watch remembers."""
+
+    now_ms: int
+    window_ms: int
+    age_ms: int
+
+
 def window_ms(fleet: Fleet) -> int:
     """In steps of a look: long enough that most vehicles have spoken."""
     intervals = fleet.column("interval_ms")
@@ -69,12 +79,11 @@ def measures(
     refusals: Columns,
     paths: Mapping[int, str],
     shapes: Shapes,
-    now_ms: int,
-    age_ms: int,
+    span: Span,
 ) -> list[Measure]:
-    """All of one look. `now_ms` is what everything received was loaded until, `age_ms` how long the watch remembers."""
+    """All of one look."""
     levels = fleet.levels()
-    look = _Look(fleet, now_ms, age_ms)
+    look = _Look(fleet, span)
     found: list[Measure] = []
     for level in levels:
         found += look.of_level(level)
@@ -96,16 +105,20 @@ def signal_keys(rows: SignalRows) -> list[tuple[Cohort, int]]:
 
 
 class _Look:
-    def __init__(self, fleet: Fleet, now_ms: int, age_ms: int) -> None:
+    def __init__(self, fleet: Fleet, span: Span) -> None:
+        now_ms = span.now_ms
         self._fleet = fleet
         self._now_ms = now_ms
-        self._heard = fleet.heard_after(now_ms - window_ms(fleet))
+        self._heard = fleet.heard_after(now_ms - span.window_ms)
         last, interval = fleet.column("last_ms"), fleet.column("interval_ms")
         ago = now_ms - last
         self._present = ago <= self._heard.seconds * 1000
         self._known = ~np.isnan(interval) & (ago <= np.maximum(KNOWN_MS, 3 * np.nan_to_num(interval)))
         self._overdue = self._known & (ago > OVERDUE * np.nan_to_num(interval) + OVERDUE_MS)
-        self._new = self._present & (fleet.column("since_ms") > now_ms - min(age_ms, 30 * 60_000) / 2)
+        self._reporting = self._present & (fleet.column("held") == 0)
+        readings = np.bincount(self._heard.vehicle, weights=self._heard.readings, minlength=len(last))
+        self._with_any = self._reporting & (readings > 0)
+        self._new = self._present & (fleet.column("since_ms") > now_ms - min(span.age_ms, 30 * 60_000) / 2)
         delay = fleet.column("delay_ms")
         self._concerned = {
             kind: np.bincount(self._heard.vehicle, weights=getattr(self._heard, part), minlength=len(last)) > 0
@@ -191,14 +204,19 @@ class _Look:
     def signals(
         self, levels: list[Level], rows: SignalRows, paths: Mapping[int, str], shapes: Shapes
     ) -> Iterator[Measure]:
-        """How the values of each signal lie to its usual median and quartiles; how many vehicles have it; how many
-        readings repeat the one before. Where the fleet is, is no quality of it: of positions only the presence."""
-        present: dict[Cohort, int] = {}
-        new: dict[Cohort, int] = {}
+        """How the values of each signal lie to its usual median and quartiles; how many vehicles have it, and how many
+        have any; how many readings repeat the one before. Where the fleet is, is no quality of it: of positions only
+        the presence."""
+        reporting: dict[Cohort, int] = {}
+        turned: dict[Cohort, float] = {}
         for level in [*levels, self._fleet.all_tenants()]:
-            counts, news = self._count(level, self._present), self._count(level, self._new)
-            present |= dict(zip(level.cohorts, counts.tolist(), strict=True))
-            new |= dict(zip(level.cohorts, news.tolist(), strict=True))
+            counts = [self._count(level, which).tolist() for which in (self._reporting, self._new, self._with_any)]
+            for cohort, size, new, having in zip(level.cohorts, *counts, strict=True):
+                reporting[cohort] = size = max(size, 1)
+                turned[cohort] = min(1.0, new / size)
+                if size >= LEAST_VEHICLES:
+                    noise = _chance(size, turned[cohort])
+                    yield Measure("signal_presence", cohort, "", having / size, size, having, noise)
         columns = rows.columns
         keys = signal_keys(rows)
         usual = shapes.usual(keys, [(Cohort(cohort.tenant), signal) for cohort, signal in keys], rows.shape)
@@ -211,14 +229,12 @@ class _Look:
         for row, (cohort, number) in enumerate(keys):
             signal = paths.get(number, str(number))
             vehicles, pulses, fresh = (int(columns[name][row]) for name in ("vehicles", "pulses", "fresh"))
-            size = max(present.get(cohort, 0), 1)
-            # The angle of a share scatters the same wherever it is: that none of thirty vehicles is above the median
-            # is as rare as it looks. To that, who came since the middle of what is remembered, and as many who left.
-            turnover = 0.5 * math.sqrt(2 * min(1.0, new.get(cohort, 0) / size) / fresh)
-            noise = math.hypot(0.5 / math.sqrt(fresh), turnover)
-            yield Measure("signal_presence", cohort, signal, min(1.0, fresh / size), size, fresh, noise)
+            size, new = reporting.get(cohort, 1), turned.get(cohort, 0.0)
+            share = min(1.0, fresh / size)
+            yield Measure("signal_presence", cohort, signal, share, size, fresh, _chance(size, new))
             if number in (LATITUDE, LONGITUDE) or fresh < LEAST_VEHICLES:
                 continue  # of few vehicles it is told that they have it: none is another thing than not enough
+            noise = _chance(fresh, new)
             for kind, share, (was, now) in zip(("median", "spread"), (above[row], within[row]), told, strict=True):
                 angle = math.asin(math.sqrt(share))
                 yield Measure(kind, cohort, signal, angle, size, fresh, noise, (float(was[row]), float(now[row])))
@@ -242,6 +258,13 @@ class _Look:
     def _sums(self, level: Level) -> list[NDArray[Any]]:
         of = level.of[self._heard.vehicle]
         return [np.bincount(of, weights=part, minlength=len(level.cohorts)) for part in self._heard[3:]]
+
+
+def _chance(vehicles: int, turned: float) -> float:
+    """How far chance moves a share of so many vehicles, or its angle. The angle scatters the same wherever the share
+    is: that none of thirty vehicles is above the median is as rare as it looks. To that, by whom the vehicles differ
+    from those of before: the share that came since the middle of what is remembered, and as many who left."""
+    return 0.5 * math.sqrt((1 + 2 * turned) / vehicles)
 
 
 _REFUSED = ("tenant", "device_id", "reason", "refused")

@@ -1,8 +1,10 @@
 """The thread that looks: every ten seconds of the gate's time, at what is loaded until then.
 
-Decides when a look is due: by the times of receipt of what is loaded, so that a backlog is no silence, and by the clock
-once load has nothing to do. At a start the last half hour is looked at again without opening anything; alerts that are
-open go on. ClickHouse that is away is waited for; nothing of the watch ever holds up a segment.
+Decides when a look is due, while it is this load's turn (turn.py): by the times of receipt of what is loaded, so that a
+backlog is no silence, and by the clock once load has nothing to do. When its turn begins the last half hour is looked
+at again without opening anything; alerts that are open go on. ClickHouse that is away is waited for; after a fault that
+nobody foresaw the watch starts again. Nothing of it ever holds up a segment. How far it is behind is computed when it
+is asked: a watch that stands still shows.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -29,7 +30,8 @@ from fleetgate.load.watch.changes import Changes, Closing, Opening, Series
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import Fleet
 from fleetgate.load.watch.looks import LEVELS, Looks, SignalRows
-from fleetgate.load.watch.measures import LOOK_MS, measures, signal_keys, window_ms
+from fleetgate.load.watch.measures import LOOK_MS, Span, measures, signal_keys, window_ms
+from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.usual import LOOKS, Shapes
 
 POLL_SECONDS = 0.1
@@ -37,6 +39,9 @@ POLL_SECONDS = 0.1
 
 AGAIN_SECONDS = 2.0
 """After ClickHouse was away."""
+
+ANEW_SECONDS = 60.0
+"""After what nobody foresaw: then half an hour is looked at again, which is not cheap."""
 
 MOST_BEHIND = 3
 """Looks: then the rest of what is due is one."""
@@ -49,16 +54,20 @@ DAYS = 8
 LEAST_DAYS = 2
 """From so many earlier days on, the hours of a day are known."""
 
+# The hour before belongs to the day of the hour: at midnight, to the next one.
 _DAYS = """
 SELECT tenant, kind, cohort, signal, min(middle - 6 * scatter) AS low, max(middle + 6 * scatter) AS high
 FROM usual FINAL
 WHERE hour >= fromUnixTimestamp({since:Int64}) AND hour < fromUnixTimestamp({until:Int64})
   AND toHour(hour, 'UTC') IN ({hour:UInt8}, {before:UInt8})
-GROUP BY tenant, kind, cohort, signal HAVING uniq(toDate(hour, 'UTC')) >= {days:UInt8}
+GROUP BY tenant, kind, cohort, signal
+HAVING uniq(toDate(hour + if(toHour(hour, 'UTC') = {before:UInt8}, 3600, 0), 'UTC')) >= {days:UInt8}
 """
 
-LoadedUntil = Callable[[], int | None]
-"""Unix ms: everything that the gate received before is loaded; None while that is not known."""
+_SEEN = """
+SELECT DISTINCT tenant, cohort FROM usual
+WHERE hour >= fromUnixTimestamp({since:Int64}) AND hour < fromUnixTimestamp({until:Int64})
+"""
 
 
 class Watcher:
@@ -73,7 +82,7 @@ class Watcher:
         catalogue: Catalogue,
         counts: Counts,
         clock: Clock,
-        loaded_until: LoadedUntil,
+        turns: Turns,
     ) -> None:
         self._reading = reading
         self._writing = writing
@@ -82,13 +91,14 @@ class Watcher:
         self._paths = catalogue.paths
         self._counts = counts
         self._clock = clock
-        self._loaded_until = loaded_until
+        self._turns = turns
         self._log = log.get("watch")
         self._said = ""
-        self._at_ms: int | None = None  # of the last look
+        self._seen_ms = clock.now_ms()  # until then the last look saw; before the first one nothing was to be seen
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._begin_anew()
+        counts.watch_behind.set_function(lambda: (clock.now_ms() - self._seen_ms) / 1000)
 
     def __enter__(self) -> Watcher:
         self._thread.start()
@@ -103,19 +113,34 @@ class Watcher:
         while not self._stop.wait(pause):
             pause = POLL_SECONDS
             try:
-                until_ms = self._loaded_until()
-                if until_ms is not None:
-                    self.tell()
-                    self.look_until(until_ms)
+                self.step()
                 self._said = ""
             except (ClickHouseAway, Refused, FleetgateError) as error:
                 pause = AGAIN_SECONDS
                 if str(error) != self._said:
                     self._said = str(error)
                     self._log.warning("the watch waits", error=self._said)
+            except Exception as error:  # a watch that ended would look as one that finds nothing
+                pause = ANEW_SECONDS
+                self._begin_anew()
+                self._log.error("the watch starts again", error=log.unforeseen(error))
+
+    def step(self) -> None:
+        """What is due now, where it is this load's turn. Raises ClickHouseAway, Refused."""
+        if not self._turns.mine():
+            if self._at_ms is not None:
+                self._begin_anew()
+            if self._turns.elsewhere():
+                self._seen_ms = self._clock.now_ms()  # the watch of that load tells how far it is behind
+            return
+        until_ms = self._turns.until_ms()
+        if until_ms is not None:
+            self.tell()
+            self.look_until(until_ms)
 
     def look_until(self, until_ms: int) -> None:
-        """What is due by then; a watch that cannot keep up takes longer steps. Raises ClickHouseAway, Refused."""
+        """What is due by then, while it is this load's turn; a watch that cannot keep up takes longer steps. Raises
+        ClickHouseAway, Refused."""
         if self._at_ms is None or abs(until_ms - self._at_ms) > LOOKS * LOOK_MS:
             self._remember(until_ms)
         assert self._at_ms is not None  # set by it
@@ -123,6 +148,8 @@ class Watcher:
             started_s = time.monotonic()
             self._look(self._at_ms + LOOK_MS * (due if due > MOST_BEHIND else 1), mute=False)
             self._stop.wait(time.monotonic() - started_s)  # half of the time is load's
+            if not self._turns.mine():
+                return
 
     def _begin_anew(self) -> None:
         self._fleet = Fleet()
@@ -131,10 +158,12 @@ class Watcher:
         self._shapes = Shapes(len(LEVELS))
         self._hour: int | None = None
         self._began_ms: int | None = None
+        self._at_ms: int | None = None  # of the last look
 
     def _remember(self, until_ms: int) -> None:
         """Looks at the last half hour again, muted; at a start, or when so much came at once."""
         self._begin_anew()
+        self._alerts.read_again()
         for alert in self._alerts.now_open():
             series = series_of(alert)
             if series is not None:
@@ -148,23 +177,25 @@ class Watcher:
         self._at_ms = at_ms
         while self._at_ms + REMEMBERED_STEP_MS <= until_ms and not self._stop.is_set():
             self._look(self._at_ms + REMEMBERED_STEP_MS, mute=True)
+            self._turns.mine()
 
     def _look(self, at_ms: int, *, mute: bool) -> None:
         started_s = time.thread_time()
         assert self._at_ms is not None  # set by _remember
         self._new_hour(at_ms, mute)
-        self._fleet.take(self._looks.vehicles(self._at_ms, at_ms), self._at_ms, at_ms)
-        self._began_ms = self._began_ms or at_ms
+        # Everything is asked before anything is taken: a look that fails on the way is made again.
         window = window_ms(self._fleet)
+        heard = self._looks.vehicles(self._at_ms, at_ms)
         signals = self._looks.signals(at_ms - 2 * window, at_ms - window, at_ms)
         refusals = self._looks.refusals(at_ms - window, at_ms)
-        age_ms = at_ms - self._began_ms
-        found = measures(self._fleet, signals, refusals, self._paths, self._shapes, at_ms, age_ms)
+        self._fleet.take(heard, self._at_ms, at_ms)
+        self._began_ms = self._began_ms or at_ms
+        span = Span(at_ms, window, at_ms - self._began_ms)
+        found = measures(self._fleet, signals, refusals, self._paths, self._shapes, span)
         self.untold += self._changes.look(found, at_ms, self._fleet.last_heard_between, mute=mute)
         self._learn(signals, at_ms)
-        self._at_ms = at_ms
+        self._at_ms = self._seen_ms = at_ms
         self._counts.looks.inc()
-        self._counts.watch_behind.set((self._clock.now_ms() - at_ms) / 1000)
         self._counts.look_cpu.inc(time.thread_time() - started_s)
         self.tell()
 
@@ -192,12 +223,6 @@ class Watcher:
         hour = at_ms // HOUR_MS
         if hour == self._hour:
             return
-        if self._hour is not None and not mute:
-            self._keep(hour - 1)
-            self._fleet.forget(at_ms)
-            self._changes.forget()
-            self._shapes.forget()
-        self._hour = hour
         until = hour * HOUR_MS // 1000
         asked = {
             "since": until - DAYS * DAY_MS // 1000,
@@ -206,8 +231,15 @@ class Watcher:
             "before": (hour - 1) % 24,
             "days": LEAST_DAYS,
         }
-        rows = self._reading.rows(_DAYS, asked)
-        self._changes.earlier_days({(t, k, c, s): (float(low), float(high)) for t, k, c, s, low, high in rows})
+        days = {(t, k, c, s): (float(low), float(high)) for t, k, c, s, low, high in self._reading.rows(_DAYS, asked)}
+        seen = {(t, c) for t, c in self._reading.rows(_SEEN, {"since": asked["since"], "until": until})}
+        if self._hour is not None and not mute:
+            self._keep(hour - 1)
+            self._fleet.forget(at_ms)
+            self._changes.forget()
+            self._shapes.forget()
+        self._hour = hour
+        self._changes.earlier_days(days, seen)
 
     def _keep(self, hour: int) -> None:
         rows = [

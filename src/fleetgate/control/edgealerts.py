@@ -1,0 +1,105 @@
+"""Alerts of the edges, in the records: each is opened once and closed once, whatever load repeats.
+
+Decides which word about an alert is news, and that what the breaker does and what a person closes stands in the audit.
+What is an alert, and when it is over, is decided by the edge (`accept.breaker`, `accept.issuertrouble`). But an edge
+may be gone for good, and a CA may end with nobody below it: then a person says that it is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import and_, insert, select, update
+
+from fleetgate.control.reason import check_reason
+from fleetgate.control.schema import edge_alerts
+from fleetgate.control.store import Store
+from fleetgate.errors import NotFound
+
+BREAKER_KINDS = ("breaker", "breaker_spent")
+
+
+class EdgeAlert(Struct, frozen=True):
+    """An alert of an edge. `cohort` is empty for all of the tenant; `closed_at_ms` is None while it is open."""
+
+    kind: str
+    tenant: str
+    cohort: str
+    opened_at_ms: int
+    closed_at_ms: int | None
+    detail: dict[str, str | float]
+
+
+def alert_id(key: str, opened_at_ms: int) -> str:
+    """As people are shown it: of one key each opening is an alert of its own."""
+    return hashlib.sha256(f"{key}\n{opened_at_ms}".encode()).hexdigest()[:16]
+
+
+def list_alerts(store: Store, *, closed: bool = False) -> list[EdgeAlert]:
+    """Those that are open, with `closed` all of them, newest first."""
+    query = select(edge_alerts).order_by(edge_alerts.c.opened_at_ms.desc())
+    rows = store.rows(query if closed else query.where(edge_alerts.c.closed_at_ms.is_(None)))
+    return [
+        EdgeAlert(row.kind, row.tenant, row.cohort, row.opened_at_ms, row.closed_at_ms, msgspec.json.decode(row.detail))
+        for row in rows
+    ]
+
+
+def note_alert(
+    store: Store,
+    actor: str,
+    key: str,
+    state: str,
+    at_ms: int,
+    kind: str,
+    tenant: str,
+    cohort: str,
+    detail: Mapping[str, str | float],
+) -> bool:
+    """Takes over one `alert` record of a spool, once; whether it is news. What the breaker does is a decision, and
+    stands in the audit. Raises ControlAway."""
+    table = edge_alerts
+    newest = select(table).where(table.c.key == key).order_by(table.c.opened_at_ms.desc()).limit(1)
+    with store.write(actor) as write:
+        known = write.row(newest)
+        if state == "open":
+            if known is not None and (known.closed_at_ms is None or known.opened_at_ms >= at_ms):
+                return False
+            facts = {"kind": kind, "tenant": tenant, "cohort": cohort, "detail": msgspec.json.encode(detail).decode()}
+            write.execute(insert(table), {"key": key, "opened_at_ms": at_ms} | facts)
+        else:
+            if known is None or known.closed_at_ms is not None or known.opened_at_ms >= at_ms:
+                return False
+            this = and_(table.c.key == key, table.c.opened_at_ms == known.opened_at_ms)
+            write.execute(update(table).where(this).values(closed_at_ms=at_ms))
+        if kind in BREAKER_KINDS:
+            said = {"kind": kind, "state": state, "at_ms": at_ms, **detail}
+            write.note("breaker", tenant, f"cohort/{cohort or 'all'}", said)
+    return True
+
+
+def close_alert(store: Store, which: str, actor: str, reason: str) -> None:
+    """By a person, by its id; load tells others (`closings_since`). Raises ConfigError without a reason, NotFound."""
+    check_reason(reason)
+    table = edge_alerts
+    with store.write(actor) as write:
+        for row in write.rows(select(table).where(table.c.closed_at_ms.is_(None))):
+            if alert_id(row.key, row.opened_at_ms) == which:
+                this = and_(table.c.key == row.key, table.c.opened_at_ms == row.opened_at_ms)
+                write.execute(update(table).where(this).values(closed_at_ms=max(write.now_ms, row.opened_at_ms + 1)))
+                said = {"kind": row.kind, "cohort": row.cohort, "opened_at_ms": row.opened_at_ms, "reason": reason}
+                write.note("alert-close", row.tenant, f"alert/{which}", said)
+                return
+    raise NotFound(
+        f"no edge has an open alert {which}: `fleetgate alerts` shows them; those of the watch close by themselves"
+    )
+
+
+def closings_since(store: Store, at_ms: int) -> list[tuple[str, int]]:
+    """(key, Unix ms) of the alerts that were closed from then on, by whomever. Raises ControlAway."""
+    table = edge_alerts
+    query = select(table.c.key, table.c.closed_at_ms).where(table.c.closed_at_ms >= at_ms)
+    return [(row.key, row.closed_at_ms) for row in store.rows(query.order_by(table.c.closed_at_ms))]

@@ -1,0 +1,67 @@
+"""What edges tell of cohorts and CAs: in the records, and where it is a decision in the audit, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleetgate.control.audit import list_audit
+from fleetgate.control.edgealerts import alert_id, close_alert, closings_since, list_alerts, note_alert
+from fleetgate.errors import ConfigError, NotFound
+
+if TYPE_CHECKING:
+    from tests.unit.control.conftest import Gate
+
+
+def note(gate: Gate, state: str, at_ms: int, kind: str = "breaker") -> bool:
+    words = (kind, "acme", "software 2026.45", {"vehicles": 20})
+    return note_alert(gate.store, "load", f"{kind} edge-1", state, at_ms, *words)
+
+
+def test_each_word_is_taken_once(gate: Gate) -> None:
+    """Load repeats segments after a crash, and old ones that were parked."""
+    told = [note(gate, *word) for word in (("open", 5), ("open", 5), ("closed", 9), ("closed", 9), ("open", 5))]
+    assert told == [True, False, True, False, False]
+    assert [(row.opened_at_ms, row.closed_at_ms) for row in list_alerts(gate.store, closed=True)] == [(5, 9)]
+    assert list_alerts(gate.store) == []
+
+
+def test_it_opens_anew(gate: Gate) -> None:
+    """After its end; the former one stays as it was."""
+    for word in (("open", 5), ("closed", 9), ("open", 12)):
+        note(gate, *word)
+    assert [(row.opened_at_ms, row.closed_at_ms) for row in list_alerts(gate.store, closed=True)] == [
+        (12, None),
+        (5, 9),
+    ]
+
+
+def test_what_the_breaker_does_is_a_decision(gate: Gate) -> None:
+    """It stands in the audit; another alert decides nothing."""
+    note(gate, "open", 5)
+    note(gate, "open", 5, kind="issuer_expired")
+    note(gate, "closed", 9)
+    assert [(entry.action, entry.object) for entry in list_audit(gate.store, None, None, 9)] == [
+        ("breaker", "cohort/software 2026.45")
+    ] * 2
+
+
+def test_a_person_closes_what_its_edge_cannot(gate: Gate) -> None:
+    """Once, with a reason, and it stands in the audit; load is told, and the edge may open it anew."""
+    note(gate, "open", 5, kind="issuer_expired")
+    one = alert_id("issuer_expired edge-1", 5)
+    with pytest.raises(ConfigError):
+        close_alert(gate.store, one, "cli:ann", " ")
+    close_alert(gate.store, one, "cli:ann", "the edge was taken down")
+    assert (list_alerts(gate.store), closings_since(gate.store, gate.clock.ms)) == (
+        [],
+        [("issuer_expired edge-1", gate.clock.ms)],
+    )
+    [entry] = list_audit(gate.store, None, None, 9)
+    assert (entry.action, entry.actor, entry.object) == ("alert-close", "cli:ann", f"alert/{one}")
+    assert entry.detail["reason"] == "the edge was taken down"
+    with pytest.raises(NotFound):
+        close_alert(gate.store, one, "cli:ann", "again")
+    assert closings_since(gate.store, gate.clock.ms + 1) == []
+    assert note(gate, "open", gate.clock.ms + 1, kind="issuer_expired")
