@@ -73,11 +73,14 @@ loadtest: setup
 faults: setup
 	@$(BIN)/python -m pytest -q --tb=short --numprocesses 2 tests/faults $(ARGS)
 
-# Pins every dependency with its hashes; no download host stands in the file.
+# Pins every dependency with its hashes, and those of the image; no download host stands in the files.
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
 		--no-header --python-version 3.11 --group dev --group loadtest --group device-sim/pyproject.toml:plots \
 		--output-file requirements.lock pyproject.toml device-sim/pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
+		--no-header --python-version 3.11 --group build --constraint requirements.lock \
+		--output-file deploy/requirements.lock pyproject.toml
 
 # The wire format's test vectors, from the simulator's own encoder
 vectors: setup

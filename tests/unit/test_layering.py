@@ -35,7 +35,7 @@ class Border(NamedTuple):
 
 
 SHARED = frozenset({"clock", "fault", "errors", "config", "rates", "bucket", "log", "catalogue", "admin", "ending",
-                    "durable", "scoring"})  # fmt: skip
+                    "durable", "scoring", "sdnotify"})  # fmt: skip
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
     "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),

@@ -55,6 +55,7 @@ from fleetgate.ending import asked_to_end
 from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
 from fleetgate.evidence.keeper import Keeper
 from fleetgate.judge import Flag, Policy
+from fleetgate.sdnotify import ServiceManager
 from fleetgate.spool.format import AlertRecord
 from fleetgate.spool.home import Known, Spool
 
@@ -75,6 +76,7 @@ class Edge:
 
     def __init__(self, config: Config, clock: Clock, entropy: Entropy, file: Path | None) -> None:
         self._clock = clock
+        self._manager = ServiceManager()
         self._cursor_trouble = ""
         self._seal_seconds = config.spool.segment_seconds
         self.registry_of_metrics = CollectorRegistry()
@@ -208,7 +210,9 @@ class Edge:
                 for task in (*rooms, self._housekeeping, self._checkpoints):
                     nursery.start_soon(task)
                 _log.info("ready", mqtt=self._config.edge.mqtt_listen, https=self._config.edge.https_listen)
+                self._manager.ready()
                 await asked.wait()
+                self._manager.stopping()
                 await self._drain(loop, https)
                 nursery.cancel_scope.cancel()
         await self._checkpoint(over_s=0)
@@ -274,6 +278,7 @@ class Edge:
         look_due = -math.inf
         while True:
             await trio.sleep(HOUSEKEEPING_SECONDS)
+            self._manager.working(self.room.why)
             if writer.live_age_ms() >= self._seal_seconds * 1000:
                 self.intake.commit()
                 writer.seal()

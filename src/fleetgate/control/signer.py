@@ -42,6 +42,7 @@ from fleetgate.control.signing import (
 )
 from fleetgate.control.signlog import SignLog, count_of
 from fleetgate.rates import Rate
+from fleetgate.sdnotify import ServiceManager
 
 REQUESTS_PER_SECOND = 5.0
 BURST_REQUESTS = 50
@@ -116,9 +117,12 @@ class Service:
         self._stopping = False
         self._socket = listen("signer.socket", path, 0o600)
         self._socket.settimeout(_LOOK_SECONDS)
+        self._manager = ServiceManager()
 
     def run(self) -> None:
+        self._manager.ready()
         while not self._stopping:
+            self._manager.working()
             try:
                 connection, _ = self._socket.accept()
             except TimeoutError:
@@ -128,6 +132,7 @@ class Service:
 
     def stop(self, *_: object) -> None:
         self._stopping = True
+        self._manager.stopping()
 
     def close(self) -> None:
         self._socket.close()

@@ -116,7 +116,7 @@ class Loader:
         SpoolError."""
         identity = read_identity(self._settings.spool)
         if identity is None:
-            self._patience.why = ""  # the edge has not started for the first time: nothing to load is not a fault
+            self._patience.note("")  # the edge has not started for the first time: nothing to load is not a fault
             return False
         # Read each time: a spool restored from an older copy brings an older cursor with it.
         cursor = self._stored_cursor(identity.spool)
@@ -126,7 +126,7 @@ class Loader:
         for path in wanted:
             self._try_again(identity, path)
         found = self._next(self._cursor.segment)
-        self._patience.why = ""
+        self._patience.note("")
         if found is not None:
             if not self._cursor.sha256:
                 self._patience.insist("control", lambda _: self._handover.begin(identity))

@@ -1,4 +1,5 @@
-"""What cannot be done now is tried until it can, and the reason for waiting is told.
+"""What cannot be done now is tried until it can, and the reason for waiting is told: to whoever asks `why`, and to the
+service manager, which learns in the same way that load does not hang.
 
 Decides the pauses and which failures are waited for: ClickHouse, control or the spool's disk is away. Any other error
 is the caller's.
@@ -14,6 +15,7 @@ from fleetgate import log
 from fleetgate.clock import Entropy
 from fleetgate.errors import ClickHouseAway, ControlAway, SpoolError
 from fleetgate.load.counts import Counts
+from fleetgate.sdnotify import ServiceManager
 
 FIRST_PAUSE_SECONDS = 0.2
 
@@ -29,13 +31,20 @@ class Patience:
     waited for; `longest_s` is the longest pause. Ends when `stop` is set."""
 
     def __init__(
-        self, longest_s: float, meanwhile: Callable[[], None], counts: Counts, entropy: Entropy, stop: threading.Event
+        self,
+        longest_s: float,
+        meanwhile: Callable[[], None],
+        counts: Counts,
+        entropy: Entropy,
+        stop: threading.Event,
+        manager: ServiceManager,
     ) -> None:
         self._longest_s = longest_s
         self._meanwhile = meanwhile
         self._counts = counts
         self._entropy = entropy
         self._stop = stop
+        self._manager = manager
         self._log = log.get("load")
         self.why = ""
 
@@ -49,11 +58,11 @@ class Patience:
             except (ClickHouseAway, ControlAway, SpoolError) as error:
                 # On the way to ClickHouse the end of the chain is written into the spool (chain.json).
                 cause = "spool" if isinstance(error, SpoolError) else what
-                self.why = str(error)
+                self.note(str(error))
                 self._log.warning("waiting", what=cause, tries=tries, error=str(error))
             else:
                 self._counts.away.set(0)
-                self.why = ""
+                self.note("")
                 return result
             self._counts.retries.labels(cause).inc()
             if what == "ClickHouse":
@@ -62,6 +71,11 @@ class Patience:
             if self._stop.wait(self._pause_seconds(tries)):
                 raise Stopped
             tries += 1
+
+    def note(self, why: str) -> None:
+        """Load is at work, or waits for this reason; said at every turn."""
+        self.why = why
+        self._manager.working(why)
 
     def _pause_seconds(self, tries: int) -> float:
         longest: float = min(FIRST_PAUSE_SECONDS * 2 ** min(tries, 16), self._longest_s)

@@ -1,8 +1,9 @@
 """The load process: who is opened in which order, and how it ends.
 
 An embedded ClickHouse is opened, brought up to date and served over HTTP before the first segment is read; of a server
-only the client is needed. Holds no MAC key and no device key. Ends on SIGTERM with the segment in hand finished, or
-given up after a few seconds.
+only the client is needed. Ready, as the service manager is told, is load when it loads, or waits for somebody else:
+what it does before may take long. Holds no MAC key and no device key. Ends on SIGTERM with the segment in hand
+finished, or given up after a few seconds.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from fleetgate.load.transitions import Transitions
 from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.watcher import Watcher
 from fleetgate.load.webhooks import Webhooks, endpoints
+from fleetgate.sdnotify import ServiceManager
 from fleetgate.spool.home import take_lock
 from fleetgate.spool.identity import read_identity
 
@@ -82,25 +84,35 @@ def reader(config: Config) -> ServerClickHouse:
 
 def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     """Loads until SIGTERM or SIGINT. Raises ConfigError, SpoolError, ClickHouseAway."""
-    stop = threading.Event()
+    stop, manager = threading.Event(), ServiceManager()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _finish(stop))
+        signal.signal(number, lambda *_: _finish(stop, manager))
     registry = CollectorRegistry()
     counts = Counts(registry)
     registry.register(LagCollector(config.path(config.spool.directory), clock))
     state = _Opening()
+
+    def waiting(why: str) -> None:
+        manager.ready()
+        manager.working(why)
+
     with ExitStack() as opened:
         opened.enter_context(AdminServer("load.admin_listen", config.load.admin_listen, registry, state.unready))
         records = opened.enter_context(Records(config, clock))
         spool = config.spool
         settings = Settings(config.path(spool.directory), spool.segment_seconds)
-        if not opened.enter_context(_alone(settings.spool, stop)):
+        if not opened.enter_context(_alone(settings.spool, stop, waiting)):
             return
         socket = config.path(config.signer.socket)
         audit_heads = AuditHeads(lambda on_behind: records.sign_audit(socket, on_behind), counts)
         opened.enter_context(Rounds("audit", audit_heads.round))
         transitions = Transitions(settings.spool, records.apply, records.note_alert, counts, stop)
-        clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, transitions.hand_on_waiting))
+
+        def waiting_for_clickhouse(why: str) -> None:
+            waiting(why)
+            transitions.hand_on_waiting()
+
+        clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, waiting_for_clickhouse))
         if clickhouse is None:
             return
         progress = opened.enter_context(Progress(records.begin, records.note))
@@ -113,7 +125,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         opened.enter_context(Rounds("heads", heads.round))
         releases = Releases(clickhouse, records.releases_since, records.releases_of, counts, clock)
         handover = Handover(transitions, alerts, Suspects(records.suspect), progress, releases)
-        patience = Patience(config.load.retry_seconds, transitions.hand_on_waiting, counts, entropy, stop)
+        patience = Patience(config.load.retry_seconds, transitions.hand_on_waiting, counts, entropy, stop, manager)
         loader = Loader(settings, inserts, catalogue(), handover, patience, counts, clock, stop)
         state.loader = loader
         # Over HTTP, also from the embedded one: a look and an insert do not wait for each other.
@@ -122,17 +134,18 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         turns = Turns(partial(_spool_of, settings.spool), loader.loaded_until_ms, records.take_part)
         opened.enter_context(Watcher(reading, clickhouse, alerts, catalogue(), counts, clock, turns))
         log.get("load").info("loading", spool=str(settings.spool), clickhouse=config.clickhouse.url)
+        manager.ready()
         loader.run()
 
 
 @contextmanager
-def _alone(spool: Path, stop: threading.Event) -> Iterator[bool]:
+def _alone(spool: Path, stop: threading.Event, meanwhile: Callable[[str], None]) -> Iterator[bool]:
     """Waits until no other load has this spool; False when `stop` came first. Two would double no row, but each would
     link its rows of `segments` behind the last that it wrote itself. Raises SpoolError for a disk that fails."""
     locks: list[int] = []
     try:
         spool.mkdir(mode=0o750, parents=True, exist_ok=True)
-        alone = _patiently(stop, lambda: locks.append(take_lock(spool / "load.lock", "load")), lambda: None)
+        alone = _patiently(stop, lambda: locks.append(take_lock(spool / "load.lock", "load")), meanwhile)
     except OSError as error:
         raise SpoolError(f"cannot lock {spool}: {error.strerror}") from None
     try:
@@ -148,7 +161,7 @@ def _spool_of(spool: Path) -> str | None:
     return None if identity is None else identity.spool
 
 
-def _finish(stop: threading.Event) -> None:
+def _finish(stop: threading.Event, manager: ServiceManager) -> None:
     """Lets the segment in hand be finished, for as long as that is worth waiting for.
 
     An insert that hangs would hold the process for the client's two minutes. It is given up as a crash would: the next
@@ -156,6 +169,7 @@ def _finish(stop: threading.Event) -> None:
     """
     if not stop.is_set():
         stop.set()
+        manager.stopping()
         patience = threading.Timer(LAST_SECONDS, _give_up)
         patience.daemon = True
         patience.start()
@@ -182,9 +196,10 @@ class _Opening:
 
 @contextmanager
 def _clickhouse(
-    config: Config, entropy: Entropy, stop: threading.Event, meanwhile: Callable[[], None]
+    config: Config, entropy: Entropy, stop: threading.Event, meanwhile: Callable[[str], None]
 ) -> Iterator[ClickHouse | None]:
-    """ClickHouse with all its tables; None when `stop` came first. `meanwhile` is called while it is waited for."""
+    """ClickHouse with all its tables; None when `stop` came first. `meanwhile` is called while it is waited for, with
+    the reason."""
     directory = embedded_directory(config)
     if directory is None:
         server = reader(config)
@@ -208,8 +223,8 @@ def _clickhouse(
         yield engine
 
 
-def _patiently(stop: threading.Event, attempt: Callable[[], object], meanwhile: Callable[[], None]) -> bool:
-    """Tries until ClickHouse or the spool is to be had; False when `stop` comes first."""
+def _patiently(stop: threading.Event, attempt: Callable[[], object], meanwhile: Callable[[str], None]) -> bool:
+    """Tries until ClickHouse or the spool is to be had; False when `stop` comes first. `meanwhile` gets the reason."""
     said = ""
     while not stop.is_set():
         try:
@@ -218,7 +233,7 @@ def _patiently(stop: threading.Event, attempt: Callable[[], object], meanwhile: 
             if str(error) != said:
                 said = str(error)
                 log.get("load").warning("waiting", error=said)
-            meanwhile()
+            meanwhile(said)
             stop.wait(WAIT_SECONDS)
         else:
             return True

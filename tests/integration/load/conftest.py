@@ -31,6 +31,7 @@ from fleetgate.load.progress import Progress
 from fleetgate.load.release import Releases
 from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
+from fleetgate.sdnotify import ServiceManager
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 
 DATABASE = "fleetgate_test"
@@ -105,7 +106,7 @@ class Bench:
         clock = SystemClock()
         releases = Releases(clickhouse or self.clickhouse, self.since, self.of, counts, clock)
         handover = Handover(transitions, alerts, Suspects(lambda *_: None), progress, releases)
-        self.patience = Patience(0.05, transitions.hand_on_waiting, counts, os.urandom, stop)
+        self.patience = Patience(0.05, transitions.hand_on_waiting, counts, os.urandom, stop, ServiceManager({}))
         self.loader = Loader(settings, self.inserts, catalogue(), handover, self.patience, counts, clock, stop)
         return self.loader
 

@@ -16,6 +16,7 @@ from fleetgate.load.counts import Counts
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.patience import Patience, Stopped
 from fleetgate.load.unknown import UnknownNames
+from fleetgate.sdnotify import ServiceManager
 
 
 class Noted:
@@ -47,7 +48,7 @@ def test_the_cause_of_waiting_is_told(counts: Counts, error: Exception, cause: s
     """A full disk at `chain.json` is no ClickHouse that is away, though it is met on the way there."""
     stop = threading.Event()
     stop.set()
-    patience = Patience(0.05, lambda: None, counts, os.urandom, stop)
+    patience = Patience(0.05, lambda: None, counts, os.urandom, stop, ServiceManager({}))
 
     def fails(_: int) -> None:
         raise error
