@@ -34,7 +34,7 @@ def take_part(store: Store, spool: str, until_ms: int | None, dead: Mapping[str,
     with store.write(ACTOR) as write:
         for other, said in dead.items():
             write.execute(delete(watch_turns).where(watch_turns.c.spool == other, watch_turns.c.said == said))
-        turns = {row.spool: Turn(*row) for row in write.rows(select(*_COLUMNS))}
+        turns = {row.spool: Turn._make(row) for row in write.rows(select(*_COLUMNS))}
         others_watch = any(turn.watches for turn in turns.values() if turn.spool != spool)
         mine = turns.get(spool)
         now = Turn(spool, 1 if mine is None else mine.said + 1, until_ms, not others_watch)

@@ -176,7 +176,7 @@ def test_the_turn_goes_to_another_load_with_what_is_open(engine: Any, tenant: st
     first, second = load("first"), load("second")
     engine.command("TRUNCATE TABLE alerts")
     second.alerts.now_open()  # as load does for the alerts of its own edge
-    first.watcher.look_until(at_ms)
+    first.until(TROUBLE)
     while at_ms < START_MS + (END - 1) * LOOK_MS:
         at_ms += LOOK_MS
         for one in (first, second):

@@ -11,9 +11,9 @@ import pytest
 from fleetgate.clock import SystemClock
 from fleetgate.config import Config
 from fleetgate.control.store import Store
-from fleetgate.control.watchturns import take_part
+from fleetgate.control.watchturns import Turn, take_part
 from fleetgate.errors import ControlAway
-from fleetgate.load.watch.turn import DEAD_SECONDS, LEAVE_SECONDS, MOST_BEHIND_MS, SAY_SECONDS, Turn, Turns
+from fleetgate.load.watch.turn import DEAD_SECONDS, LEAVE_SECONDS, MOST_BEHIND_MS, SAY_SECONDS, Turns
 
 NOW_MS = 1_767_225_600_000
 
