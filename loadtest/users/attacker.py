@@ -24,7 +24,7 @@ SHUT_OUT_S = 10.0  # how long it stays away when it is not let in
 IDLE_S = 0.5
 
 
-class Attacker(User):  # type: ignore[misc]  # locust's metaclass is untyped
+class Attacker(User):  # locust's metaclass is untyped
     """The n-th device tries the n-th kind."""
 
     def on_start(self) -> None:

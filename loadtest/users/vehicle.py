@@ -37,7 +37,7 @@ class Refused(Exception):
     """Why a message failed, as the statistics show it."""
 
 
-class Vehicle(User):  # type: ignore[misc]  # locust's metaclass is untyped
+class Vehicle(User):  # locust's metaclass is untyped
     """Subclasses say `kind` (protocol, name in the statistics), `style` of content, and `every` how many intervals a
     message of `events` events, or `count` messages at once, is due."""
 
