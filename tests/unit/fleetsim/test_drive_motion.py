@@ -13,7 +13,7 @@ from fleetsim.signals import BY_NUMBER
 
 TUESDAY_MORNING = 1_767_682_800_000  # 2026-01-06, 07:00 UTC
 SECONDS = 120
-SPEED, ODOMETER, ACCELERATION, SIDEWAYS, YAW, LATITUDE, LONGITUDE, HEADING = 1, 2, 3, 4, 6, 7, 8, 10
+SPEED, ODOMETER, ACCELERATION, SIDEWAYS, YAW, LATITUDE, LONGITUDE, HEADING, HDOP = 1, 2, 3, 4, 6, 7, 8, 10, 12
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,12 @@ def test_drivers_keep_to_limits(fleet: Fleet, drive: dict[int, Array]) -> None:
     assert (drive[ACCELERATION] <= accelerate * 1.16 + 0.001).all()
     assert (drive[ACCELERATION] >= -brake - 0.001).all()
     assert np.abs(drive[SIDEWAYS]).max() < 5.0
+
+
+def test_the_fix_gets_better_and_worse_on_the_way(drive: dict[int, Array]) -> None:
+    """A receiver that says one thing all the time would be a broken one."""
+    under_way = (drive[SPEED] > 5).mean(axis=0) > 0.6
+    assert (np.ptp(drive[HDOP][:, under_way], axis=0) > 0).mean() > 0.8
 
 
 def test_values_lie_within_the_catalogue(drive: dict[int, Array]) -> None:

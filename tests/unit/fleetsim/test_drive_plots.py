@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fleetsim.gate import RunError
 from fleetsim.plots import draw, observe, published, recorded
 
 DRIVE = Path(__file__).parents[4] / "shared" / "data" / "dt-cargo-track-10.csv"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "simulated-fleet.md"
 SMALL = draw.Extent(vehicles=200, hours=2, season_hours=0.1, minutes=0.5)
 PNG = b"\x89PNG"
 
@@ -92,3 +94,12 @@ def test_trucks_accelerate_as_the_recorded_one_does() -> None:
     ours, theirs = (np.nanpercentile(values, (5, 25, 50, 75, 95)) for values in (simulated, truth.acceleration))
     assert ours == pytest.approx(theirs, abs=0.35)
     assert np.nanmedian(hdop) == pytest.approx(np.median(truth.hdop), abs=0.1)
+
+
+def test_the_page_shows_the_pictures_that_there_are() -> None:
+    """docs/explanation/simulated-fleet.md: every picture of the command, and no other."""
+    page = PAGE.read_text()
+    shown = set(re.findall(r"!\[[^\]]+\]\(simulated-fleet/([a-z]+\.png)\)", page))
+    kept = {path.name for path in PAGE.with_suffix("").iterdir()}
+    assert shown == kept == {"speeds.png", "days.png", "batteries.png", "fleet.png"}
+    assert all((PAGE.with_suffix("") / name).read_bytes()[:4] == PNG for name in kept)

@@ -13,6 +13,7 @@ _DECIMALS = {2: 3, 3: 3, 4: 3, 7: 6, 8: 6, 12: 1, 13: 3, 17: 0, 20: 0, 21: 1, 23
 _KELVIN, _AIR_KPA, _TYRES_AT = 273.15, 101.3, 20.0
 # A tyre loses so much a day on average, and is filled up again after so many days.
 _LEAK_KPA_DAY, _FILLED_DAYS = 0.09, 120.0
+_SATELLITES_MS, _STREET_M = 400_000.0, 90.0
 _STEERING_RATIO, _WHEELBASE_M = 15.0, 2.9
 
 
@@ -40,7 +41,7 @@ class Sensors:
         turning = np.radians(motion.yaw)
         charging = battery.charging_w > 0
         tunnel = self._drivers.in_tunnel()
-        hdop = self._hdop(tunnel)
+        hdop = self._hdop(now_ms, tunnel)
         wheel = makes["wheel_m"]
         hour = self._homes.hour(everybody, now)
         capacity = battery.capacity_wh(everybody)
@@ -97,6 +98,9 @@ class Sensors:
         leaked = (now_ms / DAY_MS + self._filled_days) % _FILLED_DAYS * _LEAK_KPA_DAY
         return (self._makes["tyre_kpa"] * self._tyre_luck + _AIR_KPA - leaked) * kelvin - _AIR_KPA
 
-    def _hdop(self, tunnel: Flags) -> Array:
-        """Of a receiver that sees the sky, around 0.6; without it, whatever it last made up."""
-        return np.where(tunnel, 20.0, np.clip(0.58 * np.exp(0.22 * self._sky), 0.4, 3.0))
+    def _hdop(self, now_ms: float, tunnel: Flags) -> Array:
+        """Around 0.6, as satellites pass and houses hide them; without the sky, whatever the receiver makes up."""
+        passing = np.sin(now_ms / _SATELLITES_MS + 7 * self._sky)
+        hidden = np.sin(self._motion.odometer_m / _STREET_M + 20 * self._sky)
+        sky = 0.75 * self._sky + 0.65 * (passing + hidden)
+        return np.where(tunnel, 20.0, np.clip(0.58 * np.exp(0.22 * sky), 0.4, 3.0))

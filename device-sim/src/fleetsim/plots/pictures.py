@@ -35,7 +35,7 @@ def speeds(seconds: Seconds, recorded: Recorded | None, file: Path) -> None:
     left.set(xlabel="speed, km/h", ylabel="share of the seconds driven", xlim=(-3, 145))
     middle.set(xlabel="acceleration, m/s²", ylabel="share of seconds for each m/s²", yscale="log", xlim=(-3.2, 3.2))
     right.set(xlabel="HDOP", ylabel="share of the seconds driven", xlim=(0.3, 1.6))
-    _finish(figure, (left, middle), file)
+    _finish(figure, {left: "lower right", middle: "upper right"}, file)
 
 
 def days(trips: Trips, day: Day, kinds: list[str], file: Path) -> None:
@@ -61,7 +61,7 @@ def days(trips: Trips, day: Day, kinds: list[str], file: Path) -> None:
     right.plot(day.hours, 100 * day.awake.mean(axis=1), color="#777777", label="awake")
     right.plot(day.hours, 100 * day.driving.mean(axis=1), color="#1f77b4", label="driving")
     right.set(xlabel="UTC, hours since Friday 0:00", ylabel="percent of the fleet", ylim=(0, None))
-    _finish(figure, (left, right), file)
+    _finish(figure, {left: "upper left", right: "upper right"}, file)
 
 
 def batteries(trips: Trips, park: Park, file: Path) -> None:
@@ -79,7 +79,7 @@ def batteries(trips: Trips, park: Park, file: Path) -> None:
     right.plot(air, 100 * share, "-", color="#1f77b4", label="simulated cars, trips over 5 km")
     right.plot(published.RANGE_AT, 100 * np.array(published.RANGE_SHARE), "o", color=OTHERS, label="Geotab")
     right.set(xlabel="outside, °C", ylabel="range, percent of that at 10 °C", ylim=(30, 130))
-    _finish(figure, (left, right), file)
+    _finish(figure, {left: "lower left", right: "lower right"}, file)
 
 
 def fleet(seconds: Seconds, park: Park, at_ms: float, seed: int, file: Path) -> None:
@@ -100,7 +100,7 @@ def fleet(seconds: Seconds, park: Park, at_ms: float, seed: int, file: Path) -> 
             (line,) = right.plot(days_since, 100 * values)
             right.text(days_since[values.argmax()], 101, release, color=line.get_color(), fontsize=7)
     right.set(xlabel="days", ylabel="percent of the fleet that runs it", ylim=(0, 107))
-    _finish(figure, (), file)
+    _finish(figure, {}, file)
 
 
 def range_by_air(trips: Trips) -> tuple[Array, Array]:
@@ -150,9 +150,9 @@ def _density(axes: Axes, values: Array, label: str, colour: str) -> None:
     axes.stairs(np.where(counts > 0, counts, np.nan), edges, color=colour, label=label)
 
 
-def _finish(figure: Figure, legends: tuple[Axes, ...], file: Path) -> None:
-    for axes in legends:
-        axes.legend(fontsize=7, frameon=False)
+def _finish(figure: Figure, legends: dict[Axes, str], file: Path) -> None:
+    for axes, place in legends.items():
+        axes.legend(fontsize=7, frameon=False, loc=place)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     # No time and no version in the file: the same fleet makes the same picture.
