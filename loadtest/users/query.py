@@ -14,7 +14,7 @@ from loadtest.generator import running
 from locust import FastHttpUser, between, task
 
 
-class Analyst(FastHttpUser):  # type: ignore[misc]
+class Analyst(FastHttpUser):
     """Reads only. Address and user are those of --clickhouse, the password its token."""
 
     wait_time = between(1, 3)
