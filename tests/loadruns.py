@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import mqtt5
@@ -23,10 +24,11 @@ from loadtest.thresholds import Thresholds
 from loadtest.verdict import judge
 
 from fleetgate import config as settings_of
+from fleetgate.demo.figures import is_ready
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
 from tests.faults.clickhouse import Server
-from tests.faults.processes import Process, load_process, restart
+from tests.faults.processes import Process, Running, load_process
 from tests.faults.proxy import Proxy
 from tests.gate import Car, Gate, Installation, until
 from tests.http_peer import HttpPeer
@@ -60,8 +62,14 @@ class Rig:
 
     def start(self) -> None:
         self.server.create(DATABASE)
-        self.edge.start()
-        restart(self.load)
+        config = self.home.config
+        started: tuple[tuple[Running, str], ...] = (
+            (self.edge, config.edge.admin_listen),
+            (self.load, config.load.admin_listen),
+        )
+        for process, admin in started:
+            process.launch()
+            until(partial(is_ready, admin), f"{admin} is ready", PATIENT_SECONDS)
 
     def close(self) -> None:
         self.edge.close()
@@ -111,7 +119,7 @@ class LoadRun:
         `publishing`, and their acknowledgements read behind it."""
         over_mqtt, over_https = (self.rig.home.enrol(f"{name}-{way}") for way in ("mqtt", "https"))
         self.cars += [over_mqtt, over_https]
-        with MqttPeer(self.rig.edge, over_mqtt) as peer:
+        with MqttPeer(self.rig.edge, over_mqtt, deadline_s=PATIENT_SECONDS) as peer:
             epoch = peer.hello().epoch
             device = journal.device(over_mqtt.tenant, over_mqtt.device_id, "mqtt")
             with publishing:
@@ -121,7 +129,7 @@ class LoadRun:
             for seq in range(MESSAGES):
                 code, reason = told(peer.packet(mqtt5.PubAckPacket))
                 journal.answered(device, epoch, seq, reason or ("accepted" if code == 0 else "refused"))
-        with HttpPeer(self.rig.edge, over_https) as client:
+        with HttpPeer(self.rig.edge, over_https, deadline_s=PATIENT_SECONDS) as client:
             device = journal.device(over_https.tenant, over_https.device_id, "https-batch")
             for seq in range(MESSAGES):
                 journal.sent(device, 1, seq, EVENTS, time.time())
