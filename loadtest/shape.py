@@ -17,7 +17,9 @@ class ScenarioShape(LoadTestShape):
     def reset_time(self) -> None:
         """Locust calls this at every start, when the options are final (a person may change them in the web UI)."""
         assert self.runner is not None
-        self._scenario = scenario_of(self.runner.environment.parsed_options)
+        options = self.runner.environment.parsed_options
+        assert options is not None  # locust was started from a command line
+        self._scenario = scenario_of(options)
         for kind, weight in self._scenario.mix.items():
             KINDS[kind].weight = weight
         super().reset_time()

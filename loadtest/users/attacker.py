@@ -24,7 +24,11 @@ SHUT_OUT_S = 10.0  # how long it stays away when it is not let in
 IDLE_S = 0.5
 
 
+<<<<<<< HEAD
 class Attacker(User):  # locust's metaclass is untyped
+=======
+class Attacker(User):
+>>>>>>> users
     """The n-th device tries the n-th kind."""
 
     def on_start(self) -> None:
@@ -33,7 +37,7 @@ class Attacker(User):  # locust's metaclass is untyped
         self.lease = shared.pool.take()
         device = self.lease.device
         self.kind = KINDS[self.lease.number % len(KINDS)]
-        self.context = tls_context(device, shared.plan.gate.server_name)
+        self.tls = tls_context(device, shared.plan.gate.server_name)
         self.arms = Arms(device, stream(shared.plan.seed, device.name), time.time)
         self._device = shared.journal.device(device.tenant, device.device_id, self.kind.name, hostile=True)
         self._actions = deque(shared.scenario.actions(self.lease.number))
@@ -64,7 +68,7 @@ class Attacker(User):  # locust's metaclass is untyped
         self.shared.pool.give_back(self.lease)
 
     def _connect(self) -> MqttLink:
-        self._link = link = MqttLink(self.shared.plan.gate.mqtt, self.context, self.lease.device.device_id)
+        self._link = link = MqttLink(self.shared.plan.gate.mqtt, self.tls, self.lease.device.device_id)
         self.arms.begin(int(link.greeting.user.get("epoch", "0")))
         return link
 

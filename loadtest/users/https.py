@@ -46,7 +46,7 @@ class HttpsVehicle(Vehicle):
         began_s = time.time()
         if not self.core.epoch and not self._ask_epoch(began_s):
             return
-        road = http.client.HTTPSConnection(*self.shared.plan.gate.https, timeout=TIMEOUT_S, context=self.context)
+        road = http.client.HTTPSConnection(*self.shared.plan.gate.https, timeout=TIMEOUT_S, context=self.tls)
         try:
             road.request("HEAD", PATH)
             response = road.getresponse()
@@ -65,7 +65,7 @@ class HttpsVehicle(Vehicle):
         """A real device keeps its epoch on disk; this one kept nothing of earlier runs, and would use numbers again
         that the gate has seen. Over HTTPS the gate does not say; over MQTT it does, to whoever connects."""
         try:
-            link = MqttLink(self.shared.plan.gate.mqtt, self.context, self.lease.device.device_id)
+            link = MqttLink(self.shared.plan.gate.mqtt, self.tls, self.lease.device.device_id)
         except LinkError as error:
             self.core.disconnected(error.code)
             self.tell_connect(began_s, error.label)

@@ -27,7 +27,7 @@ class MqttVehicle(Vehicle):
     def connect(self) -> None:
         began_s = time.time()
         try:
-            link = MqttLink(self.shared.plan.gate.mqtt, self.context, self.lease.device.device_id)
+            link = MqttLink(self.shared.plan.gate.mqtt, self.tls, self.lease.device.device_id)
         except LinkError as error:
             self.tell_connect(began_s, error.label)
             if error.refused and error.code is not None:

@@ -37,7 +37,11 @@ class Refused(Exception):
     """Why a message failed, as the statistics show it."""
 
 
+<<<<<<< HEAD
 class Vehicle(User):  # locust's metaclass is untyped
+=======
+class Vehicle(User):
+>>>>>>> users
     """Subclasses say `kind` (protocol, name in the statistics), `style` of content, and `every` how many intervals a
     message of `events` events, or `count` messages at once, is due."""
 
@@ -51,7 +55,7 @@ class Vehicle(User):  # locust's metaclass is untyped
         self.shared = shared = running()
         self.lease = shared.pool.take()
         device = self.lease.device
-        self.context = tls_context(device, shared.plan.gate.server_name)
+        self.tls = tls_context(device, shared.plan.gate.server_name)
         self.wake = Event()
         journalled = shared.journal.device(device.tenant, device.device_id, f"{self.protocol.lower()}-{self.kind}")
         self.book = Book(shared.journal, journalled, self._tell, time.time)
