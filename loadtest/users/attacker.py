@@ -24,11 +24,7 @@ SHUT_OUT_S = 10.0  # how long it stays away when it is not let in
 IDLE_S = 0.5
 
 
-<<<<<<< HEAD
-class Attacker(User):  # locust's metaclass is untyped
-=======
 class Attacker(User):
->>>>>>> users
     """The n-th device tries the n-th kind."""
 
     def on_start(self) -> None:

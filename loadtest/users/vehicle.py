@@ -37,11 +37,7 @@ class Refused(Exception):
     """Why a message failed, as the statistics show it."""
 
 
-<<<<<<< HEAD
-class Vehicle(User):  # locust's metaclass is untyped
-=======
 class Vehicle(User):
->>>>>>> users
     """Subclasses say `kind` (protocol, name in the statistics), `style` of content, and `every` how many intervals a
     message of `events` events, or `count` messages at once, is due."""
 

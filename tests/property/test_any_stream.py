@@ -14,6 +14,7 @@ from tests.units import sign
 from tests.wires import DISCONNECT, PINGREQ, connect, connect_3, field, filters, packet, section
 from tests.wires import publish as raw_publish
 
+from fleetgate.accept.brake import Brake
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.config import DeviceLimit, Limits
 
@@ -125,7 +126,11 @@ def test_how_the_bytes_are_cut_changes_nothing(gate: Gate, data: bytes, cuts: li
     for session in (whole, pieces):
         session.phase = Phase.LIVE  # the second session took the first one over
         session.farewell, session.ended_because = b"", ""
+    assert whole.caller is not None
+    device = whole.caller.known
+    device.brake = Brake()  # nor does either meet a device that was refused too often before
     feed(whole, gate.clock, data)
+    device.brake = Brake()
     at = 0
     for size in cuts:
         feed(pieces, gate.clock, data[at : at + size])

@@ -41,7 +41,7 @@ def test_a_root_key_that_ends_during_a_long_run_is_not_used_from_then_on(
     """Whoever ends it has the records for himself: so it happens between two batches, and the next one sees it."""
     shell.must("ca", "init")
     Path("cars.csv").write_text("tenant,vehicle\n" + "".join(f"acme,car-{number}\n" for number in range(5)))
-    monkeypatch.setattr("fleetgate.control.bulk.BATCH", 2)
+    monkeypatch.setattr("fleetgate.control.directories.BATCH", 2)
     ends_before_transaction(monkeypatch, KEYRING, which=2)
     shell.must("device", "enroll-many", "cars.csv", "--out", "out")
     assert sorted(line["kid"] for line in shell.json("device", "list")) == [1, 1, 2, 2, 2]

@@ -113,6 +113,7 @@ def test_no_user_of_another_process_is_the_same_device(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / ARCHIVE) as db:
         db.execute("CREATE TABLE device (number INTEGER)")
         db.execute("CREATE TABLE waiting (first INTEGER)")
+        db.execute("CREATE TABLE authority (number INTEGER, chain BLOB, ca BLOB)")
         db.executemany("INSERT INTO device VALUES (?)", [(number,) for number in range(1, 8)])
     db.close()
     for index in range(3):
