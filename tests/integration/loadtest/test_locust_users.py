@@ -98,7 +98,8 @@ def test_every_kind_has_its_line_and_no_vehicle_has_one(ran: Ran) -> None:
     """Names in the statistics are kinds: their number does not grow with the fleet."""
     with (ran.directory / "requests_stats.csv").open() as file:
         names = {(row["Type"], row["Name"]) for row in csv.DictReader(file)} - {("", "Aggregated")}
-    assert {name for name in names if name[0] != "ATTACK"} == {
+    lost = {("MQTT", "disconnect"), ("HTTPS", "disconnect")}  # where the stall outlasts a vehicle's patience
+    assert {name for name in names - lost if name[0] != "ATTACK"} == {
         *(("MQTT", name) for name in ("connect", "telemetry", "backlog")),
         *(("HTTPS", name) for name in ("connect", "single", "batch", "columns", "backlog")),
     }
