@@ -40,7 +40,7 @@ def test_what_is_typed_as_the_gates_user(said: str) -> None:
 @pytest.mark.parametrize("said", ["spool lst", "breaker", "quarantine list --devices", "device show", "db query"])
 def test_what_is_no_command_would_be_found(said: str) -> None:
     """An unknown command, an unknown option, a missing value."""
-    with pytest.raises(Exception, match=r"(?i)no such|missing|usage|^$|requires"):
+    with pytest.raises(TyperException):
         understood(f"fleetgate {said}")
 
 
