@@ -107,7 +107,7 @@ def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
         *("--shape", arguments.shape, "--users", str(arguments.users), "--minutes", str(arguments.minutes)),
         *("--scenario", str(arguments.scenario.resolve()), "--seed", str(arguments.seed)),
         *("--run-directory", str(directory), "--csv", str(directory / "requests")),
-        *("--html", str(directory / "report.html")),
+        *("--csv-full-history", "--html", str(directory / "report.html")),
         *(["--processes", str(arguments.processes)] if arguments.processes > 1 else []),
         *(["--autostart", "--autoquit", "5", "--web-host", "127.0.0.1"] if arguments.web else ["--headless"]),
     ]
