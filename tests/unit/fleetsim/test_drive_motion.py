@@ -47,6 +47,16 @@ def test_the_way_on_the_map_is_as_long_as_the_odometer_says(drive: dict[int, Arr
     assert chord.sum() == pytest.approx(driven.sum(), rel=0.01)
 
 
+def test_the_way_on_the_map_leads_where_the_heading_points(drive: dict[int, Array]) -> None:
+    """Clockwise from north; within a second it may bend."""
+    north = np.diff(drive[LATITUDE], axis=0) * METRES_PER_DEGREE
+    east = np.diff(drive[LONGITUDE], axis=0) * metres_per_longitude(drive[LATITUDE][1:])
+    fast = np.hypot(north, east) > 5
+    off = (np.degrees(np.arctan2(east, north)) - drive[HEADING][1:] + 180) % 360 - 180
+    assert np.abs(off[fast]).max() < 30
+    assert np.abs(off[fast]).mean() < 3
+
+
 def test_the_odometer_is_the_integral_of_the_speed(drive: dict[int, Array]) -> None:
     """To half a metre a second: between two readings the speed may bend."""
     speed = drive[SPEED] / 3.6
@@ -70,6 +80,7 @@ def test_the_heading_is_the_integral_of_the_yaw(drive: dict[int, Array]) -> None
     going = (drive[SPEED][:-1] > 1) & (drive[SPEED][1:] > 1)
     told = (drive[YAW][:-1] + drive[YAW][1:]) / 2
     assert np.corrcoef(turned[going], told[going])[0, 1] > 0.95
+    assert np.abs(told[going]).sum() == pytest.approx(np.abs(turned[going]).sum(), rel=0.1)
 
 
 def test_drivers_keep_to_limits(fleet: Fleet, drive: dict[int, Array]) -> None:

@@ -84,7 +84,9 @@ class Diary:
 
     def far_m(self, which: Index) -> Array:
         """How far away the next place is, as the crow flies."""
-        return np.clip(self._lognormal("far", which), 0.8, 220) * 1_000
+        # Nobody takes the car around the corner.
+        least = self._rng.uniform(0.6, 1.7, len(which))
+        return np.minimum(np.maximum(self._lognormal("far", which), least), 220) * 1_000
 
     def stay_ms(self, which: Index, week_ms: Array) -> Array:
         """How long they stay where they arrive at that local time."""

@@ -184,7 +184,10 @@ class Drivers:
     def _bend(self, which: Index, road: Index, metres: Array, speed: Array, north: Array, east: Array) -> Array:
         """How far the road turns on its next metres: mostly towards where it leads, in bends that can be driven."""
         bends = self._rng.normal(0, 1, len(which)) * roads.of(road, "bend") * np.sqrt(metres / 100)
-        bends += self._off(which, north, east) * np.minimum(0.5, metres / 1_500)
+        # The nearer, the more directly: who turned in as slowly as from afar would circle around its destination.
+        bends += self._off(which, north, east) * np.minimum(
+            0.5, metres / np.clip(np.hypot(north, east) / 2, 150, 1_500)
+        )
         tightest = np.degrees(np.minimum(_LATERAL_MS2 / np.maximum(speed, 1.0) ** 2, 1 / 25.0) * metres / PEAK)
         return np.clip(bends, -tightest, tightest)
 

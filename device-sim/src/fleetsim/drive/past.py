@@ -12,7 +12,7 @@ from fleetsim.drive.kinds import Index
 from fleetsim.drive.moves import Motion
 
 # Roads are longer than the crow flies, and trips faster the longer they are: metres a second, by straight metres.
-DETOUR = 1.25
+DETOUR = 1.1
 _FAR_M, _SPEED_MS = np.array([500.0, 5_000, 20_000, 60_000]), np.array([4.5, 8.5, 14, 20])
 
 

@@ -96,7 +96,7 @@ def fleet(seconds: Seconds, park: Park, at_ms: float, seed: int, file: Path) -> 
     middle.set(xlabel="age, years", ylabel="show a trouble code, percent")
     days_since, shares = rollout(len(park.years), at_ms, seed)
     for release, values in shares.items():
-        if values.max() > 0.2:
+        if values.max() > 0.6:
             (line,) = right.plot(days_since, 100 * values)
             right.text(days_since[values.argmax()], 101, release, color=line.get_color(), fontsize=7)
     right.set(xlabel="days", ylabel="percent of the fleet that runs it", ylim=(0, 107))
