@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.deployed import DEPLOY, ROOT, understood
+from typer.exceptions import TyperException
 
 HOW_TO = ROOT / "docs" / "how-to"
 COMPOSE = (HOW_TO / "run-with-compose.md").read_text()
