@@ -1,6 +1,7 @@
 """Decides how the comparison is drawn: four pictures, with what others measured in the same colours everywhere."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from fleetsim.plots.recorded import Recorded
 
 COLOURS = {"car": "#1f77b4", "van": "#2ca02c", "truck": "#d98200"}
 OTHERS, RECORDED = "#222222", "#b00020"
+Corner = Literal["upper left", "upper right", "lower left", "lower right"]
 _INCHES, _DPI = (10.0, 4.2), 90
 
 
@@ -150,7 +152,7 @@ def _density(axes: Axes, values: Array, label: str, colour: str) -> None:
     axes.stairs(np.where(counts > 0, counts, np.nan), edges, color=colour, label=label)
 
 
-def _finish(figure: Figure, legends: dict[Axes, str], file: Path) -> None:
+def _finish(figure: Figure, legends: dict[Axes, Corner], file: Path) -> None:
     for axes, place in legends.items():
         axes.legend(fontsize=7, frameon=False, loc=place)  # type: ignore[call-overload]  # a name of a place
     for axes in figure.axes:
