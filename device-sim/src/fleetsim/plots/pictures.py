@@ -154,7 +154,7 @@ def _density(axes: Axes, values: Array, label: str, colour: str) -> None:
 
 def _finish(figure: Figure, legends: dict[Axes, Corner], file: Path) -> None:
     for axes, place in legends.items():
-        axes.legend(fontsize=7, frameon=False, loc=place)  # type: ignore[call-overload]  # a name of a place
+        axes.legend(fontsize=7, frameon=False, loc=place)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     # No time and no version in the file: the same fleet makes the same picture.
