@@ -6,6 +6,7 @@ process says.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -56,8 +57,9 @@ class AdminServer:
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(OSError):  # who asked has hung up: no news for anybody
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  its name in http.server
                 """Scrapes are not logged."""

@@ -65,7 +65,7 @@ def moved(trial: Trial) -> None:
     """Waits until all that people released so far is moved. What the suspect has held after that is of its next
     quarantine, and stays."""
     newest = max((number for number, _ in segment_paths(trial.spool / "segments", ".open")), default=0)
-    until(lambda: trial.loaded_segment() >= newest, "what came until now is loaded", LOADED_SECONDS)
+    trial.await_load(lambda: trial.loaded_segment() >= newest, "what came until now is loaded")
     who = {(release.tenant, release.device_id) for release in trial.releases}
     clickhouse = trial.clickhouse()
     with Store.open(trial.home.config, SystemClock()) as store:

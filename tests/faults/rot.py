@@ -26,7 +26,7 @@ from fleetgate.spool.writer import recover_live
 from tests.faults.disks import failing_disk
 from tests.faults.processes import REACHED_SECONDS, ended_by_kill, stopped
 from tests.faults.registry import fault
-from tests.faults.trial import LOADED_SECONDS, Trial
+from tests.faults.trial import Trial
 from tests.gate import fleetgate, until
 
 PARTS = ("message", "peer", "message", "rejection", "header", "footer", "trailer", "message", "transition", "anywhere")
@@ -136,7 +136,7 @@ def bits_flipped(trial: Trial) -> None:
         told = {(one["segment"], one["stops_at"]) for one in _verified(trial)}
         assert told == {(hit.segment, hit.part.start) for hit in hits}, (told, hits)
     last = max(hit.segment for hit in hits)
-    until(lambda: trial.loaded_segment() >= last, "load gets past all of them", LOADED_SECONDS)
+    trial.await_load(lambda: trial.loaded_segment() >= last, "load gets past all of them")
     for hit in hits:
         _kept(trial, hit)
 

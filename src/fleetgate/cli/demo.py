@@ -20,6 +20,7 @@ from fleetgate.errors import CheckFailed, ConfigError, FleetgateError, first_of
 
 if TYPE_CHECKING:
     from fleetgate.demo.reconcile import Report
+    from fleetgate.demo.scenario import Scenario
     from fleetgate.demo.stage import Plan
 
 VEHICLES = 60
@@ -44,8 +45,10 @@ def demo(
     keep: Annotated[Path | None, typer.Option(help="Run in this new directory and keep it.")] = None,
 ) -> None:
     """Run the whole gate with a simulated fleet and attackers, then reconcile what was sent with what was stored."""
+    from fleetgate.demo import scenario as scenarios
     from fleetgate.demo import stage
 
+    found = scenarios.find(scenario, vehicles, speed) if scenario is not None else None
     if report is not None:
         _write(report, b"")  # nobody waits for a run whose report has no place
     console = Console()
@@ -53,8 +56,8 @@ def demo(
     directory = keep if keep is not None else Path(tempfile.mkdtemp(prefix="fleetgate-demo-"))
     plan = stage.Plan(seconds, seed, interval, kill_edge_at, kill_load_at)
     with _kept_for_a_look(console, directory):
-        if scenario is not None:
-            _scenario(console, scenario, vehicles, speed, seed, directory, report)
+        if found is not None:
+            _scenario(console, found, seed, directory, report)
         else:
             _reconciled(console, vehicles or VEHICLES, plan, directory, report)
     if keep is None:
@@ -76,20 +79,11 @@ def _kept_for_a_look(console: Console, directory: Path) -> Iterator[None]:
         raise
 
 
-def _scenario(
-    console: Console,
-    name: str,
-    vehicles: int | None,
-    speed: float | None,
-    seed: int,
-    directory: Path,
-    report: Path | None,
-) -> None:
+def _scenario(console: Console, found: Scenario, seed: int, directory: Path, report: Path | None) -> None:
     """Raises CheckFailed when the gate was wrong."""
     from fleetgate.demo import prepare
     from fleetgate.demo import scenario as scenarios
 
-    found = scenarios.find(name, vehicles, speed)
     console.print(
         f"[bold]{found.name}[/]: {found.says}\n{found.vehicles} vehicles at {found.speed:g} times the machine's time, "
         f"{(found.before_s + found.trouble_s) / 3600:.1f} h in {found.seconds / 60:.1f} minutes",
@@ -157,11 +151,14 @@ def _tell(console: Console, report: Report) -> None:
     for kind, attack in report.attacks.items():
         colour = "green" if attack.caught == attack.sent and attack.sent else "red"
         within = ", within its rate" if kind == "flood" else ""
-        table.add_row(f"attack: {kind}", f"[{colour}]{attack.caught}/{attack.sent}[/]", f"caught{within}")
+        caught = f"caught{within}" if attack.sent else "sent nothing"
+        table.add_row(f"attack: {kind}", f"[{colour}]{attack.caught}/{attack.sent}[/]", caught)
     right = report.quarantined["expected"] == report.quarantined["actual"]
-    actual = len(report.quarantined["actual"])
+    actual, expected = len(report.quarantined["actual"]), len(report.quarantined["expected"])
     table.add_row(
-        "devices in quarantine", f"[{'green' if right else 'red'}]{actual}[/]", "as expected" if right else ""
+        "devices in quarantine",
+        f"[{'green' if right else 'red'}]{actual}[/]",
+        "as expected" if right else f"{expected} were expected",
     )
     for name, times in (("sent to acknowledged", report.ack_ms), ("received to queryable", report.queryable_ms)):
         table.add_row(name, f"p50 {times.get('p50', 0):.0f} ms", f"p99 {times.get('p99', 0):.0f} ms")

@@ -74,12 +74,21 @@ class Report(Struct):
         found += [
             f"attack {kind}: {attack.caught} of {attack.sent} caught"
             for kind, attack in self.attacks.items()
-            if attack.caught != attack.sent or not attack.sent
+            if attack.caught != attack.sent
+        ]
+        found += [
+            f"attack {kind} sent nothing: this machine is too slow for so few seconds, give --seconds N"
+            for kind, attack in self.attacks.items()
+            if not attack.sent
         ]
         if not self.acked.events:
             found.append("no event was acknowledged: the run shows nothing")
-        if self.quarantined["expected"] != self.quarantined["actual"]:
-            found.append("the devices in quarantine are not those expected")
+        expected, actual = (set(self.quarantined[name]) for name in ("expected", "actual"))
+        if expected - actual:
+            missing = ", ".join(sorted(expected - actual))
+            found.append(f"not in quarantine: {missing} (attackers that sent too little are not; give --seconds N)")
+        if actual - expected:
+            found.append(f"in quarantine, and honest: {', '.join(sorted(actual - expected))}")
         return found
 
 

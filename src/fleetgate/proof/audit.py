@@ -227,7 +227,7 @@ def _check_unsigned(
     if not report.unsigned:
         return
     since = "behind the newest signed head" if newest else "and no head is signed"
-    what = f"{report.unsigned} rows were written {since}: nothing outside the database vouches for them"
+    what = f"rows written {since}: {report.unsigned}; nothing outside the database vouches for them yet"
     now_ms = store.clock.now_ms()
     fresh = now_ms - FRESH_MS <= walk.oldest_ms and walk.newest_ms <= now_ms + CLOCKS_MS
     if allowed.unsigned or fresh:
