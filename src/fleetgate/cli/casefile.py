@@ -44,14 +44,14 @@ def gather(config: Config, file: CaseFile) -> Gathered:
 
     told, samples, missing = None, None, []
     try:
-        told = told_of(config, file.tenant, file.device_id, file.since_ms, file.until_ms)
+        told = told_of(config, file.tenant, file.device_id, file.shown_from_ms, file.shown_to_ms)
     except (ClickHouseAway, CheckFailed, ConfigError) as error:
         missing.append(f"no exact counts now: {error}")
     try:
         samples = [
             sample
             for sample in samples_of(config, file.tenant, file.device_id)
-            if file.since_ms <= sample.at_ms <= file.until_ms
+            if file.shown_from_ms <= sample.at_ms <= file.shown_to_ms
         ]
     except FleetgateError as error:
         missing.append(f"no samples: {error}")

@@ -66,14 +66,14 @@ class TransitionDetail(Struct, frozen=True):
 
 class CaseFile(Struct, frozen=True):
     """What the records tell of one device: all its cases and the decisions on them, newest first; and the transitions,
-    oldest first, of the time from `since_ms` to `until_ms` that its newest case is about, or its last week."""
+    oldest first, of the time from `shown_from_ms` to `shown_to_ms` that its newest case is about, or its last week."""
 
     tenant: str
     device_id: str
     status: str
     state: str
-    since_ms: int
-    until_ms: int
+    shown_from_ms: int
+    shown_to_ms: int
     cases: list[CaseSummary]
     decisions: list[DecisionDetail]
     transitions: list[TransitionDetail]
@@ -100,8 +100,8 @@ def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> Ca
         device_id=device_id,
         status=found[0].status,
         state=found[0].state,
-        since_ms=since_ms,
-        until_ms=until_ms,
+        shown_from_ms=since_ms,
+        shown_to_ms=until_ms,
         cases=cases,
         decisions=[
             DecisionDetail(

@@ -32,7 +32,7 @@ def test_a_case_is_about_what_led_to_it_and_what_followed(car: Gate) -> None:
     opened_ms = car.clock.ms
     car.clock.ms += DAY_MS
     file = show_case_file(car.store, *CAR, car.clock.ms)
-    assert (file.since_ms, file.until_ms) == (opened_ms - LEAD_MS, car.clock.ms)
+    assert (file.shown_from_ms, file.shown_to_ms) == (opened_ms - LEAD_MS, car.clock.ms)
     assert [(one.at_ms, one.after, one.why, one.score, one.policy_version) for one in file.transitions] == [
         (opened_ms - 1000, "watched", "bad_mac", 120.0, "1"),
         (opened_ms, "quarantined", "bad_mac", 120.0, "1"),
@@ -40,7 +40,7 @@ def test_a_case_is_about_what_led_to_it_and_what_followed(car: Gate) -> None:
     decided(car, Classification.CONFIRMED)
     closed_ms = car.clock.ms
     car.clock.ms += DAY_MS
-    assert show_case_file(car.store, *CAR, car.clock.ms).until_ms == closed_ms
+    assert show_case_file(car.store, *CAR, car.clock.ms).shown_to_ms == closed_ms
 
 
 def test_the_next_case_begins_where_the_one_before_ended(car: Gate) -> None:
@@ -52,7 +52,7 @@ def test_the_next_case_begins_where_the_one_before_ended(car: Gate) -> None:
     car.clock.ms += 1000
     moved(car, "quarantined", 2)
     file = show_case_file(car.store, *CAR, car.clock.ms)
-    assert (file.since_ms, [one.at_ms for one in file.transitions]) == (closed_ms, [car.clock.ms])
+    assert (file.shown_from_ms, [one.at_ms for one in file.transitions]) == (closed_ms, [car.clock.ms])
 
 
 def test_a_device_without_a_case_shows_its_last_week(car: Gate) -> None:
