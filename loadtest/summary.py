@@ -125,7 +125,8 @@ def _charts(verdict: Verdict, messages: Messages, samples: Samples) -> Iterable[
         "share",
         [Line(name, samples.pressure(name)) for name in samples.generator()],
         run.seconds,
-        "Share of the time in which a process of the generator ran, or waited for a CPU. At 1 it measures itself.",
+        "Share of the time in which a process of the generator ran, or waited for a CPU. Peaks are no harm; a run that "
+        "stays above the limit measures the generator, and is invalid.",
         ("limit", verdict.pressure_limit),
     )
 
