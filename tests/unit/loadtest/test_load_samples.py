@@ -20,12 +20,15 @@ BUSY = "while True: pass"
 
 @contextmanager
 def python(program: str) -> Iterator[int]:
-    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", program])
-    try:
-        yield child.pid
-    finally:
-        child.kill()
-        child.wait()
+    """Its process id, once the interpreter has started and the program runs."""
+    started = f"print(flush=True)\n{program}"
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", started], stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline()
+            yield child.pid
+        finally:
+            child.kill()
 
 
 def looks(directory: Path, *processes: Mapping[str, Mapping[str, float] | None]) -> Samples:
@@ -46,7 +49,6 @@ def used(ran_s: float, waited_s: float = 0.0) -> dict[str, float]:
 def test_a_process_that_is_always_busy_is_told_from_one_that_sleeps() -> None:
     """Whatever else runs on the machine: what it waits for a CPU counts as well."""
     with python(BUSY) as busy, python(ASLEEP) as asleep:
-        time.sleep(0.3)  # both have started
         begin_s, before = time.monotonic(), [cost(busy), cost(asleep)]
         time.sleep(0.5)
         after, passed_s = [cost(busy), cost(asleep)], time.monotonic() - begin_s
