@@ -48,7 +48,7 @@ def children(pid: int) -> dict[int, str]:
 
 
 def test_sigterm_ends_everything_that_was_started(tmp_path: Path) -> None:
-    """Edge and swarm end with the benchmark, and nothing is left on the disk; status 130, as by ctrl-C."""
+    """Edge and swarm end with it, or at once behind it; nothing is left on the disk; status 130, as by ctrl-C."""
     command = [sys.executable, "-m", "loadtest.bench.run", "--only", "http", "--json", str(tmp_path / "out.json")]
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -57,7 +57,8 @@ def test_sigterm_ends_everything_that_was_started(tmp_path: Path) -> None:
         started = children(bench.pid)
         bench.send_signal(signal.SIGTERM)
         assert (len(started), bench.wait(60)) == (2, 130)
-    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+    # One whose start the signal interrupted has no block yet that ends it: the kernel does, a moment after its parent.
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), "both have ended", 20)
     assert list(temporary.iterdir()) == []
     assert json.loads((tmp_path / "out.json").read_text()) == {}
 
