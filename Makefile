@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.made
 
-.PHONY: setup demo scenarios test check bench soak outage loadtest faults lock vectors clean
+.PHONY: setup demo scenarios test check bench soak outage loadtest shapes faults lock vectors clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,7 @@ test: setup tools check
 	$(BIN)/python -m pytest tests/unit tests/property $(SPREAD) --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/integration $(SPREAD) --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/e2e --durations=5 $(ARGS)
+	$(BIN)/python -m pytest tests/shapes --quick --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/faults --quick --numprocesses 2 --durations=5 $(ARGS)
 
 .PHONY: tools
@@ -68,6 +69,10 @@ outage: setup
 # A fleet of locust users against a gate, judged by thresholds; ARGS="--shape rush-hour --users 500 --minutes 3"
 loadtest: setup
 	@$(BIN)/python -m loadtest.run $(ARGS)
+
+# Each shape of the load test against a sound gate, and against one that is broken meanwhile; ARGS="-k herd"
+shapes: setup
+	@$(BIN)/python -m pytest -q --tb=short tests/shapes $(ARGS)
 
 # The fault suite: every fault under load, two at a time, and the oracle; ARGS="--only NAME --seed N", ARGS="--quick"
 faults: setup

@@ -59,7 +59,8 @@ def svg(chart: Chart) -> str:
 
 
 class _Scale:
-    """From values to places in the picture. The axis begins at 0; a limit far above everything is not shown."""
+    """From values to places in the picture. The axis begins at 0; a limit that is far above everything, or that lies
+    on the axis, is not shown."""
 
     def __init__(self, chart: Chart, lines: Sequence[Line]) -> None:
         self.seconds = max(chart.seconds, 1e-9)
@@ -70,7 +71,7 @@ class _Scale:
         self.top = self.step * math.ceil(max(highest, 1e-9) / self.step * 1.02)
 
     def shows(self, value: float) -> bool:
-        return value <= self.top
+        return self.step / 4 <= value <= self.top
 
     def x(self, at_s: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(max(at_s / self.seconds, 0.0), 1.0)

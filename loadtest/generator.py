@@ -25,6 +25,7 @@ class Plan(NamedTuple):
     clickhouse: str  # URL, empty without
     clickhouse_token: Path | None  # the file with its password
     devices: Path
+    hostile_devices: Path  # only read where the shape has attackers
     run_directory: Path
     seed: int
 
@@ -37,6 +38,8 @@ class Generator:
         self.plan, self.scenario = plan, scenario
         self.pool = Pool(plan.devices, index, processes)
         self.pool.check(-(-scenario.users // processes))
+        # A device that attacked is in quarantine: it is nobody's to be honest with, in this run and those after it.
+        self.hostile = Pool(plan.hostile_devices, index, processes) if scenario.attackers else None
         token = plan.clickhouse_token if "query" in scenario.mix else None
         self.clickhouse_password = token.read_text().strip() if token is not None else ""
         traffic = scenario.traffic

@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself knows this directory only, not its parent
 
 from loadtest import generator
+from loadtest.bench.processes import end_with_parent
 from loadtest.generator import Generator
 from loadtest.options import add_options, plan_of, scenario_of
 from loadtest.pool import PoolError
@@ -35,6 +36,13 @@ _starts, _started_s = 0, 0.0
 @events.init_command_line_parser.add_listener
 def _options(parser: Any) -> None:
     add_options(parser)
+
+
+@events.init.add_listener
+def _begin(environment: Any, **_: Any) -> None:
+    """A worker that `--processes` made ends with its master, however that ends."""
+    if isinstance(environment.runner, WorkerRunner) and environment.parsed_options.processes:
+        end_with_parent()
 
 
 @events.test_start.add_listener

@@ -21,7 +21,8 @@ def add_options(parser: ArgumentParser) -> None:
     add("--shape", default="ramp", help="a shape of the scenario file")
     add("--minutes", type=float, default=3.0, help="length of the run")
     add("--scenario", default=str(FILE), help="file of shapes and traffic")
-    add("--devices", default="devices", help="directory of device bundles, one for each vehicle and attacker")
+    add("--devices", default="devices", help="directory of device bundles, one for each vehicle")
+    add("--hostile-devices", default="hostile-devices", help="another one, for shapes with attackers")
     add("--run-directory", default="runs/latest", help="where the journals of what was sent go")
     add("--mqtt", default="127.0.0.1:8883", help="the gate's MQTT listener")
     add("--https", default="127.0.0.1:8443", help="the gate's HTTPS listener")
@@ -35,7 +36,8 @@ def plan_of(options: Namespace) -> Plan:
     """Raises RunError."""
     gate = Gate(address(options.mqtt, "--mqtt"), address(options.https, "--https"), options.server_name)
     token = Path(options.clickhouse_token) if options.clickhouse_token else None
-    return Plan(gate, options.clickhouse, token, Path(options.devices), Path(options.run_directory), options.seed)
+    devices, hostile = Path(options.devices), Path(options.hostile_devices)
+    return Plan(gate, options.clickhouse, token, devices, hostile, Path(options.run_directory), options.seed)
 
 
 def scenario_of(options: Namespace) -> Scenario:

@@ -27,8 +27,8 @@ from loadtest.bench.arguments import at_least_one, positive
 from loadtest.bench.processes import BenchError, Process, end_on_sigterm
 from loadtest.outcome import RunError
 from loadtest.sampler import Sampler
-from loadtest.scenario import FILE, ScenarioError, scenario, shapes
-from loadtest.target import Target
+from loadtest.scenario import FILE, Scenario, ScenarioError, scenario, shapes
+from loadtest.target import Devices, Target
 from loadtest.thresholds import DEFAULT, Thresholds, ThresholdsError
 from loadtest.verdict import judge
 
@@ -78,10 +78,13 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace) -> int:
     thresholds = Thresholds.load(arguments.thresholds)  # what is wrong with either is said before anything is started
-    scenario(arguments.shape, arguments.users, arguments.minutes * 60, arguments.scenario)
+    asked = scenario(arguments.shape, arguments.users, arguments.minutes * 60, arguments.scenario)
     directory = arguments.runs.resolve() / time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())
     directory.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(prefix="fleetgate-") as temporary, _target(arguments, Path(temporary)) as gate:
+    with (
+        tempfile.TemporaryDirectory(prefix="fleetgate-") as temporary,
+        _target(arguments, asked, Path(temporary)) as gate,
+    ):
         if arguments.target is None:
             _say("starting a gate")
             gate.start(directory)
@@ -93,11 +96,16 @@ def _run(arguments: argparse.Namespace) -> int:
     return verdict.exit_status
 
 
-def _target(arguments: argparse.Namespace, temporary: Path) -> Target:
-    # One device for each user of each process, and for a user that comes while another one still ends.
-    count = -(-arguments.users // arguments.processes) * arguments.processes + arguments.processes
-    _say(f"preparing {count} devices")
-    return Target.of_somebody(arguments.target, count) if arguments.target else Target.own(temporary, count)
+def _target(arguments: argparse.Namespace, asked: Scenario, temporary: Path) -> Target:
+    # One device for each user of each process, and for a user that comes while another one still ends; locust may give
+    # all attackers to one process.
+    processes = arguments.processes
+    honest = -(-asked.users // processes) * processes + processes
+    count = Devices(honest, (asked.attackers + 1) * processes if asked.attackers else 0)
+    _say(f"preparing {count.honest + count.hostile} devices")
+    if arguments.target is not None:
+        return Target.of_somebody(arguments.target, count, temporary)
+    return Target.own(temporary, count)
 
 
 def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:

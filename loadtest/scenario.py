@@ -80,6 +80,11 @@ class Scenario:
         self.users = users
         self._shape, self._seconds = shape, seconds
 
+    @property
+    def attackers(self) -> int:
+        """How many of the users are hostile, at most."""
+        return -(-self.users * self.mix.get("attacker", 0) // sum(self.mix.values()))
+
     def users_at(self, at_s: float) -> int | None:
         """How many users there should be; None when it is over. At least one before."""
         time = at_s / self._seconds

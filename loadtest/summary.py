@@ -26,6 +26,17 @@ _SAYS = {
     "failed": "A limit was missed.",
     "invalid": "This run does not measure the gate. Nothing acknowledged was lost, but no figure of speed counts.",
 }
+_LIMITED = {
+    "throughput_per_s": "events acknowledged, per second",
+    "ack_p99_ms": "time to the durable acknowledgement, 99th percentile",
+    "error_share": "share of requests that failed",
+    "unanswered_share": "share of messages without an answer",
+    "lost": "events acknowledged and not stored",
+    "duplicated": "rows beyond the first of an event",
+    "unexpected": "rows of what was refused or never sent",
+    "false_refusals": "messages of honest devices refused",
+    "false_quarantines": "honest devices in quarantine",
+}
 _STORED = (
     ("sent", "events sent"),
     ("acknowledged", "events acknowledged"),
@@ -48,8 +59,11 @@ def page(verdict: Verdict, messages: Messages, requests: Sequence[Requests], sam
         _reasons("To know", verdict.notes),
         "<section><h2>Limits</h2>",
         _table(
-            ("figure", "value", "limit", ""),
-            ((one.name, number(one.value), one.bound, "kept" if one.met else "missed") for one in verdict.findings),
+            ("", "figure", "value", "limit", ""),
+            (
+                (_LIMITED[one.name], one.name, number(one.value), one.bound, "kept" if one.met else "missed")
+                for one in verdict.findings
+            ),
         ),
         "</section>",
         _stored(verdict),
@@ -89,7 +103,7 @@ def _charts(verdict: Verdict, messages: Messages, samples: Samples) -> Iterable[
     yield Chart(
         "Throughput",
         "events/s",
-        [Line("acknowledged", timeline.acknowledged_per_s()), Line("due", timeline.due_per_s())],
+        [Line("due", timeline.due_per_s()), Line("acknowledged", timeline.acknowledged_per_s())],
         run.seconds,
         "Events of honest devices, when they were due and when their acknowledgement came.",
         ("limit", limits["throughput_per_s"]),

@@ -1,16 +1,18 @@
 """Decides which gate is loaded: one of its own, made for this run and gone after it, or one that somebody runs.
 
 Either is named by its configuration file. The devices are prepared by the gate's own command (`fleetsim.identities`):
-for one of its own anew, for another once, under a tenant of their own, and found again by the next run.
+for one of its own anew; for another the honest ones once, to be found again by the next run, and the hostile ones for
+each run, because they end in quarantine. There each of the two has a tenant of its own.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from loadtest.bench.processes import BenchError, Process, until
 
@@ -21,33 +23,48 @@ from fleetsim.identities import Identities
 
 START_SECONDS = 300.0  # load gives way to everything else, and on a busy machine takes its time
 OWN_TENANTS = ("acme", "globex")
-GUEST_TENANTS = ("loadtest",)
+GUEST_TENANT, GUEST_ATTACKERS = "loadtest", "loadtest-hostile"
+
+
+class Devices(NamedTuple):
+    """How many of each a run needs."""
+
+    honest: int
+    hostile: int
 
 
 class Target:
-    """A gate with `count` devices in `devices`. `processes` are those that were started here, by name."""
+    """A gate that knows the devices in `devices` and `hostile`. `processes` are those that were started here."""
 
-    def __init__(self, file: Path, devices: Path, count: int, tenants: tuple[str, ...]) -> None:
-        """Raises ConfigError, fleetsim's RunError."""
-        self.file, self.devices = file, devices
+    def __init__(self, file: Path, devices: Path, hostile: Path) -> None:
+        """Raises ConfigError."""
+        self.file, self.devices, self.hostile = file, devices, hostile
         self.config: Config = load(file)
         self.processes: dict[str, Process] = {}
-        Identities.prepare(file, count, devices, tenants)
 
     @classmethod
-    def of_somebody(cls, file: Path, count: int) -> Self:
-        """A gate that runs already, by its configuration file."""
-        return cls(file, file.resolve().parent / "loadtest-devices", count, GUEST_TENANTS)
+    def of_somebody(cls, file: Path, count: Devices, temporary: Path) -> Self:
+        """A gate that runs already, by its configuration file. Raises ConfigError, fleetsim's RunError."""
+        found = cls(file, file.resolve().parent / "loadtest-devices", temporary / "hostile")
+        Identities.prepare(file, count.honest, found.devices, (GUEST_TENANT,))
+        if count.hostile:
+            name = time.strftime("hostile-%Y%m%d%H%M%S", time.gmtime())
+            Identities.prepare(file, count.hostile, found.hostile, (GUEST_ATTACKERS,), name)
+        return found
 
     @classmethod
-    def own(cls, directory: Path, count: int) -> Self:
+    def own(cls, directory: Path, count: Devices) -> Self:
         """A new gate in `directory`, on free ports of loopback. Raises BenchError too."""
         file = directory / "fleetgate.toml"
         file.write_text(_configuration())
-        made = subprocess.run([*_fleetgate(file), "ca", "init"], capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise BenchError(made.stderr.strip())
-        return cls(file, directory / "identities", count, OWN_TENANTS)
+        initialised = subprocess.run([*_fleetgate(file), "ca", "init"], capture_output=True, text=True, check=False)
+        if initialised.returncode:
+            raise BenchError(initialised.stderr.strip())
+        made = cls(file, directory / "identities", directory / "hostile")
+        Identities.prepare(file, count.honest, made.devices, OWN_TENANTS)
+        if count.hostile:
+            Identities.prepare(file, count.hostile, made.hostile, OWN_TENANTS, "hostile")
+        return made
 
     def start(self, logs: Path) -> None:
         """Everything, ready; what they say goes to files in `logs`. Raises BenchError."""
@@ -83,7 +100,8 @@ class Target:
         server = store.url if not store.url.startswith("chdb://") else f"http://{store.listen}"
         scheme, _, address = server.partition("://")
         return [
-            *("--mqtt", edge.mqtt_listen, "--https", edge.https_listen, "--devices", str(self.devices)),
+            *("--mqtt", edge.mqtt_listen, "--https", edge.https_listen),
+            *("--devices", str(self.devices), "--hostile-devices", str(self.hostile)),
             *("--clickhouse", f"{scheme}://{store.user}@{address.rstrip('/')}/?database={store.database}"),
             *("--clickhouse-token", str(self.config.path(store.token_file))),
         ]

@@ -70,6 +70,17 @@ def until(found: Callable[[], T], what: str, seconds: float = 10.0) -> T:
     return answer
 
 
+def until_stuck(found: Callable[[], bool], at: Callable[[], int], what: str, seconds: float) -> None:
+    """Asks again while `at` changes, however slowly: load gives way to everything else, and that is no fault. Fails
+    when it has been the same for so long."""
+    place, since_s = at(), time.monotonic()
+    while not found():
+        if (now_at := at()) != place:
+            place, since_s = now_at, time.monotonic()
+        assert time.monotonic() - since_s < seconds, f"{what}: not yet, and it stands at {place} for {seconds:.0f} s"
+        time.sleep(0.05)
+
+
 def fleetgate(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command as a person would, in `directory`."""
     return subprocess.run(

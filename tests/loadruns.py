@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,9 +29,10 @@ from fleetgate.demo.figures import is_ready
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
 from tests.faults.clickhouse import Server
+from tests.faults.outages import token_of
 from tests.faults.processes import Process, Running, load_process
-from tests.faults.proxy import Proxy
-from tests.gate import Car, Gate, Installation, until
+from tests.faults.proxy import Forward, Proxy, Reply, Request
+from tests.gate import Car, Gate, Installation, until, until_stuck
 from tests.http_peer import HttpPeer
 from tests.http_peer import told as told_item
 from tests.mqtt_peer import MqttPeer, told
@@ -39,7 +41,6 @@ from tests.units import EVENT
 DATABASE = "loadtest"
 MESSAGES, EVENTS = 12, 3
 PATIENT_SECONDS = 120.0
-_AT_ONCE = nullcontext()
 
 
 class Rig:
@@ -78,15 +79,31 @@ class Rig:
 
     def await_loaded(self) -> None:
         """Until load is done with everything in the spool, and with every answer of ClickHouse."""
-        spool = self.edge.spool
+        segments = self.edge.spool / "segments"
+
+        def through() -> int:
+            cursor = read_cursor(self.edge.spool)
+            return cursor.segment if cursor is not None else 0
 
         def loaded() -> bool:
-            cursor = read_cursor(spool)  # before the segments: what is sealed meanwhile is then behind it
-            through = cursor.segment if cursor is not None else 0
-            sealed, unsealed = (segment_paths(spool / "segments", *suffix) for suffix in ((), (".open",)))
-            return not unsealed and all(number <= through for number, _ in sealed)
+            at = through()  # before the segments: what is sealed meanwhile is then behind it
+            sealed, unsealed = (segment_paths(segments, *suffix) for suffix in ((), (".open",)))
+            return not unsealed and all(number <= at for number, _ in sealed)
 
-        until(loaded, "everything is loaded", PATIENT_SECONDS)
+        until_stuck(loaded, through, "everything is loaded", PATIENT_SECONDS)
+
+    def double_inserts(self) -> None:
+        """Each insert into `events` from now on happens twice, under two tokens, until the proxy heals."""
+
+        def twice(request: Request, forward: Forward) -> Reply | None:
+            if request.insert == "events":
+                other = request.path.replace(token_of(request), f"again-{token_of(request)}")
+                host, port = self.proxy.upstream
+                again = urllib.request.Request(f"http://{host}:{port}{other}", request.body, request.headers)
+                urllib.request.urlopen(again, timeout=20).close()
+            return forward()
+
+        self.proxy.behaviour = twice
 
     def sql(self, statement: str) -> None:
         """Past the proxy, with all rights."""
@@ -114,18 +131,16 @@ class LoadRun:
         (self.directory / "run.json").write_text(json.dumps(facts))
         write_requests(self.directory, self.rig.home.config.edge.mqtt_listen)
 
-    def drive(self, journal: Journal, name: str, publishing: AbstractContextManager[object] = _AT_ONCE) -> None:
-        """A car on MQTT and one on HTTPS, each with some messages in one go. Those of the first one are sent inside
-        `publishing`, and their acknowledgements read behind it."""
+    def drive(self, journal: Journal, name: str) -> None:
+        """A car on MQTT and one on HTTPS, each with some messages in one go."""
         over_mqtt, over_https = (self.rig.home.enrol(f"{name}-{way}") for way in ("mqtt", "https"))
         self.cars += [over_mqtt, over_https]
         with MqttPeer(self.rig.edge, over_mqtt, deadline_s=PATIENT_SECONDS) as peer:
             epoch = peer.hello().epoch
             device = journal.device(over_mqtt.tenant, over_mqtt.device_id, "mqtt")
-            with publishing:
-                for seq in range(MESSAGES):
-                    journal.sent(device, epoch, seq, EVENTS, time.time())
-                    peer.publish(sign(over_mqtt, epoch, seq))
+            for seq in range(MESSAGES):
+                journal.sent(device, epoch, seq, EVENTS, time.time())
+                peer.publish(sign(over_mqtt, epoch, seq))
             for seq in range(MESSAGES):
                 code, reason = told(peer.packet(mqtt5.PubAckPacket))
                 journal.answered(device, epoch, seq, reason or ("accepted" if code == 0 else "refused"))

@@ -1,48 +1,28 @@
-"""Enrols the devices of a benchmark: one CA, one keyring, one control database, and many thousand bundles.
+"""The devices of a benchmark: one CA, one keyring, one control database, and many thousand bundles.
 
-The records and certificates are those that `fleetgate device enroll` makes, from the same functions; only the road is
-shorter: rows in bulk in one transaction, files without a sync each. Decides nothing about how a gate runs (`gate`).
+They are enrolled as those of any large fleet (`fleetsim.identities`), and each then gets the directory of a single
+device, from which the cases choose who takes part. Decides nothing about how a gate runs (`gate`).
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 from loadtest.bench.processes import BenchError
 
 from fleetgate.clock import SystemClock
 from fleetgate.config import Config, load
-from fleetgate.control.keyring import Keyring
-from fleetgate.control.pki import Authority, private_pem
-from fleetgate.control.profile import key_digest_of
 from fleetgate.control.store import Store
-from fleetgate.judge.keys import derive_mac_key
+from fleetsim.identities import Identities, Identity
 
 TENANT = "acme"
 _YEAR_MS = 365 * 24 * 3600 * 1000
-
-
-class Record(NamedTuple):
-    """A row of `credentials`; the other tables follow from tenant and device id."""
-
-    tenant: str
-    device_id: str
-    certificate: str
-    serial: str
-    fingerprint: bytes
-    key_digest: bytes
 
 
 class Installation:
@@ -52,19 +32,14 @@ class Installation:
         self.directory = directory
         self.devices = directory / "devices"
         self.devices.mkdir(parents=True)
-        file = directory / "fleetgate.toml"
-        file.write_text('trust_domain = "fleet.example"\n')
-        command = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(file), "ca", "init"]
+        self._file = directory / "fleetgate.toml"
+        self._file.write_text('trust_domain = "fleet.example"\n')
+        command = [sys.executable, "-m", "fleetgate.cli.main", "--config", str(self._file), "ca", "init"]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:
             raise BenchError(made.stderr.strip())
-        self.config: Config = load(file)
+        self.config: Config = load(self._file)
         Store.open(self.config, SystemClock(), create=True).close()  # makes the tables
-        self._authority = Authority.load(directory / "pki", SystemClock())
-        self._keyring = Keyring.load(self.config.path(self.config.edge.keyring))
-        self._kid = self._keyring.issuing_kid(SystemClock().now_ms())
-        self._enrolled = 0
-        (directory / "ca.pem").write_bytes(self._authority.root_pem)
 
     @property
     def control(self) -> Path:
@@ -72,41 +47,31 @@ class Installation:
 
     def enrol(self, count: int) -> None:
         """Sees to it that there are at least `count` devices, with bundles."""
-        if count > self._enrolled:
-            names = [f"car-{number:06d}-tcu" for number in range(self._enrolled, count)]
-            insert(self.control, (self._device(self.devices, TENANT, name) for name in names), self._kid)
-            self._enrolled = count
+        self._enrol(TENANT, "car", count, self.devices)
 
     def enrol_tenant(self, tenant: str, count: int) -> Path:
         """The directory of `count` devices of another tenant."""
         devices = self.directory / tenant
-        if not devices.exists():
-            devices.mkdir()
-            names = [f"{tenant}-{number:04d}-tcu" for number in range(count)]
-            insert(self.control, (self._device(devices, tenant, name) for name in names), self._kid)
+        devices.mkdir(exist_ok=True)
+        self._enrol(tenant, tenant, count, devices)
         return devices
 
-    def _device(self, devices: Path, tenant: str, name: str) -> Record:
-        key = generate_private_key(SECP256R1())
-        certificate = self._authority.issue_device(tenant, name, key.public_key())
-        leaf = certificate.public_bytes(Encoding.PEM)
-        digest = key_digest_of(key.public_key())
-        self._write_bundle(devices / name, tenant, leaf + self._authority.chain_pem, private_pem(key), digest)
-        serial = f"{certificate.serial_number:x}"
-        return Record(tenant, name, leaf.decode(), serial, certificate.fingerprint(SHA256()), digest)
+    def _enrol(self, tenant: str, name: str, count: int, devices: Path) -> None:
+        there = sum(1 for _ in devices.iterdir())
+        if count > there:
+            identities = Identities.prepare(self._file, count, self.directory / "identities" / tenant, (tenant,), name)
+            for number in range(there, count):
+                self._write_bundle(devices, identities[number])
 
-    def _write_bundle(self, bundle: Path, tenant: str, chain: bytes, private: bytes, digest: bytes) -> None:
-        name = bundle.name
+    def _write_bundle(self, devices: Path, identity: Identity) -> None:
+        bundle = devices / identity.device_id
         bundle.mkdir(mode=0o700)
-        root = self._keyring.root(self._kid)
-        assert root is not None  # the newest is an active one
-        mac_key = base64.b64encode(derive_mac_key(root, tenant, name, digest)).decode()
-        facts = {"tenant": tenant, "device_id": name, "vehicle_id": _vehicle(name)}
-        device = {**facts, "kid": self._kid, "mac_key": mac_key}
-        (bundle / "device.json").write_text(json.dumps(device))
-        (bundle / "certificate.pem").write_bytes(chain)
-        (bundle / "private.pem").write_bytes(private)
-        os.link(self.directory / "ca.pem", bundle / "ca.pem")
+        facts = {name: getattr(identity, name) for name in ("tenant", "device_id", "vehicle_id", "kid")}
+        mac_key = base64.b64encode(identity.mac_key).decode()
+        (bundle / "device.json").write_text(json.dumps({**facts, "mac_key": mac_key}))
+        (bundle / "certificate.pem").write_bytes(identity.certificate + identity.chain)
+        (bundle / "private.pem").write_bytes(identity.private_key)
+        (bundle / "ca.pem").write_text(identity.ca)
 
 
 def park(control: Path, count: int, kid: int) -> None:
@@ -146,53 +111,3 @@ _PARKED_ROWS = {
     "bindings": "NULL, :tenant, device, vehicle, :now, NULL",
     "changes": "value + n, 'enrol', :tenant, device, :now",
 }
-
-
-def insert(control: Path, records: Iterable[Record], kid: int) -> None:
-    """All rows of each device that an edge reads, with its revision, in one transaction. The audit, a chain that is
-    written row by row, has none of them."""
-    now_ms = time.time_ns() // 1_000_000
-    with sqlite3.connect(control) as db:
-        revision = int(db.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone()[0])
-        for chunk in _chunks(records):
-            tenants = {record.tenant for record in chunk}
-            db.executemany("INSERT OR IGNORE INTO tenants VALUES (?, ?)", [(tenant, now_ms) for tenant in tenants])
-            for table, rows in _rows(chunk, kid, now_ms, revision).items():
-                db.executemany(f"INSERT INTO {table} VALUES ({_marks(rows[0])})", rows)  # noqa: S608  our own names
-            revision += len(chunk)
-        db.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (revision,))
-    db.close()
-
-
-def _rows(chunk: list[Record], kid: int, now_ms: int, revision: int) -> dict[str, list[tuple[object, ...]]]:
-    ids = [(record.tenant, record.device_id) for record in chunk]
-    valid = (now_ms - 1000, now_ms + _YEAR_MS)
-    return {
-        "vehicles": [(tenant, _vehicle(name), now_ms) for tenant, name in ids],
-        "devices": [(tenant, name, "active", "trusted", now_ms, 0, now_ms) for tenant, name in ids],
-        "credentials": [
-            (None, tenant, name, pem, serial, fingerprint, digest, kid, None, *valid, "active", *4 * (None,))
-            for tenant, name, pem, serial, fingerprint, digest in chunk
-        ],
-        "bindings": [(None, tenant, name, _vehicle(name), now_ms, None) for tenant, name in ids],
-        "changes": [(revision + 1 + i, "enrol", *who, now_ms) for i, who in enumerate(ids)],
-    }
-
-
-def _chunks(records: Iterable[Record], size: int = 10_000) -> Iterator[list[Record]]:
-    chunk: list[Record] = []
-    for record in records:
-        chunk.append(record)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _marks(row: tuple[object, ...]) -> str:
-    return ", ".join("?" * len(row))
-
-
-def _vehicle(device_id: str) -> str:
-    return device_id.removesuffix("-tcu")

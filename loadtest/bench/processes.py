@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In a child before it begins: SIGTERM when its parent is no more, even one that was killed."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -57,7 +57,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_end_with_parent,  # one call of the system, which takes no lock
+                preexec_fn=end_with_parent,  # one call of the system, which takes no lock
             )
         self.started_s = time.monotonic()
         self.ready_s = 0.0
@@ -174,7 +174,7 @@ class Swarm:
             stdout=self._out,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_end_with_parent,  # one call of the system, which takes no lock
+            preexec_fn=end_with_parent,  # one call of the system, which takes no lock
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

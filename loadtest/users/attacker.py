@@ -30,7 +30,9 @@ class Attacker(User):
     def on_start(self) -> None:
         """Becomes a device. Raises PoolError, BundleError, which end this user."""
         self.shared = shared = running()
-        self.lease = shared.pool.take()
+        assert shared.hostile is not None  # the mix has attackers
+        self.pool = shared.hostile
+        self.lease = self.pool.take()
         device = self.lease.device
         self.kind = KINDS[self.lease.number % len(KINDS)]
         self.tls = tls_context(device, shared.plan.gate.server_name)
@@ -61,7 +63,7 @@ class Attacker(User):
 
     def on_stop(self) -> None:
         self._leave()
-        self.shared.pool.give_back(self.lease)
+        self.pool.give_back(self.lease)
 
     def _connect(self) -> MqttLink:
         self._link = link = MqttLink(self.shared.plan.gate.mqtt, self.tls, self.lease.device.device_id)

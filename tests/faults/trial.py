@@ -33,7 +33,7 @@ from tests.faults.oracle import Copy, Excuse, Reckoning, Refusals, Release, reck
 from tests.faults.processes import Process, load_process, signer_process
 from tests.faults.proxy import Proxy
 from tests.faults.stored import Stored
-from tests.gate import Gate, Installation, until
+from tests.gate import Gate, Installation, until, until_stuck
 
 LOADED_SECONDS = 90.0
 
@@ -195,11 +195,5 @@ class Trial:
         self.await_load(loaded, "everything is loaded")
 
     def await_load(self, found: Callable[[], bool], what: str) -> None:
-        """Waits for it as long as load gets on: on a busy machine it is slow, as it gives way, and that is no fault."""
-        at, since_s = self.loaded_segment(), time.monotonic()
-        while not found():
-            if self.loaded_segment() != at:
-                at, since_s = self.loaded_segment(), time.monotonic()
-            stands_s = time.monotonic() - since_s
-            assert stands_s < LOADED_SECONDS, f"{what}: not yet, and load stands at segment {at} for {stands_s:.0f} s"
-            time.sleep(0.05)
+        """Waits for it as long as load gets on."""
+        until_stuck(found, self.loaded_segment, what, LOADED_SECONDS)

@@ -71,11 +71,13 @@ class Identities:
             raise BundleError(f"{file}: {error}; make it with `fleetsim identities prepare`") from None
 
     @classmethod
-    def prepare(cls, gate: Path, count: int, directory: Path, tenants: Sequence[str] = ("acme",)) -> "Identities":
+    def prepare(
+        cls, gate: Path, count: int, directory: Path, tenants: Sequence[str] = ("acme",), name: str = "sim"
+    ) -> "Identities":
         """Sees to it that the gate with this configuration file knows `count` devices, spread over the tenants, and
-        that `directory` has what they need. Raises RunError."""
+        that `directory` has what they need; `name` is how their vehicles' names begin. Raises RunError."""
         directory.mkdir(parents=True, exist_ok=True)
-        names = (f"{tenants[number % len(tenants)]},sim-{number + 1:06d}" for number in range(count))
+        names = (f"{tenants[number % len(tenants)]},{name}-{number + 1:06d}" for number in range(count))
         (directory / LIST).write_text("\n".join(["tenant,vehicle", *names]) + "\n")
         enroll = ("device", "enroll-many", str(directory / LIST), "--archive", str(directory / ARCHIVE))
         done = subprocess.run([_fleetgate(), "--config", str(gate), *enroll], stdout=subprocess.DEVNULL, check=False)

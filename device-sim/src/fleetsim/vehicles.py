@@ -3,6 +3,9 @@
 A battery-electric car of 1.9 t on a drive cycle of stops, towns and roads. Plausible, not exact: every value lies
 within the bounds and rates of the catalogue, and they fit each other (position follows speed and heading, current
 follows power, temperature follows current). What of it goes into a message is `traffic`'s.
+
+All of them drive all the time, and the fleet as a whole never changes: whatever changes in a scenario is the
+scenario's, and can be scored. Days, nights, charging, ageing and faults are those of `drive`, the fleet of load tests.
 """
 
 import math

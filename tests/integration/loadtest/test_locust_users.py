@@ -19,7 +19,7 @@ import pytest
 from loadtest.bench.processes import Process, until
 from loadtest.hostile import KINDS
 from loadtest.messages import Messages
-from loadtest.target import Target
+from loadtest.target import Devices, Target
 
 ROOT = Path(__file__).resolve().parents[3]
 USERS = 24
@@ -69,7 +69,7 @@ def stopped(pid: int) -> bool:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     home, run = tmp_path_factory.mktemp("gate"), tmp_path_factory.mktemp("run")
     scenario = home / "scenario.toml"
-    with Target.own(home, USERS) as gate:
+    with Target.own(home, Devices(USERS, USERS)) as gate:
         began_s = time.monotonic()
         edge = gate.start_one("edge", gate.listeners["edge"], home)
         slow = max(1.0, (time.monotonic() - began_s) / EDGE_STARTS_S)

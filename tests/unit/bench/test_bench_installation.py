@@ -1,4 +1,4 @@
-"""The devices of a benchmark are enrolled in bulk, and are the same devices all the same."""
+"""The devices of a benchmark are real ones, and those that are only parked are whole records."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ import pytest
 from loadtest.bench.installation import TENANT, Installation, park
 
 from fleetgate.clock import SystemClock
-from fleetgate.control.bundle import write_bundle
-from fleetgate.control.devices import enrol
-from fleetgate.control.keyring import Keyring
-from fleetgate.control.pki import Authority
 from fleetgate.control.records import DeviceRecord
 from fleetgate.control.store import Store
-from fleetgate.judge.keys import derive_mac_key
 from fleetsim.bundle import read_bundle, tls_context
 
-FIRST = "car-000000-tcu"
+FIRST = "car-000001-tcu"
 
 
 @pytest.fixture(scope="module")
@@ -32,34 +27,21 @@ def record_of(installation: Installation, name: str) -> DeviceRecord:
         return store.devices([(TENANT, name)])[TENANT, name]
 
 
-def test_control_knows_it_as_it_knows_an_enrolled_device(installation: Installation) -> None:
-    """Its record differs from one made by `enrol` only in names, digests and times."""
-    config = installation.config
-    keyring = Keyring.load(config.path(config.edge.keyring))
-    authority = Authority.load(installation.directory / "pki", SystemClock())
-    with Store.open(config, SystemClock(), write=True) as store, store.write("test") as write:
-        write_bundle(installation.directory / "enrolled", enrol(write, authority, keyring, TENANT, "enrolled"))
-    bulk, enrolled = record_of(installation, FIRST), record_of(installation, "enrolled-tcu")
-    [one], [other] = bulk.credentials, enrolled.credentials
-    assert (bulk.vehicle_id, bulk.status, bulk.state, one.kid, one.status, one.ended_at_ms) == (
-        *("car-000000", enrolled.status, enrolled.state, other.kid, other.status, other.ended_at_ms),
-    )
-
-
-def test_its_key_is_that_of_its_certificate(installation: Installation) -> None:
-    """The bundle's MAC key is derived from the public key that control has."""
-    config = installation.config
-    root = Keyring.load(config.path(config.edge.keyring)).root(1)
-    assert root is not None
-    digest = record_of(installation, FIRST).credentials[0].key_digest
-    bundle = read_bundle(installation.devices / FIRST)
-    assert bundle.mac_key == derive_mac_key(root, TENANT, FIRST, digest)
-
-
 def test_its_bundle_makes_a_tls_context(installation: Installation) -> None:
-    """Certificate, chain, private key and trust anchor fit together."""
-    context = tls_context(read_bundle(installation.devices / FIRST), "localhost")
+    """Certificate, chain, private key and trust anchor fit together; control knows the certificate."""
+    bundle = read_bundle(installation.devices / FIRST)
+    assert len(record_of(installation, FIRST).credentials) == 1
+    assert len(bundle.mac_key) == 32
+    context = tls_context(bundle, "localhost")
     assert isinstance(context, ssl.SSLContext)
+
+
+def test_more_of_them_are_added_to_those_that_are_there(installation: Installation) -> None:
+    """And another tenant's have a directory of their own."""
+    installation.enrol(3)
+    other = installation.enrol_tenant("quiet", 1)
+    assert sorted(path.name for path in installation.devices.iterdir()) == [f"car-00000{n}-tcu" for n in (1, 2, 3)]
+    assert [read_bundle(path).tenant for path in other.iterdir()] == ["quiet"]
 
 
 def test_parked_devices_are_known_and_change_nothing_of_the_others(installation: Installation) -> None:
