@@ -28,7 +28,7 @@ _SAYS = {
 }
 _LIMITED = {
     "throughput_per_s": "events acknowledged, per second",
-    "ack_p99_ms": "time to the durable acknowledgement, 99th percentile",
+    "ack_p99_ms": "time to the durable acknowledgement, p99, in ms",
     "error_share": "share of requests that failed",
     "unanswered_share": "share of messages without an answer",
     "lost": "events acknowledged and not stored",
