@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself knows this directory only, not its parent
 
-from loadtest import generator
+from loadtest import generator, remote
 from loadtest.bench.processes import end_with_parent
 from loadtest.generator import Generator
 from loadtest.options import add_options, plan_of, scenario_of
@@ -30,7 +30,7 @@ from fleetsim.gate import RunError
 __all__ = ["ScenarioShape"]
 globals().update({user.__name__: user for user in KINDS.values()})  # locust takes the users from this module's names
 
-_starts, _started_s = 0, 0.0
+_starts, _started_s, _name = 0, 0.0, ""
 
 
 @events.init_command_line_parser.add_listener
@@ -40,24 +40,32 @@ def _options(parser: Any) -> None:
 
 @events.init.add_listener
 def _begin(environment: Any, **_: Any) -> None:
-    """A worker that `--processes` made ends with its master, however that ends."""
-    if isinstance(environment.runner, WorkerRunner) and environment.parsed_options.processes:
-        end_with_parent()
+    """A worker that `--processes` made ends with its master, however that ends, and is looked at by the sampler."""
+    runner, options = environment.runner, environment.parsed_options
+    if isinstance(runner, MasterRunner):
+        remote.begin(_directory(options))
+        runner.register_message(remote.MESSAGE, lambda msg, **_: remote.gathering().receive(msg.data))
+        events.worker_report.add_listener(lambda client_id, data: remote.gathering().note_cost(client_id, data))
+    elif isinstance(runner, WorkerRunner):
+        if options.processes:
+            end_with_parent()
+        else:
+            events.report_to_master.add_listener(lambda client_id, data: data.update(remote.cost()))
 
 
 @events.test_start.add_listener
 def _start(environment: Any) -> None:
     """On every process. The master has no users, and the time for all of them."""
-    global _starts, _started_s
+    global _starts, _started_s, _name
     runner, options = environment.runner, environment.parsed_options
     _started_s = time.time()
     if isinstance(runner, MasterRunner):
         return
     _starts += 1
     processes = getattr(options, "expect_workers", 1) or 1
-    name = f"{runner.worker_index}" if _starts == 1 else f"{runner.worker_index}-{_starts}"
+    _name = f"{runner.worker_index}" if _starts == 1 else f"{runner.worker_index}-{_starts}"
     try:
-        made = Generator(plan_of(options), scenario_of(options), runner.worker_index, processes, name)
+        made = Generator(plan_of(options), scenario_of(options), runner.worker_index, processes, _name)
     except (PoolError, ScenarioError, RunError, OSError) as error:
         sys.exit(f"loadtest: {error}")  # through locust's greenlets to the end of this process
     generator.begin(made)
@@ -67,6 +75,13 @@ def _start(environment: Any) -> None:
 def _stop(environment: Any) -> None:
     """After the last user has ended."""
     generator.end()
-    if not isinstance(environment.runner, WorkerRunner):
+    runner, directory = environment.runner, _directory(environment.parsed_options)
+    if isinstance(runner, WorkerRunner):
+        remote.send_journal(runner, directory, _name)
+    else:
         times = {"started_ms": int(_started_s * 1000), "ended_ms": int(time.time() * 1000)}
-        (Path(environment.parsed_options.run_directory) / "times.json").write_text(json.dumps(times))
+        (directory / "times.json").write_text(json.dumps(times))
+
+
+def _directory(options: Any) -> Path:
+    return Path(options.run_directory)

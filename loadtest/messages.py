@@ -52,13 +52,14 @@ class Device(NamedTuple):
 
 class Messages:
     """All journals of a run. `records` has a row for each answer, `devices` and `labels` what its numbers mean;
-    `incomplete` names the journals that no process closed."""
+    `incomplete` names the journals that no process closed, of `journals` in all."""
 
     def __init__(self, run_directory: Path) -> None:
         self.devices: list[Device] = []
         self.labels: list[str] = []
         self.incomplete: list[str] = []
         parts = [self._read(path) for path in sorted(run_directory.glob("acks-*.bin"))]
+        self.journals = len(parts)
         self.records: Array = np.concatenate(parts) if parts else np.empty(0, _DTYPE)
         self.honest: Array = ~np.array([device.hostile for device in self.devices], bool)[self.records["device"]]
 

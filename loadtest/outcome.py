@@ -22,13 +22,14 @@ class RunError(Exception):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """`run.json`: what was run. `gate` is the configuration by which ClickHouse and control are reached; `facts` is
-    everything that the file says, for a reader of the report."""
+    """`run.json`: what was run. `gate` is the configuration by which ClickHouse and control are reached, `processes`
+    how many the generator had; `facts` is everything that the file says, for a reader of the report."""
 
     shape: str
     started_ms: int
     ended_ms: int
     gate: str
+    processes: int = 1
     facts: dict[str, Any] = {}
 
     @classmethod

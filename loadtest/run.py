@@ -32,6 +32,7 @@ from loadtest.target import Devices, Target
 from loadtest.thresholds import DEFAULT, Thresholds, ThresholdsError
 from loadtest.verdict import judge
 
+from fleetgate.demo.prepare import free_ports
 from fleetgate.errors import FleetgateError
 from fleetsim.bundle import BundleError
 from fleetsim.gate import RunError as SimulatorError
@@ -39,6 +40,9 @@ from fleetsim.gate import RunError as SimulatorError
 ROOT = Path(__file__).resolve().parents[1]
 UNUSABLE, INTERRUPTED = 2, 130
 WEB = "http://127.0.0.1:8089"
+INVITATION = """waiting for {workers} workers: copy {devices} to the same place on each machine, and there run
+    locust --config loadtest/locust.conf --worker --master-host {bind}
+"""
 TIMES = "times.json"
 _FAILURES = (BenchError, RunError, ScenarioError, ThresholdsError, FleetgateError, SimulatorError, BundleError, OSError)
 
@@ -67,13 +71,20 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--users", type=at_least_one, default=100, help="at most at once; default %(default)d")
     parser.add_argument("--minutes", type=positive, default=1.0, help="default %(default)g")
     parser.add_argument("--processes", type=at_least_one, default=1, help="of the generator; default %(default)d")
+    parser.add_argument("--workers", type=at_least_one, help="processes of the generator elsewhere, started by hand")
+    parser.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="where --workers find this one")
     parser.add_argument("--target", type=Path, metavar="FILE", help="configuration of a gate that runs already")
     parser.add_argument("--scenario", type=Path, default=FILE, metavar="FILE", help="other shapes, mixes and traffic")
     parser.add_argument("--thresholds", type=Path, default=DEFAULT, metavar="FILE", help="other limits")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", metavar="DIRECTORY", help="where its files go")
     parser.add_argument("--seed", type=int, default=1, help="of everything that is random; default %(default)d")
     parser.add_argument("--web", action="store_true", help=f"with locust's pages, at {WEB}")
-    return parser.parse_args(words)
+    asked = parser.parse_args(words)
+    if asked.workers is not None:
+        if asked.processes > 1:
+            parser.error("--processes are on this machine and --workers elsewhere: give one of them")
+        asked.processes = asked.workers
+    return asked
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -104,7 +115,7 @@ def _target(arguments: argparse.Namespace, asked: Scenario, temporary: Path) -> 
     count = Devices(honest, (asked.attackers + 1) * processes if asked.attackers else 0)
     _say(f"preparing {count.honest + count.hostile} devices")
     if arguments.target is not None:
-        return Target.of_somebody(arguments.target, count, temporary)
+        return Target.of_somebody(arguments.target, count)
     return Target.own(temporary, count)
 
 
@@ -116,7 +127,7 @@ def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
         *("--scenario", str(arguments.scenario.resolve()), "--seed", str(arguments.seed)),
         *("--run-directory", str(directory), "--csv", str(directory / "requests")),
         *("--csv-full-history", "--html", str(directory / "report.html")),
-        *(["--processes", str(arguments.processes)] if arguments.processes > 1 else []),
+        *_share(arguments),
         *(["--autostart", "--autoquit", "5", "--web-host", "127.0.0.1"] if arguments.web else ["--headless"]),
     ]
     log = directory / "locust.log"
@@ -124,6 +135,8 @@ def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
     try:
         watched = {name: process.pid for name, process in gate.processes.items()} | {"generator": generator.pid}
         with Sampler(directory, gate.listeners, watched):
+            if arguments.workers is not None:
+                _say(INVITATION.format(workers=arguments.workers, bind=arguments.bind, devices=gate.devices))
             at = f"; watch it at {WEB}" if arguments.web else ""
             _say(f"{arguments.shape}: {arguments.users} users for {arguments.minutes:g} minutes{at}")
             status = generator.wait()
@@ -132,6 +145,17 @@ def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
     if status or not (directory / TIMES).exists():
         raise BenchError(f"locust ended with status {status}, and there is nothing to judge; {generator.last_words()}")
     _describe(arguments, gate, directory)
+
+
+def _share(arguments: argparse.Namespace) -> list[str]:
+    """How locust divides the users. What connects to its master may say what it likes: nobody else is to reach it."""
+    if arguments.workers is not None:
+        return ["--master", "--master-bind-host", arguments.bind, "--expect-workers", str(arguments.workers)]
+    if arguments.processes > 1:
+        [port] = map(str, free_ports(1))
+        at = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
+        return ["--processes", str(arguments.processes), *at]
+    return []
 
 
 def _describe(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:

@@ -1,4 +1,5 @@
-"""Reads `gate.jsonl` and says how the gate did, what both sides cost, and whether the generator was the bottleneck.
+"""Reads `gate.jsonl`, and what workers told of themselves: how the gate did, what both sides cost, and whether the
+generator was the bottleneck.
 
 Decides what is called a bottleneck: one process of the generator that had something to do all the time. Its share of a
 second in which it ran or waited for a CPU (here: pressure) is 1 then, whether it used the CPU itself or others did. A
@@ -8,7 +9,9 @@ run in which that was so for longer than thresholds allow measures the generator
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +19,8 @@ import numpy as np
 from loadtest.sampler import FILE
 
 GENERATOR = "generator"
+WORKERS = "workers.jsonl"
+"""A line for each report of a worker that the sampler cannot see: `at_s`, and `processes` as in `gate.jsonl`."""
 
 
 class Series(NamedTuple):
@@ -33,10 +38,15 @@ class Samples:
     """The looks of a run, in their order, up to its end: `started_s` and `ended_s` in Unix seconds."""
 
     def __init__(self, run_directory: Path, started_s: float, ended_s: float) -> None:
-        path = run_directory / FILE
-        lines = path.read_text().splitlines() if path.exists() else []
-        looks = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut off
-        self._looks = [look for look in looks if started_s <= look["at_s"] <= ended_s]
+        self._looks, told = (
+            [look for look in _read(run_directory / name) if started_s <= look["at_s"] <= ended_s]
+            for name in (FILE, WORKERS)
+        )
+        self._costs: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
+        for look in self._looks + told:
+            for name, cost in look["processes"].items():
+                if cost is not None:
+                    self._costs[name].append((look["at_s"], cost))
         self._started_s = started_s
         self.seconds = ended_s - started_s
 
@@ -47,12 +57,12 @@ class Samples:
 
     def processes(self) -> list[str]:
         """The names of all that were there at some time."""
-        return sorted({name for look in self._looks for name, cost in look["processes"].items() if cost is not None})
+        return sorted(self._costs)
 
     def ended(self) -> list[str]:
-        """Processes that were there and were not at the last look."""
+        """Processes that the sampler saw, and did not at its last look."""
         last = self._looks[-1]["processes"] if self._looks else {}
-        return [name for name in self.processes() if last.get(name) is None]
+        return [name for name in self.processes() if name in last and last[name] is None]
 
     def metric(self, process: str, name: str) -> Series:
         """A gauge as it was."""
@@ -83,7 +93,7 @@ class Samples:
 
     def memory_mb(self, process: str) -> float:
         """The most that it had."""
-        return max((cost["rss_mb"] for look in self._looks if (cost := look["processes"].get(process))), default=0.0)
+        return max((cost["rss_mb"] for _, cost in self._costs[process]), default=0.0)
 
     def generator(self) -> list[str]:
         return [name for name in self.processes() if name.partition("-")[0] == GENERATOR]
@@ -100,14 +110,17 @@ class Samples:
 
     def _rate(self, process: str, counters: tuple[str, ...]) -> Series:
         at, values = [], []
-        for before, after in self._pairs():
-            then, now = before["processes"].get(process), after["processes"].get(process)
-            if then is not None and now is not None:
-                spent = sum(now[name] - then[name] for name in counters)
-                at.append(after["at_s"] - self._started_s)
-                values.append(spent / (after["at_s"] - before["at_s"]))
+        for (then_s, then), (now_s, now) in pairwise(self._costs[process]):
+            if now_s > then_s:
+                at.append(now_s - self._started_s)
+                values.append(sum(now[name] - then[name] for name in counters) / (now_s - then_s))
         return Series(at, values)
 
     def _pairs(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         return ((one, other) for one, other in zip(self._looks, self._looks[1:], strict=False)
                 if other["at_s"] > one["at_s"])  # fmt: skip
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut off

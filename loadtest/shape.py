@@ -1,11 +1,13 @@
-"""Decides nothing: hands the load of the scenario to locust, once a second."""
+"""Hands the load of the scenario to locust, once a second, and lets everybody come to the end."""
 
 from __future__ import annotations
 
 from loadtest.options import scenario_of
+from loadtest.remote import gathering
 from loadtest.scenario import Scenario
 from loadtest.users import KINDS
 from locust import LoadTestShape, User
+from locust.runners import MasterRunner
 
 
 class ScenarioShape(LoadTestShape):
@@ -28,5 +30,7 @@ class ScenarioShape(LoadTestShape):
         """(users, how many are added in a second, the classes that take part), or None at the end."""
         users = self._scenario.users_at(self.get_run_time())
         if users is None:
+            if isinstance(self.runner, MasterRunner):
+                gathering().finish(self.runner)
             return None
         return users, self._scenario.traffic.connections_per_second, [KINDS[kind] for kind in self._scenario.mix]

@@ -7,6 +7,7 @@ each run, because they end in quarantine. There each of the two has a tenant of 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -43,12 +44,12 @@ class Target:
         self.processes: dict[str, Process] = {}
 
     @classmethod
-    def of_somebody(cls, file: Path, count: Devices, temporary: Path) -> Self:
+    def of_somebody(cls, file: Path, count: Devices) -> Self:
         """A gate that runs already, by its configuration file. Raises ConfigError, fleetsim's RunError."""
-        found = cls(file, file.resolve().parent / "loadtest-devices", temporary / "hostile")
+        devices, name = file.resolve().parent / "loadtest-devices", time.strftime("hostile-%Y%m%d%H%M%S", time.gmtime())
+        found = cls(file, devices, devices / name)
         Identities.prepare(file, count.honest, found.devices, (GUEST_TENANT,))
         if count.hostile:
-            name = time.strftime("hostile-%Y%m%d%H%M%S", time.gmtime())
             Identities.prepare(file, count.hostile, found.hostile, (GUEST_ATTACKERS,), name)
         return found
 
@@ -88,6 +89,7 @@ class Target:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for process in self.processes.values():
             process.stop()
+        shutil.rmtree(self.hostile, ignore_errors=True)  # nobody is to be these again
 
     @property
     def listeners(self) -> dict[str, str]:

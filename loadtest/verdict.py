@@ -48,7 +48,7 @@ def judge(run_directory: Path, thresholds: Thresholds, settle_s: float = SETTLE_
     verdict = Verdict(
         run,
         check(figures, thresholds.of(run.shape)),
-        _invalid(messages, requests, samples, thresholds.generator),
+        _invalid(run, messages, requests, samples, thresholds.generator),
         notes,
         beside(messages),
         reconciled,
@@ -65,8 +65,15 @@ def _gate(run: Run, run_directory: Path) -> Config:
         raise RunError(f"the gate of {run_directory}: {error}") from None
 
 
-def _invalid(messages: Messages, requests: list[locust_csv.Requests], samples: Samples, limit: Generator) -> list[str]:
+def _invalid(
+    run: Run, messages: Messages, requests: list[locust_csv.Requests], samples: Samples, limit: Generator
+) -> list[str]:
     found = []
+    if messages.journals < run.processes:
+        found.append(
+            f"{messages.journals} of {run.processes} processes of the generator left a journal; what the others sent "
+            "is not known"
+        )
     if messages.incomplete:
         found.append(
             f"{', '.join(messages.incomplete)}: a process of the generator ended before its journal; what it sent last "
@@ -78,8 +85,8 @@ def _invalid(messages: Messages, requests: list[locust_csv.Requests], samples: S
         found.append(f"locust left no {locust_csv.FILE}: its errors are not known")
     if not samples.complete:
         found.append("gate and generator were not looked at for more than half of the run: who was slow is not known")
-    elif not samples.generator():
-        found.append("the generator's own CPU was not measured: it may have been the bottleneck")
+    elif len(samples.generator()) < run.processes:
+        found.append("the CPU of the generator was not measured in each of its processes: it may be the bottleneck")
     name, share = samples.busiest(limit.pressure)
     if share > limit.share_of_seconds:
         found.append(

@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from loadtest.run import ROOT, _parse
+from loadtest.run import INVITATION, ROOT, _parse
 from loadtest.scenario import FILE, scenario, shapes
 
 PAGE = (ROOT / "docs" / "how-to" / "load-test-the-gate.md").read_text()
@@ -33,13 +33,10 @@ def test_the_table_names_every_shape() -> None:
     assert set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)) == set(shapes())
 
 
-def test_options_of_locust_on_the_page_are_in_its_configuration_or_ours() -> None:
-    """The commands for several machines name options that locust or `loadtest.options` has."""
-    ours = set(re.findall(r'add\("(--[a-z-]+)"', (ROOT / "loadtest" / "options.py").read_text()))
-    locusts = {"--config", "--headless", "--master", "--expect-workers", "--users", "--worker", "--master-host"}
-    lines = [line for line in PAGE.splitlines() if line.startswith("    locust ")]
-    assert len(lines) == 2
-    assert {option for line in lines for option in re.findall(r"--[a-z-]+", line)} <= ours | locusts
+def test_a_worker_elsewhere_is_started_as_the_page_says() -> None:
+    """The command for a worker, which the run itself gives too."""
+    [line] = [line for line in PAGE.splitlines() if line.startswith("    locust ")]
+    assert line in INVITATION.format(workers=2, devices="devices", bind="10.0.0.5")
 
 
 def test_what_a_run_leaves_is_named() -> None:
