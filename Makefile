@@ -31,8 +31,7 @@ test: setup tools check
 	$(BIN)/python -m pytest tests/unit tests/property $(SPREAD) --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/integration $(SPREAD) --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/e2e --durations=5 $(ARGS)
-	$(BIN)/python -m pytest tests/shapes --quick --durations=5 $(ARGS)
-	$(BIN)/python -m pytest tests/faults --quick --numprocesses 2 --durations=5 $(ARGS)
+	$(BIN)/python -m pytest tests/faults tests/shapes --quick --numprocesses 2 --durations=5 $(ARGS)
 
 .PHONY: tools
 tools:

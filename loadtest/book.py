@@ -12,13 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from loadtest.journal import Journal
+from loadtest.journal import NEVER_SENT, UNANSWERED, Journal
 
 from fleetsim.answers import ACCEPTED, DUPLICATE
 from fleetsim.bundle import Device
 from fleetsim.outbox import Entry, Key
-
-UNANSWERED, NEVER_SENT = "unanswered", "never_sent"
 
 Tell = Callable[[str, float, str | None], None]
 """(name, response time in ms, None or why it failed) of one message."""
@@ -38,10 +36,10 @@ class Book:
         self.next_due = Due("", 0.0)
         self._journal, self._device, self._tell, self._now_s = journal, device, tell, now_s
         self._due: dict[Key, tuple[Due, int]] = {}
-        self._again: deque[Due] = deque()  # in the core's order, which signs these before anything else
+        self._again: deque[tuple[Due, int]] = deque()  # in the core's order, which signs these before anything else
 
     def signed(self, bundle: Device, entry: Entry, body: bytes, events: int) -> int:
-        due = self._again.popleft() if self._again else self.next_due
+        due = self._again.popleft()[0] if self._again else self.next_due
         self._due[entry.key] = due, events
         return 0
 
@@ -61,21 +59,26 @@ class Book:
             self._journal.answered(self._device, epoch, seq, "later")
 
     def closed(self, entry: Entry, label: str, fate: str) -> None:
-        due, _ = self._due.pop(entry.key)
+        due, events = self._due.pop(entry.key)
         if fate == "renumbered":
-            self._again.append(due)
+            self._again.append((due, events))
         else:
             stored = fate == "stored" and label in (ACCEPTED, DUPLICATE)
             self._tell(due.name, self._waited_ms(due), None if stored else label)
 
-    def give_up(self, unsent: Iterable[Due]) -> None:
-        """The device ends: what is still open failed, and so did what was due and never signed."""
-        for due in [*(due for due, _ in self._due.values()), *self._again]:
+    def give_up(self, unsent: Iterable[tuple[Due, int]]) -> None:
+        """The device ends: what is still open failed, and so did what was due and never left (with its events)."""
+        for due, _ in self._due.values():
             self._tell(due.name, self._waited_ms(due), UNANSWERED)
-        for due in unsent:
-            self._tell(due.name, self._waited_ms(due), NEVER_SENT)
+        for due, events in [*self._again, *unsent]:
+            self.lost(due, events, NEVER_SENT)
         self._due.clear()
         self._again.clear()
+
+    def lost(self, due: Due, events: int, label: str) -> None:
+        """One that was due and never left."""
+        self._journal.never_sent(self._device, events, due.at_s)
+        self._tell(due.name, self._waited_ms(due), label)
 
     def _waited_ms(self, due: Due) -> float:
         return max(0.0, self._now_s() - due.at_s) * 1000

@@ -6,10 +6,10 @@ starts and closed when it says that it has stopped.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import NamedTuple
 
+from loadtest.clock import now_s
 from loadtest.content import Content
 from loadtest.journal import Journal
 from loadtest.pool import Pool
@@ -43,14 +43,14 @@ class Generator:
         token = plan.clickhouse_token if "query" in scenario.mix else None
         self.clickhouse_password = token.read_text().strip() if token is not None else ""
         traffic = scenario.traffic
-        self.content = Content(time.time(), 2 * traffic.batch * traffic.seconds_between, plan.seed)
+        self.content = Content(now_s(), 2 * traffic.batch * traffic.seconds_between, plan.seed)
         plan.run_directory.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(plan.run_directory, name)
-        self._started_s = time.time()
+        self._started_s = now_s()
 
     def at_s(self) -> float:
         """Seconds since the test started."""
-        return time.time() - self._started_s
+        return now_s() - self._started_s
 
     def unix_s(self, at_s: float) -> float:
         """A time of the run as Unix seconds."""

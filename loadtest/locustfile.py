@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # locust itself kn
 
 from loadtest import generator, remote
 from loadtest.bench.processes import end_with_parent
+from loadtest.clock import now_s
 from loadtest.generator import Generator
+from loadtest.locust_counts import Counts
 from loadtest.options import add_options, plan_of, scenario_of
 from loadtest.pool import PoolError
 from loadtest.scenario import ScenarioError
 from loadtest.shape import ScenarioShape
 from loadtest.users import KINDS
+from loadtest.web import keep_to_itself
 from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
@@ -42,6 +44,9 @@ def _options(parser: Any) -> None:
 def _begin(environment: Any, **_: Any) -> None:
     """A worker that `--processes` made ends with its master, however that ends, and is looked at by the sampler."""
     runner, options = environment.runner, environment.parsed_options
+    judged = not remote.elsewhere(_directory(options))
+    if environment.web_ui is not None:
+        keep_to_itself(environment.web_ui.app, judged=judged)
     if isinstance(runner, MasterRunner):
         remote.begin(_directory(options))
         runner.register_message(remote.MESSAGE, lambda msg, **_: remote.gathering().receive(msg.data))
@@ -58,7 +63,7 @@ def _start(environment: Any) -> None:
     """On every process. The master has no users, and the time for all of them."""
     global _starts, _started_s, _name
     runner, options = environment.runner, environment.parsed_options
-    _started_s = time.time()
+    _started_s = now_s()
     if isinstance(runner, MasterRunner):
         return
     _starts += 1
@@ -77,10 +82,22 @@ def _stop(environment: Any) -> None:
     generator.end()
     runner, directory = environment.runner, _directory(environment.parsed_options)
     if isinstance(runner, WorkerRunner):
+        runner._send_stats()  # locust would send the last ones when the master has gone on
         remote.send_journal(runner, directory, _name)
     else:
-        times = {"started_ms": int(_started_s * 1000), "ended_ms": int(time.time() * 1000)}
+        environment.shape_class.is_over = not remote.elsewhere(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        times = {"started_ms": int(_started_s * 1000), "ended_ms": int(now_s() * 1000)}
         (directory / "times.json").write_text(json.dumps(times))
+
+
+@events.quitting.add_listener
+def _count(environment: Any, **_: Any) -> None:
+    """When everybody has ended and reported."""
+    if not isinstance(environment.runner, WorkerRunner):
+        directory = _directory(environment.parsed_options)
+        if directory.exists():  # a test has begun
+            Counts.of(environment, environment.shape_class.seen).write(directory)
 
 
 def _directory(options: Any) -> Path:

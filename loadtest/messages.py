@@ -5,25 +5,30 @@ refusals are counted from them. What is too much is `thresholds`', what is store
 
 Latency counts from the moment at which a message was due, not from when it was written to a socket: a generator or a
 connection that stands still for a second makes every message late that should have gone out in that second. Counting
-from the socket would leave those out (coordinated omission).
+from the socket would leave those out (coordinated omission). For the same reason a message without an answer counts,
+with its age when the run ended.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from loadtest.journal import LATER, RECORD, UNANSWERED
+from loadtest.journal import LATER, NEVER_SENT, RECORD, UNANSWERED, RunError
 
 STORED = frozenset({"accepted", "duplicate"})
 """Answers that promise that the message is on the gate's disk."""
 
 LEARNT = frozenset({"stale_epoch"})
 """How an honest device over HTTPS learns which epochs the gate has seen: it sends the events again above them."""
+
+SILENT = frozenset({UNANSWERED, NEVER_SENT})
+"""No answer, when the run ended."""
 
 _DTYPE = np.dtype(
     {
@@ -50,30 +55,54 @@ class Device(NamedTuple):
         return f"{self.tenant}/{self.device_id}"
 
 
+class _About(NamedTuple):
+    """What the numbers of a journal mean; `records` is None where no process closed it."""
+
+    devices: list[Device]
+    labels: list[str]
+    records: int | None
+
+    @classmethod
+    def read(cls, path: Path) -> _About:
+        devices, labels, records = [], [], None
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []  # one that was cut off explains nothing
+        try:
+            for line in lines:
+                what = json.loads(line)
+                devices += [Device(*what["device"])] if "device" in what else []
+                labels += [what["label"]] if "label" in what else []
+                records = what.get("records")
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RunError(f"{path} is no journal's: {error}") from None
+        return cls(devices, labels, records)
+
+
 class Messages:
     """All journals of a run. `records` has a row for each answer, `devices` and `labels` what its numbers mean;
-    `incomplete` names the journals that no process closed, of `journals` in all."""
+    `incomplete` names the journals that no process closed, of `journals` in all; `unsure` the devices in them, of which
+    there may be more than is known. Raises RunError."""
 
     def __init__(self, run_directory: Path) -> None:
         self.devices: list[Device] = []
         self.labels: list[str] = []
         self.incomplete: list[str] = []
+        self.unsure: set[str] = set()
         parts = [self._read(path) for path in sorted(run_directory.glob("acks-*.bin"))]
         self.journals = len(parts)
         self.records: Array = np.concatenate(parts) if parts else np.empty(0, _DTYPE)
         self.honest: Array = ~np.array([device.hostile for device in self.devices], bool)[self.records["device"]]
 
     def _read(self, path: Path) -> Array:
-        about = path.with_suffix(".json")
-        size = path.stat().st_size
-        closed = json.loads(about.read_text()) if about.exists() else None
-        if closed is None or closed["records"] * RECORD.size != size:
+        about = _About.read(path.with_suffix(".jsonl"))
+        records = np.fromfile(path, _DTYPE, path.stat().st_size // RECORD.size)
+        if about.records != len(records):
             self.incomplete.append(path.name)
-            return np.empty(0, _DTYPE)
-        records = np.fromfile(path, _DTYPE)
+            self.unsure |= {device.name for device in about.devices}
+        known = (records["device"] < len(about.devices)) & (records["label"] < len(about.labels))
+        records = records[known]
         records["device"] += len(self.devices)
-        self.devices += [Device(*device) for device in closed["devices"]]
-        numbers = [self._number(label) for label in closed["labels"]]
+        self.devices += about.devices
+        numbers = [self._number(label) for label in about.labels]
         records["label"] = np.array(numbers, np.uint16)[records["label"]]
         return records
 
@@ -84,12 +113,41 @@ class Messages:
 
     def having(self, labels: frozenset[str]) -> Array:
         """Which records have one of these labels."""
-        return np.isin(self.records["label"], [n for n, label in enumerate(self.labels) if label in labels])
+        return np.isin(self.records["label"], self._numbers(labels))
+
+    def _numbers(self, labels: frozenset[str]) -> list[int]:
+        return [n for n, label in enumerate(self.labels) if label in labels]
 
     @property
     def acknowledged(self) -> Array:
         """The records of honest devices' messages that the gate said it has."""
         return self.records[self.honest & self.having(STORED)]
+
+    def among(self, records: Array, labels: frozenset[str]) -> Array:
+        """Those of some records that have one of these labels."""
+        return records[np.isin(records["label"], self._numbers(labels))]
+
+    @property
+    def due(self) -> Array:
+        """The last record of every message of honest devices."""
+        return self.records[self.honest & ~self.having(LATER)]
+
+    @property
+    def waited(self) -> Array:
+        """Those of messages that were acknowledged, or had no answer when the run ended."""
+        return self.records[self.honest & self.having(STORED | SILENT)]
+
+    def attacks(self, caught: Mapping[str, frozenset[str]]) -> tuple[int, int]:
+        """(messages that were answered, those that the gate took) of hostile devices; `caught` are the answers that
+        stop each kind. What an attacker sends before its attack is of no kind."""
+        kinds = np.array([device.kind for device in self.devices], object)[self.records["device"]]
+        answered = ~self.having(LATER | SILENT)
+        tried = taken = 0
+        for kind, stops in caught.items():
+            of_kind = ~self.honest & answered & (kinds == kind)
+            tried += int(of_kind.sum())
+            taken += int((of_kind & self.having(STORED - stops)).sum())
+        return tried, taken
 
     def answers(self, *, honest: bool) -> dict[str, int]:
         """How often each answer was given, to honest or to hostile devices."""
@@ -98,12 +156,12 @@ class Messages:
 
     def refused(self) -> dict[str, int]:
         """Messages of honest devices that were refused for good, by reason."""
-        no_refusal = STORED | LATER | LEARNT | {UNANSWERED}
+        no_refusal = STORED | LATER | LEARNT | SILENT
         return {label: n for label, n in self.answers(honest=True).items() if label not in no_refusal}
 
     def kinds(self) -> dict[str, Array]:
-        """The acknowledged records of each kind of honest device."""
-        found = self.acknowledged
+        """What was acknowledged, or waited for it in vain, by kind of honest device."""
+        found = self.waited
         names = sorted({device.kind for device in self.devices if not device.hostile})
         of_device = np.array([names.index(device.kind) if not device.hostile else -1 for device in self.devices])
         kind = of_device[found["device"]] if len(found) else np.empty(0, int)
@@ -112,7 +170,7 @@ class Messages:
     def fates(self, part: int = 0, parts: int = 1) -> pa.Table:
         """One row for each message: `device` (tenant/device), epoch, seq, `events`, `fate` (0 unknown, 1 refused,
         2 stored). Of several `parts` those whose seq leaves the rest `part`: to compare takes 600 bytes a message."""
-        chosen = self.records["seq"] % parts == part
+        chosen = (self.records["seq"] % parts == part) & ~self.having(frozenset({NEVER_SENT}))
         records = self.records[chosen]
         rank = np.full(len(records), _REFUSED, np.uint32)
         rank[self.having(LATER | {UNANSWERED})[chosen]] = _UNKNOWN
@@ -132,7 +190,7 @@ class Messages:
 
     def epochs(self) -> pa.Table:
         """`device` and `epoch` of everything that was sent, each pair once."""
-        pairs = np.unique(self.records[["device", "epoch"]])
+        pairs = np.unique(self.records[~self.having(frozenset({NEVER_SENT}))][["device", "epoch"]])
         return pa.table(self._named(pairs)).group_by(["device", "epoch"]).aggregate([])
 
     def _named(self, records: Array) -> dict[str, Any]:
@@ -140,9 +198,10 @@ class Messages:
         return {"device": names.take(pa.array(records["device"])), "epoch": np.ascontiguousarray(records["epoch"])}
 
 
-def latency_ms(records: Array) -> Array:
-    """From when each was due to its acknowledgement."""
-    return np.asarray((records["answered_s"] - records["due_s"]) * 1000)
+def latency_ms(records: Array, ended_s: float) -> Array:
+    """From when each was due to its acknowledgement, or to the end of the run."""
+    until_s = np.where(records["answered_s"] > 0, records["answered_s"], ended_s)
+    return np.asarray(np.maximum(until_s - records["due_s"], 0) * 1000)
 
 
 def late_ms(records: Array) -> Array:

@@ -19,7 +19,7 @@ def add_options(parser: ArgumentParser) -> None:
     """The load test's own options."""
     add = parser.add_argument_group("load test").add_argument
     add("--shape", default="ramp", help="a shape of the scenario file")
-    add("--minutes", type=float, default=3.0, help="length of the run")
+    add("--minutes", type=float, default=1.0, help="length of the run")
     add("--scenario", default=str(FILE), help="file of shapes and traffic")
     add("--devices", default="devices", help="directory of device bundles, one for each vehicle")
     add("--hostile-devices", default="hostile-devices", help="another one, for shapes with attackers")

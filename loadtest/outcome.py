@@ -10,15 +10,12 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 from loadtest.figures import Figures
+from loadtest.journal import RunError
 from loadtest.reconcile import Reconciliation
 from loadtest.thresholds import CORRECTNESS, Finding
 
 Status = Literal["passed", "failed", "invalid"]
 EXIT: dict[Status, int] = {"passed": 0, "failed": 1, "invalid": 3}
-
-
-class RunError(Exception):
-    """A directory that is not one of a run; the text says what is missing."""
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ certificate are read when a user becomes that device.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,7 @@ class Pool:
         self._identities = Identities.open(devices)
         self._free = deque(range(index, len(self._identities), processes))
         self._directory = devices
+        self._taken: list[int] = []
 
     def check(self, users: int) -> None:
         """Raises PoolError unless there is a device for each of so many users of this process."""
@@ -73,7 +75,12 @@ class Pool:
         """Raises PoolError when all are in use, BundleError."""
         self.check(1)
         number = self._free.popleft()
+        self._taken.append(number)
         return Lease(number, self._identities[number])
+
+    def any_of(self, rng: random.Random) -> Device:
+        """One of those that somebody is now, or was."""
+        return self._identities[rng.choice(self._taken or [0])]
 
     def give_back(self, lease: Lease) -> None:
         self._free.append(lease.number)

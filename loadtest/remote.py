@@ -23,7 +23,7 @@ MESSAGE = "journal"
 ARRIVE_SECONDS = 120.0
 _PART_BYTES = 1 << 20
 # What a worker says becomes a file's name.
-_JOURNAL = re.compile(r"acks-[0-9]{1,6}(-[0-9]{1,6})?\.(bin|json)")
+_JOURNAL = re.compile(r"acks-[0-9]{1,6}(-[0-9]{1,6})?\.(bin|jsonl)")
 
 
 def elsewhere(run_directory: Path) -> bool:
@@ -34,7 +34,7 @@ def elsewhere(run_directory: Path) -> bool:
 def send_journal(runner: WorkerRunner, run_directory: Path, name: str) -> None:
     """The journal of this worker, and last that this was all."""
     if elsewhere(run_directory):
-        for file in (run_directory / f"acks-{name}.bin", run_directory / f"acks-{name}.json"):
+        for file in (run_directory / f"acks-{name}.bin", run_directory / f"acks-{name}.jsonl"):
             with file.open("rb") as journal:
                 while part := journal.read(_PART_BYTES):
                     runner.send_message(MESSAGE, {"file": file.name, "part": part})

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from loadtest import summary
-from loadtest.locust_csv import Requests
+from loadtest.locust_counts import Counts
 from loadtest.messages import Messages
 from loadtest.outcome import Verdict
 from loadtest.samples import Samples
@@ -23,16 +22,14 @@ from loadtest.samples import Samples
 SUMMARY = "summary.html"
 
 
-def write(
-    run_directory: Path, verdict: Verdict, messages: Messages, requests: Sequence[Requests], samples: Samples
-) -> None:
+def write(run_directory: Path, verdict: Verdict, messages: Messages, counts: Counts | None, samples: Samples) -> None:
     """Writes all three, over those of an earlier look at the same run."""
     (run_directory / "verdict.json").write_text(json.dumps(document(verdict, messages, samples), indent=2) + "\n")
     with (run_directory / "verdict.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("figure", "value", "limit", "met"))
         table.writerows((one.name, one.value, one.bound, one.met) for one in verdict.findings)
-    (run_directory / SUMMARY).write_text(summary.page(verdict, messages, requests, samples))
+    (run_directory / SUMMARY).write_text(summary.page(verdict, messages, counts, samples))
 
 
 def document(verdict: Verdict, messages: Messages, samples: Samples) -> dict[str, object]:
@@ -71,5 +68,5 @@ def terminal(verdict: Verdict) -> str:
     lines += [f"note    {note}" for note in verdict.notes]
     if verdict.reconciled is not None:
         lines += [f"look at {example}" for example in verdict.reconciled.examples]
-        lines += [f"look at {device}: in quarantine" for device in verdict.reconciled.false_quarantines]
+        lines += [f"look at {device}: in quarantine" for device in verdict.reconciled.false_quarantines or ()]
     return "\n".join([*lines, f"the load test {'is' if verdict.status == 'invalid' else 'has'} {verdict.status}"])

@@ -18,6 +18,7 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -25,10 +26,10 @@ from pathlib import Path
 from loadtest import reports
 from loadtest.bench.arguments import at_least_one, positive
 from loadtest.bench.processes import BenchError, Process, end_on_sigterm
-from loadtest.outcome import RunError
+from loadtest.journal import RunError
 from loadtest.sampler import Sampler
 from loadtest.scenario import FILE, Scenario, ScenarioError, scenario, shapes
-from loadtest.target import Devices, Target
+from loadtest.target import Devices, Reach, Target
 from loadtest.thresholds import DEFAULT, Thresholds, ThresholdsError
 from loadtest.verdict import judge
 
@@ -57,6 +58,9 @@ def main(words: Sequence[str]) -> int:
     except _FAILURES as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return UNUSABLE
+    except Exception:  # status 1 would say that a limit was missed
+        traceback.print_exc()
+        return UNUSABLE
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
@@ -74,6 +78,11 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=at_least_one, help="processes of the generator elsewhere, started by hand")
     parser.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="where --workers find this one")
     parser.add_argument("--target", type=Path, metavar="FILE", help="configuration of a gate that runs already")
+    parser.add_argument("--host", help="where it is, if not where its configuration says")
+    parser.add_argument("--server-name", default="localhost", help="in its certificate; default %(default)s")
+    parser.add_argument("--devices", type=Path, metavar="DIRECTORY", help="default loadtest-devices beside its file")
+    parser.add_argument("--clickhouse-user", help="who asks the analysts' questions there, if not the gate's own")
+    parser.add_argument("--clickhouse-token-file", type=Path, metavar="FILE", help="with that user's password")
     parser.add_argument("--scenario", type=Path, default=FILE, metavar="FILE", help="other shapes, mixes and traffic")
     parser.add_argument("--thresholds", type=Path, default=DEFAULT, metavar="FILE", help="other limits")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", metavar="DIRECTORY", help="where its files go")
@@ -92,8 +101,9 @@ def _run(arguments: argparse.Namespace) -> int:
     asked = scenario(arguments.shape, arguments.users, arguments.minutes * 60, arguments.scenario)
     directory = arguments.runs.resolve() / time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())
     directory.mkdir(parents=True)
+    # On the disk of the runs: in the memory of a /tmp its fsync would cost nothing.
     with (
-        tempfile.TemporaryDirectory(prefix="fleetgate-") as temporary,
+        tempfile.TemporaryDirectory(prefix=".gate-", dir=arguments.runs) as temporary,
         _target(arguments, asked, Path(temporary)) as gate,
     ):
         if arguments.target is None:
@@ -115,7 +125,9 @@ def _target(arguments: argparse.Namespace, asked: Scenario, temporary: Path) -> 
     count = Devices(honest, (asked.attackers + 1) * processes if asked.attackers else 0)
     _say(f"preparing {count.honest + count.hostile} devices")
     if arguments.target is not None:
-        return Target.of_somebody(arguments.target, count)
+        given = (arguments.host, arguments.server_name, arguments.devices)
+        reach = Reach(*given, arguments.clickhouse_user, arguments.clickhouse_token_file)
+        return Target.of_somebody(arguments.target, count, reach)
     return Target.own(temporary, count)
 
 

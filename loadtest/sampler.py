@@ -82,6 +82,7 @@ class Sampler:
     def _look(self) -> dict[str, Any]:
         return {
             "at_s": round(time.time(), 3),
+            "monotonic_s": round(time.monotonic(), 3),
             "metrics": {name: _figures(listen) for name, listen in self._listeners.items()},
             "processes": {name: cost(pid) for name, pid in self._named()},
             "machine": machine(),

@@ -51,6 +51,12 @@ class Samples:
         self.seconds = ended_s - started_s
 
     @property
+    def clock_step_s(self) -> float:
+        """By how much the machine's clock ran away from its monotonic one, at most."""
+        apart = [look["at_s"] - look["monotonic_s"] for look in self._looks]
+        return max(apart, default=0.0) - min(apart, default=0.0)
+
+    @property
     def complete(self) -> bool:
         """Whether the run was looked at most of the time."""
         return len(self._looks) >= self.seconds / 2
@@ -100,13 +106,17 @@ class Samples:
 
     def busiest(self, pressure: float) -> tuple[str, float]:
         """The process of the generator that was longest under at least this pressure, and the share of the run."""
-        shares = {
-            name: float(np.mean(np.array(values) >= pressure))
-            for name in self.generator()
-            if (values := self.pressure(name).values)
-        }
+        shares = {name: self._share_above(name, pressure) for name in self.generator()}
         name = max(shares, key=lambda name: shares[name], default="")
         return name, shares.get(name, 0.0)
+
+    def _share_above(self, process: str, pressure: float) -> float:
+        """By time, not by looks: a machine that is too busy to look makes few and long ones."""
+        at_s, values = self.pressure(process)
+        if not values:
+            return 0.0
+        widths = np.diff([self._costs[process][0][0] - self._started_s, *at_s])
+        return float(np.average(np.array(values) >= pressure, weights=widths))
 
     def _rate(self, process: str, counters: tuple[str, ...]) -> Series:
         at, values = [], []

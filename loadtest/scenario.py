@@ -24,6 +24,13 @@ Weight = Annotated[int, Meta(ge=0)]
 _GOLDEN = 0.618_033_988_749_895
 
 
+MAX_BACKLOG = 512
+"""Messages that a vehicle keeps while it has no connection; the oldest is lost, and counted."""
+
+IDLE_SECONDS = 100.0
+"""So long a connection may be silent; the gate ends one of HTTPS after 120 s."""
+
+
 class ScenarioError(Exception):
     """A scenario that cannot be used; the text names the file and the place."""
 
@@ -31,7 +38,7 @@ class ScenarioError(Exception):
 class Traffic(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What a vehicle says, and how often."""
 
-    seconds_between: Annotated[float, Meta(gt=0)]
+    seconds_between: Annotated[float, Meta(gt=0, le=60)]
     events: Count
     batch: Annotated[int, Meta(ge=1, le=500)]
     rows: Annotated[int, Meta(ge=1, le=8000)]
@@ -135,7 +142,34 @@ def scenario(name: str, users: int, seconds: float, file: Path = FILE) -> Scenar
     mix = {kind: weight for kind, weight in (shape.mix or content.mix).items() if weight}
     if not mix:
         raise ScenarioError(f"{file}: the mix of {name} has nobody in it")
+    _feasible(content.traffic, shape, users, seconds)
     return Scenario(content.traffic, mix, shape, users, seconds)
+
+
+def _feasible(traffic: Traffic, shape: Shape, users: int, seconds: float) -> None:
+    """Raises ScenarioError for what would fail on any gate."""
+    if traffic.batch * traffic.seconds_between > IDLE_SECONDS:
+        raise ScenarioError(
+            f"a batch of {traffic.batch} every {traffic.batch * traffic.seconds_between:g} s leaves connections silent "
+            f"for longer than {IDLE_SECONDS:g} s, and the gate ends them: give a smaller batch or seconds_between"
+        )
+    for moment in shape.moments:
+        away_s = (moment.until - moment.start) * seconds
+        if moment.does == "offline" and away_s / traffic.seconds_between > MAX_BACKLOG:
+            raise ScenarioError(
+                f"offline for {away_s:.0f} s, a vehicle records more than the {MAX_BACKLOG} messages that it keeps: "
+                f"give fewer --minutes (at most {MAX_BACKLOG * traffic.seconds_between / away_s * seconds / 60:.0f})"
+            )
+    points = [(0.0, 0.0), *shape.load]
+    ends = [at for at, _ in points[2:]] + [1.0]
+    for (before, low), (at, high), after in zip(points, points[1:], ends, strict=False):
+        needs_s = (high - low) * users / traffic.connections_per_second
+        has_s = (at - before + (after - at) / 2) * seconds
+        if needs_s > has_s:
+            raise ScenarioError(
+                f"{(high - low) * users:.0f} users come within {has_s:.0f} s, and {traffic.connections_per_second} "
+                "connections_per_second are too few for that: give fewer --users, more --minutes or more of them"
+            )
 
 
 def _read(file: Path) -> _File:

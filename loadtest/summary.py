@@ -13,10 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from loadtest.charts import Chart, Line, svg
-from loadtest.journal import UNANSWERED
-from loadtest.locust_csv import Requests
-from loadtest.messages import Array, Messages, latency_ms, percentile
-from loadtest.outcome import Verdict
+from loadtest.locust_counts import Counts
+from loadtest.messages import SILENT, Messages, latency_ms, percentile
+from loadtest.outcome import Run, Verdict
 from loadtest.samples import Samples, Series
 from loadtest.timeline import Timeline
 
@@ -24,18 +23,20 @@ _STYLE = Path(__file__).with_name("summary.css")
 _SAYS = {
     "passed": "Every limit was kept.",
     "failed": "A limit was missed.",
-    "invalid": "This run does not measure the gate. Nothing acknowledged was lost, but no figure of speed counts.",
+    "invalid": "This run does not measure the gate: no figure of speed counts. In what was compared nothing is lost.",
 }
 _LIMITED = {
     "throughput_per_s": "events acknowledged, per second",
     "ack_p99_ms": "time to the durable acknowledgement, p99, in ms",
     "error_share": "share of requests that failed",
-    "unanswered_share": "share of messages without an answer",
+    "unanswered_share": "share of messages without an answer, or never sent",
+    "query_error_share": "share of analysts' questions that failed",
     "lost": "events acknowledged and not stored",
     "duplicated": "rows beyond the first of an event",
     "unexpected": "rows of what was refused or never sent",
     "false_refusals": "messages of honest devices refused",
     "false_quarantines": "honest devices in quarantine",
+    "attacks_accepted": "hostile messages taken for good ones",
 }
 _STORED = (
     ("sent", "events sent"),
@@ -47,7 +48,7 @@ _STORED = (
 )
 
 
-def page(verdict: Verdict, messages: Messages, requests: Sequence[Requests], samples: Samples) -> str:
+def page(verdict: Verdict, messages: Messages, counts: Counts | None, samples: Samples) -> str:
     """The whole document."""
     run, status = verdict.run, verdict.status
     title = f"Load test {run.shape}: {status}"
@@ -68,14 +69,14 @@ def page(verdict: Verdict, messages: Messages, requests: Sequence[Requests], sam
         "</section>",
         _stored(verdict),
         "<section><h2>Over time</h2>",
-        *(svg(chart) for chart in _charts(verdict, messages, samples)),
+        *(svg(chart) for chart in _charts(verdict, messages, counts, samples)),
         "</section>",
         "<section><h2>Latency by kind</h2><p>Milliseconds from when a message was due to its durable "
         "acknowledgement.</p>",
-        _table(("kind", "messages", "p50", "p95", "p99", "p99.9"), map(_kind, messages.kinds().items())),
+        _table(("kind", "messages", "p50", "p95", "p99", "p99.9"), _kinds(messages, verdict.run)),
         "</section>",
         _answers(messages),
-        _requests(requests),
+        _requests(counts),
         _processes(samples),
         "<section><h2>The run</h2>",
         _table(("", ""), ((name, str(value)) for name, value in run.facts.items())),
@@ -96,7 +97,7 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
 
 
-def _charts(verdict: Verdict, messages: Messages, samples: Samples) -> Iterable[Chart]:
+def _charts(verdict: Verdict, messages: Messages, counts: Counts | None, samples: Samples) -> Iterable[Chart]:
     run, limits = verdict.run, {one.name: one.limit for one in verdict.findings}
     timeline = Timeline(messages, run.started_ms / 1000, run.seconds)
     away = list(_bands(samples.metric("load", "fleetgate_load_clickhouse_away"), "ClickHouse away"))
@@ -108,12 +109,24 @@ def _charts(verdict: Verdict, messages: Messages, samples: Samples) -> Iterable[
         "Events of honest devices, when they were due and when their acknowledgement came.",
         ("limit", limits["throughput_per_s"]),
     )
+    users = counts.users if counts is not None else []
+    at_s = [look.at_s for look in users]
+    yield Chart(
+        "Users",
+        "users",
+        [
+            Line("wanted", Series(at_s, [float(look.wanted) for look in users])),
+            Line("there", Series(at_s, [float(look.there) for look in users])),
+        ],
+        run.seconds,
+        "Vehicles, analysts and attackers that the shape asked for, and that there were.",
+    )
     yield Chart(
         "Latency",
         "ms",
         [Line(f"p{percent}", timeline.latency_ms(percent)) for percent in (50, 95, 99)],
         run.seconds,
-        "From when a message was due to its durable acknowledgement; at the time when it was due.",
+        "From when a message was due (where it is drawn) to its durable acknowledgement, or to the end of the run.",
         ("limit of the p99 over the whole run", limits["ack_p99_ms"]),
     )
     yield Chart(
@@ -162,24 +175,24 @@ def _stored(verdict: Verdict) -> str:
     if found is None:
         return "<section><h2>Sent and stored</h2><p class='none'>could not be compared</p></section>"
     rows = [(what, number(getattr(found, name))) for name, what in _STORED]
-    wrong = [*found.examples, *(f"{device}: in quarantine" for device in found.false_quarantines)]
+    wrong = [*found.examples, *(f"{device}: in quarantine" for device in found.false_quarantines or ())]
     return (
         "<section><h2>Sent and stored</h2><p>Every message of the generator's journals, compared with the rows in "
         f"ClickHouse when the run was over.</p>{_table(('', 'events'), rows)}{_reasons('For example', wrong)}</section>"
     )
 
 
-def _kind(of: tuple[str, Array]) -> tuple[str, ...]:
-    kind, records = of
-    waits = latency_ms(records)
-    return (kind, number(len(records)), *(number(percentile(waits, percent)) for percent in (50, 95, 99, 99.9)))
+def _kinds(messages: Messages, run: Run) -> Iterable[tuple[str, ...]]:
+    for kind, records in messages.kinds().items():
+        waits = latency_ms(records, run.ended_ms / 1000)
+        yield (kind, number(len(records)), *(number(percentile(waits, percent)) for percent in (50, 95, 99, 99.9)))
 
 
 def _answers(messages: Messages) -> str:
     honest, hostile = messages.answers(honest=True), messages.answers(honest=False)
     rows = [
         (
-            f"no answer ({label})" if label == UNANSWERED else label,
+            f"no answer ({label})" if label in SILENT else label,
             number(honest.get(label, 0)),
             number(hostile.get(label, 0)),
         )
@@ -188,10 +201,10 @@ def _answers(messages: Messages) -> str:
     return f"<section><h2>Answers</h2>{_table(('answer', 'to honest devices', 'to attackers'), rows)}</section>"
 
 
-def _requests(requests: Sequence[Requests]) -> str:
+def _requests(counts: Counts | None) -> str:
     rows = (
         (row.kind, row.name, number(row.requests), number(row.failures), number(row.p50_ms), number(row.p99_ms))
-        for row in requests
+        for row in (counts.requests if counts is not None else [])
     )
     head = ("type", "name", "requests", "failures", "p50 ms", "p99 ms")
     return f"<section><h2>Requests, as locust counted them</h2>{_table(head, rows)}</section>"

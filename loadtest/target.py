@@ -7,19 +7,24 @@ each run, because they end in quarantine. There each of the two has a tenant of 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from loadtest.bench.processes import BenchError, Process, until
+from loadtest.reconcile import quarantined
 
 from fleetgate.config import Config, load
 from fleetgate.demo.figures import is_ready
 from fleetgate.demo.prepare import free_ports
+from fleetgate.errors import FleetgateError
 from fleetsim.identities import Identities
 
 START_SECONDS = 300.0  # load gives way to everything else, and on a busy machine takes its time
@@ -34,24 +39,63 @@ class Devices(NamedTuple):
     hostile: int
 
 
+class Reach(NamedTuple):
+    """What the configuration of a gate does not say to its clients. Empty: as it says."""
+
+    host: str | None = None
+    server_name: str = "localhost"
+    devices: Path | None = None
+    clickhouse_user: str | None = None
+    clickhouse_token_file: Path | None = None
+
+
+AS_CONFIGURED = Reach()
+
+
 class Target:
     """A gate that knows the devices in `devices` and `hostile`. `processes` are those that were started here."""
 
-    def __init__(self, file: Path, devices: Path, hostile: Path) -> None:
-        """Raises ConfigError."""
+    def __init__(self, file: Path, devices: Path, hostile: Path, reach: Reach) -> None:
+        """Raises ConfigError, BenchError."""
         self.file, self.devices, self.hostile = file, devices, hostile
         self.config: Config = load(file)
         self.processes: dict[str, Process] = {}
+        self._reach, self._lock = reach, -1
+        self.options()  # what cannot be reached is said before anything is prepared
 
     @classmethod
-    def of_somebody(cls, file: Path, count: Devices) -> Self:
-        """A gate that runs already, by its configuration file. Raises ConfigError, fleetsim's RunError."""
-        devices, name = file.resolve().parent / "loadtest-devices", time.strftime("hostile-%Y%m%d%H%M%S", time.gmtime())
-        found = cls(file, devices, devices / name)
-        Identities.prepare(file, count.honest, found.devices, (GUEST_TENANT,))
+    def of_somebody(cls, file: Path, count: Devices, reach: Reach) -> Self:
+        """A gate that runs already, by its configuration file. Raises ConfigError, BenchError, fleetsim's RunError."""
+        devices = reach.devices or file.resolve().parent / "loadtest-devices"
+        name = time.strftime("hostile-%Y%m%d%H%M%S", time.gmtime())
+        found = cls(file, devices, devices / name, reach)
+        found._take()
+        found._refuse_quarantined(Identities.prepare(file, count.honest, devices, (GUEST_TENANT,)), count.honest)
         if count.hostile:
             Identities.prepare(file, count.hostile, found.hostile, (GUEST_ATTACKERS,), name)
         return found
+
+    def _take(self) -> None:
+        """One run at a time is these devices: two would end each other's sessions. Raises BenchError."""
+        self.devices.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.devices, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchError(f"another load test runs with {self.devices}: give this one other --devices") from None
+
+    def _refuse_quarantined(self, identities: Identities, count: int) -> None:
+        """Raises BenchError: what an earlier run left would look as if this one had done it."""
+        mine = {f"{one.tenant}/{one.device_id}" for one in islice(identities, count)}
+        try:
+            held = sorted(mine & quarantined(self.config))
+        except FleetgateError:
+            return  # the verdict says that nobody could look
+        if held:
+            raise BenchError(
+                f"{len(held)} of the devices in {self.devices} are in quarantine ({held[0]}): find out why "
+                "(`fleetgate quarantine list`) and release them, or give other --devices"
+            )
 
     @classmethod
     def own(cls, directory: Path, count: Devices) -> Self:
@@ -61,7 +105,7 @@ class Target:
         initialised = subprocess.run([*_fleetgate(file), "ca", "init"], capture_output=True, text=True, check=False)
         if initialised.returncode:
             raise BenchError(initialised.stderr.strip())
-        made = cls(file, directory / "identities", directory / "hostile")
+        made = cls(file, directory / "identities", directory / "hostile", AS_CONFIGURED)
         Identities.prepare(file, count.honest, made.devices, OWN_TENANTS)
         if count.hostile:
             Identities.prepare(file, count.hostile, made.hostile, OWN_TENANTS, "hostile")
@@ -90,23 +134,37 @@ class Target:
         for process in self.processes.values():
             process.stop()
         shutil.rmtree(self.hostile, ignore_errors=True)  # nobody is to be these again
+        if self._lock >= 0:
+            os.close(self._lock)
 
     @property
     def listeners(self) -> dict[str, str]:
         """Admin addresses by process."""
-        return {"edge": self.config.edge.admin_listen, "load": self.config.load.admin_listen}
+        return {"edge": self._at(self.config.edge.admin_listen), "load": self._at(self.config.load.admin_listen)}
 
     def options(self) -> list[str]:
-        """How the generator reaches it."""
-        edge, store = self.config.edge, self.config.clickhouse
-        server = store.url if not store.url.startswith("chdb://") else f"http://{store.listen}"
+        """How the generator reaches it. Raises BenchError."""
+        edge, store, reach = self.config.edge, self.config.clickhouse, self._reach
+        server = store.url if not store.url.startswith("chdb://") else f"http://{self._at(store.listen)}"
         scheme, _, address = server.partition("://")
+        user = reach.clickhouse_user or store.user
+        token = reach.clickhouse_token_file or self.config.path(store.token_file)
         return [
-            *("--mqtt", edge.mqtt_listen, "--https", edge.https_listen),
+            *("--mqtt", self._at(edge.mqtt_listen), "--https", self._at(edge.https_listen)),
+            *("--server-name", reach.server_name),
             *("--devices", str(self.devices), "--hostile-devices", str(self.hostile)),
-            *("--clickhouse", f"{scheme}://{store.user}@{address.rstrip('/')}/?database={store.database}"),
-            *("--clickhouse-token", str(self.config.path(store.token_file))),
+            *("--clickhouse", f"{scheme}://{user}@{address.rstrip('/')}/?database={store.database}"),
+            *("--clickhouse-token", str(token)),
         ]
+
+    def _at(self, listen: str) -> str:
+        """Where a client finds what listens there."""
+        host, _, port = listen.rpartition(":")
+        if self._reach.host is not None:
+            return f"{self._reach.host}:{port}"
+        if host in ("0.0.0.0", "[::]", "::", ""):  # noqa: S104  no destination
+            raise BenchError(f"{self.file} listens on every address ({listen}): say with --host where the gate is")
+        return listen
 
 
 def _fleetgate(file: Path) -> list[str]:

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 DEFAULT = Path(__file__).with_name("thresholds.toml")
 
 AT_LEAST = frozenset({"throughput_per_s"})
-CORRECTNESS = frozenset({"lost", "duplicated", "unexpected", "false_refusals", "false_quarantines"})
+CORRECTNESS = frozenset({"lost", "duplicated", "unexpected", "false_refusals", "false_quarantines", "attacks_accepted"})
 """These count in an invalid run too: no generator is so slow that it loses what the gate has acknowledged."""
 
 Limit = Annotated[float, Meta(ge=0)]
@@ -33,11 +33,13 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ack_p99_ms: Limit | UnsetType = UNSET
     error_share: Limit | UnsetType = UNSET
     unanswered_share: Limit | UnsetType = UNSET
+    query_error_share: Limit | UnsetType = UNSET
     lost: Limit | UnsetType = UNSET
     duplicated: Limit | UnsetType = UNSET
     unexpected: Limit | UnsetType = UNSET
     false_refusals: Limit | UnsetType = UNSET
     false_quarantines: Limit | UnsetType = UNSET
+    attacks_accepted: Limit | UnsetType = UNSET
 
     def given(self) -> dict[str, float]:
         found = {name: getattr(self, name) for name in self.__struct_fields__}

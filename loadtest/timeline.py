@@ -8,7 +8,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from loadtest.journal import LATER
 from loadtest.messages import Array, Messages, latency_ms, percentile
 from loadtest.samples import Series
 
@@ -24,13 +23,12 @@ class Timeline:
         self._edges = (
             np.arange(max(int(seconds / self._width_s), 1) + 1) * self._width_s
         )  # a part of one looks like a fall
-        self._acknowledged = messages.acknowledged
-        # A message that was told to come later has a row for each time.
-        self._sent = messages.records[messages.honest & ~messages.having(LATER)]
+        self._ended_s = started_s + seconds
+        self._acknowledged, self._waited, self._due = messages.acknowledged, messages.waited, messages.due
 
     def due_per_s(self) -> Series:
         """Events that the plan wanted sent."""
-        return self._per_s(self._sent, "due_s")
+        return self._per_s(self._due, "due_s")
 
     def acknowledged_per_s(self) -> Series:
         """Events whose acknowledgement came."""
@@ -38,9 +36,9 @@ class Timeline:
 
     def latency_ms(self, percent: float) -> Series:
         """Of the messages that were due in each interval."""
-        due_s = self._acknowledged["due_s"] - self._started_s
+        due_s = self._waited["due_s"] - self._started_s
         order = np.argsort(due_s, kind="stable")
-        waits = latency_ms(self._acknowledged)[order]
+        waits = latency_ms(self._waited, self._ended_s)[order]
         places = np.searchsorted(due_s[order], self._edges)
         found = [
             (float(begin), value)

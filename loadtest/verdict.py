@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
-from loadtest import locust_csv, reports
+from loadtest import locust_counts, reports
 from loadtest.figures import beside, limited
+from loadtest.journal import RunError
+from loadtest.locust_counts import Counts
 from loadtest.messages import Messages
-from loadtest.outcome import Run, RunError, Verdict
+from loadtest.outcome import Run, Verdict
 from loadtest.reconcile import SETTLE_SECONDS, Reconciliation, Unreconciled, reconcile
 from loadtest.samples import Samples
 from loadtest.thresholds import DEFAULT, Generator, Thresholds, ThresholdsError, check
@@ -29,14 +33,17 @@ from fleetgate.config import load as load_config
 from fleetgate.errors import ConfigError
 
 UNUSABLE = 2
+ALL_THERE = 0.95  # of the users that a shape wants, at its highest
+CLOCK_STEP_SECONDS = 0.5
 
 
 def judge(run_directory: Path, thresholds: Thresholds, settle_s: float = SETTLE_SECONDS) -> Verdict:
     """Reads everything of a run that has ended, waits until it is loaded, writes the reports. Raises RunError."""
     run = Run.load(run_directory)
     config = _gate(run, run_directory)
-    messages, requests = Messages(run_directory), locust_csv.read(run_directory)
-    samples = Samples(run_directory, run.started_ms / 1000, run.ended_ms / 1000)
+    messages, counts = Messages(run_directory), Counts.read(run_directory)
+    started_s, ended_s = run.started_ms / 1000, run.ended_ms / 1000
+    samples = Samples(run_directory, started_s, ended_s)
     notes: list[str] = []
     reconciled: Reconciliation | None = None
     try:
@@ -44,17 +51,17 @@ def judge(run_directory: Path, thresholds: Thresholds, settle_s: float = SETTLE_
         notes += reconciled.notes
     except Unreconciled as error:
         notes.append(str(error))
-    figures = limited(messages, requests, reconciled, run.seconds)
+    figures = limited(messages, counts, reconciled, started_s, ended_s)
     verdict = Verdict(
         run,
         check(figures, thresholds.of(run.shape)),
-        _invalid(run, messages, requests, samples, thresholds.generator),
+        [*_unknown(run, messages, counts), *_too_slow(run, counts, samples, thresholds.generator)],
         notes,
-        beside(messages),
+        beside(messages, ended_s),
         reconciled,
         thresholds.generator.pressure,
     )
-    reports.write(run_directory, verdict, messages, requests, samples)
+    reports.write(run_directory, verdict, messages, counts, samples)
     return verdict
 
 
@@ -65,35 +72,47 @@ def _gate(run: Run, run_directory: Path) -> Config:
         raise RunError(f"the gate of {run_directory}: {error}") from None
 
 
-def _invalid(
-    run: Run, messages: Messages, requests: list[locust_csv.Requests], samples: Samples, limit: Generator
-) -> list[str]:
-    found = []
-    if messages.journals < run.processes:
-        found.append(
-            f"{messages.journals} of {run.processes} processes of the generator left a journal; what the others sent "
-            "is not known"
+def _unknown(run: Run, messages: Messages, counts: Counts | None) -> Iterator[str]:
+    """Why what was sent is not known, or shows nothing."""
+    if messages.journals != run.processes:
+        yield (
+            f"{run.processes} processes of the generator left {messages.journals} journals: what was sent is not "
+            "wholly known"
         )
     if messages.incomplete:
-        found.append(
+        yield (
             f"{', '.join(messages.incomplete)}: a process of the generator ended before its journal; what it sent last "
             "is not known"
         )
     if not len(messages.acknowledged):
-        found.append("no message of an honest device was acknowledged: the run shows nothing")
-    if not requests:
-        found.append(f"locust left no {locust_csv.FILE}: its errors are not known")
+        yield "no message of an honest device was acknowledged: the run shows nothing"
+    attackers = [device for device in messages.devices if device.hostile]
+    if attackers and not beside(messages, run.ended_ms / 1000)["attacks_answered"]:
+        yield f"no message of the {len(attackers)} attackers was answered: nothing was attacked"
+    if counts is None:
+        yield f"locust left no {locust_counts.FILE}: its errors are not known"
+    elif counts.broken:
+        yield f"users of the generator broke: {'; '.join(counts.broken[:3])}"
+
+
+def _too_slow(run: Run, counts: Counts | None, samples: Samples, limit: Generator) -> Iterator[str]:
+    """Why its speed says nothing about the gate."""
+    wanted, there = (max((getattr(look, of) for look in counts.users), default=0) if counts else 0
+                     for of in ("wanted", "there"))  # fmt: skip
+    if there < ALL_THERE * wanted:
+        yield f"of {wanted} users {there} were there at most"
     if not samples.complete:
-        found.append("gate and generator were not looked at for more than half of the run: who was slow is not known")
+        yield "gate and generator were not looked at for more than half of the run: who was slow is not known"
     elif len(samples.generator()) < run.processes:
-        found.append("the CPU of the generator was not measured in each of its processes: it may be the bottleneck")
+        yield "the CPU of the generator was not measured in each of its processes: it may be the bottleneck"
+    if samples.clock_step_s > CLOCK_STEP_SECONDS:
+        yield f"the machine's clock was set by {samples.clock_step_s:.1f} s during the run"
     name, share = samples.busiest(limit.pressure)
     if share > limit.share_of_seconds:
-        found.append(
+        yield (
             f"the generator was the bottleneck: {name} had something to do for {limit.pressure:.0%} of the time or "
             f"more in {share:.0%} of the seconds; use fewer users, more --processes or another machine"
         )
-    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,6 +127,9 @@ def main(arguments: list[str] | None = None) -> int:
         verdict = judge(given.run, Thresholds.load(given.thresholds))
     except (RunError, ThresholdsError) as error:
         print(error, file=sys.stderr)
+        return UNUSABLE
+    except Exception:  # status 1 would say that a limit was missed
+        traceback.print_exc()
         return UNUSABLE
     print(reports.terminal(verdict))
     print(f"the page to show: {given.run / reports.SUMMARY}")

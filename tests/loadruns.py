@@ -1,8 +1,8 @@
 """Load tests as the tests run them: a whole gate with a proxy before its ClickHouse, and a small honest generator.
 
 The generator here is the tests' own: a few cars over real TLS, one thread, that keep a journal as the users of locust
-do. What is judged is real: processes, journals, samples, rows. Only `requests_stats.csv` is written by hand, in the
-form of locust, which cannot live in the process of the tests.
+do. What is judged is real: processes, journals, samples, rows. Only the counts of locust are written by hand: it cannot
+live in the process of the tests.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import mqtt5
 import msgspec
 from loadtest.journal import Journal
+from loadtest.locust_counts import Counts, Requests, Users
 from loadtest.outcome import Verdict
 from loadtest.sampler import Sampler
 from loadtest.thresholds import Thresholds
@@ -129,10 +130,10 @@ class LoadRun:
         facts = {"shape": "ramp", "users": 2, "started_ms": started_ms, "ended_ms": _now_ms()}
         facts["gate"] = str(self.rig.home.directory / "fleetgate.toml")
         (self.directory / "run.json").write_text(json.dumps(facts))
-        write_requests(self.directory, self.rig.home.config.edge.mqtt_listen)
+        write_counts(self.directory, self.rig.home.config.edge.mqtt_listen)
 
-    def drive(self, journal: Journal, name: str) -> None:
-        """A car on MQTT and one on HTTPS, each with some messages in one go."""
+    def drive(self, journal: Journal, name: str, attack: str | None = None) -> None:
+        """A car on MQTT and one on HTTPS, each with some messages in one go; the second one as an `attack`."""
         over_mqtt, over_https = (self.rig.home.enrol(f"{name}-{way}") for way in ("mqtt", "https"))
         self.cars += [over_mqtt, over_https]
         with MqttPeer(self.rig.edge, over_mqtt, deadline_s=PATIENT_SECONDS) as peer:
@@ -145,7 +146,8 @@ class LoadRun:
                 code, reason = told(peer.packet(mqtt5.PubAckPacket))
                 journal.answered(device, epoch, seq, reason or ("accepted" if code == 0 else "refused"))
         with HttpPeer(self.rig.edge, over_https, deadline_s=PATIENT_SECONDS) as client:
-            device = journal.device(over_https.tenant, over_https.device_id, "https-batch")
+            kind = attack or "https-batch"
+            device = journal.device(over_https.tenant, over_https.device_id, kind, hostile=attack is not None)
             for seq in range(MESSAGES):
                 journal.sent(device, 1, seq, EVENTS, time.time())
             answer = client.batch(*(sign(over_https, 1, seq) for seq in range(MESSAGES)))
@@ -172,11 +174,10 @@ def sign(car: Car, epoch: int, seq: int) -> bytes:
     return car.sign(epoch, seq, body=msgspec.msgpack.encode(["2026.44.1", "cfg-7f3a", [EVENT] * EVENTS]))
 
 
-def write_requests(directory: Path, name: str, count: int = 2 * MESSAGES, failures: int = 0) -> None:
-    """`requests_stats.csv` as locust 2 writes it."""
-    head = "Type,Name,Request Count,Failure Count,50%,99%"
-    rows = [f"MQTT,{name},{count},{failures},12,40", f",Aggregated,{count},{failures},12,40"]
-    (directory / "requests_stats.csv").write_text("\n".join([head, *rows]) + "\n")
+def write_counts(directory: Path, name: str, count: int = 2 * MESSAGES, failures: int = 0) -> None:
+    """`counts.json`, as the users of locust leave it."""
+    requests = [Requests("MQTT", name, count, failures, 12, 40)]
+    Counts(requests, [Users(0.0, 2, 0), Users(1.0, 2, 2)], []).write(directory)
 
 
 def missed(verdict: Verdict) -> set[str]:

@@ -7,10 +7,10 @@ attack costs the attacker, and are no measure of the gate's speed. What it sends
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
 import gevent
+from loadtest.clock import now_s
 from loadtest.generator import running
 from loadtest.hostile import KINDS, Arms, Shot
 from loadtest.mqtt_link import LinkError, MqttLink
@@ -36,8 +36,10 @@ class Attacker(User):
         device = self.lease.device
         self.kind = KINDS[self.lease.number % len(KINDS)]
         self.tls = tls_context(device, shared.plan.gate.server_name)
-        self.arms = Arms(device, stream(shared.plan.seed, device.name), time.time)
-        self._device = shared.journal.device(device.tenant, device.device_id, self.kind.name, hostile=True)
+        self.arms = Arms(device, stream(shared.plan.seed, device.name), now_s)
+        names = (device.tenant, device.device_id)
+        self._attacks = shared.journal.device(*names, self.kind.name, hostile=True)
+        self._before = shared.journal.device(*names, f"before {self.kind.name}", hostile=True)
         self._actions = deque(shared.scenario.actions(self.lease.number))
         self._attacking = False
         self._link: MqttLink | None = None
@@ -77,25 +79,26 @@ class Attacker(User):
 
     def _shoot(self, link: MqttLink, shots: list[Shot], *, counts: bool) -> None:
         """Sends them all and waits for as many answers. Raises LinkError; what then has no answer has failed."""
-        began_s = time.time()
+        device = self._attacks if counts else self._before
+        began_s = now_s()
         flying: dict[int, Shot] = {}
         try:
             for shot in shots:
                 flying[link.next_id] = shot
-                self.shared.journal.sent(self._device, shot.epoch, shot.seq, 1, began_s)
+                self.shared.journal.sent(device, shot.epoch, shot.seq, 1, began_s)
                 link.publish(shot.topic, shot.raw)
             answers = link.answers()
             while flying:
                 packet_id, answer = next(answers)
                 shot = flying.pop(packet_id)
-                self.shared.journal.answered(self._device, shot.epoch, shot.seq, answer.label)
+                self.shared.journal.answered(device, shot.epoch, shot.seq, answer.label)
                 if counts:
                     caught = answer.label in self.kind.caught
-                    self._tell((time.time() - began_s) * 1000, None if caught else answer.label)
+                    self._tell((now_s() - began_s) * 1000, None if caught else answer.label)
         except LinkError as error:
             # A gate that ends the session of a hostile device has answered, too.
             for _ in flying if counts and error.code is None else ():
-                self._tell((time.time() - began_s) * 1000, error.label)
+                self._tell((now_s() - began_s) * 1000, error.label)
             raise
 
     def _tell(self, response_ms: float, failure: str | None) -> None:

@@ -7,11 +7,11 @@ hundreds of rows. The schedule goes on while a request is out: what became due m
 from __future__ import annotations
 
 import http.client
-import time
 from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 import msgspec
+from loadtest.clock import now_s
 from loadtest.content import STYLES, StyleName
 from loadtest.mqtt_link import LinkError, MqttLink
 from loadtest.users.vehicle import Vehicle
@@ -43,9 +43,9 @@ class HttpsVehicle(Vehicle):
 
     def connect(self) -> None:
         """TLS, and a HEAD: its Date sets the clock, without which nothing may be signed."""
-        began_s = time.time()
-        if not self.core.epoch and not self._ask_epoch(began_s):
+        if not self.core.epoch and not self._ask_epoch():
             return
+        began_s = now_s()
         road = http.client.HTTPSConnection(*self.shared.plan.gate.https, timeout=TIMEOUT_S, context=self.tls)
         try:
             road.request("HEAD", PATH)
@@ -61,16 +61,19 @@ class HttpsVehicle(Vehicle):
         self.core.connected(max_packet_bytes=MAX_REQUEST_BYTES)
         self._road = road
 
-    def _ask_epoch(self, began_s: float) -> bool:
+    def _ask_epoch(self) -> bool:
         """A real device keeps its epoch on disk; this one kept nothing of earlier runs, and would use numbers again
-        that the gate has seen. Over HTTPS the gate does not say; over MQTT it does, to whoever connects."""
+        that the gate has seen. Over HTTPS the gate does not say; over MQTT it does, to whoever connects. In the
+        statistics it is the `epoch` of HTTPS, and no connection of its vehicles."""
+        began_s = now_s()
         try:
             link = MqttLink(self.shared.plan.gate.mqtt, self.tls, self.lease.device.device_id)
         except LinkError as error:
             self.core.disconnected(error.code)
-            self.tell_connect(began_s, error.label)
+            self._tell("epoch", (now_s() - began_s) * 1000, error.label)
             return False
         link.goodbye()
+        self._tell("epoch", (now_s() - began_s) * 1000, None)
         self.core.connected(int(link.greeting.user.get("epoch", "0")))
         return True
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import gevent
 from gevent import Greenlet
+from loadtest.clock import now_s
 from loadtest.mqtt_link import LinkError, MqttLink
 from loadtest.users.vehicle import Vehicle
 
@@ -25,7 +24,7 @@ class MqttVehicle(Vehicle):
         return self._link is not None
 
     def connect(self) -> None:
-        began_s = time.time()
+        began_s = now_s()
         try:
             link = MqttLink(self.shared.plan.gate.mqtt, self.tls, self.lease.device.device_id)
         except LinkError as error:
@@ -62,6 +61,9 @@ class MqttVehicle(Vehicle):
                     self.wake.set()
         except LinkError as error:
             self._lost(link, error)
+        except Exception:
+            self._lost(link, LinkError("reader_failed"))  # or the vehicle would go on, deaf
+            raise
 
     def _lost(self, link: MqttLink, error: LinkError) -> None:
         """The gate or the road ended it; told once, whoever of the two greenlets saw it first."""

@@ -10,16 +10,16 @@ A restart (`update`) waits until everything has its answer, as a vehicle that is
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections import deque
 from typing import ClassVar
 
 from gevent.event import Event
 from loadtest.book import Book, Due
+from loadtest.clock import now_s
 from loadtest.content import STYLES, StyleName
 from loadtest.generator import running
-from loadtest.scenario import SOFTWARE, Action
+from loadtest.scenario import MAX_BACKLOG, SOFTWARE, Action
 from locust import User, task
 
 from fleetsim.bundle import tls_context
@@ -30,7 +30,6 @@ from fleetsim.outbox import Draft
 TURN_S = 1.0  # locust asks a user to stop between two turns
 DRAIN_S = 10.0  # how long a user that stops waits for its answers
 REBOOT_S = 1.0
-MAX_BACKLOG = 512  # of messages that wait for a connection; the oldest is lost, and counted
 
 
 class Refused(Exception):
@@ -54,7 +53,7 @@ class Vehicle(User):
         self.tls = tls_context(device, shared.plan.gate.server_name)
         self.wake = Event()
         journalled = shared.journal.device(device.tenant, device.device_id, f"{self.protocol.lower()}-{self.kind}")
-        self.book = Book(shared.journal, journalled, self._tell, time.time)
+        self.book = Book(shared.journal, journalled, self._tell, now_s)
         self._rng = stream(shared.plan.seed, device.name)
         self.core = self._fresh_core()
         self.waiting: deque[tuple[Draft, Due]] = deque()
@@ -65,7 +64,7 @@ class Vehicle(User):
         self._actions = deque(shared.scenario.actions(self.lease.number))
         self._catch_up()
         self.interval_s = self.every * shared.scenario.traffic.seconds_between
-        self._due_s = time.time() + self._rng.random() * self.interval_s
+        self._due_s = now_s() + self._rng.random() * self.interval_s
 
     @property
     def every(self) -> int:
@@ -101,11 +100,11 @@ class Vehicle(User):
     @task
     def turn(self) -> None:
         """Until something is due or has come, then all that is to be done about it."""
-        now = time.time()
+        now = now_s()
         self._act(now)
         self._speak(now)
         self._go_on()
-        self.wake.wait(max(0.0, self._next_s() - time.time()))
+        self.wake.wait(max(0.0, self._next_s() - now_s()))
         self.wake.clear()
 
     def _go_on(self) -> None:
@@ -140,21 +139,22 @@ class Vehicle(User):
             at_s = due_s - (count - 1 - number) * span_s
             draft = self.shared.content.draft(self.lease.number, at_s, span_s, events, self.software, self.style)
             if len(self.waiting) >= MAX_BACKLOG:
-                self._tell(self.waiting.popleft()[1].name, 0.0, "lost_in_the_vehicle")
+                oldest, since = self.waiting.popleft()
+                self.book.lost(since, len(oldest.events), "lost_in_the_vehicle")
             self.waiting.append((draft, Due("backlog" if self.offline else self.kind, due_s)))
 
     def _next_s(self) -> float:
-        found = [self._due_s, time.time() + TURN_S]
+        found = [self._due_s, now_s() + TURN_S]
         if self._actions:
             found.append(self.shared.unix_s(self._actions[0].at_s))
         if not self.connected and not self.offline:
             found.append(max(self._away_until_s, self.core.pace.away_until_ms / 1000))
-        elif self.core.pace.quiet_until_ms > time.time() * 1000:
+        elif self.core.pace.quiet_until_ms > now_s() * 1000:
             found.append(self.core.pace.quiet_until_ms / 1000)
         return min(found)
 
     def _may_connect(self) -> bool:
-        return time.time() >= max(self._away_until_s, self.core.pace.away_until_ms / 1000)
+        return now_s() >= max(self._away_until_s, self.core.pace.away_until_ms / 1000)
 
     # -- what happens to it -------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class Vehicle(User):
         self.software, self._update = self._update, None
         self.drop()
         self.core = self._fresh_core()
-        self._away_until_s = time.time() + REBOOT_S
+        self._away_until_s = now_s() + REBOOT_S
         self._due_s = max(self._due_s, self._away_until_s)
 
     def _fresh_core(self) -> DeviceCore:
@@ -205,7 +205,7 @@ class Vehicle(User):
             self.lease.device,
             self.shared.pool.memory,
             self.book,
-            lambda: time.time() * 1000,
+            lambda: now_s() * 1000,
             self._rng,
             form=STYLES[self.style].form,
             packet_overhead=len(self.lease.device.topic) + 16,
@@ -215,13 +215,13 @@ class Vehicle(User):
 
     def on_stop(self) -> None:
         """Waits for the answers that are still to come; what has none then has failed."""
-        deadline = time.time() + DRAIN_S
+        deadline = now_s() + DRAIN_S
         self.offline = False
-        while (self.waiting or self.core.open_messages) and time.time() < deadline:
+        while (self.waiting or self.core.open_messages) and now_s() < deadline:
             self._go_on()
             self.wake.wait(0.1)
             self.wake.clear()
-        self.book.give_up(due for _, due in self.waiting)
+        self.book.give_up((due, len(draft.events)) for draft, due in self.waiting)
         self.waiting.clear()
         self.farewell()
         self.shared.pool.give_back(self.lease)
@@ -234,7 +234,7 @@ class Vehicle(User):
 
     def tell_connect(self, began_s: float, failure: str | None = None) -> None:
         """A connection came up or did not."""
-        self._tell("connect", (time.time() - began_s) * 1000, failure)
+        self._tell("connect", (now_s() - began_s) * 1000, failure)
 
     def tell_loss(self, failure: str) -> None:
         """The other side ended the connection: a failure of its own, however well its messages fare afterwards."""

@@ -13,11 +13,9 @@ from tests.gate import Installation
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--only", help="run the faults whose name contains this")
     parser.addoption("--seed", type=int, default=1, help="seed of the moments at which faults strike")
-    parser.addoption("--quick", action="store_true", help="only the faults that run in `make test`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "quick: a fault that runs in `make test` too")
     # CPython leaves the socket open when its peer goes between connect() and the wrapping in TLS, as killed edges do.
     leak = "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
     config.addinivalue_line("filterwarnings", leak)
@@ -25,14 +23,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    only, quick = config.getoption("--only"), config.getoption("--quick")
-    chosen = [
-        item
-        for item in items
-        if (not only or only in item.name) and (not quick or item.get_closest_marker("quick") is not None)
-    ]
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = chosen
+    only = config.getoption("--only")
+    if only:
+        config.hook.pytest_deselected(items=[item for item in items if only not in item.name])
+        items[:] = [item for item in items if only in item.name]
 
 
 @pytest.fixture

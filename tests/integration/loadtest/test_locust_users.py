@@ -101,7 +101,7 @@ def test_every_kind_has_its_line_and_no_vehicle_has_one(ran: Ran) -> None:
     lost = {("MQTT", "disconnect"), ("HTTPS", "disconnect")}  # where the stall outlasts a vehicle's patience
     assert {name for name in names - lost if name[0] != "ATTACK"} == {
         *(("MQTT", name) for name in ("connect", "telemetry", "backlog")),
-        *(("HTTPS", name) for name in ("connect", "single", "batch", "columns", "backlog")),
+        *(("HTTPS", name) for name in ("epoch", "connect", "single", "batch", "columns", "backlog")),
     }
     assert {name for kind, name in names if kind == "ATTACK"} <= {kind.name for kind in KINDS}
 

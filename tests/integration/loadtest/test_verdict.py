@@ -95,6 +95,15 @@ def test_a_row_that_nobody_sent_fails(run: LoadRun) -> None:
     assert (verdict.exit_status, missed(verdict)) == (1, {"unexpected"})
 
 
+def test_an_attack_that_was_taken_for_a_good_message_fails(run: LoadRun) -> None:
+    """Whatever share of all requests it is: one gate that verifies nothing must not hide behind a busy fleet."""
+    with run.measured() as journal:
+        run.drive(journal, "fooled", attack="forged_mac")
+    verdict = run.judge()
+    assert (verdict.exit_status, missed(verdict)) == (1, {"attacks_accepted"})
+    assert verdict.beside["attacks_answered"] == MESSAGES
+
+
 def test_an_honest_device_in_quarantine_fails(run: LoadRun) -> None:
     """Whoever put it there."""
     with run.measured() as journal:

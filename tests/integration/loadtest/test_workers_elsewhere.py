@@ -61,7 +61,7 @@ def test_what_workers_elsewhere_sent_is_in_the_verdict(tmp_path: Path) -> None:
     assert status in (0, 1, 3), said.read_text()  # how fast a busy machine is, is not what this is about
     [directory] = runs.iterdir()
     assert {path.name for path in directory.glob("acks-*")} == {
-        *("acks-0.bin", "acks-0.json", "acks-1.bin", "acks-1.json"),
+        *("acks-0.bin", "acks-0.jsonl", "acks-1.bin", "acks-1.jsonl"),
     }
     verdict = json.loads((directory / "verdict.json").read_text())
     assert not [reason for reason in verdict["invalid"] if "journal" in reason or "measured" in reason]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loadtest.book import NEVER_SENT, UNANSWERED, Book, Due
+from loadtest.book import Book, Due
 from loadtest.hostile import KINDS, Arms, Kind
-from loadtest.journal import Journal
+from loadtest.journal import NEVER_SENT, UNANSWERED, Journal
+from loadtest.messages import Messages
 from loadtest.pool import Memory, Pool, PoolError
 
 from fleetsim.answers import STORED, from_item, from_puback
@@ -98,13 +99,15 @@ def test_a_refusal_is_a_failure_under_its_reason(bench: Bench) -> None:
     assert bench.told == [("telemetry", 0.0, "malformed_body")]
 
 
-def test_what_has_no_answer_at_the_end_counts_with_the_time_it_waited(bench: Bench) -> None:
+def test_what_has_no_answer_at_the_end_counts_with_the_time_it_waited(bench: Bench, tmp_path: Path) -> None:
     """One is in flight, one was never signed: both are slow failures, and none is left out."""
     bench.submit(1_000.0)
     bench.send()
     bench.now_s += 4
-    bench.book.give_up([Due("telemetry", 1_003.0)])
+    bench.book.give_up([(Due("telemetry", 1_003.0), 1)])
     assert bench.told == [("telemetry", 4_000.0, UNANSWERED), ("telemetry", 1_000.0, NEVER_SENT)]
+    bench.journal.close()
+    assert Messages(tmp_path).answers(honest=True) == {UNANSWERED: 1, NEVER_SENT: 1}
 
 
 def test_no_user_of_another_process_is_the_same_device(tmp_path: Path) -> None:

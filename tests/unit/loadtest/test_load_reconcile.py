@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from loadtest import reconcile
-from loadtest.journal import Journal
+from loadtest.journal import RECORD, Journal
 from loadtest.messages import Messages
 
 STARTED_MS = 1_000_000
@@ -110,3 +110,28 @@ def test_load_is_waited_for_while_rows_come_and_a_while_beyond(tmp_path: Path) -
     found = reconcile._settled(messages, filling, STARTED_MS, 2.0, sleep)
     assert found.counts["lost"] == 4
     assert slept == 5
+
+
+def test_what_comes_behind_the_last_acknowledged_message_is_seen(tmp_path: Path) -> None:
+    """Nothing is missing at the first look; the segment with the same rows again comes at the second one."""
+    messages = sent(tmp_path, (0, "accepted"))
+    looks = 0
+
+    class Doubling(Answers):
+        def raw(self, _sql: str, _output: str, asked: dict[str, int]) -> bytes:
+            nonlocal looks
+            looks += 1
+            return Answers(("acme/car", 3, 0, 4 if looks == 1 else 8, 4, 0, 1)).raw(_sql, _output, asked)
+
+    doubling: Any = Doubling()
+    assert reconcile._settled(messages, doubling, STARTED_MS, 30.0, lambda _: None).counts["duplicated"] == 4
+    assert looks == 2 + reconcile.CALM_SECONDS
+
+
+def test_of_a_journal_that_was_cut_off_nothing_is_strange(tmp_path: Path) -> None:
+    """Its device may have sent more than is known; what is known to be acknowledged must be there all the same."""
+    sent(tmp_path, (0, "accepted"), (1, "accepted"))
+    journal = tmp_path / "acks-0.bin"
+    journal.write_bytes(journal.read_bytes()[: RECORD.size])
+    assert wrong(Messages(tmp_path), ("acme/car", 3, 0, 4, 4, 0, 1), ("acme/car", 3, 1, 4, 4, 0, 1)) == {}
+    assert wrong(Messages(tmp_path), ("acme/car", 3, 1, 4, 4, 0, 1)) == {"lost": 4}

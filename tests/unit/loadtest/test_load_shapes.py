@@ -85,3 +85,20 @@ def test_a_file_that_is_no_scenario_is_refused_with_a_reason(old: str, new: str,
 def test_a_shape_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(ScenarioError, match="rush-hour"):
         scenario("rush", USERS, SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "users", "minutes", "said"),
+    [
+        ("tunnel", 100, 60, "keeps"),
+        ("spike", 5_000, 3, "connections_per_second"),
+        ("soak", 5_000, 1, "connections_per_second"),
+    ],
+)
+def test_what_would_fail_on_any_gate_is_refused(shape: str, users: int, minutes: float, said: str) -> None:
+    """More than a vehicle keeps, or more users than come while they are wanted; a little less is taken."""
+    with pytest.raises(ScenarioError, match=said):
+        scenario(shape, users, minutes * 60)
+    scenario("tunnel", 100, 50 * 60)
+    scenario("spike", 1_000, 180)
+    scenario("soak", 5_000, 110)

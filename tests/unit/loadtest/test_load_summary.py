@@ -7,16 +7,17 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from loadtest import locust_csv, summary
+from loadtest import summary
 from loadtest.charts import Chart, Line, svg
 from loadtest.figures import beside, limited
 from loadtest.journal import Journal
+from loadtest.locust_counts import Counts
 from loadtest.messages import Messages
 from loadtest.outcome import Run, Verdict
 from loadtest.samples import Samples, Series
 from loadtest.thresholds import Thresholds, check
 from loadtest.timeline import Timeline
-from tests.loadruns import write_requests
+from tests.loadruns import write_counts
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -50,14 +51,14 @@ def page(directory: Path) -> str:
         for seq in range(8):
             journal.sent(device, 1, seq, 2, 1_000 + seq / 2)
             journal.answered(device, 1, seq, "accepted" if seq else HOSTILE)
-    write_requests(directory, HOSTILE)
+    write_counts(directory, HOSTILE)
     facts = {"shape": HOSTILE, "started_ms": 1_000_000, "ended_ms": 1_004_000, "gate": "gate.toml", "note": HOSTILE}
     (directory / "run.json").write_text(json.dumps(facts))
-    run, messages, requests = Run.load(directory), Messages(directory), locust_csv.read(directory)
+    run, messages, counts = Run.load(directory), Messages(directory), Counts.read(directory)
     thresholds = Thresholds.load()
-    findings = check(limited(messages, requests, None, run.seconds), thresholds.of(run.shape))
-    verdict = Verdict(run, findings, [HOSTILE], [HOSTILE], beside(messages), None, 0.9)
-    return summary.page(verdict, messages, requests, Samples(directory, 1_000, 1_004))
+    findings = check(limited(messages, counts, None, 1_000, 1_004), thresholds.of(run.shape))
+    verdict = Verdict(run, findings, [HOSTILE], [HOSTILE], beside(messages, 1_004), None, 0.9)
+    return summary.page(verdict, messages, counts, Samples(directory, 1_000, 1_004))
 
 
 def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
