@@ -175,7 +175,7 @@ def test_the_last_event_lies_at_the_start_of_the_replay(scene: Scene) -> None:
 def test_a_file_that_is_no_recording_is_refused_and_a_keyring_that_is_none_shows_no_key(tmp_path: Path) -> None:
     """Each with what to do."""
     (tmp_path / "other").write_bytes(b"SQLite format 3\0" + bytes(100))
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match=r"no recording.*make one with `fleetsim record`"):
         play_of(tmp_path / "other", "time", [])
     secret = base64.b64encode(ROOT).decode()
     for content in (secret, json.dumps({"roots": {"one": {"root": secret}}}), json.dumps({"roots": {"1": secret}})):
