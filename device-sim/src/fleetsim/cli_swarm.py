@@ -20,6 +20,20 @@ from fleetsim.swarm import Swarm
 from fleetsim.swarm_plan import Plan
 from fleetsim.swarm_work import Shape, read_bodies
 
+_OF_A_BODY = ("events", "signals", "by_path")
+_OF_THE_LOAD = (
+    *_OF_A_BODY,
+    "columns",
+    "bodies",
+    "drive",
+    "warm_up",
+    "in_flight",
+    "rate",
+    "prepare",
+    "interval",
+    "seed",
+)
+
 
 def swarm(
     context: typer.Context,
@@ -97,11 +111,10 @@ def swarm(
 def _refuse_unused(context: typer.Context) -> None:
     """Raises RunError for an option that another one makes void: who gave it expects something of it."""
     chosen = context.params
-    shape = ("events", "signals", "by_path")
     rules = (
-        (not chosen["seconds"], "with --seconds 0 nothing is sent", (*shape, *_OF_THE_LOAD)),
-        (chosen["drive"], "with --drive the vehicles choose what they say", (*shape, "columns", "bodies")),
-        (chosen["bodies"], "with --bodies they are sent as they are", (*shape, "seed")),
+        (not chosen["seconds"], "with --seconds 0 nothing is sent", _OF_THE_LOAD),
+        (chosen["drive"], "with --drive the vehicles choose what they say", (*_OF_A_BODY, "columns", "bodies")),
+        (chosen["bodies"], "with --bodies they are sent as they are", (*_OF_A_BODY, "seed")),
         (chosen["columns"], "columns name signals by number", ("by_path",)),
         (chosen["rate"], "at a --rate each connection has one message in flight", ("in_flight",)),
     )
@@ -110,6 +123,3 @@ def _refuse_unused(context: typer.Context) -> None:
             source = context.get_parameter_source(name)
             if source is not None and source.name == "COMMANDLINE":
                 raise RunError(f"--{name.replace('_', '-')} would do nothing: {why}")
-
-
-_OF_THE_LOAD = ("columns", "bodies", "drive", "warm_up", "in_flight", "rate", "prepare", "interval", "seed")
