@@ -70,9 +70,10 @@ def run_both(context: Context, case: Case) -> tuple[Rounds, Rounds]:
 def _round(context: Context, served: Served, case: Case, number: int) -> Figures:
     seconds = context.sizes.seconds
     cpu_s: dict[str, float] = {}
+    # The sketch is sent bodies that were made for it.
+    shape = () if "--bodies" in served.options else ("--events", str(case.events), "--signals", str(SIGNALS))
     options = (
-        *served.options,
-        *("--connections", str(case.connections), "--events", str(case.events), "--signals", str(SIGNALS)),
+        *(*served.options, "--connections", str(case.connections), *shape),
         *("--seconds", str(seconds), "--warm-up", "1", "--prepare", str(int(case.prepare * (seconds + 1)))),
         *("--epoch", str(number + 1), *case.options),
     )

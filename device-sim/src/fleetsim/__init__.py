@@ -11,8 +11,9 @@ The map of this package:
 `record` takes what a fleet said from an edge's `spool` into a `tape`, and `replay` sends it again, or one `recording`.
 `scenarios` is the small fleet of `vehicles` on a virtual clock: an ordinary day, attacks, faults; what is true of each.
 What a device is given is read by `bundle`, from a directory of its own, or by `identities`, from one file for a whole
-fleet. `core` is the device without its sockets: epochs, numbers, signatures, the outbox, and what to do on each answer
-(`answers`). The agents only move bytes. `attackers` do what a device must not. `vectors` writes the test vectors.
+fleet; `foreign` opens such a file, and a tape, as anybody may have made it. `core` is the device without its sockets:
+epochs, numbers, signatures, the outbox, and what to do on each answer (`answers`). The agents only move bytes.
+`attackers` do what a device must not. `vectors` writes the test vectors.
 
 Nothing here imports fleetgate: the two are written from schemas/envelope.md separately, so that an error in the one
 is not repeated by the other.

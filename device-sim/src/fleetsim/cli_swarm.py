@@ -1,4 +1,8 @@
-"""Decides the options of `fleetsim swarm`, which is `swarm`'s to run."""
+"""Decides the options of `fleetsim swarm`, which of them make sense together, and what a signal does.
+
+Ctrl-C ends it at once, with exit status 130 and no report. SIGTERM does so too until all are connected; from then on it
+ends the hold or the measured time early, and the report comes. The run is `swarm`'s.
+"""
 
 import json
 import signal
@@ -10,14 +14,29 @@ from typing import Annotated
 import typer
 
 from fleetsim.cli_options import Https, Mqtt, Seed, ServerName
-from fleetsim.gate import address
+from fleetsim.gate import RunError, address
 from fleetsim.identities import devices_in
 from fleetsim.swarm import Swarm
 from fleetsim.swarm_plan import Plan
 from fleetsim.swarm_work import Shape, read_bodies
 
+_OF_A_BODY = ("events", "signals", "by_path")
+_OF_THE_LOAD = (
+    *_OF_A_BODY,
+    "columns",
+    "bodies",
+    "drive",
+    "warm_up",
+    "in_flight",
+    "rate",
+    "prepare",
+    "interval",
+    "seed",
+)
+
 
 def swarm(
+    context: typer.Context,
     devices: Annotated[
         Path, typer.Argument(metavar="DEVICES", help="Directory of device bundles, in order of name, or of identities.")
     ],
@@ -50,7 +69,11 @@ def swarm(
     server_name: ServerName = "localhost",
     seed: Seed = 1,
 ) -> None:
-    """Load a gate from thousands of connections; prints JSON, its phases on stderr; SIGTERM ends it early."""
+    """Load a gate from thousands of connections; prints JSON, its phases on stderr.
+
+    SIGTERM ends it early, with a report; Ctrl-C at once.
+    """
+    _refuse_unused(context)
     plan = Plan(
         address(https, "--https") if batch else address(mqtt, "--mqtt"),
         server_name,
@@ -72,10 +95,31 @@ def swarm(
         read_bodies(bodies) if bodies else (),
         drive,
     )
-    swarming = Swarm(plan, list(islice(devices_in(devices), connections)), lambda phase: typer.echo(phase, err=True))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: swarming.finish_early())
+
+    def say(phase: str) -> None:
+        if phase == "connected":  # before that there is nothing to report
+            signal.signal(signal.SIGTERM, lambda *_: swarming.finish_early())
+        typer.echo(phase, err=True)
+
+    swarming = Swarm(plan, list(islice(devices_in(devices), connections)), say)
     if wait:
         typer.echo("prepared", err=True)
         sys.stdin.readline()
     typer.echo(json.dumps(swarming.run(), indent=2))
+
+
+def _refuse_unused(context: typer.Context) -> None:
+    """Raises RunError for an option that another one makes void: who gave it expects something of it."""
+    chosen = context.params
+    rules = (
+        (not chosen["seconds"], "with --seconds 0 nothing is sent", _OF_THE_LOAD),
+        (chosen["drive"], "with --drive the vehicles choose what they say", (*_OF_A_BODY, "columns", "bodies")),
+        (chosen["bodies"], "with --bodies they are sent as they are", (*_OF_A_BODY, "seed")),
+        (chosen["columns"], "columns name signals by number", ("by_path",)),
+        (chosen["rate"], "at a --rate each connection has one message in flight", ("in_flight",)),
+    )
+    for applies, why, void in rules:
+        for name in void if applies else ():
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise RunError(f"--{name.replace('_', '-')} would do nothing: {why}")

@@ -117,7 +117,7 @@ class DeviceCore:
     def submit(self, draft: Draft) -> bool:
         """Sign a draft into the outbox; False (and nothing done) if no number may be given out now.
 
-        Events that are older than 30 days cannot be said any more and are left out.
+        Events that are older than 30 days (24 in columns) cannot be said any more and are left out.
         """
         if self._again and draft is not self._again[0]:
             return False  # what waits for a second number goes first
@@ -356,4 +356,5 @@ def _described(raw: bytes) -> tuple[int, int]:
 
 def _body_at(draft: Draft, now_ms: int) -> encode.Body:
     events = [Event(min(0, e.at - now_ms), e.kind, e.signals, e.texts) for e in draft.events]
-    return encode.Body(draft.software, draft.config, [e for e in events if e.at >= encode.OLDEST_AT_MS])
+    oldest_ms = encode.OLDEST_AT_IN_COLUMNS_MS if draft.enc == encode.COLUMNS else encode.OLDEST_AT_MS
+    return encode.Body(draft.software, draft.config, [e for e in events if e.at >= oldest_ms])

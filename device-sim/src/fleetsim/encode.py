@@ -18,6 +18,8 @@ ROWS_MSGPACK, ROWS_JSON, COLUMNS = 1, 2, 3
 MAX_BODY_BYTES = 65_536
 MAX_EVENTS = 1_000
 OLDEST_AT_MS = -30 * 24 * 3600 * 1000
+OLDEST_AT_IN_COLUMNS_MS = -(2**31)  # 24.8 days: `at` has 32 bits there
+KINDS = frozenset(("sample", "trip_start", "trip_end", "charge_start", "charge_end", "fault", "heartbeat"))
 
 Form = Literal["msgpack", "json"]
 Name = int | str  # a signal by its number in the catalogue, or by its VSS path
@@ -149,20 +151,25 @@ def _json_rows(body: Body) -> dict[str, object]:
     return {"software": body.software, "config": body.config, "events": events}
 
 
-def _encode_columns(body: Body) -> bytes:
-    kinds = {event.kind for event in body.events}
-    if len(kinds) != 1 or any(event.texts for event in body.events):
+def column_numbers(events: Sequence[Event]) -> list[int]:
+    """The signals of these events, for columns. Raises ValueError for events that columns cannot express."""
+    if len({event.kind for event in events}) != 1 or any(event.texts for event in events):
         raise ValueError("columns hold events of one kind and no texts: use enc 1 or 2")
-    names = {name for event in body.events for name in event.signals}
+    names = {name for event in events for name in event.signals}
     numbers = sorted(name for name in names if isinstance(name, int))
     if len(numbers) != len(names):
         raise ValueError("columns name a signal by its number, not by its path: use enc 1 or 2")
+    return numbers
+
+
+def _encode_columns(body: Body) -> bytes:
+    numbers = column_numbers(body.events)
     columns = {
         number: pack_column([event.signals.get(number, math.nan) for event in body.events]) for number in numbers
     }
     n = len(body.events)
     at = struct.pack(f"<{n}i", *(event.at for event in body.events))
-    return pack((body.software, body.config, kinds.pop(), n, at, columns))
+    return pack((body.software, body.config, body.events[0].kind, n, at, columns))
 
 
 def pack_column(values: Sequence[float]) -> tuple[int, bytes]:

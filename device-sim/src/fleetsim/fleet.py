@@ -74,7 +74,7 @@ class Devices:
 
 @asynccontextmanager
 async def committing(devices: Devices) -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group beside which journal and ledger are committed; a disk that fails ends the group."""
+    """A task group beside which journal and ledger are committed; a disk that fails ends the group. Raises RunError."""
     try:
         async with asyncio.TaskGroup() as outer:
             helpers = [
@@ -88,6 +88,8 @@ async def committing(devices: Devices) -> AsyncIterator[asyncio.TaskGroup]:
     except ExceptionGroup as group:
         if disk := group.subgroup(sqlite3.Error):
             raise RunError(f"the journal or the ledger cannot be written: {_first(disk)}") from None
+        if wrong := group.subgroup(RunError):
+            raise _first(wrong) from None
         raise
     finally:
         devices.ledger.commit()

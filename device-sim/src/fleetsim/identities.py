@@ -2,7 +2,7 @@
 
 The file is the gate's own (`fleetgate device enroll-many --archive`), and the gate's own command fills it: keys and
 certificates are real, and every device is on record. Preparing goes on where it ended, and makes only what is missing.
-Directories of single devices are `bundle`'s.
+A file may also come from elsewhere, so what is read is looked at first. Directories of single devices are `bundle`'s.
 """
 
 import os
@@ -14,11 +14,26 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
+import msgspec
+from msgspec import Meta
+
+from fleetsim import mac
 from fleetsim.bundle import BundleError, Device, read_bundle
+from fleetsim.foreign import open_foreign
 from fleetsim.gate import RunError
 
 ARCHIVE, LIST = "identities.db", "identities.csv"
+# As `fleetgate device enroll-many` writes it.
+_SCHEMA = """
+CREATE TABLE authority (number INTEGER PRIMARY KEY, chain BLOB, ca BLOB, UNIQUE (chain, ca));
+CREATE TABLE device (
+    number INTEGER PRIMARY KEY, tenant TEXT, device_id TEXT, vehicle_id TEXT, kid INTEGER, mac_key BLOB,
+    certificate BLOB, private_key BLOB, authority INTEGER REFERENCES authority, UNIQUE (tenant, device_id)
+);
+CREATE TABLE waiting (first INTEGER NOT NULL);
+"""
 _ONE = (
     "SELECT authority, tenant, device_id, vehicle_id, kid, mac_key, certificate, private_key "
     "FROM device WHERE number = ?"
@@ -26,6 +41,18 @@ _ONE = (
 _AUTHORITIES = "SELECT number, chain, ca FROM authority"
 # Behind the last one on record, bundles may wait for a run that was killed.
 _COUNT = "SELECT coalesce(min(first) - 1, (SELECT coalesce(max(number), 0) FROM device)) FROM waiting"
+_Name = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class _Row(NamedTuple):
+    authority: int
+    tenant: _Name
+    device_id: _Name
+    vehicle_id: _Name
+    kid: Annotated[int, Meta(ge=0, lt=2**32)]
+    mac_key: Annotated[bytes, Meta(min_length=mac.KEY_BYTES, max_length=mac.KEY_BYTES)]
+    certificate: bytes
+    private_key: bytes | None
 
 
 @dataclass(frozen=True)
@@ -54,21 +81,21 @@ class Identity(Device):
 class Identities:
     """The devices of one file, in the order in which they were enrolled. One that is asked for is read then."""
 
-    def __init__(self, db: sqlite3.Connection, count: int) -> None:
-        self._db, self._count = db, count
-        # Of all devices under one authority these are the same objects: they would be half of the memory.
-        self._authorities = {number: (chain, ca.decode()) for number, chain, ca in db.execute(_AUTHORITIES)}
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        try:
+            self._db = open_foreign(file, _SCHEMA)
+            [self._count] = msgspec.convert(self._db.execute(_COUNT).fetchone(), tuple[Annotated[int, Meta(ge=0)]])
+            authorities = msgspec.convert(self._db.execute(_AUTHORITIES).fetchall(), list[tuple[int, bytes, bytes]])
+            # Of all devices under one authority these are the same objects: they would be half of the memory.
+            self._authorities = {number: (chain, ca.decode("ascii")) for number, chain, ca in authorities}
+        except (OSError, sqlite3.Error, ValueError) as error:
+            raise BundleError(f"{file}: {error}; make it with `fleetsim identities prepare`") from None
 
     @classmethod
     def open(cls, directory: Path) -> "Identities":
         """Those that `prepare` made in `directory`. Raises BundleError."""
-        file = directory / ARCHIVE
-        try:
-            db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-            [count] = db.execute(_COUNT).fetchone()
-            return cls(db, count)
-        except sqlite3.Error as error:
-            raise BundleError(f"{file}: {error}; make it with `fleetsim identities prepare`") from None
+        return cls(directory / ARCHIVE)
 
     @classmethod
     def prepare(
@@ -92,12 +119,18 @@ class Identities:
         """Raises IndexError, BundleError."""
         if not 0 <= index < self._count:
             raise IndexError(f"there are {self._count} identities, and none at {index}")
-        authority, tenant, device_id, vehicle_id, kid, mac_key, *pem = self._db.execute(_ONE, (index + 1,)).fetchone()
-        certificate, private_key = pem
-        if private_key is None:
-            raise BundleError(f"{tenant}/{device_id} made its private key itself: nobody else can be this device")
-        chain, ca = self._authorities[authority]
-        return Identity(tenant, device_id, vehicle_id, kid, mac_key, certificate, private_key, chain, ca)
+        try:
+            row = msgspec.convert(self._db.execute(_ONE, (index + 1,)).fetchone(), _Row)
+            chain, ca = self._authorities[row.authority]
+        except (sqlite3.Error, ValueError, KeyError) as error:
+            # The library's message names the column by its place and the type, never the value.
+            raise BundleError(f"{self._file}: device {index + 1} cannot be read ({error}); enrol it again") from None
+        if row.private_key is None:
+            raise BundleError(
+                f"{row.tenant}/{row.device_id} made its private key itself: nobody else can be this device"
+            )
+        names = (row.tenant, row.device_id, row.vehicle_id, row.kid, row.mac_key)
+        return Identity(*names, row.certificate, row.private_key, chain, ca)
 
     def __iter__(self) -> Iterator[Identity]:
         return (self[index] for index in range(self._count))

@@ -32,7 +32,11 @@ class Play(NamedTuple):
 def play_of(file: Path, time_column: str, mappings: Sequence[str]) -> Play:
     """A fleet's recording, or a drive in CSV with its time column and mappings. Raises RunError."""
     if is_tape(file):
+        if mappings:
+            raise RunError(f"{file} is a recording of a fleet, which has no columns: leave --map out")
         tape = Tape(file)
+        if tape.span.last_ms - tape.span.first_ms > LONGEST_MS:
+            raise RunError(f"{file}: its events are more than 29 days apart; one may be 30 days old at most")
         return Play(tape.span.vehicles, tape.span.until_ms, partial(moved, tape))
     if not mappings:
         raise RunError(f"{file} is a drive in CSV: say with --map which of its columns are signals")
@@ -42,6 +46,8 @@ def play_of(file: Path, time_column: str, mappings: Sequence[str]) -> Play:
 
 def choose_senders(vehicles: int, bundles: Sequence[Path], identities: Path | None) -> list[Device]:
     """A device for each vehicle. Raises RunError where they are too few, BundleError."""
+    if bundles and identities is not None:
+        raise RunError("--device and --identities both say who sends: give one of them")
     found: Iterable[Device] = map(read_bundle, bundles) if identities is None else Identities.open(identities)
     chosen = list(islice(found, vehicles))
     if len(chosen) < vehicles:
@@ -54,10 +60,7 @@ def choose_senders(vehicles: int, bundles: Sequence[Path], identities: Path | No
 
 def moved(tape: Tape, start_ms: float) -> Iterator[Take]:
     """The messages of a recording, their events at times that end at `start_ms`. Raises RunError."""
-    span = tape.span
-    if span.last_ms - span.first_ms > LONGEST_MS:
-        raise RunError("the recording's events are more than 29 days apart; one may be 30 days old at most")
-    shift_ms = int(start_ms) - span.last_ms
+    shift_ms = int(start_ms) - tape.span.last_ms
     for take in tape:
         events = tuple(replace(event, at=event.at + shift_ms) for event in take.draft.events)
         yield take._replace(draft=take.draft._replace(events=events))

@@ -74,8 +74,12 @@ class Swarm:
         return MqttLane(tls, work, self._tally)
 
     def finish_early(self) -> None:
-        """End the measured time now. May be called from a signal handler."""
+        """Once connected: end the hold, the measured time or what leads to it now; the report has what there is. May be
+        called from a signal handler."""
         self._finishing = True
+
+    def _is_finishing(self) -> bool:
+        return self._finishing
 
     # The run.
 
@@ -88,8 +92,8 @@ class Swarm:
             report["reconnect"] = self._connect()
         self._say("connected")
         if plan.hold_s:
-            self._until(_now_s() + plan.hold_s)
-        if plan.seconds:
+            self._until(_now_s() + plan.hold_s, self._is_finishing)
+        if plan.seconds and not self._finishing:
             report |= self._load()
         report["ended"] = dict(self._loop.failed)
         self._drop_all()
@@ -110,7 +114,9 @@ class Swarm:
         self._firing = True
         self._start_s = _now_s()
         self._begin()
-        self._until(_now_s() + plan.warm_up_s)
+        self._until(_now_s() + plan.warm_up_s, self._is_finishing)
+        if self._finishing:
+            return {}
         warm = Counter(tally.answers())
         tally.latency = Histogram()
         signed = self._signed()
@@ -136,14 +142,14 @@ class Swarm:
     def _drain(self) -> tuple[int, int]:
         """(messages that were due and not sent when the measured time ended, messages without an answer in the end).
 
-        At a rate the former are sent now. Every latency counts, and of what is never answered its age: a gate that
-        stalls at the end has no better percentiles than one that stalls in between.
+        At a rate the former are sent now. Every latency counts, and of what is never answered its age, that on lanes
+        which ended too: a gate that stalls at the end has no better percentiles than one that stalls in between.
         """
         each = max(1, self._plan.batch)
         self._end_s = _now_s()
         self._firing = bool(self._plan.rate)
         overdue = self._waiting()
-        self._until(_now_s() + DRAIN_S, lambda: not self._waiting() and not any(lane.flying for lane in self._lanes))
+        self._until(_now_s() + DRAIN_S, lambda: not self._waiting() and not any(map(_is_awaiting, self._lanes)))
         self._firing = False
         flying = [due_s for lane in self._lanes for due_s in lane.flying]
         unsent = [self._start_s + number / self._requests_per_s for number in range(self._released, self._due())]
@@ -159,7 +165,7 @@ class Swarm:
         end_s = started_s + plan.seconds
         while (now := _now_s()) < end_s and not self._finishing:
             tally.latency = Histogram()
-            self._until(min(end_s, now + (plan.interval_s or plan.seconds)), lambda: self._finishing)
+            self._until(min(end_s, now + (plan.interval_s or plan.seconds)), self._is_finishing)
             if plan.interval_s:
                 seen = {"seconds": _now_s() - now, "accepted": tally.accepted - accepted}
                 self._say(f"interval {json.dumps(seen | {'ack_ms': tally.latency.report()})}")
@@ -170,6 +176,8 @@ class Swarm:
     def _prepare(self) -> None:
         size = 0
         for lane in self._lanes if self._plan.prepare else ():
+            if self._finishing:
+                return
             if lane.phase is Phase.LIVE:
                 size += lane.prepare(self._plan.prepare)
                 if size > PREPARED_BYTES:
@@ -264,6 +272,11 @@ class Swarm:
 
     def _waiting(self) -> int:
         return max(0, self._due() - self._released)
+
+
+def _is_awaiting(lane: Lane) -> bool:
+    """An answer can still come."""
+    return lane.phase is Phase.LIVE and bool(lane.flying)
 
 
 def _contents(plan: Plan) -> tuple[int, Iterator[Content]]:

@@ -5,6 +5,7 @@ A response counts only whole, and with as many items as were sent; each item cou
 """
 
 import time
+from collections import Counter
 
 import msgspec
 
@@ -57,22 +58,21 @@ class HttpsLane(Lane):
         self._buffer = data[end_of_head + size :]
         if not self.flying:
             raise LaneError("answer_to_nothing")
+        labels = self._labels(int(data[9:12]), data[end_of_head : end_of_head + size])
         self.tally.latency.add(_now_s() - self.flying.popleft())
-        self._count(int(data[9:12]), data[end_of_head : end_of_head + size])
+        self.tally.accepted += labels.pop(ACCEPTED, 0)
+        self.tally.others += labels
         return 1
 
-    def _count(self, status: int, content: bytes) -> None:
+    def _labels(self, status: int, content: bytes) -> Counter[str]:
+        """Answers by label. Raises LaneError, ValueError for a response that leaves open what was answered."""
         if status != HTTP_ITEMS:
-            self.tally.others[f"http_{status}"] += self.batch
-            return
+            return Counter({f"http_{status}": self.batch})
         items = _decode_items(content)
         if len(items) != self.batch:
             raise LaneError("wrong_number_of_items")
-        for item in items:
-            if item["status"] == ACCEPTED:
-                self.tally.accepted += 1
-            else:
-                self.tally.others[from_item(item).label] += 1
+        others = Counter(from_item(item).label for item in items if item.get("status") != ACCEPTED)
+        return others + Counter({ACCEPTED: len(items) - others.total()})
 
 
 def _content_length(head: bytes) -> int:

@@ -15,7 +15,7 @@ from fleetsim.swarm_work import Work
 
 class Lane(Wire):
     """One connection. `ready` are encrypted requests in their order, `flying` when each one in flight was due, in
-    seconds."""
+    seconds: of a lane that ended, those that are never answered."""
 
     __slots__ = ("flying", "ready", "tally", "work")
 
@@ -52,4 +52,5 @@ class Lane(Wire):
         """Records of this session end with it."""
         super().close(phase)
         self.ready.clear()
-        self.flying.clear()
+        if phase is Phase.DOWN:
+            self.flying.clear()

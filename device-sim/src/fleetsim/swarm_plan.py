@@ -6,7 +6,7 @@ How it is done is `swarm`'s; the shape of a message is `swarm_work`'s.
 from collections import Counter
 from typing import Any, NamedTuple
 
-from fleetsim.swarm_work import Shape
+from fleetsim.swarm_work import Shape, events_in
 
 
 class Plan(NamedTuple):
@@ -38,15 +38,22 @@ class Plan(NamedTuple):
     bodies: tuple[bytes, ...] = ()
     drive: bool = False
 
+    @property
+    def events_each(self) -> float | None:
+        """Events of a message, on average; None where that is not to be seen in the bodies of somebody else."""
+        if self.drive:
+            return 1
+        return events_in(self.shape.enc, self.bodies) if self.bodies else self.shape.events
+
 
 def figures(plan: Plan, answers: Counter[str], seconds: float, cpu_s: float) -> dict[str, Any]:
     """What is reported of `answers` by label within `seconds`, at `cpu_s` of this process."""
-    messages = answers["accepted"]
+    messages, each = answers["accepted"], plan.events_each
     return {
         "seconds": round(seconds, 3),
         "answers": dict(answers),
         "messages_per_s": round(messages / seconds, 1),
-        "events_per_s": round(messages * plan.shape.events / seconds, 1),
+        "events_per_s": None if each is None else round(messages * each / seconds, 1),
         "cpu_s": round(cpu_s, 3),
         "cpu_us_per_message": round(cpu_s / max(1, messages) * 1e6, 2),
     }

@@ -106,11 +106,17 @@ class Wire(ABC):
         self._receive()
         plain = b""
         try:
-            plain = self._decrypt(READ_BYTES)
-            while self._incoming.pending:
-                plain += self._decrypt(READ_BYTES)
+            while piece := self._decrypt(READ_BYTES):
+                plain += piece
+                if not self._incoming.pending:
+                    return plain
         except ssl.SSLWantReadError:
-            pass
+            return plain
+        # The gate said in TLS that nothing more comes, and may leave TCP open.
+        if not plain:
+            raise LaneError("closed")
+        assert self.sock is not None
+        self.sock.shutdown(socket.SHUT_RD)  # so that epoll tells of it once more, when `plain` has been taken
         return plain
 
     def seal(self, data: bytes) -> bytes:

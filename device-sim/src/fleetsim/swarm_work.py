@@ -25,6 +25,10 @@ _SIGNALS = tuple(signal for signal in CATALOGUE if signal.low is not None)
 _EVENT_GAP_MS = 100
 
 
+# Of a body's events only their number is read: what is in them may be of another gate.
+_decode_rows = msgspec.msgpack.Decoder(tuple[str, str, list[msgspec.Raw]]).decode
+_decode_columns = msgspec.msgpack.Decoder(tuple[str, str, str, int, bytes, msgspec.Raw]).decode
+
 Content = Callable[[int, int], bytes]
 """The body of the message with this number and `sent_at`."""
 
@@ -62,6 +66,20 @@ def read_bodies(file: Path) -> tuple[bytes, ...]:
     if not found:
         raise RunError(f"--bodies: {file} holds none")
     return found
+
+
+def events_in(enc: int, bodies: Sequence[bytes]) -> float | None:
+    """Events of a body on average; None where one of them is not of the wire format's outer shape."""
+    try:
+        return sum(_count(enc, body) for body in bodies) / len(bodies)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _count(enc: int, body: bytes) -> int:
+    if enc == encode.COLUMNS:
+        return _decode_columns(body)[3]
+    return len(_decode_rows(body)[2])
 
 
 def _body(shape: Shape, rng: random.Random) -> Body:

@@ -1,40 +1,44 @@
 """Decides what a recording of a fleet is: an SQLite file of messages, of vehicles that are numbers, at times from 0.
 
-    message  number, at_ms (when it came, since the first), vehicle (from 0), software, config, enc,
-             first_ms and last_ms (of its events, on the same scale), events (MessagePack: [[ms, kind, {number: value},
-             {number: text}], ...])
+    message  number, at_ms (when it came, since the first), vehicle (from 0, in the order in which they appear),
+             software, config, enc, events (MessagePack: [[ms, kind, {signal: value}, {signal: text}], ...], ms on the
+             same scale)
 
 No name, key, number of a message or date is in it. Positions are: whoever has the file can see where a car stands at
-night, so it stays personal data, and its mode is 0600. What goes in is `record`'s, when it comes out `replay`'s.
+night, so it stays personal data, and its mode is 0600. It may come from anywhere, so every row is looked at before the
+first is given out. What goes in is `record`'s, when it comes out `replay`'s.
 """
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
-from fleetsim.encode import OLDEST_AT_MS, Event
+from fleetsim.encode import COLUMNS, KINDS, OLDEST_AT_MS, ROWS_MSGPACK, Event, column_numbers
+from fleetsim.foreign import open_foreign
 from fleetsim.gate import RunError
 from fleetsim.outbox import Draft
 
 _SCHEMA = """
 CREATE TABLE message (
     number INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, vehicle INTEGER NOT NULL, software TEXT NOT NULL,
-    config TEXT NOT NULL, enc INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
-    events BLOB NOT NULL
-);
-PRAGMA user_version = 1;
+    config TEXT NOT NULL, enc INTEGER NOT NULL, events BLOB NOT NULL
+)
 """
-VERSION = 1
 # A replay takes a while to send; what is this close to 30 days would be too old by then.
 LONGEST_MS = -OLDEST_AT_MS - 24 * 3600 * 1000
-_INSERT = "INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+# A gate takes what a device sends whose clock is so far ahead.
+AHEAD_MS = 60_000
+_INSERT = "INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?)"
+_ALL = "SELECT number, at_ms, vehicle, software, config, enc, events FROM message ORDER BY number"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[Event, ...]).decode
+_Label = Annotated[str, Meta(max_length=128)]
 
 
 class Take(NamedTuple):
@@ -53,6 +57,29 @@ class Span(NamedTuple):
     until_ms: int
     first_ms: int
     last_ms: int
+
+
+class _Row(NamedTuple):
+    number: int
+    at_ms: Annotated[int, Meta(ge=0, le=LONGEST_MS)]
+    vehicle: Annotated[int, Meta(ge=0)]
+    software: _Label
+    config: _Label
+    enc: Annotated[int, Meta(ge=ROWS_MSGPACK, le=COLUMNS)]
+    events: bytes
+
+
+def require_sound(take: Take) -> None:
+    """Raises ValueError that says what of a message could not be sent again."""
+    events = take.draft.events
+    if not 0 <= take.at_ms <= LONGEST_MS:
+        raise ValueError("it came more than 29 days behind the first one")
+    if not events or any(event.kind not in KINDS for event in events):
+        raise ValueError("its events are none, or of no known kind")
+    if not all(-LONGEST_MS <= event.at - take.at_ms <= AHEAD_MS for event in events):
+        raise ValueError("its events are of another time than itself")
+    if take.draft.enc == COLUMNS:
+        column_numbers(events)
 
 
 def write_tape(file: Path, takes: Iterable[Take]) -> Span:
@@ -87,36 +114,36 @@ class Tape:
     """A recording to be read, a message at a time."""
 
     def __init__(self, file: Path) -> None:
-        """Raises RunError."""
+        """Looks at every message. Raises RunError."""
         self._file = file
-        self._db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
-        version = self._ask("PRAGMA user_version")[0]
-        if version != VERSION:
-            raise RunError(f"{file} is no recording of version {VERSION}: make one with `fleetsim record`")
-        facts = self._ask(
-            "SELECT count(*), 1 + coalesce(max(vehicle), -1), coalesce(max(at_ms), 0), coalesce(min(first_ms), 0), "
-            "coalesce(max(last_ms), 0) FROM message"
-        )
-        self.span = Span(*facts)
+        try:
+            self._db = open_foreign(file, _SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(f"{file} is no recording ({error}): make one with `fleetsim record`") from None
+        span = Span(0, 0, 0, LONGEST_MS + AHEAD_MS, -LONGEST_MS)
+        for take in self:
+            times = [event.at for event in take.draft.events]
+            vehicles, until_ms = max(span.vehicles, take.vehicle + 1), max(span.until_ms, take.at_ms)
+            first_ms, last_ms = min(span.first_ms, *times), max(span.last_ms, *times)
+            span = Span(span.messages + 1, vehicles, until_ms, first_ms, last_ms)
+        self.span = span
 
     def __iter__(self) -> Iterator[Take]:
         """In the order of their receipt. Raises RunError."""
+        number, vehicles = 0, 0
         try:
-            rows = self._db.execute("SELECT at_ms, vehicle, software, config, enc, events FROM message ORDER BY number")
-            for at_ms, vehicle, software, config, enc, events in rows:
-                yield Take(at_ms, vehicle, Draft(software, config, enc, _decode(events)))
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise RunError(f"{self._file} cannot be read: {error}") from None
-
-    def _ask(self, query: str) -> Sequence[int]:
-        try:
-            row: Sequence[int] = self._db.execute(query).fetchone()
-        except sqlite3.Error as error:
-            raise RunError(f"{self._file} cannot be read: {error}") from None
-        return row
+            for values in self._db.execute(_ALL):
+                row = msgspec.convert(values, _Row)
+                take = Take(row.at_ms, row.vehicle, Draft(row.software, row.config, row.enc, _decode(row.events)))
+                require_sound(take)
+                if row.number <= number or row.vehicle > vehicles:
+                    raise ValueError("it or its vehicle is out of the order of their numbers")
+                number, vehicles = row.number, max(vehicles, row.vehicle + 1)
+                yield take
+        except (sqlite3.Error, ValueError) as error:
+            raise RunError(f"{self._file} cannot be read behind message {number}: {error}") from None
 
 
 def _row(take: Take) -> tuple[object, ...]:
-    draft, times = take.draft, [event.at for event in take.draft.events]
-    events = _encode(draft.events)
-    return (take.at_ms, take.vehicle, draft.software, draft.config, draft.enc, min(times), max(times), events)
+    draft = take.draft
+    return (take.at_ms, take.vehicle, draft.software, draft.config, draft.enc, _encode(draft.events))

@@ -119,3 +119,12 @@ def test_events_older_than_30_days_are_left_out(bench: Bench) -> None:
     offered = bench.core.submit(bench.draft(age_ms=month_ms + 1))
     bench.core.submit(bench.draft(age_ms=month_ms))
     assert (offered, bench.notes.signed_keys) == (True, [(1, 0)])
+
+
+def test_columns_leave_out_what_their_32_bits_cannot_say(bench: Bench) -> None:
+    """An event of 25 days ago, which rows could say."""
+    bench.connect()
+    limit_ms = -encode.OLDEST_AT_IN_COLUMNS_MS
+    for age_ms in (limit_ms + 1, limit_ms):
+        assert bench.core.submit(bench.draft(age_ms=age_ms)._replace(enc=encode.COLUMNS))
+    assert bench.notes.signed_keys == [(1, 0)]

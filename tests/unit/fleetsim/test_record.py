@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.segments import RECEIVED_AT, SENT_AT, SpoolOnDisk, of_version_1, pack, peer, rows_body, sample
 from tests.units import elements, hkdf
@@ -29,14 +30,25 @@ class Scene:
         self.directory = directory
         self.spool = SpoolOnDisk(directory / "spool")
         self.recorder = Recorder({1: ROOT})
+        self.said = 0
 
-    def say(self, vehicle: str, *events: list[Any], at_ms: int = 0, outcome: int = 1, **given: Any) -> None:
-        """A message of the vehicle; `given` as `tests.units.elements` takes it."""
+    def say(
+        self, vehicle: str, *events: list[Any], at_ms: int = 0, outcome: int = 1, noted: Any = None, **given: Any
+    ) -> None:
+        """A message of the vehicle; `noted` is what the spool says of its sender besides, `given` as
+        `tests.units.elements` takes it."""
         who = peer(vehicle)
         key = hkdf(ROOT, who.tenant, who.device_id, who.key_digest)
-        usual: dict[str, Any] = {"key": key, "sent_at": SENT_AT + at_ms, "body": rows_body(*events)}
+        self.said += 1
+        usual: dict[str, Any] = {
+            "key": key,
+            "seq": self.said,
+            "sent_at": SENT_AT + at_ms,
+            "body": rows_body(*events),
+        }
         raw = pack(elements(**(usual | given)))
-        self.spool.writer.message(self.spool.sender(who), RECEIVED_AT + at_ms, outcome, 0, raw)
+        sender = self.spool.sender(msgspec.structs.replace(who, **(noted or {})))
+        self.spool.writer.message(sender, RECEIVED_AT + at_ms, outcome, 0, raw)
 
     def record(self) -> list[Take]:
         self.spool.seal()
@@ -55,8 +67,8 @@ def test_a_recording_has_what_was_said_and_when(scene: Scene) -> None:
     scene.say("two", [-10, "fault", {1: 7.0}, {44: "P0301"}], at_ms=4000)
     received_after_ms = RECEIVED_AT - SENT_AT
     assert [(take.at_ms, take.vehicle, take.draft.software) for take in scene.record()] == [
-        (0, 0, "2026.44.1"),
-        (4000, 1, "2026.44.1"),
+        (0, 0, "software-0"),
+        (4000, 1, "software-0"),
     ]
     assert [take.draft.events for take in Tape(scene.directory / "tape")] == [
         (
@@ -69,9 +81,10 @@ def test_a_recording_has_what_was_said_and_when(scene: Scene) -> None:
 
 
 def test_nothing_in_the_file_names_anybody(scene: Scene) -> None:
-    """No tenant, device, vehicle, configuration, key or date; an unknown signal or text could be a VIN."""
+    """No tenant, device, vehicle, software, configuration, key or date; an unknown signal or text could be a VIN."""
     named = {1: 50.0, "Vehicle.Body.Plate": 4.0}
-    scene.say("one", [0, "fault", named, {"Vehicle.VehicleIdentification.VIN": VIN, 44: VIN}], [0, "sample", {}, {}])
+    events = [0, "fault", named, {"Vehicle.VehicleIdentification.VIN": VIN, 44: VIN}], [0, "sample", {}, {}]
+    scene.say("one", body=rows_body(*events, software=VIN))
     [take] = scene.record()
     assert take.draft.events == (Event(SENT_AT - RECEIVED_AT, "fault", {1: 50.0}, {}),)
     assert scene.recorder.left_out["signals and texts that could name somebody"] == 3
@@ -92,6 +105,15 @@ LEFT_OUT: dict[str, tuple[str, Callable[[Scene], None]]] = {
     ),
     "held": ("1 messages held in quarantine", lambda scene: scene.say("one", sample(0, s1=1.0), outcome=2)),
     "no body": ("1 messages that cannot be read", lambda scene: scene.say("one", body=b"\xc1")),
+    "no kind": ("1 messages that could not be sent again", lambda scene: scene.say("one", [0, VIN, {1: 1.0}, {}])),
+    "of another time": (
+        "1 messages that could not be sent again",
+        lambda scene: scene.say("one", sample(-(2**62), s1=1.0)),
+    ),
+    "from a tenant without end": (
+        "1 messages that cannot be read",
+        lambda scene: scene.say("one", sample(0, s1=1.0), noted={"tenant": "x" * 70_000}),
+    ),
     "nothing known": (
         "1 messages without a known signal",
         lambda scene: scene.say("one", [0, "sample", {"Vehicle.New": 1.0}, {}]),
@@ -106,6 +128,41 @@ def test_what_does_not_belong_there_is_left_out_and_told(scene: Scene, told: str
     scene.say("two", sample(0, s1=2.0), at_ms=10)
     assert len(scene.record()) == 1
     assert told in scene.recorder.told()
+
+
+def test_software_and_configuration_become_numbers_that_stay(scene: Scene) -> None:
+    """The same one is the same number all through a recording."""
+    for software, config in (("2026.44.1", "a"), (VIN, "b"), ("2026.44.1", "b")):
+        scene.say("one", body=rows_body(sample(0, s1=1.0), software=software, config=config))
+    assert [take.draft[:2] for take in scene.record()] == [
+        ("software-0", "config-0"),
+        ("software-1", "config-1"),
+        ("software-0", "config-1"),
+    ]
+
+
+def test_a_vehicle_is_what_the_tag_proves(scene: Scene) -> None:
+    """Whoever writes into the spool can give a device another `vehicle_id`, and it is the same one all the same."""
+    scene.say("one", sample(0, s1=1.0))
+    scene.say("one", sample(0, s1=2.0), noted={"vehicle_id": "two"})
+    assert [take.vehicle for take in scene.record()] == [0, 0]
+
+
+def test_a_message_is_recorded_once(scene: Scene) -> None:
+    """The spool has it again, as its bytes are or with others that its device signed under the same number."""
+    for value in (1.0, 1.0, 2.0):
+        scene.say("one", sample(0, s1=value), epoch=4, seq=7)
+    scene.say("two", sample(0, s1=3.0), epoch=4, seq=7)
+    assert [take.draft.events[0].signals[1] for take in scene.record()] == [1.0, 3.0]
+    assert scene.recorder.told() == "2 messages whose number is there already"
+
+
+def test_a_signal_keeps_the_kind_of_its_name(scene: Scene) -> None:
+    """By path in JSON, where a number would be a name that nobody knows."""
+    said = {"software": "s", "config": "c", "events": [{"at": 0, "kind": "sample", "signals": {"Vehicle.Speed": 5.0}}]}
+    scene.say("one", enc=2, body=json.dumps(said).encode())
+    [take] = scene.record()
+    assert [event.signals for event in take.draft.events] == [{"Vehicle.Speed": 5.0}]
 
 
 def test_a_damaged_segment_is_read_up_to_there_and_the_next_one_whole(scene: Scene) -> None:
@@ -175,7 +232,7 @@ def test_the_last_event_lies_at_the_start_of_the_replay(scene: Scene) -> None:
 def test_a_file_that_is_no_recording_is_refused_and_a_keyring_that_is_none_shows_no_key(tmp_path: Path) -> None:
     """Each with what to do."""
     (tmp_path / "other").write_bytes(b"SQLite format 3\0" + bytes(100))
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match=r"no recording.*make one with `fleetsim record`"):
         play_of(tmp_path / "other", "time", [])
     secret = base64.b64encode(ROOT).decode()
     for content in (secret, json.dumps({"roots": {"one": {"root": secret}}}), json.dumps({"roots": {"1": secret}})):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from fleetsim.bundle import read_bundle
 from fleetsim.gate import RunError
 from fleetsim.swarm import Swarm
 from fleetsim.swarm_plan import Plan
-from fleetsim.swarm_work import Shape
+from fleetsim.swarm_work import Shape, bodies
+
+COLUMNS = Shape(3, 2, form="columns")
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +30,13 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def swarm(double: GateDouble, pki: Path, **changed: Any) -> tuple[dict[str, Any], list[str]]:
-    """(report, phases) of one connection for a fifth of a second."""
+    """(report, phases) of one connection, unless more are asked for, for a fifth of a second."""
     phases: list[str] = []
 
     async def main() -> dict[str, Any]:
         async with serving(double, pki) as (mqtt, https):
             plan = Plan(https if changed.get("batch") else mqtt, "localhost", 1, Shape(), 0.2, 0.05)
-            made = Swarm(plan._replace(connect_s=10.0, **changed), [read_bundle(pki / "device")], phases.append)
+            made = Swarm(plan._replace(**{"connect_s": 10.0} | changed), [read_bundle(pki / "device")], phases.append)
             return await asyncio.to_thread(made.run)
 
     return asyncio.run(main()), phases
@@ -101,6 +104,50 @@ def test_what_is_never_answered_counts_with_its_age(pki: Path, monkeypatch: pyte
     assert report["ack_ms"]["max"] > 200
 
 
+def every_item(body: bytes) -> Http:
+    items = [{"epoch": 1, "seq": 0, "status": "accepted", "reason": None}] * len(msgspec.msgpack.decode(body))
+    return Http(202, msgspec.msgpack.encode(items))
+
+
+@pytest.mark.parametrize(
+    "last_words",
+    {"none": None, "another number of items": Http(202, b"\x90"), "no items": Http(202, b"\xc1")}.values(),
+)
+def test_what_was_in_flight_on_a_connection_that_ended_is_unanswered(pki: Path, last_words: Http | None) -> None:
+    """One of two ends in the midst: every message that the gate received is in the report, and the other goes on."""
+    double = GateDouble(http=lambda count, body: last_words if count == 4 else every_item(body))
+    report, _ = swarm(double, pki, batch=5, connections=2)
+    assert report["unanswered"] == 5
+    assert report["answers_in_all"] == {"accepted": 5 * (len(double.requests) - 1)}
+    assert sum(report["ended"].values()) == 1
+
+
+def test_what_is_lost_with_its_connection_counts_with_its_age(pki: Path) -> None:
+    """At a rate, as what is never answered on one that lives."""
+    double = GateDouble(http=lambda count, body: None if count == 1 else every_item(body))
+    report, _ = swarm(double, pki, batch=5, connections=2, rate=100.0, warm_up_s=0.0)
+    assert report["unanswered"] == 5
+    assert report["ack_ms"]["max"] > 100
+
+
+@pytest.mark.parametrize(
+    ("changed", "events_each"),
+    [
+        ({"shape": Shape(3, 2)}, 3),
+        ({"drive": True}, 1),
+        ({"shape": Shape(3, 2), "bodies": tuple(bodies(Shape(7), random.Random(1)))}, 7),
+        ({"shape": COLUMNS, "bodies": tuple(bodies(COLUMNS._replace(events=9), random.Random(1)))}, 9),
+        ({"bodies": (b"one", b"two")}, None),
+    ],
+    ids=["shape", "drive", "bodies", "bodies in columns", "bodies of another gate"],
+)
+def test_events_are_those_that_were_sent(pki: Path, changed: dict[str, Any], events_each: int | None) -> None:
+    """Whatever the shape says that was not used; of bodies that cannot be read nobody knows."""
+    report, _ = swarm(GateDouble(), pki, **changed)
+    seen = report["events_per_s"]
+    assert (seen and seen / report["messages_per_s"]) == (events_each and pytest.approx(events_each, rel=0.01))
+
+
 def test_phases_are_told_in_their_order(pki: Path) -> None:
     """Others read the cost of the gate between `measuring` and `measured`."""
     _, phases = swarm(GateDouble(), pki)
@@ -145,11 +192,7 @@ def test_a_herd_comes_in_twice(pki: Path) -> None:
 def test_posts_hold_as_many_envelopes_as_asked(pki: Path) -> None:
     """Over HTTPS each request is a batch, and each of its items counts."""
 
-    def answer(_: int, body: bytes) -> Http:
-        items = [{"epoch": 1, "seq": 0, "status": "accepted", "reason": None}] * len(msgspec.msgpack.decode(body))
-        return Http(202, msgspec.msgpack.encode(items))
-
-    double = GateDouble(http=answer)
+    double = GateDouble(http=lambda _, body: every_item(body))
     report, _ = swarm(double, pki, batch=5)
     assert {len(msgspec.msgpack.decode(body)) for body in double.requests} == {5}
     assert report["answers_in_all"] == {"accepted": 5 * len(double.requests)}
