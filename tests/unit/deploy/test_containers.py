@@ -164,6 +164,26 @@ def test_the_users_are_those_that_clickhouse_has() -> None:
     assert wanted == set(PASSWORDS) == {name for name in SERVICES["clickhouse"]["environment"] if "SHA256" in name}
 
 
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_what_is_kept_in_memory_is_bounded(name: str) -> None:
+    """A file system in memory without a size takes half of the machine's, and a log in it grows."""
+    for mount in SERVICES[name].get("tmpfs", ()):
+        assert re.search(r"[:,]size=\d+m\b", mount), mount
+
+
+def test_clickhouse_logs_to_its_output_alone() -> None:
+    """Whose size compose bounds."""
+    [logger] = ET.parse(DEPLOY / "clickhouse" / "config.d" / "fleetgate.xml").getroot()
+    assert {each.tag: each.get("remove") or each.text for each in logger if each.tag != "level"} == {
+        "console": "1",
+        "log": "remove",
+        "errorlog": "remove",
+    }
+    mounted = [volume for volume in SERVICES["clickhouse"]["volumes"] if "config.d" in volume]
+    assert mounted == ["./clickhouse/config.d/fleetgate.xml:/etc/clickhouse-server/config.d/fleetgate.xml:ro"]
+    assert SERVICES["clickhouse"]["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
 def test_prometheus_asks_where_edge_and_load_answer() -> None:
     """Targets are services with those ports, on a network that both are on."""
     scrapes = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
