@@ -10,11 +10,12 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from fleetgate.config import host_and_port
@@ -36,6 +37,11 @@ class AdminServer:
 
     def __init__(self, setting: str, listen: str, registry: CollectorRegistry, unready: Callable[[], str]) -> None:
         host, port = host_and_port(setting, listen)
+        # By the machine's time, whatever clock the gate was given. A process that is started again and again is there
+        # at most scrapes: only this shows it.
+        Gauge(
+            "fleetgate_start_time_seconds", "When the process began to answer here, in Unix time.", registry=registry
+        ).set(time.time())
 
         class Handler(BaseHTTPRequestHandler):
             timeout = REQUEST_SECONDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from fleetgate.control.signing import SignerAway, SignerClient
+from fleetgate.control.localsocket import short_name
 from fleetgate.demo.figures import is_ready
 from tests.gate import clean_environment, until
 
@@ -105,13 +106,14 @@ def load_process(directory: Path, admin: str) -> Process:
     return Process(arguments, directory, directory / "load.log", lambda: is_ready(admin))
 
 
-def signer_process(directory: Path, socket: Path) -> Process:
+def signer_process(directory: Path, path: Path) -> Process:
     """`fleetgate signer` of the gate in `directory`."""
 
     def answers() -> bool:
         try:
-            SignerClient(socket).__exit__(None, None, None)
-        except SignerAway:
+            with socket.socket(socket.AF_UNIX) as client, short_name(path) as name:
+                client.connect(name)
+        except OSError:
             return False
         return True
 

@@ -9,7 +9,6 @@ what a signer that is away or refuses means, is decided by `load.auditheads`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy import insert, literal_column, or_, select
 
@@ -45,7 +44,7 @@ def begin_anew(write: Write, reason: str) -> None:
     write.note(RESTORED, "", "audit", {"reason": reason})
 
 
-def sign_audit(store: Store, signer: Path, on_behind: Callable[[int], None]) -> int:
+def sign_audit(store: Store, signer: SignerClient, on_behind: Callable[[int], None]) -> int:
     """Has signed what is new, at most MAX_ROWS; how many heads that were. `on_behind` is told how many rows have no
     signed head behind them, before and after.
 
@@ -54,8 +53,7 @@ def sign_audit(store: Store, signer: Path, on_behind: Callable[[int], None]) -> 
     chain = chain_of(store)
     if chain is None:
         return 0
-    with SignerClient(signer) as client:
-        newest = client.newest_audit(chain)
+    newest = signer.newest_audit(chain)
     if newest is not None:
         _keep(store, newest)  # the process may have ended before it was kept
     place, link = (newest.head.place, newest.head.link) if newest is not None else (0, NO_LINK)
@@ -64,15 +62,13 @@ def sign_audit(store: Store, signer: Path, on_behind: Callable[[int], None]) -> 
     if (end.place, end.hash) == (place, link):
         return 0
     if end.place <= place:
-        with SignerClient(signer) as client:
-            client.sign_audit(AuditHead(chain, end.place, end.hash), [])  # it says whether a rollback or a fork
+        signer.sign_audit(AuditHead(chain, end.place, end.hash), [])  # it says whether a rollback or a fork
     rows = _rows_behind(store, place, link)
     heads = 0
     for start in range(0, len(rows), MAX_STEPS):
         some = rows[start : start + MAX_STEPS]
-        with SignerClient(signer) as client:
-            head = AuditHead(chain, some[-1].place, some[-1].hash)
-            _keep(store, client.sign_audit(head, [row.digest.hex() for row in some]))
+        head = AuditHead(chain, some[-1].place, some[-1].hash)
+        _keep(store, signer.sign_audit(head, [row.digest.hex() for row in some]))
         heads += 1
         on_behind(max(0, end.place - some[-1].place))
     return heads

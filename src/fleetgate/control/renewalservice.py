@@ -2,8 +2,9 @@
 
 Decides how many may ask at once, how often, and how long each may take; the answers are `control.renewal`'s. Runs in
 threads of its own beside the signing of heads, and neither holds the other up: a client that says nothing costs its
-place for 2 s. One renewal is decided at a time. Keyring, issuing key and records are opened for each, so that what was
-replaced is in force with the next one; while one of them cannot be used, the device is told to come back.
+place for 2 s. One renewal is decided at a time; whether these threads still work, the watchdog asks. Keyring, issuing
+key and records are opened for each, so that what was replaced is in force with the next one; while one of them cannot
+be used, the device is told to come back.
 
 The socket is open to the signer's group: the edge may be another user.
 """
@@ -46,6 +47,9 @@ MAX_CONNECTIONS = 16
 """The edge has fewer open at once; what is beyond waits for nothing, it is told that the signer is busy."""
 
 TURN_SECONDS = 5.0  # how long an asker stands in line for the one renewal at a time
+HANGS_SECONDS = 30.0
+"""Of one turn of the loop (0.2 s), or of one decision: the records are waited for 5 s, a disk seldom for as long."""
+
 AWAY_SECONDS = 60
 BUSY_SECONDS = 10
 
@@ -67,6 +71,8 @@ class RenewalService:
         self._limits = Limits(config, clock)
         self._store: Store | None = None
         self._turn = threading.Lock()
+        self._turned_s = time.monotonic()
+        self._deciding_since_s = math.inf
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._stopping = threading.Event()
         self._socket = listen("signer.renewal_socket", config.path(config.signer.renewal_socket), 0o660)
@@ -74,7 +80,12 @@ class RenewalService:
         self._thread = threading.Thread(target=self._run, name="renewals", daemon=True)
 
     def start(self) -> None:
+        self._turned_s = time.monotonic()
         self._thread.start()
+
+    def works(self) -> bool:
+        """Neither its loop nor a decision stands still. By the manager's time, whatever clock the gate was given."""
+        return time.monotonic() - min(self._turned_s, self._deciding_since_s) < HANGS_SECONDS
 
     def close(self) -> None:
         """Takes no more questions; one that is being decided is committed or undone by the database."""
@@ -89,6 +100,7 @@ class RenewalService:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._turned_s = time.monotonic()
             try:
                 connection, _ = self._socket.accept()
             except TimeoutError:
@@ -132,6 +144,7 @@ class RenewalService:
     def _in_turn(self, ask: AskRenewal) -> Answer:
         if not self._turn.acquire(timeout=TURN_SECONDS):
             return NotRenewed(Refusal.BUSY, "others wait for the records already", BUSY_SECONDS)
+        self._deciding_since_s = time.monotonic()
         try:
             return self._decide(ask)
         except Refused as refused:
@@ -140,6 +153,7 @@ class RenewalService:
             self._sparse_log.warning("cannot_renew", error=str(error), means="devices are told to come back")
             return NotRenewed(Refusal.AWAY, "records, keyring or issuing key cannot be used", AWAY_SECONDS)
         finally:
+            self._deciding_since_s = math.inf
             self._turn.release()
 
     def _decide(self, ask: AskRenewal) -> Answer:

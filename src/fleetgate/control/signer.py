@@ -2,8 +2,9 @@
 
 Decides what is signed. A head gets a signature when it is the newest signed one of its chain, or when the rows between
 (`steps`) lead from that to it. Everything else is refused: `rollback` for a head behind it, `fork` for one beside it.
-So whoever holds ClickHouse, and load, can add to a chain and never change what was signed. One connection is served at
-a time, each request within a deadline; only the signer's own user may ask.
+So whoever holds ClickHouse, and load, can add to a chain and never change what was signed. But whoever can ask can sign
+for the next place what was never loaded: only the signer's own user may, and of its processes those that see the
+socket's directory, which is not the edge's. One connection is served at a time, for one request, within a deadline.
 
 The issuing key is this process's too: renewals have a socket, threads and limits of their own (`renewalservice`).
 """
@@ -15,6 +16,7 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -119,10 +121,12 @@ class Service:
         self._socket.settimeout(_LOOK_SECONDS)
         self._manager = ServiceManager()
 
-    def run(self) -> None:
+    def run(self, others_work: Callable[[], bool]) -> None:
+        """Until `stop`. The service manager is told that the process works while `others_work`, too."""
         self._manager.ready()
         while not self._stopping:
-            self._manager.working()
+            if others_work():
+                self._manager.working()
             try:
                 connection, _ = self._socket.accept()
             except TimeoutError:
@@ -138,12 +142,13 @@ class Service:
         self._socket.close()
 
     def _serve(self, connection: socket.socket) -> None:
-        """Answers until the peer goes, is refused, or says nothing for the length of a deadline.
+        """Answers one request, so that nobody holds up others, or the watchdog, for longer than two deadlines.
 
         No error of the operating system is caught here: it may be that of the log's write, which ends the process."""
         try:
             self._check_peer(connection)
-            while (line := self._read(connection)) and not self._stopping:
+            line = self._read(connection)
+            if line:
                 self._spend()
                 self._send(connection, self._signer.answer(_parsed(line)))
         except Refused as refusal:
@@ -158,7 +163,7 @@ class Service:
             raise Refused("other_user", "only the user of the signer may ask it")
 
     def _read(self, connection: socket.socket) -> bytes:
-        """The next line; empty when the peer has gone."""
+        """The line; empty when the peer has gone."""
         deadline_s = time.monotonic() + REQUEST_SECONDS
         data = bytearray()
         while not data.endswith(b"\n"):
@@ -217,4 +222,4 @@ def serve(config: Config, clock: Clock) -> None:
             signal.signal(number, service.stop)
         log.get("signer").info("signing", socket=str(config.path(settings.socket)), key_id=key_id(key.public_key()))
         renewals.start()
-        service.run()
+        service.run(renewals.works)

@@ -1,22 +1,33 @@
 """How the signer is asked: the messages on its socket, and a client of it.
 
-Decides form, bounds and deadlines of a request. One JSON line asks, one JSON line answers; a connection may ask several
-times. What is signed is decided by `control.signer`.
+Decides form, bounds and deadlines of a request, and that an answer counts only with the signer's signature: who holds
+the socket alone is no signer. One JSON line asks, one JSON line answers, and the connection is over. What is signed is
+decided by `control.signer`.
 """
 
 from __future__ import annotations
 
 import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from fleetgate.control.heads import AuditHead, Head, Hex16, Hex32, SignedAuditHead, SignedHead
+from fleetgate.control.heads import (
+    AnyHead,
+    AuditHead,
+    Head,
+    Hex16,
+    Hex32,
+    Signed,
+    SignedAuditHead,
+    SignedHead,
+    check_signature,
+    read_public_key,
+)
 from fleetgate.control.localsocket import short_name
-from fleetgate.errors import FleetgateError
+from fleetgate.errors import CheckFailed, ConfigError, FleetgateError
 
 MAX_STEPS = 500
 """Rows of the chain between two heads in one request; a longer way is gone in several."""
@@ -84,56 +95,62 @@ _decode = msgspec.json.Decoder(Answer).decode
 
 
 class SignerClient:
-    """One connection. Every method raises SignerAway or SignerRefused."""
+    """Every method raises SignerAway or SignerRefused. The audit public key is read for each answer: a signer that
+    began anew has another one."""
 
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(REQUEST_SECONDS)
-        try:
-            with short_name(path) as name:
-                self._socket.connect(name)
-        except OSError as error:
-            self._socket.close()
-            raise SignerAway(f"the signer does not answer at {path}: {error.strerror or error}") from None
-
-    def __enter__(self) -> SignerClient:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._socket.close()
+    def __init__(self, path: Path, public_key: Path) -> None:
+        self._path = path
+        self._public_key = public_key
 
     def newest(self, spool: str) -> SignedHead | None:
-        return self._ask(AskNewest(spool)).signed
+        signed = self._ask(AskNewest(spool)).signed
+        return None if signed is None else self._genuine(signed, signed.head.spool == spool)
 
     def sign(self, head: Head, steps: list[str]) -> SignedHead:
         signed = self._ask(AskSign(head, steps)).signed
-        if signed is None or signed.head != head:
-            raise SignerAway("the signer answered something else than it was asked")
-        return signed
+        return self._genuine(signed, signed is not None and signed.head == head)
 
     def newest_audit(self, chain: str) -> SignedAuditHead | None:
-        return self._ask(AskNewestAudit(chain)).audit
+        signed = self._ask(AskNewestAudit(chain)).audit
+        return None if signed is None else self._genuine(signed, signed.head.chain == chain)
 
     def sign_audit(self, head: AuditHead, steps: list[str]) -> SignedAuditHead:
         signed = self._ask(AskSignAudit(head, steps)).audit
-        if signed is None or signed.head != head:
+        return self._genuine(signed, signed is not None and signed.head == head)
+
+    def _genuine(self, signed: Signed[AnyHead] | None, is_asked: bool) -> Signed[AnyHead]:
+        """What the signer signed, of what it was asked for. An answer that cannot be verified is none."""
+        if signed is None or not is_asked:
             raise SignerAway("the signer answered something else than it was asked")
+        try:
+            check_signature(signed, read_public_key(self._public_key))
+        except (CheckFailed, ConfigError) as error:
+            raise SignerAway(f"what answers at {self._path} is not proven to be the signer: {error}") from None
         return signed
 
     def _ask(self, request: Request) -> Answer:
         try:
-            self._socket.sendall(msgspec.json.encode(request) + b"\n")
-            data = bytearray()
-            while not data.endswith(b"\n"):
-                more = self._socket.recv(MAX_ANSWER_BYTES)
-                if not more or len(data) > MAX_ANSWER_BYTES:
-                    raise SignerAway("the signer's answer broke off")
-                data += more
-            answer = _decode(data)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+                connection.settimeout(REQUEST_SECONDS)
+                with short_name(self._path) as name:
+                    connection.connect(name)
+                connection.sendall(msgspec.json.encode(request) + b"\n")
+                answer = _decode(_line(connection))
         except OSError as error:
-            raise SignerAway(f"the signer does not answer: {error}") from None
+            raise SignerAway(f"the signer does not answer at {self._path}: {error.strerror or error}") from None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise SignerAway("what answers is no signer") from None
         if answer.refused is not None:
             raise SignerRefused(answer.refused, answer.why)
         return answer
+
+
+def _line(connection: socket.socket) -> bytes:
+    """Raises OSError, and SignerAway where it breaks off."""
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        more = connection.recv(MAX_ANSWER_BYTES)
+        if not more or len(data) > MAX_ANSWER_BYTES:
+            raise SignerAway("the signer's answer broke off")
+        data += more
+    return bytes(data)

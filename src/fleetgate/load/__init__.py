@@ -20,6 +20,7 @@ release.py       held events into `events`, where a person released them; held.p
 missing.py       which of its rows are not there yet
 isolation.py     one bad row costs its message and no other
 parking.py       where segments go that cannot be loaded
+skipped.py       numbers of segments that were not there
 rowshash.py      one hash of a segment's rows, here and in SQL
 chain.py         the rows of `segments`, each linked to the one before
 chainmemory.py   the end of the chain, out of reach of ClickHouse

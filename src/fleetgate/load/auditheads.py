@@ -17,7 +17,7 @@ from fleetgate.load.counts import Counts
 
 
 class AuditHeads:
-    """`sign` is `control.auditheads.sign_audit` on the records and the signer's socket."""
+    """`sign` is `control.auditheads.sign_audit` on the records and the signer's client."""
 
     def __init__(self, sign: Callable[[Callable[[int], None]], int], counts: Counts) -> None:
         self._sign = sign

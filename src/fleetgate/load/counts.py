@@ -29,9 +29,6 @@ class Counts:
         self.damaged = Counter(
             "fleetgate_load_damaged_records", "Records of segments that could not be read.", registry=registry
         )
-        self.missing = Counter(
-            "fleetgate_load_missing_segments", "Numbers of segments that were skipped.", registry=registry
-        )
         self.transitions = Counter(
             "fleetgate_load_transitions", "Transitions handed to control, by outcome.", ["outcome"], registry=registry
         )

@@ -33,9 +33,9 @@ class ChainChanged(FleetgateError):
 
 
 class Heads:
-    def __init__(self, spool: Path, socket: Path, clickhouse: ClickHouse, chain: Chain, counts: Counts) -> None:
+    def __init__(self, spool: Path, signer: SignerClient, clickhouse: ClickHouse, chain: Chain, counts: Counts) -> None:
         self._spool = spool
-        self._socket = socket
+        self._signer = signer
         self._clickhouse = clickhouse
         self._chain = chain
         self._counts = counts
@@ -86,9 +86,7 @@ class Heads:
         self._counts.unsigned.set(sum(self._behind.values()))
 
     def _sign(self, newest: ChainRow) -> None:
-        """A connection for each request: the signer waits 2 s for one, and ClickHouse may take longer in between."""
-        with SignerClient(self._socket) as signer:
-            signed = signer.newest(newest.spool)
+        signed = self._signer.newest(newest.spool)
         place, link = (signed.head.place, signed.head.link) if signed else (0, NO_LINK)
         self._note_behind(newest.spool, max(0, newest.place - place))
         doubt = self._chain.doubt(newest.spool, signed.head if signed else None)
@@ -97,13 +95,11 @@ class Heads:
         if (place, link) == (newest.place, newest.link):
             return
         if place >= newest.place:
-            with SignerClient(self._socket) as signer:
-                signer.sign(newest.head(), [])  # it says whether this is a rollback or a fork
+            self._signer.sign(newest.head(), [])  # it says whether this is a rollback or a fork
         rows = self._rows_behind(newest, place, link)
         for start in range(0, len(rows), MAX_STEPS):
             some = rows[start : start + MAX_STEPS]
-            with SignerClient(self._socket) as signer:
-                signed = signer.sign(some[-1].head(), [row.digest().hex() for row in some])
+            signed = self._signer.sign(some[-1].head(), [row.digest().hex() for row in some])
             self._keep(signed)
             self._counts.heads.inc()
             self._note_behind(newest.spool, newest.place - some[-1].place)

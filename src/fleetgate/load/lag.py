@@ -1,4 +1,4 @@
-"""How far load is behind, for Prometheus: looked up in the spool whenever it is asked.
+"""How far load is behind, and what it went past, for Prometheus: looked up in the spool whenever it is asked.
 
 From the files and not from the loop, so that it is true while load waits for ClickHouse at its start too. 4,000 waiting
 segments (64 GiB) take 10 ms.
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from fleetgate.clock import Clock
 from fleetgate.errors import SpoolError
+from fleetgate.load.skipped import Skipped
 from fleetgate.spool import format as fmt
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.identity import read_identity
@@ -63,6 +64,7 @@ class LagCollector(Collector):
     def __init__(self, spool: Path, clock: Clock) -> None:
         self._spool = spool
         self._clock = clock
+        self._skipped = Skipped(spool)
 
     def collect(self) -> Iterator[Metric]:
         lag = lag_of(self._spool, self._clock.now_ms())
@@ -71,3 +73,14 @@ class LagCollector(Collector):
         yield GaugeMetricFamily(
             "fleetgate_load_lag_seconds", "Age of the oldest sealed segment that is not loaded.", lag.seconds
         )
+        yield GaugeMetricFamily(
+            "fleetgate_load_missing_segments",
+            "Numbers of segments that were skipped, and neither came since nor were given up.",
+            self._missing(),
+        )
+
+    def _missing(self) -> int:
+        try:
+            return self._skipped.count()
+        except SpoolError:
+            return 1  # as of a damaged file: a person has to look

@@ -27,6 +27,7 @@ from fleetgate.load.inserts import Inserts
 from fleetgate.load.isolation import Refusal, in_words
 from fleetgate.load.parking import REFUSED_IN_PART, Parking
 from fleetgate.load.patience import Patience, Stopped
+from fleetgate.load.skipped import Skipped
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.cursor import Cursor, read_cursor, write_cursor
 from fleetgate.spool.files import SegmentFile
@@ -78,6 +79,7 @@ class Loader:
         self._stop = stop
         self._segments = settings.spool / "segments"
         self._parking = Parking(settings.spool / "parked", counts)
+        self._skipped = Skipped(settings.spool)
         self._log = log.get("load")
         self._names: UnknownNames | None = None
         self._cursor: Cursor | None = None
@@ -168,7 +170,8 @@ class Loader:
         assert self._cursor is not None  # set by step
         missing = number - self._cursor.segment - 1
         if missing and self._cursor.segment:
-            self._counts.missing.inc(missing)
+            first = self._cursor.segment + 1
+            self._patience.insist("spool", lambda _: self._skipped.add(first, number - 1))
             self._log.error(
                 "segments are missing: restore them into parked/, then `fleetgate spool retry`",
                 after=self._cursor.segment,
@@ -191,6 +194,7 @@ class Loader:
                 fault.point("load.transitions")
                 self._patience.insist("ClickHouse", lambda _: self._handover.raise_alerts(segment))
                 self._load_segment(segment, path, previous)
+        self._patience.insist("spool", lambda _: self._skipped.had(number))
         cursor = self._cursor = Cursor(identity.spool, number, sha256)
         self._patience.insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
         self._handover.reached(identity.spool, number, self._newest_received_ms)
@@ -220,6 +224,7 @@ class Loader:
         else:
             if self._in_its_place(identity, segment, path) and self._load_parked(segment, path):
                 self._log.info("a parked segment is loaded and goes", segment=segment.header.segment)
+                self._patience.insist("spool", lambda _: self._skipped.had(segment.header.segment))
                 self._parking.release(path)
         withdraw(path)
 

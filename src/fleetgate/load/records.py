@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from fleetgate.clock import Clock
 from fleetgate.config import Config
@@ -15,6 +14,7 @@ from fleetgate.control.auditheads import sign_audit
 from fleetgate.control.edgealerts import closings_since, note_alert
 from fleetgate.control.quarantine import LOADER, apply_transition
 from fleetgate.control.releases import Release, releases_of, releases_since
+from fleetgate.control.signing import SignerClient
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
 from fleetgate.control.suspicions import Suspicion, note_suspicions
@@ -89,7 +89,7 @@ class Records:
     def note(self, spool: str, segment: int, newest_received_ms: int) -> None:
         note_loaded(self.opened(), spool, segment, newest_received_ms)
 
-    def sign_audit(self, signer: Path, on_behind: Callable[[int], None]) -> int:
+    def sign_audit(self, signer: SignerClient, on_behind: Callable[[int], None]) -> int:
         return sign_audit(self.opened(), signer, on_behind)
 
     def opened(self) -> Store:

@@ -24,6 +24,7 @@ from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
 from fleetgate.control.secretfile import read_secret, write_secret
+from fleetgate.control.signing import SignerClient
 from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
@@ -103,8 +104,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         settings = Settings(config.path(spool.directory), spool.segment_seconds)
         if not opened.enter_context(_alone(settings.spool, stop, waiting)):
             return
-        socket = config.path(config.signer.socket)
-        audit_heads = AuditHeads(lambda on_behind: records.sign_audit(socket, on_behind), counts)
+        signer = SignerClient(config.path(config.signer.socket), config.path(config.signer.audit_public_key))
+        audit_heads = AuditHeads(lambda on_behind: records.sign_audit(signer, on_behind), counts)
         opened.enter_context(Rounds("audit", audit_heads.round))
         transitions = Transitions(settings.spool, records.apply, records.note_alert, counts, stop)
 
@@ -121,7 +122,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         alerts = Alerts(clickhouse, counts, clock, [webhooks.deliver])
         opened.enter_context(webhooks.telling(alerts.since))
         opened.enter_context(Rounds("closings", Closings(alerts, records.closings_since, clock).round))
-        heads = Heads(settings.spool, socket, clickhouse, inserts.chain, counts)
+        heads = Heads(settings.spool, signer, clickhouse, inserts.chain, counts)
         opened.enter_context(Rounds("heads", heads.round))
         releases = Releases(clickhouse, records.releases_since, records.releases_of, counts, clock)
         handover = Handover(transitions, alerts, Suspects(records.suspect), progress, releases)

@@ -14,6 +14,7 @@ from fleetgate.clock import SystemClock
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import SignedHead, read_public_key
 from fleetgate.control.signer import Service, Signer
+from fleetgate.control.signing import SignerClient
 from fleetgate.control.signlog import SignLog, count_of
 from fleetgate.load.counts import Counts
 from fleetgate.load.heads import Heads
@@ -32,6 +33,7 @@ class Audit:
         self.socket = directory / "signer.sock"
         self.key, self.public, self.log = (directory / name for name in ("audit.key", "audit.pem", "signer.log"))
         make_audit_key(self.key, self.public, self.log)
+        self.client = SignerClient(self.socket, self.public)
         self.counts = Counts(CollectorRegistry())
 
     @property
@@ -45,7 +47,7 @@ class Audit:
         service = Service(
             self.socket, Signer(read_audit_key(self.key, self.public), signlog, SystemClock()), SystemClock()
         )
-        thread = threading.Thread(target=service.run)
+        thread = threading.Thread(target=service.run, args=(lambda: True,))
         thread.start()
         try:
             yield
@@ -58,7 +60,7 @@ class Audit:
     def round(self) -> None:
         """What load's thread does once a minute, whether a signer is there or not."""
         bench, clickhouse = self.bench, self.bench.clickhouse
-        Heads(bench.spool.directory, self.socket, clickhouse, bench.inserts.chain, self.counts).round()
+        Heads(bench.spool.directory, self.client, clickhouse, bench.inserts.chain, self.counts).round()
 
     def sign(self) -> None:
         with self.signer():

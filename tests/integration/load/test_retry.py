@@ -14,6 +14,7 @@ from tests.segments import peer, rows_body, sample
 from tests.spools import alter_identity
 
 from fleetgate.clock import SystemClock
+from fleetgate.load.skipped import Skipped
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.custody import held
@@ -320,3 +321,22 @@ def test_what_a_planted_row_kept_out_is_loaded_when_the_row_is_gone(bench: Any) 
     bench.clickhouse.command(gone)
     retry(bench)
     assert (state(bench, "planted"), segment_paths(bench.spool.directory / "parked")) == (ONCE, [])
+
+
+def test_what_load_went_past_is_told_until_it_came_after_all(bench: Any) -> None:
+    """A restart of load is no remedy; the segments, put into parked/ and asked for, are."""
+    skipped = Skipped(bench.spool.directory)
+    for name in ("a", "b", "c", "d"):
+        fill(bench, name)
+    paths = [path for _, path in segment_paths(bench.spool.directory / "segments")]
+    away = [path.rename(bench.spool.directory / path.name) for path in paths[1:3]]
+    bench.load_all()
+    assert skipped.count() == 2
+    bench.restart()
+    bench.load_all()
+    assert skipped.count() == 2
+    for number, path in ((2, away[0]), (3, away[1])):
+        parked(bench).parent.mkdir(exist_ok=True)
+        path.rename(parked(bench, number))
+        retry(bench, number)
+    assert (skipped.count(), bench.count("segments")) == (0, 4)

@@ -355,7 +355,7 @@ def test_the_thread_signs_a_last_time_at_its_end(bench: Any, tmp_path: Path) -> 
     audit = Audit(bench, tmp_path)
     fill(bench, "last")
     threads = threading.active_count()
-    heads = Heads(bench.spool.directory, audit.socket, bench.clickhouse, bench.inserts.chain, audit.counts)
+    heads = Heads(bench.spool.directory, audit.client, bench.clickhouse, bench.inserts.chain, audit.counts)
     with audit.signer(), Rounds("heads", heads.round):
         bench.load_all()
     assert threading.active_count() == threads

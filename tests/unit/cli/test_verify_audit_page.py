@@ -26,7 +26,7 @@ def signer(shell: Shell) -> Iterator[None]:
     desk = Desk(shell.directory / "pki", shell.directory / "signer.log")
     running = Running(desk, shell.directory)
     with Store.open(load(None), SystemClock(), write=True) as store:
-        sign_audit(store, running.path, lambda _: None)
+        sign_audit(store, running.client, lambda _: None)
     yield
     running.stop()
     desk.signlog.close()

@@ -14,7 +14,7 @@ from fleetgate.control.auditkey import make_audit_key, read_audit_key
 from fleetgate.control.heads import Head, SignedHead
 from fleetgate.control.localsocket import short_name
 from fleetgate.control.signer import Service, Signer
-from fleetgate.control.signing import AskSign
+from fleetgate.control.signing import AskSign, SignerClient
 from fleetgate.control.signlog import SignLog, count_of
 
 
@@ -46,8 +46,10 @@ class Running:
 
     def __init__(self, desk: Desk, directory: Path) -> None:
         self.path = directory / "signer.sock"
+        self.client = SignerClient(self.path, desk.public)
+        self.others_work = True
         self.service = Service(self.path, desk.signer, SystemClock())
-        self._thread = threading.Thread(target=self.service.run)
+        self._thread = threading.Thread(target=self.service.run, args=(lambda: self.others_work,))
         self._thread.start()
 
     def stop(self) -> None:

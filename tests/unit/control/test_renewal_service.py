@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+from tests.gate import until
 from tests.renewing import new_key, request
 from tests.rootkeys import ends_before_transaction
 from tests.unit.control.conftest import Gate, SetClock
@@ -72,16 +73,55 @@ def authority_files(config: Config) -> Path:
 
 
 @pytest.fixture
-def asker(config: Config, gate: Gate) -> Iterator[Asker]:
-    service = RenewalService(config, SystemClock())
-    service.start()
-    yield Asker(config.path(config.signer.renewal_socket))
-    service.close()
+def service(config: Config, gate: Gate) -> Iterator[RenewalService]:
+    started = RenewalService(config, SystemClock())
+    started.start()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def asker(config: Config, service: RenewalService) -> Asker:
+    return Asker(config.path(config.signer.renewal_socket))
 
 
 def test_a_renewal_over_the_socket(asker: Asker, enrolled: Enrolment) -> None:
     """One question, one answer; then the connection is over."""
     assert isinstance(asker.ask(enrolled, request(new_key())), Renewed)
+
+
+@pytest.mark.parametrize("hangs", ["renew", "_send"], ids=["a decision", "the loop"])
+def test_a_service_that_hangs_says_that_it_does_not_work(
+    asker: Asker, enrolled: Enrolment, service: RenewalService, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    """So that the signer's pings stop. What hangs stands for a disk that does: there is none to be had."""
+    go_on = threading.Event()
+    does = getattr(renewalservice, hangs)
+
+    def hang(*arguments: object) -> object:
+        go_on.wait(20)
+        return does(*arguments)
+
+    monkeypatch.setattr(renewalservice, hangs, hang)
+    if hangs == "_send":  # which the loop does itself where there is no place
+        monkeypatch.setattr(service, "_places", threading.BoundedSemaphore(1))
+        service._places.acquire()
+    assert service.works()
+    monkeypatch.setattr(renewalservice, "HANGS_SECONDS", 2.0)  # more than a turn of the loop takes on a busy machine
+    csr = request(new_key())
+
+    def ask() -> None:
+        with suppress(ConnectionError):  # who finds no place is told so before its question is read
+            asker.ask(enrolled, csr)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        until(lambda: not service.works(), "the service is found to hang", 15)
+    finally:
+        go_on.set()
+        asking.join()
+    until(service.works, "it works again", 15)
 
 
 def test_the_socket_is_open_to_the_group_and_nobody_else(asker: Asker) -> None:

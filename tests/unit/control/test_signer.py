@@ -6,7 +6,9 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -250,19 +252,19 @@ def running(desk: Desk, tmp_path: Path) -> Iterator[Running]:
 
 
 def test_a_client_is_answered(running: Running, desk: Desk) -> None:
-    """Several requests on one connection; the socket is the user's alone."""
-    with SignerClient(running.path) as client:
-        assert client.newest(SPOOL) is None
-        signed = client.sign(head(2), digests(1, 2))
-        assert client.newest(SPOOL) == signed
+    """The socket is the user's alone."""
+    client = running.client
+    assert client.newest(SPOOL) is None
+    signed = client.sign(head(2), digests(1, 2))
+    assert client.newest(SPOOL) == signed
     check_signature(signed, read_public_key(desk.public))
     assert running.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_refusal_reaches_the_client_with_its_reason(running: Running) -> None:
     """So that load can say it."""
-    with SignerClient(running.path) as client, pytest.raises(SignerRefused, match="lead to this head") as refused:
-        client.sign(head(2, "x"), digests(1, 2))
+    with pytest.raises(SignerRefused, match="lead to this head") as refused:
+        running.client.sign(head(2, "x"), digests(1, 2))
     assert refused.value.reason == "fork"
 
 
@@ -283,8 +285,7 @@ def test_hostile_bytes_get_a_reason_and_the_next_is_served(running: Running, dat
     """Nothing that is sent ends the process."""
     answer = msgspec.json.decode(running.send(data), type=Answer)
     assert answer.refused == "malformed"
-    with SignerClient(running.path) as client:
-        assert client.newest(SPOOL) is None
+    assert running.client.newest(SPOOL) is None
 
 
 def test_an_endless_request_is_cut_off(running: Running) -> None:
@@ -313,7 +314,7 @@ def test_a_log_that_cannot_be_written_ends_the_service(
         ending.start()
         try:
             with pytest.raises(OSError) as raised:
-                service.run()
+                service.run(lambda: True)
         finally:
             ending.cancel()
             service.close()
@@ -327,8 +328,7 @@ def test_a_peer_that_breaks_off_ends_nothing(running: Running) -> None:
             with short_name(running.path) as name:
                 client.connect(name)
             client.sendall(msgspec.json.encode(AskNewest(SPOOL)) + b'\n{"ask"')
-    with SignerClient(running.path) as client:
-        assert client.newest(SPOOL) is None
+    assert running.client.newest(SPOOL) is None
 
 
 def test_a_request_that_does_not_come_is_given_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,15 +338,85 @@ def test_a_request_that_does_not_come_is_given_up(running: Running, monkeypatch:
     assert answer.refused == "too_slow"
 
 
+def test_who_only_holds_the_socket_is_no_signer(desk: Desk, running: Running, tmp_path: Path) -> None:
+    """What another key signed, or what cannot be verified, is no answer: neither a signature nor a newest head."""
+    others = tmp_path / "others"
+    others.mkdir()
+    impostor = Desk(others)
+    running.client.sign(head(2), digests(1, 2))
+    for public in (impostor.public, tmp_path / "absent.pem"):
+        client = SignerClient(running.path, public)
+        with pytest.raises(SignerAway, match="not proven to be the signer"):
+            client.newest(SPOOL)
+        with pytest.raises(SignerAway, match="not proven to be the signer"):
+            client.sign(head(2), [])
+    impostor.signlog.close()
+
+
+def test_a_connection_is_over_after_its_answer(running: Running) -> None:
+    """Who would ask on and on over one kept everybody else out."""
+    ask = msgspec.json.encode(AskNewest(SPOOL)) + b"\n"
+    with socket.socket(socket.AF_UNIX) as client, client.makefile("rb") as answers:
+        client.settimeout(10)
+        with short_name(running.path) as name:
+            client.connect(name)
+        client.sendall(ask + ask)
+        assert len(answers.read().splitlines()) == 1
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Hears of the process, which is to ping it every 10 ms."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "30000")
+        yield listener
+
+
+def test_the_watchdog_hears_of_a_signer_that_is_asked_on_and_on(manager: socket.socket, running: Running) -> None:
+    """It works, and is not to be ended for it."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            running.send(b"\n")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        heard = [manager.recv(100) for _ in range(10)]
+    finally:
+        stop.set()
+        asking.join()
+    assert heard.count(b"WATCHDOG=1") == 9  # beside READY=1
+
+
+def test_the_watchdog_hears_nothing_while_the_renewals_hang(manager: socket.socket, running: Running) -> None:
+    """Heads are signed on; but the process is no longer what it was started for."""
+    assert manager.recv(100)
+    running.others_work = False
+    running.client.newest(SPOOL)  # behind this answer the loop has asked whether they work
+    running.client.newest(SPOOL)
+    manager.setblocking(False)
+    with suppress(BlockingIOError):
+        while manager.recv(100):
+            pass
+    time.sleep(0.3)  # a turn of the loop, and many times its pings
+    with pytest.raises(BlockingIOError):
+        manager.recv(100)
+
+
 def test_too_many_requests_are_refused(running: Running) -> None:
     """Each signature is an fsync: the rate is bounded."""
 
-    def ask_for_ever(client: SignerClient) -> None:
+    def ask_for_ever() -> None:
         while True:
-            client.newest(SPOOL)
+            running.client.newest(SPOOL)
 
-    with SignerClient(running.path) as client, pytest.raises(SignerRefused, match="too_often"):
-        ask_for_ever(client)
+    with pytest.raises(SignerRefused, match="too_often"):
+        ask_for_ever()
 
 
 def test_another_user_is_refused(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,14 +428,15 @@ def test_another_user_is_refused(running: Running, monkeypatch: pytest.MonkeyPat
 
 def test_without_a_signer_the_client_says_so(tmp_path: Path) -> None:
     """No socket, or one that nobody listens at."""
+    client = SignerClient(tmp_path / "signer.sock", tmp_path / "audit.pem")
     with pytest.raises(SignerAway, match="does not answer"):
-        SignerClient(tmp_path / "signer.sock")
+        client.newest(SPOOL)
     with socket.socket(socket.AF_UNIX) as listener:
         with short_name(tmp_path / "signer.sock") as name:
             listener.bind(name)
         listener.close()
         with pytest.raises(SignerAway, match="does not answer"):
-            SignerClient(tmp_path / "signer.sock")
+            client.newest(SPOOL)
 
 
 def test_the_socket_of_a_killed_signer_is_taken_over(desk: Desk, tmp_path: Path) -> None:

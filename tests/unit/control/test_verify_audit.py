@@ -46,7 +46,7 @@ class Ledger:
                 write.note("keyring_rotate", "", "root/7", {"what": "for the test"})
 
     def sign(self) -> int:
-        return sign_audit(self.gate.store, self.running.path, lambda _: None)
+        return sign_audit(self.gate.store, self.running.client, lambda _: None)
 
     def logged(self) -> list[SignedAuditHead]:
         return [line.audit for line, _ in read_log(self.desk.log) if line.audit is not None]
@@ -229,7 +229,7 @@ def test_a_round_signs_what_is_new_in_several_steps(ledger: Ledger, monkeypatch:
     monkeypatch.setattr(auditheads, "MAX_STEPS", 2)
     monkeypatch.setattr(auditheads, "MAX_ROWS", 4)
     ledger.note(3)
-    assert sign_audit(ledger.gate.store, ledger.running.path, behind.append) == 2
+    assert sign_audit(ledger.gate.store, ledger.running.client, behind.append) == 2
     assert behind == [5, 3, 1]
     assert (ledger.sign(), ledger.sign()) == (1, 0)
     assert (ledger.verify().unsigned, ledger.found()) == (0, [])

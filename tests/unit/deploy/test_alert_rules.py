@@ -121,8 +121,8 @@ def test_promtool_finds_nothing(check: list[str]) -> None:
 
 def test_each_alert_is_tried() -> None:
     """rules.test.yml has a case in which it fires: a rule without one may never fire."""
-    tried = re.findall(r'alertname="(\w+)"\}', (DEPLOY / "prometheus" / "rules.test.yml").read_text())
-    assert sorted(tried) == sorted(rule["alert"] for rule in rules())
+    tried = re.findall(r'alertname="(\w+)"', (DEPLOY / "prometheus" / "rules.test.yml").read_text())
+    assert set(tried) == {rule["alert"] for rule in rules()}
 
 
 @pytest.mark.parametrize("file", sorted(DASHBOARDS.glob("*.json")), ids=lambda file: file.stem)

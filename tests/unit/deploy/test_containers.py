@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +91,29 @@ def seen(name: str) -> set[str]:
     return {target.rpartition(":")[2].removeprefix(HOME.rstrip("/")).removeprefix("/") for target in targets}
 
 
+def test_a_socket_on_a_read_only_mount_can_be_asked_and_not_replaced(tmp_path: Path) -> None:
+    """As edge and load have theirs: the kernel itself is asked, in a mount namespace."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        ask = f"import socket; socket.socket(socket.AF_UNIX).connect({str(tmp_path / 's')!r}); print('asked')"
+        script = (
+            f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,ro,bind "{tmp_path}" && echo mounted || exit\n'
+            f'{sys.executable} -c "{ask}" && ! mv "{tmp_path}/s" "{tmp_path}/other"'
+        )
+        done = subprocess.run(
+            ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    if not done.stdout:
+        pytest.skip(f"no mount namespaces here: {done.stderr}")
+    assert (done.returncode, done.stdout) == (0, "mounted\nasked\n"), done.stderr
+    assert "Read-only file system" in done.stderr
+
+
 def settings(name: str) -> Config:
     """Of a container: the file with its own variables over it. Raises ConfigError for one that is no setting."""
     return load(DEPLOY / "fleetgate.toml", SERVICES[name].get("environment", {}))
@@ -95,12 +121,28 @@ def settings(name: str) -> Config:
 
 def test_no_container_sees_what_its_process_must_never_hold() -> None:
     """As the table of processes has it; the directories that each needs are there."""
-    assert seen("edge") >= {"edge", "keys", "control", "spool", "evidence", "run/fleetgate"}
+    assert seen("edge") >= {"edge", "keys", "control", "spool", "evidence"}
     assert not seen("edge") & {"authority", "audit", "clickhouse", "owner", "reader", ""}
-    assert seen("load") >= {"control", "spool", "clickhouse", "run/fleetgate"}
+    assert seen("load") >= {"control", "spool", "clickhouse", "public"}
     assert not seen("load") & {"edge", "keys", "authority", "audit", "evidence", "owner", ""}
-    assert seen("signer") >= {"authority", "audit", "keys", "control", "run/fleetgate"}
+    assert seen("signer") >= {"authority", "audit", "public", "keys", "control"}
     assert not seen("signer") & {"edge", "spool", "evidence", "clickhouse", ""}
+
+
+def test_edge_and_load_see_a_socket_each_and_replace_none() -> None:
+    """Whoever can ask where heads are signed can have signed what was never loaded: that is load alone."""
+    config = settings("signer")
+    signing, renewal = (str(Path(path).parent) for path in (config.signer.socket, config.signer.renewal_socket))
+    mounts = {
+        name: {found[1] for volume in SERVICES[name]["volumes"] if (found := re.search(r":(/run/.*)", volume))}
+        for name in OURS
+    }
+    assert mounts.pop("signer") == {signing, renewal}
+    assert {name: found for name, found in mounts.items() if found} == {
+        "edge": {f"{renewal}:ro"},
+        "load": {f"{signing}:ro"},
+        "operator": {f"{signing}:ro", f"{renewal}:ro"},  # `config check` looks whether they are there
+    }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -120,6 +162,26 @@ def test_the_users_are_those_that_clickhouse_has() -> None:
     assert {settings(name).clickhouse.user for name in ("load", "migrate", "operator")} < {user.tag for user in users}
     wanted = {each.get("from_env") for each in file.iter("password_sha256_hex")}
     assert wanted == set(PASSWORDS) == {name for name in SERVICES["clickhouse"]["environment"] if "SHA256" in name}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_what_is_kept_in_memory_is_bounded(name: str) -> None:
+    """A file system in memory without a size takes half of the machine's, and a log in it grows."""
+    for mount in SERVICES[name].get("tmpfs", ()):
+        assert re.search(r"[:,]size=\d+m\b", mount), mount
+
+
+def test_clickhouse_logs_to_its_output_alone() -> None:
+    """Whose size compose bounds."""
+    [logger] = ET.parse(DEPLOY / "clickhouse" / "config.d" / "fleetgate.xml").getroot()
+    assert {each.tag: each.get("remove") or each.text for each in logger if each.tag != "level"} == {
+        "console": "1",
+        "log": "remove",
+        "errorlog": "remove",
+    }
+    mounted = [volume for volume in SERVICES["clickhouse"]["volumes"] if "config.d" in volume]
+    assert mounted == ["./clickhouse/config.d/fleetgate.xml:/etc/clickhouse-server/config.d/fleetgate.xml:ro"]
+    assert SERVICES["clickhouse"]["logging"]["options"].keys() == {"max-size", "max-file"}
 
 
 def test_prometheus_asks_where_edge_and_load_answer() -> None:

@@ -115,10 +115,13 @@ def test_no_process_sees_what_it_must_never_hold(config: Config) -> None:
 def test_each_process_may_write_what_it_writes_and_see_what_it_reads(config: Config) -> None:
     """A setting of another directory would fail at the first write, and after the start."""
     control = config.control.url.removeprefix("sqlite:///").partition("/")[0]
+    signer = config.signer
+    sockets = {str(Path(signer.socket).parent), str(Path(signer.renewal_socket).parent)}
+    public = signer.audit_public_key.partition("/")[0]
     writes = {
         "edge": {config.spool.directory, config.evidence.directory, control},
         "load": {config.spool.directory, control, "clickhouse"},
-        "signer": {config.signer.log.partition("/")[0], control},
+        "signer": {signer.log.partition("/")[0], public, control} | sockets,
     }
     for process, paths in writes.items():
         unit = Unit(process)
@@ -126,13 +129,28 @@ def test_each_process_may_write_what_it_writes_and_see_what_it_reads(config: Con
         assert not unit.paths("ReadWritePaths") & unit.paths("InaccessiblePaths")
     assert not Unit("signer").paths("InaccessiblePaths") & {"authority", "audit", "keys"}
     assert not Unit("edge").paths("InaccessiblePaths") & {"edge", "keys"}
+    assert public not in Unit("load").paths("InaccessiblePaths")
+
+
+def test_edge_and_load_see_a_socket_each_and_replace_none(config: Config) -> None:
+    """Whoever can ask where heads are signed can have signed what was never loaded: that is load alone. No unit makes
+    the directories: one that is not there yet could not be hidden."""
+    signing, renewal = Path(config.signer.socket).parent, Path(config.signer.renewal_socket).parent
+    assert signing != renewal
+    for process, sees, hidden in (("edge", renewal, signing), ("load", signing, renewal)):
+        unit = Unit(process)
+        assert str(hidden) in unit.paths("InaccessiblePaths")
+        assert str(sees) not in unit.paths("InaccessiblePaths") | unit.paths("ReadWritePaths")
+        assert unit["Service"]["ProtectSystem"] == "strict"  # what is not writable by name is read-only
+    assert not any("RuntimeDirectory" in Unit(process)["Service"] for process in PROCESSES)
 
 
 def test_the_directories_are_made(config: Config) -> None:
     """Every directory that a unit names is in tmpfiles.conf: one that is absent would keep the unit from starting."""
-    made = set(
-        re.findall(rf"^d {HOME}/(\w+) +07[05]0 fleetgate fleetgate$", (UNITS / "tmpfiles.conf").read_text(), re.M)
-    )
+    made = {
+        path.removeprefix(HOME + "/")
+        for path in re.findall(r"^d (\S+) +07[05]0 fleetgate fleetgate$", (UNITS / "tmpfiles.conf").read_text(), re.M)
+    }
     units = [Unit(process) for process in PROCESSES]
     named = set[str]().union(*(unit.paths(key) for unit in units for key in ("ReadWritePaths", "InaccessiblePaths")))
     assert named <= made
@@ -158,3 +176,4 @@ def test_user_and_directories_are_made_by_systemd(tmp_path: Path) -> None:
     assert {str(status.st_uid) for status in made.values()} == {line.split(":")[2]}
     secret = {"keys", "authority", "audit", "clickhouse", "people", "evidence"}
     assert {name for name, status in made.items() if status.st_mode & 0o777 == 0o700} == secret
+    assert (tmp_path / "run/fleetgate/signing").stat().st_mode & 0o777 == 0o700
