@@ -92,6 +92,11 @@ def test_a_goodbye_in_tls_ends_the_lane(pki: Path, words: bytes, label: str, beh
         assert (lane.phase, loop.live) == (Phase.ENDED, 0)
 
 
+def hear_ctrl_c() -> None:
+    """In a child before it begins: what was started behind a shell's `&` inherits that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def running(mqtt: tuple[str, int], pki: Path, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """`fleetsim swarm` with one device of `pki`, to be measured for longer than any test."""
@@ -102,7 +107,7 @@ async def running(mqtt: tuple[str, int], pki: Path, *options: str) -> AsyncItera
     command = ("swarm", str(devices), "--connections", "1", "--mqtt", f"127.0.0.1:{mqtt[1]}", *options)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fleetsim", *command), stdin=pipe, stdout=pipe, stderr=pipe
+        *(sys.executable, "-m", "fleetsim", *command), stdin=pipe, stdout=pipe, stderr=pipe, preexec_fn=hear_ctrl_c
     )
     try:
         async with asyncio.timeout(DEADLINE_S):
