@@ -14,6 +14,7 @@ from loadtest.journal import NEVER_SENT, UNANSWERED, Journal
 from loadtest.messages import Messages
 from loadtest.pool import Memory, Pool, PoolError
 
+from fleetsim import identities
 from fleetsim.answers import STORED, from_item, from_puback
 from fleetsim.bundle import Bundle
 from fleetsim.core import DeviceCore
@@ -114,10 +115,8 @@ def test_no_user_of_another_process_is_the_same_device(tmp_path: Path) -> None:
     """Seven devices, three processes: each device once; a process that is one too many is told why."""
     numbers = []
     with sqlite3.connect(tmp_path / ARCHIVE) as db:
-        db.execute("CREATE TABLE device (number INTEGER)")
-        db.execute("CREATE TABLE waiting (first INTEGER)")
-        db.execute("CREATE TABLE authority (number INTEGER, chain BLOB, ca BLOB)")
-        db.executemany("INSERT INTO device VALUES (?)", [(number,) for number in range(1, 8)])
+        db.executescript(identities._SCHEMA)
+        db.executemany("INSERT INTO device (number) VALUES (?)", [(number,) for number in range(1, 8)])
     db.close()
     for index in range(3):
         pool = Pool(tmp_path, index, 3)
