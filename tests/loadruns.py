@@ -18,6 +18,7 @@ from pathlib import Path
 
 import mqtt5
 import msgspec
+import pytest
 from loadtest.journal import Journal
 from loadtest.locust_counts import Counts, Requests, Users
 from loadtest.outcome import Verdict
@@ -109,6 +110,19 @@ class Rig:
     def sql(self, statement: str) -> None:
         """Past the proxy, with all rights."""
         self.server.client(DATABASE).command(statement)
+
+
+@contextmanager
+def standing(authority: Installation, directories: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One that has started, with a ClickHouse of its own."""
+    server = Server(directories.mktemp("clickhouse"))
+    made = Rig(authority, directories.mktemp("rig"), server)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+        server.close()
 
 
 class LoadRun:

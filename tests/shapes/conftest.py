@@ -6,19 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.clickhouse import Server
 from tests.gate import Installation
-from tests.loadruns import Rig
+from tests.loadruns import Rig, standing
 
 
 @pytest.fixture(scope="session")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    authority = Installation.create(tmp_path_factory.mktemp("authority"))
-    server = Server(tmp_path_factory.mktemp("clickhouse"))
-    made = Rig(authority, tmp_path_factory.mktemp("rig"), server)
-    try:
-        made.start()
+    with standing(Installation.create(tmp_path_factory.mktemp("authority")), tmp_path_factory) as made:
         yield made
-    finally:
-        made.close()
-        server.close()

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.faults.clickhouse import Server
 from tests.faults.outages import token_of
 from tests.faults.proxy import Forward, Reply, Request
 from tests.gate import Installation
-from tests.loadruns import EVENTS, MESSAGES, LoadRun, Rig, missed
+from tests.loadruns import EVENTS, MESSAGES, LoadRun, Rig, missed, standing
 
 ALL = 2 * MESSAGES * EVENTS
 GIVEN_UP = 1.0
@@ -23,14 +22,8 @@ GIVEN_UP = 1.0
 
 @pytest.fixture(scope="module")
 def rig(authority: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    server = Server(tmp_path_factory.mktemp("clickhouse"))
-    made = Rig(authority, tmp_path_factory.mktemp("rig"), server)
-    try:
-        made.start()
+    with standing(authority, tmp_path_factory) as made:
         yield made
-    finally:
-        made.close()
-        server.close()
 
 
 @pytest.fixture
