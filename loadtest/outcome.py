@@ -19,13 +19,14 @@ EXIT: dict[Status, int] = {"passed": 0, "failed": 1, "invalid": 3}
 
 
 class Run(msgspec.Struct, frozen=True):
-    """`run.json`: what was run. `gate` is the configuration by which ClickHouse and control are reached, `processes`
-    how many the generator had; `facts` is everything that the file says, for a reader of the report."""
+    """`run.json`: what was run, for how many `minutes` by how many `processes`. `gate` is the configuration by which
+    ClickHouse and control are reached; `facts` is everything that the file says, for a reader of the report."""
 
     shape: str
     started_ms: int
     ended_ms: int
     gate: str
+    minutes: float = 0.0
     processes: int = 1
     facts: dict[str, Any] = {}
 

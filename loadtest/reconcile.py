@@ -40,12 +40,13 @@ CALM_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
 _AT_ONCE = 500_000  # messages compared together: 400 MB here, and some hundred at ClickHouse
 _BEFORE_MS = 3_600_000  # how far the gate's clock may be behind the generator's
+_AFTER_MS = 5_000  # what was on its way; later ones are of another run
 _EXAMPLES = 10
 
 _STORED = """
 SELECT concat(toString(tenant), '/', toString(device_id)) AS device, epoch, seq, count() AS stored,
     uniqExact(event_index) AS events_stored, max(is_held) AS held,
-    toUInt8(toUnixTimestamp64Milli(min(received_at)) >= {started_ms:Int64}) AS within
+    toUInt8(toUnixTimestamp64Milli(min(received_at)) BETWEEN {started_ms:Int64} AND {ended_ms:Int64}) AS within
 FROM (SELECT tenant, device_id, epoch, seq, event_index, received_at, toUInt8(0) AS is_held FROM events
       WHERE tenant IN splitByChar(',', {tenants:String}) AND decision = ''
       AND received_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')
@@ -86,6 +87,7 @@ def reconcile(
     messages: Messages,
     config: Config,
     started_ms: int,
+    ended_ms: int,
     settle_s: float = SETTLE_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Reconciliation:
@@ -94,7 +96,7 @@ def reconcile(
     try:
         clickhouse = reader(config)
         try:
-            found = _settled(messages, clickhouse, started_ms, settle_s, sleep)
+            found = _settled(messages, clickhouse, (started_ms, ended_ms), settle_s, sleep)
         finally:
             clickhouse.close()
     except (FleetgateError, Refused) as error:
@@ -124,12 +126,16 @@ class _Look(NamedTuple):
 
 
 def _settled(
-    messages: Messages, clickhouse: ClickHouse, started_ms: int, settle_s: float, sleep: Callable[[float], None]
+    messages: Messages,
+    clickhouse: ClickHouse,
+    span_ms: tuple[int, int],
+    settle_s: float,
+    sleep: Callable[[float], None],
 ) -> _Look:
     """The last look when nothing comes any more: soon where nothing is missing, and else when nobody waits longer."""
     newest, quiet_s = -1, 0.0
     while True:
-        found = _look(messages, clickhouse, started_ms)
+        found = _look(messages, clickhouse, span_ms)
         quiet_s = 0.0 if found.counts["stored"] > newest else quiet_s + _LOOK_SECONDS
         if quiet_s >= (settle_s if found.counts["lost"] else min(settle_s, CALM_SECONDS)):
             return found
@@ -137,14 +143,15 @@ def _settled(
         sleep(_LOOK_SECONDS)
 
 
-def _look(messages: Messages, clickhouse: ClickHouse, started_ms: int) -> _Look:
+def _look(messages: Messages, clickhouse: ClickHouse, span_ms: tuple[int, int]) -> _Look:
     found = _Look(Counter(), [], set())
+    started_ms, ended_ms = span_ms
     epochs, parts = messages.epochs(), len(messages.records) // _AT_ONCE + 1
     tenants = ",".join(sorted({device.tenant for device in messages.devices}))
     unsure = pa.array(sorted(messages.unsure), pa.string())
     for part in range(parts):
-        asked = {"started_ms": started_ms, "since_ms": started_ms - _BEFORE_MS, "parts": parts, "part": part}
-        stored = clickhouse.raw(_STORED, "ArrowStream", {**asked, "tenants": tenants})
+        times = {"started_ms": started_ms, "ended_ms": ended_ms + _AFTER_MS, "since_ms": started_ms - _BEFORE_MS}
+        stored = clickhouse.raw(_STORED, "ArrowStream", {**times, "parts": parts, "part": part, "tenants": tenants})
         _add(found, _joined(messages.fates(part, parts), pa.ipc.open_stream(stored).read_all(), epochs, unsure))
     return found
 
@@ -153,7 +160,7 @@ def _joined(fates: pa.Table, stored: pa.Table, epochs: pa.Table, unsure: pa.Arra
     """A row for each message that was sent or is stored, without those of strangers; with what is wrong with it."""
     of_run = epochs.append_column("of_run", pa.repeat(True, epochs.num_rows))
     theirs = stored.join(epochs, "device", join_type="left semi").join(of_run, ["device", "epoch"])
-    # What an earlier run on the same gate left under these names is not of this one.
+    # What another run on the same gate left under these names, before or since, is not of this one.
     theirs = theirs.filter((pc.field("within") == 1) | pc.field("of_run").is_valid())
     both = fates.join(theirs, _KEY, join_type="full outer")
     events, fate, distinct, rows = (

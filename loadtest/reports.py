@@ -20,6 +20,7 @@ from loadtest.outcome import Verdict
 from loadtest.samples import Samples
 
 SUMMARY = "summary.html"
+_BESIDE = ("ack_p50_ms", "ack_p95_ms", "ack_max_ms", "sent_late_p99_ms")
 
 
 def write(run_directory: Path, verdict: Verdict, messages: Messages, counts: Counts | None, samples: Samples) -> None:
@@ -64,6 +65,8 @@ def terminal(verdict: Verdict) -> str:
     """What a person at the shell or the log of a CI job is told."""
     lines = [f"{'' if one.met else 'MISSED':8}{one.name:20}{summary.number(one.value):>14}  {one.bound}"
              for one in verdict.findings]  # fmt: skip
+    beside = ", ".join(f"{name} {summary.number(verdict.beside[name])}" for name in _BESIDE)
+    lines.append(f"        beside: {beside}")
     lines += [f"INVALID {reason}" for reason in verdict.invalid]
     lines += [f"note    {note}" for note in verdict.notes]
     if verdict.reconciled is not None:

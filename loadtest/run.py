@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import socket
 import sys
 import tempfile
 import time
@@ -40,11 +41,17 @@ from fleetsim.gate import RunError as SimulatorError
 
 ROOT = Path(__file__).resolve().parents[1]
 UNUSABLE, INTERRUPTED = 2, 130
-WEB = "http://127.0.0.1:8089"
+WEB_PORT = 8089
+WEB = f"http://127.0.0.1:{WEB_PORT}"
+TOLD_SECONDS = 10.0
 INVITATION = """waiting for {workers} workers: copy {devices} to the same place on each machine, and there run
     locust --config loadtest/locust.conf --worker --master-host {bind}
 """
 TIMES = "times.json"
+_ONLY_WITH = {
+    "target": ("host", "server_name", "devices", "clickhouse_user", "clickhouse_token_file"),
+    "workers": ("bind",),
+}
 _FAILURES = (BenchError, RunError, ScenarioError, ThresholdsError, FleetgateError, SimulatorError, BundleError, OSError)
 
 
@@ -68,7 +75,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         prog="make loadtest",
         allow_abbrev=False,
         description="Loads a gate with a fleet, and says whether it kept its promises. Exit status 0: passed; 1: a "
-        "limit missed; 2: no run; 3: a run that proves nothing; 130: interrupted. make itself turns each but 0 into 2.",
+        "limit missed; 2: no run; 3: a run that proves nothing; 130: interrupted. make itself turns 1 and 3 into 2.",
         epilog="shapes: " + "; ".join(f"{name}: {says}" for name, says in shapes().items()),
     )
     parser.add_argument("--shape", default="ramp", help="default %(default)s")
@@ -76,10 +83,10 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=positive, default=1.0, help="default %(default)g")
     parser.add_argument("--processes", type=at_least_one, default=1, help="of the generator; default %(default)d")
     parser.add_argument("--workers", type=at_least_one, help="processes of the generator elsewhere, started by hand")
-    parser.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="where --workers find this one")
+    parser.add_argument("--bind", metavar="ADDRESS", help="where --workers find this one; default 127.0.0.1")
     parser.add_argument("--target", type=Path, metavar="FILE", help="configuration of a gate that runs already")
     parser.add_argument("--host", help="where it is, if not where its configuration says")
-    parser.add_argument("--server-name", default="localhost", help="in its certificate; default %(default)s")
+    parser.add_argument("--server-name", help="in its certificate; default localhost")
     parser.add_argument("--devices", type=Path, metavar="DIRECTORY", help="default loadtest-devices beside its file")
     parser.add_argument("--clickhouse-user", help="who asks the analysts' questions there, if not the gate's own")
     parser.add_argument("--clickhouse-token-file", type=Path, metavar="FILE", help="with that user's password")
@@ -93,19 +100,33 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         if asked.processes > 1:
             parser.error("--processes are on this machine and --workers elsewhere: give one of them")
         asked.processes = asked.workers
+    _refuse_idle(parser, asked)
     return asked
 
 
+def _refuse_idle(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
+    """An option that would do nothing may be the sign of one that was forgotten: another gate would be loaded."""
+    for needed, names in _ONLY_WITH.items():
+        idle = [f"--{name.replace('_', '-')}" for name in names if getattr(asked, name) is not None]
+        if getattr(asked, needed) is None and idle:
+            parser.error(f"{', '.join(idle)} would do nothing without --{needed}")
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    thresholds = Thresholds.load(arguments.thresholds)  # what is wrong with either is said before anything is started
+    # What is wrong with either is said before anything is started.
+    thresholds = Thresholds.load(arguments.thresholds)
+    thresholds.require_shapes(shapes(arguments.scenario) | shapes())
     asked = scenario(arguments.shape, arguments.users, arguments.minutes * 60, arguments.scenario)
+    if arguments.web:
+        _require_free(WEB_PORT)
     directory = arguments.runs.resolve() / time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())
-    directory.mkdir(parents=True)
+    arguments.runs.mkdir(parents=True, exist_ok=True)
     # On the disk of the runs: in the memory of a /tmp its fsync would cost nothing.
     with (
         tempfile.TemporaryDirectory(prefix=".gate-", dir=arguments.runs) as temporary,
         _target(arguments, asked, Path(temporary)) as gate,
     ):
+        directory.mkdir()
         if arguments.target is None:
             _say("starting a gate")
             gate.start(directory)
@@ -125,7 +146,7 @@ def _target(arguments: argparse.Namespace, asked: Scenario, temporary: Path) -> 
     count = Devices(honest, (asked.attackers + 1) * processes if asked.attackers else 0)
     _say(f"preparing {count.honest + count.hostile} devices")
     if arguments.target is not None:
-        given = (arguments.host, arguments.server_name, arguments.devices)
+        given = (arguments.host, arguments.server_name or "localhost", arguments.devices)
         reach = Reach(*given, arguments.clickhouse_user, arguments.clickhouse_token_file)
         return Target.of_somebody(arguments.target, count, reach)
     return Target.own(temporary, count)
@@ -146,12 +167,12 @@ def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
     generator = Process(command, log, ROOT)
     try:
         watched = {name: process.pid for name, process in gate.processes.items()} | {"generator": generator.pid}
-        with Sampler(directory, gate.listeners, watched):
+        with Sampler(directory, gate.listeners, watched) as sampler:
             if arguments.workers is not None:
-                _say(INVITATION.format(workers=arguments.workers, bind=arguments.bind, devices=gate.devices))
+                _say(INVITATION.format(workers=arguments.workers, bind=_bind(arguments), devices=gate.devices))
             at = f"; watch it at {WEB}" if arguments.web else ""
             _say(f"{arguments.shape}: {arguments.users} users for {arguments.minutes:g} minutes{at}")
-            status = generator.wait()
+            status = _watch(generator, sampler)
     finally:
         generator.stop()
     if status or not (directory / TIMES).exists():
@@ -159,10 +180,34 @@ def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
     _describe(arguments, gate, directory)
 
 
+def _watch(generator: Process, sampler: Sampler) -> int:
+    """Says every ten seconds how it goes, until the end; locust's exit status."""
+    began_s = time.monotonic()
+    while (status := generator.wait_for(TOLD_SECONDS)) is None:
+        print(f"    {time.monotonic() - began_s:4.0f} s  {sampler.in_words()}", flush=True)
+    return status
+
+
+def _require_free(port: int) -> None:
+    """Raises BenchError; locust would find out at the end."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BenchError(
+                f"locust's pages need port {port} of 127.0.0.1: {error.strerror}; end what has it"
+            ) from None
+
+
+def _bind(arguments: argparse.Namespace) -> str:
+    return arguments.bind or "127.0.0.1"
+
+
 def _share(arguments: argparse.Namespace) -> list[str]:
     """How locust divides the users. What connects to its master may say what it likes: nobody else is to reach it."""
     if arguments.workers is not None:
-        return ["--master", "--master-bind-host", arguments.bind, "--expect-workers", str(arguments.workers)]
+        return ["--master", "--master-bind-host", _bind(arguments), "--expect-workers", str(arguments.workers)]
     if arguments.processes > 1:
         [port] = map(str, free_ports(1))
         at = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
@@ -176,6 +221,7 @@ def _describe(arguments: argparse.Namespace, gate: Target, directory: Path) -> N
         **{name: getattr(arguments, name) for name in ("shape", "users", "minutes", "processes", "seed")},
         "gate": str(gate.file.resolve()),
         "scenario": str(arguments.scenario),
+        "thresholds": str(arguments.thresholds),
         "versions": {name: version(name) for name in ("fleetgate", "fleetsim", "locust")}
         | {"python": platform.python_version()},
         "cpus": os.cpu_count(),

@@ -24,14 +24,15 @@ from fleetgate.demo.figures import scrape
 FILE = "gate.jsonl"
 INTERVAL_SECONDS = 1.0
 
+ACKS, CONNECTIONS = "fleetgate_acks_total", "fleetgate_connections"
 METRICS = frozenset(
     {
-        "fleetgate_acks_total",
+        ACKS,
         "fleetgate_events_total",
         "fleetgate_rejections_total",
         "fleetgate_limit_hits_total",
         "fleetgate_transitions_total",
-        "fleetgate_connections",
+        CONNECTIONS,
         "fleetgate_spool_bytes",
         "fleetgate_spool_oldest_seconds",
         "fleetgate_load_lag_segments",
@@ -58,6 +59,7 @@ class Sampler:
     def __init__(self, run_directory: Path, listeners: Mapping[str, str], processes: Mapping[str, int]) -> None:
         self._file = (run_directory / FILE).open("w")
         self._listeners, self._processes = listeners, processes
+        self._last: dict[str, Any] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -73,19 +75,31 @@ class Sampler:
     def _run(self) -> None:
         due_s = time.monotonic()
         while True:
-            self._file.write(json.dumps(self._look()) + "\n")
+            self._last = self._look()
+            self._file.write(json.dumps(self._last) + "\n")
             self._file.flush()
             due_s = max(due_s + INTERVAL_SECONDS, time.monotonic())
             if self._over.wait(due_s - time.monotonic()):
                 return
 
+    def in_words(self) -> str:
+        """The last look, for a person who waits."""
+        edge = (self._last.get("metrics") or {}).get("edge")
+        if edge is None:
+            return "the gate does not tell its figures"
+        return (
+            f"{edge.get(CONNECTIONS, 0):,.0f} connections, {edge.get(ACKS, 0):,.0f} messages acknowledged by the gate"
+        )
+
     def _look(self) -> dict[str, Any]:
+        """Of the processes and the time together, then of the gate, which may not answer at once."""
+        at_s, monotonic_s = time.time(), time.monotonic()
         return {
-            "at_s": round(time.time(), 3),
-            "monotonic_s": round(time.monotonic(), 3),
-            "metrics": {name: _figures(listen) for name, listen in self._listeners.items()},
+            "at_s": round(at_s, 3),
+            "monotonic_s": round(monotonic_s, 3),
             "processes": {name: cost(pid) for name, pid in self._named()},
             "machine": machine(),
+            "metrics": {name: _figures(listen) for name, listen in self._listeners.items()},
         }
 
     def _named(self) -> list[tuple[str, int]]:

@@ -72,7 +72,7 @@ def page(verdict: Verdict, messages: Messages, counts: Counts | None, samples: S
         *(svg(chart) for chart in _charts(verdict, messages, counts, samples)),
         "</section>",
         "<section><h2>Latency by kind</h2><p>Milliseconds from when a message was due to its durable "
-        "acknowledgement.</p>",
+        f"acknowledgement. {_lateness(verdict)}</p>",
         _table(("kind", "messages", "p50", "p95", "p99", "p99.9"), _kinds(messages, verdict.run)),
         "</section>",
         _answers(messages),
@@ -179,6 +179,16 @@ def _stored(verdict: Verdict) -> str:
     return (
         "<section><h2>Sent and stored</h2><p>Every message of the generator's journals, compared with the rows in "
         f"ClickHouse when the run was over.</p>{_table(('', 'events'), rows)}{_reasons('For example', wrong)}</section>"
+    )
+
+
+def _lateness(verdict: Verdict) -> str:
+    late_ms = verdict.beside["sent_late_p99_ms"]
+    if late_ms is None:
+        return ""
+    return (
+        f"One in a hundred had not left the vehicle after {number(late_ms)} ms: it waited for its connection, for the "
+        "gate to take more of it, or for a generator that was busy."
     )
 
 

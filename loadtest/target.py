@@ -131,7 +131,7 @@ class Target:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for process in self.processes.values():
+        for process in reversed(self.processes.values()):  # load has its last heads signed
             process.stop()
         shutil.rmtree(self.hostile, ignore_errors=True)  # nobody is to be these again
         if self._lock >= 0:

@@ -7,7 +7,7 @@ a figure is counted is `figures`'; what the misses together come to is `verdict`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -79,6 +79,11 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 if not math.isfinite(value):  # TOML has inf and nan, which nothing would miss
                     raise ThresholdsError(f"{path}: [{title}] {name} is not a finite number")
         return found
+
+    def require_shapes(self, there: Collection[str]) -> None:
+        """Raises ThresholdsError for limits of a shape that there is not: a misspelled name would pass everything."""
+        if strange := [name for name in self.shape if name not in there]:
+            raise ThresholdsError(f"there is no shape {', '.join(strange)}; there are {', '.join(there)}")
 
     def of(self, shape: str) -> dict[str, float]:
         """The limits of a shape, by figure."""

@@ -47,7 +47,7 @@ def judge(run_directory: Path, thresholds: Thresholds, settle_s: float = SETTLE_
     notes: list[str] = []
     reconciled: Reconciliation | None = None
     try:
-        reconciled = reconcile(messages, config, run.started_ms, settle_s)
+        reconciled = reconcile(messages, config, run.started_ms, run.ended_ms, settle_s)
         notes += reconciled.notes
     except Unreconciled as error:
         notes.append(str(error))
@@ -97,6 +97,8 @@ def _unknown(run: Run, messages: Messages, counts: Counts | None) -> Iterator[st
 
 def _too_slow(run: Run, counts: Counts | None, samples: Samples, limit: Generator) -> Iterator[str]:
     """Why its speed says nothing about the gate."""
+    if run.seconds < run.minutes * 60 - 1:
+        yield f"it ended after {run.seconds:.0f} of {run.minutes * 60:.0f} s"
     wanted, there = (max((getattr(look, of) for look in counts.users), default=0) if counts else 0
                      for of in ("wanted", "there"))  # fmt: skip
     if there < ALL_THERE * wanted:

@@ -98,6 +98,13 @@ class Process:
         """Its exit status, when it has ended by itself."""
         return self._child.wait()
 
+    def wait_for(self, seconds: float) -> int | None:
+        """Its exit status; None when it runs for longer."""
+        try:
+            return self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
     def kill(self) -> None:
         """Ends it as an outage does."""
         self._child.kill()

@@ -103,7 +103,10 @@ class Identities:
     ) -> "Identities":
         """Sees to it that the gate with this configuration file knows `count` devices, spread over the tenants, and
         that `directory` has what they need; `name` is how their vehicles' names begin. Raises RunError."""
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{directory}: {error.strerror}") from None
         names = (f"{tenants[number % len(tenants)]},{name}-{number + 1:06d}" for number in range(count))
         (directory / LIST).write_text("\n".join(["tenant,vehicle", *names]) + "\n")
         enroll = ("device", "enroll-many", str(directory / LIST), "--archive", str(directory / ARCHIVE))
@@ -137,7 +140,9 @@ class Identities:
 
 
 def devices_in(directory: Path) -> Iterable[Device]:
-    """The devices of a directory that `prepare` made, or of the bundles in it, in order of name."""
+    """The devices of a directory that `prepare` made, or of the bundles in it, in order of name. Raises BundleError."""
+    if not directory.is_dir():
+        raise BundleError(f"{directory} is no directory: name one of device bundles or of identities")
     if (directory / ARCHIVE).exists():
         return Identities.open(directory)
     return (read_bundle(path) for path in sorted(directory.iterdir()) if path.is_dir())

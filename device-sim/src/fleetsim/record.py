@@ -72,6 +72,8 @@ class Recorder:
 
     def record(self, spool: Path, seconds: float, file: Path) -> Span:
         """What is in the spool, and what is sealed there within `seconds`. Raises RunError, too for nothing."""
+        if not spool.is_dir():
+            raise RunError(f"{spool} is no directory: name the spool of an edge")
         span = write_tape(file, self._takes(spool, seconds))
         if not span.messages:
             file.unlink()

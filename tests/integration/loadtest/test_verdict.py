@@ -88,6 +88,28 @@ def test_a_row_that_nobody_sent_fails(run: LoadRun) -> None:
     assert (verdict.exit_status, missed(verdict)) == (1, {"unexpected"})
 
 
+def test_a_run_that_ended_early_is_none(run: LoadRun) -> None:
+    """Somebody pressed STOP: every limit is kept, and nothing is shown."""
+    with run.measured() as journal:
+        run.drive(journal, "stopped")
+    facts = json.loads((run.directory / "run.json").read_text())
+    (run.directory / "run.json").write_text(json.dumps({**facts, "minutes": 3.0}))
+    verdict = run.judge()
+    assert (verdict.exit_status, missed(verdict)) == (3, set())
+    assert any("ended after" in reason and "of 180 s" in reason for reason in verdict.invalid)
+
+
+def test_a_later_run_on_the_gate_changes_no_verdict(run: LoadRun) -> None:
+    """With the same devices, in epochs that this run never had: it is judged again, and has still passed."""
+    with run.measured() as journal:
+        run.drive(journal, "again")
+    assert run.judge().status == "passed"
+    of = f"device_id = '{run.cars[0].device_id}'"
+    since = "received_at + INTERVAL 1 MINUTE AS received_at"
+    run.rig.sql(f"INSERT INTO events SELECT * REPLACE (epoch + 1 AS epoch, {since}) FROM events WHERE {of}")
+    assert run.judge().status == "passed"
+
+
 def test_an_attack_that_was_taken_for_a_good_message_fails(run: LoadRun) -> None:
     """Whatever share of all requests it is: one gate that verifies nothing must not hide behind a busy fleet."""
     with run.measured() as journal:

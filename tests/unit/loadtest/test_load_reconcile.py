@@ -11,7 +11,7 @@ from loadtest import reconcile
 from loadtest.journal import RECORD, Journal
 from loadtest.messages import Messages
 
-STARTED_MS = 1_000_000
+SPAN_MS = (1_000_000, 2_000_000)
 STORED = pa.schema(
     [("device", pa.string()), ("epoch", pa.uint32()), ("seq", pa.uint64()), ("stored", pa.uint64()),
      ("events_stored", pa.uint64()), ("held", pa.uint8()), ("within", pa.uint8())]
@@ -20,7 +20,7 @@ STORED = pa.schema(
 
 class Answers:
     """A ClickHouse that answers from a list, by the part that is asked for: what it does with SQL is tried with a real
-    one elsewhere. A row is (device, epoch, seq, rows, distinct events, held, received since the run began)."""
+    one elsewhere. A row is (device, epoch, seq, rows, distinct events, held, received while the run went on)."""
 
     def __init__(self, *rows: tuple[str, int, int, int, int, int, int]) -> None:
         self._rows = rows
@@ -49,7 +49,7 @@ def sent(directory: Path, *messages: tuple[int, str | None]) -> Messages:
 def wrong(messages: Messages, *rows: tuple[str, int, int, int, int, int, int]) -> dict[str, int]:
     """What is not 0 of the three counts."""
     answers: Any = Answers(*rows)
-    counts = reconcile._look(messages, answers, STARTED_MS).counts
+    counts = reconcile._look(messages, answers, SPAN_MS).counts
     return {name: counts[name] for name in ("lost", "duplicated", "unexpected") if counts[name]}
 
 
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[str | None, tuple[tuple[str, int, int, int, int, int, int
     "told to come later": ("rate_limited", (), {}),
     "another number": ("bad_mac", (("acme/car", 3, 9, 4, 4, 0, 1),), {"unexpected": 4}),
     "another epoch": ("bad_mac", (("acme/car", 2, 7, 4, 4, 0, 1),), {"unexpected": 4}),
-    "another epoch, before the run": ("bad_mac", (("acme/car", 2, 7, 4, 4, 0, 0),), {}),
+    "another epoch, in another run": ("bad_mac", (("acme/car", 2, 7, 4, 4, 0, 0),), {}),
     "a stranger": ("bad_mac", (("acme/other", 3, 7, 4, 4, 0, 1),), {}),
 }
 
@@ -107,7 +107,7 @@ def test_load_is_waited_for_while_rows_come_and_a_while_beyond(tmp_path: Path) -
         slept += seconds
 
     filling: Any = Filling()
-    found = reconcile._settled(messages, filling, STARTED_MS, 2.0, sleep)
+    found = reconcile._settled(messages, filling, SPAN_MS, 2.0, sleep)
     assert found.counts["lost"] == 4
     assert slept == 5
 
@@ -124,7 +124,7 @@ def test_what_comes_behind_the_last_acknowledged_message_is_seen(tmp_path: Path)
             return Answers(("acme/car", 3, 0, 4 if looks == 1 else 8, 4, 0, 1)).raw(_sql, _output, asked)
 
     doubling: Any = Doubling()
-    assert reconcile._settled(messages, doubling, STARTED_MS, 30.0, lambda _: None).counts["duplicated"] == 4
+    assert reconcile._settled(messages, doubling, SPAN_MS, 30.0, lambda _: None).counts["duplicated"] == 4
     assert looks == 2 + reconcile.CALM_SECONDS
 
 

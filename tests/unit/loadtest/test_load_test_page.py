@@ -45,3 +45,22 @@ def test_what_a_run_leaves_is_named() -> None:
     for name in ("summary.html", "report.html", "verdict.json", "verdict.csv", "gate.jsonl", "run.json", "locust.log"):
         assert name in PAGE
         assert name in sources
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (("--host", "staging.example"), "--target"),
+        (("--server-name", "x"), "--target"),
+        (("--bind", "::1"), "--workers"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    words: tuple[str, ...], needed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job that forgot --target would be green for ever, and never load what it was made for."""
+    with pytest.raises(SystemExit) as ended:
+        _parse(words)
+    assert ended.value.code == 2
+    assert f"would do nothing without {needed}" in capsys.readouterr().err
+    _parse([*words, needed, "1"])

@@ -86,3 +86,11 @@ def test_the_page_names_every_figure_and_no_other() -> None:
     """In the order of the file."""
     rows = [line.split("`")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     assert tuple(rows[: len(NAMES)]) == NAMES
+
+
+def test_limits_of_a_shape_that_there_is_not_are_refused() -> None:
+    """Misspelled, they would never be applied."""
+    given = Thresholds.load()
+    given.require_shapes({"herd", "tunnel", "spike"})
+    with pytest.raises(ThresholdsError, match="no shape herd"):
+        given.require_shapes({"hred", "tunnel", "spike"})
