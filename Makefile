@@ -91,4 +91,4 @@ vectors: setup
 	$(BIN)/fleetsim vectors schemas/vectors
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis runs/.gate-*
