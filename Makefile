@@ -26,7 +26,7 @@ demo: setup
 # Every test that CI runs. Debian's mosquitto_pub, curl, HAProxy and nginx are peers in a few of them, which skip with a
 # reason without; as root on Debian, `tools` installs them. Those of the first two lines run in several processes, a
 # file in one: what its tests share is started once.
-SPREAD := --numprocesses 4 --dist loadfile
+SPREAD := --numprocesses 3 --dist loadfile
 test: setup tools check
 	$(BIN)/python -m pytest tests/unit tests/property $(SPREAD) --durations=5 $(ARGS)
 	$(BIN)/python -m pytest tests/integration $(SPREAD) --durations=5 $(ARGS)
