@@ -149,8 +149,8 @@ def _look(messages: Messages, clickhouse: ClickHouse, span_ms: tuple[int, int]) 
     epochs, parts = messages.epochs(), len(messages.records) // _AT_ONCE + 1
     tenants = ",".join(sorted({device.tenant for device in messages.devices}))
     unsure = pa.array(sorted(messages.unsure), pa.string())
+    times = {"started_ms": started_ms, "ended_ms": ended_ms + _AFTER_MS, "since_ms": started_ms - _BEFORE_MS}
     for part in range(parts):
-        times = {"started_ms": started_ms, "ended_ms": ended_ms + _AFTER_MS, "since_ms": started_ms - _BEFORE_MS}
         stored = clickhouse.raw(_STORED, "ArrowStream", {**times, "parts": parts, "part": part, "tenants": tenants})
         _add(found, _joined(messages.fates(part, parts), pa.ipc.open_stream(stored).read_all(), epochs, unsure))
     return found
@@ -168,16 +168,14 @@ def _joined(fates: pa.Table, stored: pa.Table, epochs: pa.Table, unsure: pa.Arra
     )
     must_be_there = pc.or_(pc.equal(fate, 2), pc.greater(distinct, 0))
     known = pc.is_valid(both["fate"])
-    # A device of a journal that was cut off may have sent more than is known.
-    strange = pc.and_(pc.invert(known), pc.invert(pc.is_in(both["device"], unsure)))
-    may_be_there = pc.and_(pc.invert(strange), pc.not_equal(fate, 1))
     zero = pa.scalar(0, pa.int64())
+    too_many = pc.max_element_wise(pc.subtract(distinct, events), zero)
+    # A device of a journal that was cut off may have sent more than is known.
+    strange = pc.if_else(pc.is_in(both["device"], unsure), zero, rows)
     counted = {
         "lost": pc.if_else(must_be_there, pc.max_element_wise(pc.subtract(events, distinct), zero), zero),
         "duplicated": pc.subtract(rows, distinct),
-        "unexpected": pc.if_else(
-            may_be_there, pc.if_else(known, pc.max_element_wise(pc.subtract(distinct, events), zero), zero), rows
-        ),
+        "unexpected": pc.if_else(known, pc.if_else(pc.equal(fate, 1), rows, too_many), strange),
     }
     for name, column in counted.items():
         both = both.append_column(name, column)

@@ -183,7 +183,7 @@ def _load(arguments: argparse.Namespace, gate: Target, directory: Path) -> None:
 def _watch(generator: Process, sampler: Sampler) -> int:
     """Says every ten seconds how it goes, until the end; locust's exit status."""
     began_s = time.monotonic()
-    while (status := generator.wait_for(TOLD_SECONDS)) is None:
+    while (status := generator.wait(TOLD_SECONDS)) is None:
         print(f"    {time.monotonic() - began_s:4.0f} s  {sampler.in_words()}", flush=True)
     return status
 

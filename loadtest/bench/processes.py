@@ -94,12 +94,8 @@ class Process:
         self.check()
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def wait(self) -> int:
-        """Its exit status, when it has ended by itself."""
-        return self._child.wait()
-
-    def wait_for(self, seconds: float) -> int | None:
-        """Its exit status; None when it runs for longer."""
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Its exit status, when it has ended by itself; None when it runs for longer than that."""
         try:
             return self._child.wait(seconds)
         except subprocess.TimeoutExpired:
