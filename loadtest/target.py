@@ -21,7 +21,8 @@ from typing import NamedTuple, Self
 from loadtest.bench.processes import BenchError, Process, until
 from loadtest.reconcile import quarantined
 
-from fleetgate.config import Config, load
+from fleetgate.config import Config
+from fleetgate.configfile import load
 from fleetgate.demo.figures import is_ready
 from fleetgate.demo.prepare import free_ports
 from fleetgate.errors import FleetgateError

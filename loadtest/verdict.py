@@ -29,7 +29,7 @@ from loadtest.samples import Samples
 from loadtest.thresholds import DEFAULT, Generator, Thresholds, ThresholdsError, check
 
 from fleetgate.config import Config
-from fleetgate.config import load as load_config
+from fleetgate.configfile import load as load_config
 from fleetgate.errors import ConfigError
 
 UNUSABLE = 2

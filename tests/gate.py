@@ -29,7 +29,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fleetgate import config as settings
+from fleetgate import configfile
 from fleetgate.clock import Clock, SystemClock
 from fleetgate.config import Config
 from fleetgate.control.bundle import write_bundle
@@ -183,7 +183,7 @@ class Installation:
             lines += ["[[crls]]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
         file = self.directory / "fleetgate.toml"
         file.write_text("\n".join(lines) + "\n")
-        self.config = settings.load(file, {})
+        self.config = configfile.load(file, {})
 
     @contextmanager
     def control(self) -> Iterator[Store]:

@@ -26,7 +26,7 @@ from loadtest.sampler import Sampler
 from loadtest.thresholds import Thresholds
 from loadtest.verdict import judge
 
-from fleetgate import config as settings_of
+from fleetgate import configfile
 from fleetgate.demo.figures import is_ready
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
@@ -59,7 +59,7 @@ class Rig:
         assert listen
         (directory / "password").touch(0o600)
         (directory / "password").write_text(server.password)
-        self.home.config = settings_of.load(file, {})
+        self.home.config = configfile.load(file, {})
         self.edge = Gate(self.home)
         self.load: Process = load_process(directory, self.home.config.load.admin_listen)
 

@@ -19,7 +19,8 @@ from loadtest.bench.stored import Spooled
 from sqlalchemy import delete
 
 from fleetgate.clock import SystemClock
-from fleetgate.config import Config, load
+from fleetgate.config import Config
+from fleetgate.configfile import load
 from fleetgate.control.schema import spools
 from fleetgate.control.store import Store
 from fleetgate.demo.figures import is_ready

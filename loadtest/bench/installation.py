@@ -17,7 +17,8 @@ from pathlib import Path
 from loadtest.bench.processes import BenchError
 
 from fleetgate.clock import SystemClock
-from fleetgate.config import Config, load
+from fleetgate.config import Config
+from fleetgate.configfile import load
 from fleetgate.control.store import Store
 from fleetsim.identities import Identities, Identity
 

@@ -1,15 +1,14 @@
-"""The configuration: one TOML file, an environment overlay, unknown keys refused.
+"""The settings: every key is declared here once, with its default and its meaning.
 
-Every key is declared here once, with its default and its meaning; `fleetgate config show` and
-docs/reference/configuration.md are made from these declarations. What a value means is decided by the room that uses
-it; here only its shape is checked. Paths are relative to the directory of the file.
+`fleetgate config show` and docs/reference/configuration.md are made from these declarations, `configfile` reads a file
+by them. What a value means is decided by the room that uses it; here only its shape is. Paths are relative to the
+directory of the file.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 from urllib.parse import urlsplit
@@ -24,8 +23,6 @@ from fleetgate.scoring import SIGNALS, Signal, laid_over
 Count = Annotated[int, Meta(ge=1)]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}$")]
 MAX_PORT = 65_535
-ENVIRONMENT_PREFIX = "FLEETGATE_"
-_NOT_SETTINGS = {"FLEETGATE_TEST_CLOCK", "FLEETGATE_TEST_FAULT", "FLEETGATE_CONFIG"}
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -365,48 +362,3 @@ def _walk(prefix: str, section: Section) -> Iterator[tuple[str, Any, str]]:
             metas = [meta.description for meta in getattr(hints[name], "__metadata__", ()) if meta.description]
             shown = tuple(hook.shown() for hook in value) if name == "webhooks" else value
             yield f"{prefix}{name}", shown, metas[-1]
-
-
-def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read the file (none: defaults), lay the environment over it, check every name and type.
-
-    A variable FLEETGATE_EDGE_MQTT_LISTEN sets `edge.mqtt_listen`; its value is read as TOML, else as text. Raises
-    ConfigError naming the setting or file.
-    """
-    raw: dict[str, Any] = {}
-    if path is not None:
-        try:
-            raw = msgspec.toml.decode(path.read_bytes())
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not TOML: {error}") from None
-    _overlay(raw, environment)
-    base = path.resolve().parent if path is not None else Path.cwd()
-    raw["home"] = str((base / str(raw.get("home", "."))).resolve())
-    try:
-        return msgspec.convert(raw, Config)
-    except msgspec.ValidationError as error:
-        where = path or "the environment"
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def _overlay(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
-    names = {ENVIRONMENT_PREFIX + name.upper().replace(".", "_"): name for name, _, _ in settings()}
-    for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _NOT_SETTINGS:
-            continue
-        if variable not in names:
-            raise ConfigError(f"the variable {variable} names no setting; see `fleetgate config show`")
-        *tables, key = names[variable].split(".")
-        table = raw
-        for name in tables:
-            table = table.setdefault(name, {})
-        table[key] = _toml_value(text)
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return msgspec.toml.decode(f"value = {text}")["value"]
-    except msgspec.DecodeError:
-        return text

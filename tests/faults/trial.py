@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fleetgate import config as settings_of
+from fleetgate import configfile
 from fleetgate.demo.prepare import free_ports
 from fleetgate.load.clickhouse import ClickHouse, ServerClickHouse
 from fleetgate.load.service import reader
@@ -111,7 +111,7 @@ class Trial:
             lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
         file = self.directory / "fleetgate.toml"
         file.write_text("\n".join(lines) + "\n")
-        self.home.config = settings_of.load(file, {})
+        self.home.config = configfile.load(file, {})
 
     # Its course.
 

@@ -34,8 +34,8 @@ class Border(NamedTuple):
     closed: frozenset[str]
 
 
-SHARED = frozenset({"clock", "fault", "errors", "config", "rates", "bucket", "log", "catalogue", "admin", "ending",
-                    "durable", "scoring", "sdnotify"})  # fmt: skip
+SHARED = frozenset({"clock", "fault", "errors", "config", "configfile", "rates", "bucket", "log", "catalogue", "admin",
+                    "ending", "durable", "scoring", "sdnotify"})  # fmt: skip
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
     "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetgate.config import load
+from fleetgate.configfile import load
 from fleetgate.errors import ConfigError
 from fleetgate.rates import Rate, parse_rates
 

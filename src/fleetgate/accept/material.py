@@ -30,7 +30,8 @@ from fleetgate import log
 from fleetgate.accept.lists import Source
 from fleetgate.accept.standing import check_scores
 from fleetgate.accept.tls import ProxyTls, server_context, trust_bundle
-from fleetgate.config import Config, load, settings
+from fleetgate.config import Config, settings
+from fleetgate.configfile import load
 from fleetgate.control.chain import Paths
 from fleetgate.control.issuers import Issuers
 from fleetgate.control.keyring import Keyring

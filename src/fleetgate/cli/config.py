@@ -23,7 +23,8 @@ from fleetgate.accept.tls import ProxyTls, trust_bundle
 from fleetgate.cli.console_output import AsJson, print_json, print_table, say
 from fleetgate.cli.session import session_of
 from fleetgate.clock import SystemClock, clock_from_environment
-from fleetgate.config import ENVIRONMENT_PREFIX, Config, host_and_port, settings
+from fleetgate.config import Config, host_and_port, settings
+from fleetgate.configfile import ENVIRONMENT_PREFIX
 from fleetgate.control.auditkey import read_audit_key
 from fleetgate.control.issuers import Issuers
 from fleetgate.control.keyring import Keyring

@@ -12,7 +12,8 @@ from pathlib import Path
 import typer
 
 from fleetgate.clock import Clock, clock_from_environment
-from fleetgate.config import Config, load
+from fleetgate.config import Config
+from fleetgate.configfile import load
 
 DEFAULT_FILE = Path("fleetgate.toml")
 OTHERS_NOTHING = 0o027

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from fleetgate.clock import SystemClock
-from fleetgate.config import Config, load
+from fleetgate.config import Config
+from fleetgate.configfile import load
 from fleetgate.control.bundle import write_bundle
 from fleetgate.control.devices import enrol, revoke
 from fleetgate.control.keyring import Keyring

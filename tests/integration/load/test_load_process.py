@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import select
 from tests.segments import SpoolOnDisk, rows_body, sample
 
-from fleetgate import config as configuration
+from fleetgate import configfile
 from fleetgate.clock import SystemClock
 from fleetgate.control.schema import transitions_applied
 from fleetgate.control.store import Store
@@ -26,9 +26,9 @@ from fleetgate.spool.cursor import read_cursor
 
 SOURCE = Path(__file__).parents[3] / "src"
 PROGRAM = (
-    "import sys; from pathlib import Path; from fleetgate import config, log; from fleetgate.clock import SystemClock; "
-    "from fleetgate.load.service import serve; log.configure('load'); "
-    "serve(config.load(Path(sys.argv[1])), SystemClock())"
+    "import sys; from pathlib import Path; from fleetgate import configfile, log; "
+    "from fleetgate.clock import SystemClock; from fleetgate.load.service import serve; log.configure('load'); "
+    "serve(configfile.load(Path(sys.argv[1])), SystemClock())"
 )
 DEADLINE_SECONDS = 30.0
 
@@ -44,7 +44,7 @@ class Gate:
             f'[clickhouse]\nlisten = "127.0.0.1:{listen}"\n[load]\nadmin_listen = "127.0.0.1:{self.admin}"\n'
         )
         self.processes: list[subprocess.Popen[bytes]] = []
-        Store.open(configuration.load(self.file), SystemClock(), create=True).close()
+        Store.open(configfile.load(self.file), SystemClock(), create=True).close()
 
     def start(self) -> subprocess.Popen[bytes]:
         environment = os.environ | {"PYTHONPATH": str(SOURCE)}
@@ -76,7 +76,7 @@ class Gate:
             return False
 
     def ask(self, sql: str) -> list[list[object]]:
-        client = reader(configuration.load(self.file))
+        client = reader(configfile.load(self.file))
         try:
             return client.rows(sql)
         finally:
@@ -170,6 +170,6 @@ def test_a_transition_is_in_control_once(gate: Gate) -> None:
         process.kill()
         process.wait()
         (gate.spool.directory / "cursor.json").unlink()
-    with Store.open(configuration.load(gate.file), SystemClock()) as store:
+    with Store.open(configfile.load(gate.file), SystemClock()) as store:
         applied = store.rows(select(transitions_applied))
     assert [(row.spool, row.segment) for row in applied] == [(gate.spool.identity.hex(), 1)]

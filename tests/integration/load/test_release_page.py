@@ -14,7 +14,7 @@ from tests.integration.load.test_release import HELD
 from tests.segments import RECEIVED_AT, peer, rows_body, sample
 from tests.unit.cli.conftest import Shell
 
-from fleetgate import config as configuration
+from fleetgate import configfile
 from fleetgate.clock import SystemClock
 from fleetgate.control.quarantine import apply_transition
 from fleetgate.control.releases import releases_of, releases_since
@@ -40,7 +40,7 @@ class Stage:
         (shell.directory / "token").write_text(READER)
         shell.must("ca", "init")
         shell.must("device", "enroll", "--tenant", "acme", "--vehicle", "car-7")
-        self.store = Store.open(configuration.load(file), SystemClock(), write=True)
+        self.store = Store.open(configfile.load(file), SystemClock(), write=True)
         record = ("trusted", "quarantined", RECEIVED_AT, "equivocation", 100.0, "p-1")
         apply_transition(self.store, bench.spool.identity.hex(), 1, 44, "acme", "car-7-tcu", *record, RECEIVED_AT)
         bench.since = partial(releases_since, self.store)  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.integration.load.test_load_process import SOURCE, Gate
 from tests.receivers import OK, receiver, saying
 
-from fleetgate import config as configuration
+from fleetgate import configfile
 from fleetgate.clock import SystemClock
 from fleetgate.control.deliveries import told
 from fleetgate.control.store import Store
@@ -45,7 +45,7 @@ def test_an_alert_of_a_killed_load_is_told_by_the_next(tmp_path: Path) -> None:
         entry = f'[[webhooks]]\nurl = "{found.url()}"\nsecret_file = "hook.secret"\nallow_private = true\n'
         gate.file.write_text(gate.file.read_text() + entry)
         endpoint = hashlib.sha256(found.url().encode()).hexdigest()
-        with Store.open(configuration.load(gate.file), SystemClock(), write=True) as store:
+        with Store.open(configfile.load(gate.file), SystemClock(), write=True) as store:
             told(store, endpoint)
         command = [sys.executable, "-c", RAISES_AN_ALERT_AND_DIES, str(tmp_path / "clickhouse")]
         assert subprocess.run(command, env=os.environ | {"PYTHONPATH": str(SOURCE)}, check=False).returncode == 9
@@ -57,5 +57,5 @@ def test_an_alert_of_a_killed_load_is_told_by_the_next(tmp_path: Path) -> None:
             process.wait(30)
     [(headers, body)] = found.requests
     assert (json.loads(body)["event"], headers["fleetgate-signature"][:2]) == ("alert.opened", "t=")
-    with Store.open(configuration.load(gate.file), SystemClock()) as store:
+    with Store.open(configfile.load(gate.file), SystemClock()) as store:
         assert told(store, endpoint).deliveries == {headers["fleetgate-delivery"]}

@@ -21,7 +21,7 @@ from tests.integration.proxy.stage import DIRECT, ENDS, ProxyAuthority, addresse
 from tests.mqtt_peer import Ended, MqttPeer, told
 from tests.proxy_peer import HttpsHop, client_cert
 
-from fleetgate import config as settings
+from fleetgate import configfile
 from fleetgate.accept.proxies import Proxies
 
 ACCEPTED = (202, [None])
@@ -58,7 +58,7 @@ def test_the_settings_on_the_page_are_good(tmp_path: Path) -> None:
     for text in pages:
         file = tmp_path / "fleetgate.toml"
         file.write_text(text)
-        Proxies(settings.load(file, {}).proxy)
+        Proxies(configfile.load(file, {}).proxy)
     assert len(pages) == 2
 
 

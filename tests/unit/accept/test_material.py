@@ -11,7 +11,8 @@ from cryptography import x509
 from fleetgate.accept.lists import Source
 from fleetgate.accept.material import Replacement
 from fleetgate.clock import SystemClock
-from fleetgate.config import Config, load
+from fleetgate.config import Config
+from fleetgate.configfile import load
 from fleetgate.control.keyring import Keyring, Root, RootState, encode_roots, read_roots
 from fleetgate.control.secretfile import replace_secret
 from fleetgate.errors import ConfigError

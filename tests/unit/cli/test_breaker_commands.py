@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleetgate.clock import SystemClock
-from fleetgate.config import load
+from fleetgate.configfile import load
 from fleetgate.control.edgealerts import alert_id, note_alert
 from fleetgate.control.store import Store
 

@@ -272,7 +272,23 @@ def test_unknown_setting_in_the_environment_is_named(shell: Shell, monkeypatch: 
     """A mistyped variable is refused by its name."""
     monkeypatch.setenv("FLEETGATE_EDGE_IDD", "x")
     assert shell.run("config", "check") == 2
-    assert "FLEETGATE_EDGE_IDD" in shell.err
+    assert "FLEETGATE_EDGE_IDD names no setting (was FLEETGATE_EDGE_ID meant?)" in shell.err
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("[edge]\nmqtt_listn = ':1'", "there is no setting edge.mqtt_listn (was edge.mqtt_listen meant?)"),
+        ("[polcy]\nfuture_ms = 1", "there is no setting polcy (was policy meant?)"),
+        ("[policy]\nmqtt_listen = ':1'", "there is no setting policy.mqtt_listen"),
+        ("[[webhooks]]\nulr = 'x'", "there is no setting webhooks[0].ulr"),
+        ("colour = 'red'", "there is no setting colour\n"),
+    ],
+)
+def test_a_mistyped_setting_is_named_with_the_one_that_is_meant(shell: Shell, lines: str, says: str) -> None:
+    (shell.directory / "fleetgate.toml").write_text(lines)
+    assert shell.run("config", "check") == 2
+    assert says in shell.err
 
 
 def test_configuration_file_is_found_by_its_variable(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from sqlalchemy import func, select
 
 from fleetgate.clock import SystemClock
-from fleetgate.config import load
+from fleetgate.configfile import load
 from fleetgate.control import bulk, directories
 from fleetgate.control.audit import list_audit
 from fleetgate.control.directories import STAGING, Directories

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tests.unit.cli.test_how_to_pages import HOW_TO, Reader
 
-from fleetgate.config import Limits, load
+from fleetgate.config import Limits
+from fleetgate.configfile import load
 from fleetgate.rates import Rate, parse_rates
 
 if TYPE_CHECKING:

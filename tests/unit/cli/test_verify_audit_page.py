@@ -12,7 +12,7 @@ from tests.unit.cli.test_how_to_pages import HOW_TO, Reader
 from tests.unit.control.desk import Desk, Running
 
 from fleetgate.clock import SystemClock
-from fleetgate.config import load
+from fleetgate.configfile import load
 from fleetgate.control.auditheads import sign_audit
 from fleetgate.control.store import Store
 

@@ -18,7 +18,8 @@ import pytest
 import yaml
 from tests.deployed import DEPLOY, ROOT
 
-from fleetgate.config import Config, host_and_port, load
+from fleetgate.config import Config, host_and_port
+from fleetgate.configfile import load
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

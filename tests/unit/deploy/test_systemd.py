@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from tests.deployed import DEPLOY
 
-from fleetgate.config import Config, load
+from fleetgate.config import Config
+from fleetgate.configfile import load
 
 UNITS = DEPLOY / "systemd"
 PROCESSES = ("edge", "load", "signer")

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 from tests.receivers import OK, Receiver, receiver, saying
 from tests.unit.control.conftest import SetClock
 
-from fleetgate.config import Config, Webhook, load
+from fleetgate.config import Config, Webhook
+from fleetgate.configfile import load
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, ControlAway
 from fleetgate.load import webhooks
