@@ -66,11 +66,11 @@ def killed_at(bench: Any, table: str, when: str) -> None:
         bench.restart(deadly(bench.clickhouse, table, when)).step()
 
 
-def fill(bench: Any, vehicle: str) -> None:
+def fill(bench: Any, vehicle: str, apart_ms: int = DAY_MS) -> None:
     """A segment with three events of one vehicle, on two days, one of them held."""
     sender = peer(bench.vehicle(vehicle))
     bench.spool.message(rows_body(sample(-1000, s1=50.0), sample(0, s1=60.0)), sender=sender)
-    bench.spool.message(rows_body(sample(0, s1=70.0)), sender=sender, received_at=RECEIVED_AT + DAY_MS)
+    bench.spool.message(rows_body(sample(0, s1=70.0)), sender=sender, received_at=RECEIVED_AT + apart_ms)
     bench.spool.message(rows_body(sample(0, s1=99.0)), sender=sender, outcome=2)
     bench.spool.writer.rejection(bench.spool.sender(sender), rejection("bad_mac", 4, RECEIVED_AT, RECEIVED_AT, []))
     bench.spool.seal()
