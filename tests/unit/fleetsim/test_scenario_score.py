@@ -74,6 +74,14 @@ def test_an_attacker_that_is_only_watched_is_a_miss(run: Run) -> None:
     assert found.problems() == ["clone_mqtt: 0 of 1 detected"]
 
 
+def test_one_attacker_that_is_missed_is_a_problem(run: Run) -> None:
+    """Whoever else of its kind was caught: 1 of 3 is no detection."""
+    for number in (2, 3):
+        run.truth.attacks(device(number), "clone_mqtt", TROUBLE_MS)
+    run.attack()
+    assert run.score(move(0, "quarantined", TROUBLE_MS + 1)).problems() == ["clone_mqtt: 1 of 3 detected"]
+
+
 def test_what_was_decided_before_the_attack_does_not_count(run: Run) -> None:
     """A quarantine of before detects nothing."""
     run.attack()
@@ -97,6 +105,26 @@ def test_an_honest_device_may_be_watched_for_some_disorders(run: Run, at_worst: 
     run.disorder(at_worst)
     found = run.score(move(1, "watched", TROUBLE_MS + 1))
     assert (found.kinds[0].worse, found.watched, found.false_positive_rate) == (worse, 1, 0.0)
+    assert bool(found.problems()) == bool(worse)
+
+
+def test_an_honest_device_that_is_watched_and_deserves_trust_is_a_problem(run: Run) -> None:
+    """Whether what befell it looks like no attack, or nothing befell it at all."""
+    run.disorder("trusted")
+    found = run.score(move(1, "watched", TROUBLE_MS + 1), move(7, "watched", START_MS))
+    assert found.problems() == [
+        "honest devices treated worse than they deserve: lost_counter 1 of 1, undisturbed 1 of 9",
+    ]
+
+
+@pytest.mark.parametrize(("tolerated", "problems"), [(2, 0), (1, 2)])
+def test_a_scenario_may_tolerate_some_of_them(run: Run, tolerated: int, problems: int) -> None:
+    """As many as the gate cannot know better of: in quarantine, who deserve at most a watch."""
+    run.truth.notes["tolerated"] = tolerated
+    for number in (1, 2):
+        run.truth.befalls(device(number), "bad_release", TROUBLE_MS)
+    found = run.score(*(move(number, "quarantined", TROUBLE_MS + 1) for number in (1, 2)))
+    assert len(found.problems()) == problems
 
 
 def test_an_alert_that_is_due_is_recognized_by_its_words(run: Run) -> None:
@@ -146,6 +174,15 @@ def test_the_page_has_a_row_for_each_attack_of_each_score(run: Run, tmp_path: Pa
     shown = page(read_scores([tmp_path / "score.json"]))
     assert "| `clone` | `clone_mqtt` | 1 of 1 | 42 | 42 | 9 | 0 | 0.00% |" in shown
     assert "| `slow-probe` | - |" in shown
+
+
+def test_the_page_has_a_row_for_each_alert_that_is_due(run: Run) -> None:
+    """Those that did not come too."""
+    run.due()
+    run.truth.alert_due("clock_wave", "clock_skew", TROUBLE_MS)
+    shown = page({"clone": run.score(alerts=(alert(TROUBLE_MS + 33_000),))})
+    assert "| `clone` | median acme software 2026.40.3 Vehicle.Speed (70 vehicles) | 33 | 0 |" in shown
+    assert "| `clone` | clock_wave: none came | - | 0 |" in shown
 
 
 def test_the_page_in_docs_has_the_scenarios_that_there_are() -> None:

@@ -53,12 +53,12 @@ def _over_mqtt(world: World, indices: Sequence[int]) -> list[Device]:
 
 
 def replays(world: World, indices: Sequence[int]) -> None:
-    """Each repeats its own accepted bytes on the connection that they were answered on."""
+    """Each repeats what it sent itself, on its own connection: not the latest, which may not be answered yet."""
     for device in _over_mqtt(world, indices):
 
         def attack(device: Device = device) -> bool:
-            captured = list(device.notes.captured)[: -REPLAYED_AT_ONCE or None]
-            sent = [_inject(world, device, raw) for raw in captured[-REPLAYED_AT_ONCE:]]
+            captured = list(device.notes.captured)[-2 * REPLAYED_AT_ONCE : -REPLAYED_AT_ONCE]
+            sent = [_inject(world, device, raw) for raw in captured]
             return any(sent)
 
         world.trouble(partial(_repeat, world, device, REPLAY_EVERY_S, "replay_own", attack), over_s=30)

@@ -26,6 +26,10 @@ truth.db decisions.json` compares them:
 An alert that is due is recognized by its kind, cohort and signal. One of something that began before the trouble, or
 where none is due, is false. What begins when the run ends and everybody is switched off does not count.
 
+A run fails when a hostile device was not detected, an alert that is due did not come in time, one is false, or an
+honest device was treated worse than it deserves: in quarantine, or watched although nothing befell it that looks like
+an attack. Of `bad-release` as many may be as the gate cannot know better of: 19 of each tenant.
+
 ## What happens
 
 The speed is how many virtual seconds go by in one of the machine's; `--vehicles` and `--speed` change size and pace.
@@ -74,8 +78,10 @@ def _alerts(scores: Mapping[str, Score]) -> list[str]:
         if found is None:
             rows.append(f"| `{name}` | - | - | - |")
             continue
-        due = found.due[0] if found.due else None
-        after = "-" if due is None or due.after_s is None else f"{due.after_s:.0f}"
-        told = "none is due" if due is None else due.alert or "none came"
-        rows.append(f"| `{name}` | {told} | {after} | {len(found.false_alerts)} |")
+        if not found.due:
+            rows.append(f"| `{name}` | none is due | - | {len(found.false_alerts)} |")
+        for due in found.due:
+            after = "-" if due.after_s is None else f"{due.after_s:.0f}"
+            told = due.alert or f"{due.what}: none came"
+            rows.append(f"| `{name}` | {told} | {after} | {len(found.false_alerts)} |")
     return rows

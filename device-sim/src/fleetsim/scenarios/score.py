@@ -2,7 +2,8 @@
 
 `Decisions` is the gate's side, a JSON file that whoever ran the gate has made of its records; the two share no code.
 Detected is a hostile device that reached the state it deserves (or a worse one) after its first hostile message; a
-false positive is an honest device that was quarantined. Times are seconds of the virtual clock.
+false positive is an honest device that was quarantined, and one that nothing befell deserves no watch either. Times are
+seconds of the virtual clock.
 """
 
 import json
@@ -21,6 +22,7 @@ from fleetsim.scenarios.truth import DueAlert, Fact
 _RANK = {"trusted": 0, "released": 0, "watched": 1, "quarantined": 2, "banned": 3}
 _QUARANTINED = _RANK["quarantined"]
 MOST_TOLD = 10  # false alerts in words; the JSON has all of them
+UNDISTURBED = "undisturbed"  # the honest devices of which the truth has nothing to say
 
 
 class Transition(msgspec.Struct):
@@ -110,7 +112,12 @@ class Score(msgspec.Struct):
 
     def problems(self) -> list[str]:
         """What is not as it should be."""
-        found = [f"{k.what}: {k.detected} of {k.devices} detected" for k in self.kinds if k.hostile > (k.detected > 0)]
+        missed = [kind for kind in self.kinds if kind.hostile and kind.detected < kind.devices]
+        wronged = [kind for kind in self.kinds if not kind.hostile and kind.worse > 0]
+        found = [f"{kind.what}: {kind.detected} of {kind.devices} detected" for kind in missed]
+        if sum(kind.worse for kind in wronged) > self.tolerated:
+            counts = ", ".join(f"{kind.what} {kind.worse} of {kind.devices}" for kind in wronged)
+            found.append(f"honest devices treated worse than they deserve: {counts}")
         if len(self.quarantined) > self.tolerated:
             found.append(f"{len(self.quarantined)} honest devices in quarantine: {', '.join(self.quarantined[:5])}")
         for due in self.due:
@@ -170,6 +177,8 @@ def score(ledger: Path, decisions: Decisions) -> Score:
     hostile = {(fact.tenant, fact.device_id) for fact in run.facts if fact.hostile}
     worst = {key: max((_RANK[move.after] for move in found), default=0) for key, found in moves.items()}
     honest = [(tenant, device_id) for tenant, device_id, _ in run.devices if (tenant, device_id) not in hostile]
+    befallen = {(fact.tenant, fact.device_id) for fact in run.facts}
+    others = [Fact(*key, UNDISTURBED, False, "trusted", 0.0) for key in honest if key not in befallen]
     trouble_ms = float(run.notes["trouble_ms"])
     matched = {id(alert): due for due in run.due for alert in decisions.alerts if _is(alert, due)}
     during = [alert for alert in decisions.alerts if alert.since_ms < float(run.notes["off_ms"])]
@@ -180,7 +189,7 @@ def score(ledger: Path, decisions: Decisions) -> Score:
         hours=round((float(run.notes["before_s"]) + float(run.notes["trouble_s"])) / 3600, 2),
         speed=float(run.notes["speed"]),
         sends=sum(sends for _, _, sends in run.devices),
-        kinds=_kinds(run.facts, moves),
+        kinds=_kinds(run.facts + others, moves),
         honest=len(honest),
         watched=sum(worst.get(key, 0) == _RANK["watched"] for key in honest),
         quarantined=[f"{t}/{d}" for t, d in honest if worst.get((t, d), 0) >= _QUARANTINED],

@@ -2,17 +2,17 @@
 
 One SQLite file, written at the end of a run. Nothing here judges: `score` compares it with what the gate decided.
 
-    run(key, value)      scenario, seed, vehicles, speed, interval_s, and in Unix ms of the virtual clock started_ms,
-                         trouble_ms (0: none), off_ms (everybody is
-                         switched off), ended_ms
-                         classes: the kinds of disorder that must occur; tolerated: honest devices that may be in
-                         quarantine before the gate can know better (else none)
+    run(key, value)      scenario, seed, vehicles, speed; virtual seconds: interval_s, before_s and trouble_s, as the
+                         pace has them, lag_s (how late the simulator was in the end); Unix ms of the virtual clock:
+                         started_ms, trouble_ms (0: none), off_ms (everybody is switched off), ended_ms
+                         classes: the kinds of disorder that must occur; tolerated: honest devices that may be
+                         treated worse than they deserve before the gate can know better (else none)
     devices              every unit, with what the gate answered to it (JSON: answer -> messages) and how often it sent
     truths               what a unit did, or what befell it
       what               the kind: an attack, a disorder, or a fault of the fleet
       hostile            1: it deserves `deserves`, and not to be seen for so long is a miss
                          0: it is honest, and `deserves` is the worst that may become of it
-      deserves           trusted | watched | quarantined
+      deserves           trusted | watched | quarantined; who is in no row is honest, and deserves to be trusted
       from_ms            of its first message, or of the moment the trouble began
     alerts               alerts that are due
       kinds              names of which one is enough, separated by spaces; empty: any
@@ -103,7 +103,7 @@ class Truth:
         self.alerts.append(DueAlert(what, kinds, tenant, cohort, signal, from_ms, within_s))
 
     def save(self, path: Path, devices: Iterable[Device]) -> None:
-        """Write the file, which must not exist yet. Raises LedgerError."""
+        """Write the file anew. Raises LedgerError."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
