@@ -55,12 +55,18 @@ class Documented(NamedTuple):
     labels: frozenset[str]
 
 
+def metric_rows(page: str) -> list[tuple[str, Documented]]:
+    """The rows of the reference page, or of a part of it, as they stand there."""
+    return [
+        (name, Documented(kind, frozenset(labels.split(", ")) - {"-"})) for name, kind, labels in _ROW.findall(page)
+    ]
+
+
 def documented(page: str = "") -> dict[str, Documented]:
     """Every series that the reference page promises, by the name that a query uses for it."""
     found: dict[str, Documented] = {"up": Documented("gauge", frozenset())}
-    for name, kind, labels in _ROW.findall(page or METRICS_PAGE.read_text()):
-        said = Documented(kind, frozenset(labels.split(", ")) - {"-"})
-        for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
+    for name, said in metric_rows(page or METRICS_PAGE.read_text()):
+        for suffix in ("_bucket", "_sum", "_count") if said.kind == "histogram" else ("",):
             found[name + suffix] = said
     return found
 

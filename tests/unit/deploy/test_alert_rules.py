@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 from tests.deployed import (
     DASHBOARDS,
     DEPLOY,
-    METRICS_PAGE,
     OF_PROMETHEUS,
     ROOT,
     Query,
@@ -24,10 +22,6 @@ from tests.deployed import (
     rules,
     understood,
 )
-
-from fleetgate.clock import SystemClock
-from fleetgate.load.counts import Counts
-from fleetgate.load.lag import LagCollector
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PROVISIONING = DEPLOY / "grafana" / "provisioning"
@@ -57,23 +51,6 @@ def test_a_misspelt_metric_or_label_would_be_found() -> None:
     assert query.selectors()[0].matchers == [("age", "=~", "stale|expired")]
     assert query.grouped_by() == {"kind", "job"}
     assert "fleetgate_typo_total" not in documented()
-
-
-def test_the_page_has_the_metrics_of_load(tmp_path: Path) -> None:
-    """Each with its type and labels, and none that there is not; those of the edge are compared with a running one."""
-    registry = CollectorRegistry()
-    counts = Counts(registry)
-    registry.register(LagCollector(tmp_path, SystemClock()))
-    labels = {each._name: frozenset(each._labelnames) for each in vars(counts).values()}
-    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-    exported = {
-        family.name + suffix: (family.type, labels.get(family.name, frozenset()))
-        for family in registry.collect()
-        if not family.name.endswith("_created")
-        for suffix in suffixes.get(family.type, ("",))
-    }
-    page = METRICS_PAGE.read_text().partition("## Load")[2]
-    assert exported == {name: tuple(said) for name, said in documented(page).items() if name != "up"}
 
 
 def test_each_alert_has_its_runbook_and_each_runbook_its_alert() -> None:
