@@ -33,7 +33,6 @@ class Sizes(NamedTuple):
     columns_seconds: float  # sent; until all of it is loaded takes ten times as long
     segments: int  # of 16 MiB, for load
     sustained_seconds: float
-    flood_seconds: float
     herd: int
     registry_known: int
     registry_active: int
@@ -41,8 +40,8 @@ class Sizes(NamedTuple):
     revocations: int
 
 
-FULL = Sizes(3, 8, 4, 30, 60, 20, 10_000, 1_000_000, 5_000, 2_000, 100)
-QUICK = Sizes(1, 3, 0.5, 3, 8, 4, 1_000, 20_000, 200, 200, 5)
+FULL = Sizes(3, 8, 4, 30, 60, 10_000, 1_000_000, 5_000, 2_000, 100)
+QUICK = Sizes(1, 3, 0.5, 3, 8, 1_000, 20_000, 200, 200, 5)
 
 
 class Context:

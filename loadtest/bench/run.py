@@ -78,7 +78,7 @@ CASES: Mapping[str, Callable[[Context], Found]] = {
     "load_single": _once("load_single", partial(load_case.run, case=load_case.LOAD_SINGLE)),
     "load_mixed": _once("load_mixed", partial(load_case.run, case=load_case.LOAD_MIXED)),
     "sustained": _once("sustained", sustained_case.run),
-    "flood": _once("flood", flood_case.run),
+    "flood": _alone("flood", flood_case.run),
     "herd": _once("herd", herd_case.run),
     "tenants": _once("tenants", tenants_case.run),
     "registry": _once("registry", registry_case.run),

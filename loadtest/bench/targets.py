@@ -48,6 +48,7 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
     "flood": (
         Target("accepted_ratio", ">=", 0.9),
         Target("cpu_ratio", "<=", 1.1),
+        Target("ack_ms_p99", "<=", 500),
         Target("spool_kb_per_s", "<=", 1024),
     ),
     "herd": (
@@ -55,7 +56,7 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         Target("kb_per_connection", "<=", 40),
         Target("ack_ms_p99", "<=", 1_000),
     ),
-    "tenants": (Target("ratio_beside_to_among", "<=", 0.6),),
+    "tenants": (Target("ratio_beside_to_among", "<=", 0.6), Target("ratio_limited_to_beside", "<=", 0.8)),
     "registry": (Target("start_s", "<=", 3), Target("rss_mb", "<=", 300)),
     "revoke": (Target("effect_ms_p99", "<=", 2_000), Target("decision_ms_p99", "<=", 2_000)),
 }

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from loadtest.bench import edge_cases, load_case
+from loadtest.bench import edge_cases, flood_case, load_case, targets, tenants_case
 from loadtest.bench.context import QUICK, Context
 from loadtest.bench.edge_cases import Case
 from loadtest.bench.processes import BenchError, until
@@ -112,3 +112,26 @@ def test_the_edge_is_compared_with_the_sketch_under_the_same_load(tmp_path: Path
         pytest.skip(str(absent))
     assert set(theirs) - LATE == OF_AN_EDGE
     assert ours["ratio_to_sketch"] == ours["edge_cpu_us_per_event"] / theirs["edge_cpu_us_per_event"]
+
+
+def test_the_flood_is_measured_in_rounds_and_alone_before_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the median of `cpu_ratio` compares spells that lie beside each other; all that is promised is among them."""
+    monkeypatch.setattr(flood_case, "HONEST", 4)
+    monkeypatch.setattr(flood_case, "FLOODING", 4)
+    monkeypatch.setattr(flood_case, "WARM_UP_SECONDS", 0.3)
+    context = Context(tmp_path, SIZES._replace(rounds=2, seconds=1))
+    context.rounds["chatty"] = [{"events_per_s": 400.0}]
+    found = flood_case.run(context)
+    assert len(found) == 2
+    for figures in found:
+        assert {target.figure for target in targets.TARGETS["flood"]} <= set(figures)
+        assert figures["refused_per_s"] > 0
+
+
+def test_what_a_limit_is_worth_is_a_figure_of_tenants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each target of the case has its figure: the second gate is built for one."""
+    monkeypatch.setattr(tenants_case, "QUIET", 2)
+    monkeypatch.setattr(tenants_case, "NOISY", 4)
+    figures = tenants_case.run(Context(tmp_path, SIZES))
+    assert {target.figure for target in targets.TARGETS["tenants"]} <= set(figures)
+    assert figures["ratio_limited_to_beside"] == figures["ack_ms_p99_limited"] / figures["ack_ms_p99_beside"]
