@@ -96,6 +96,10 @@ def _tell_audit(report: AuditReport) -> None:
     for note in report.notes:
         say(cell(f"note: {note}"))
     say(f"rows: {report.rows}, signed heads: {report.heads}, rows behind the newest head: {report.unsigned}")
+    if not report.findings:
+        signed = report.rows - report.unsigned  # without a finding the places are 1 to the number of rows
+        upto = f", and as they were signed up to place {signed}" if signed else ""
+        say(f"the audit is intact: its rows are as they were written{upto}")
 
 
 def _told(finding: Finding) -> list[str]:

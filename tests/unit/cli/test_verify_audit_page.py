@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -63,6 +64,26 @@ def test_the_page_shows_what_the_command_prints(signed: Shell) -> None:
     line = next(line for line in signed.out.splitlines() if line.startswith("altered"))
     assert line.replace("place 2", "place 4") in (HOW_TO / "verify-the-audit.md").read_text()
     assert "findings: 1" in signed.err
+
+
+def test_an_audit_that_is_intact_is_said_to_be_so(signed: Shell) -> None:
+    """In words, as the page has them, and how far the signer vouches for it; not where there is a finding."""
+    signed.must("verify", "audit")
+    figures, words = signed.out.splitlines()
+    page = (HOW_TO / "verify-the-audit.md").read_text()
+    assert re.sub(r"\d+", "N", f"    {figures}\n    {words}\n") in re.sub(r"\d+", "N", page)
+    signed.must("device", "suspend", "--tenant", "acme", "--device", "car-tcu", "--reason", "in the workshop")
+    signed.must("verify", "audit")
+    assert signed.out.splitlines()[-1] == words
+    tamper(signed, "UPDATE audit SET actor = 'mallory' WHERE place = 2")
+    assert signed.run("verify", "audit") == 1
+    assert "intact" not in signed.out
+
+
+def test_an_audit_that_nobody_signed_is_intact_as_it_was_written(gate: Shell) -> None:
+    """Of a signature nothing is said."""
+    gate.must("verify", "audit")
+    assert gate.out.splitlines()[-1] == "the audit is intact: its rows are as they were written"
 
 
 def test_rows_that_are_cut_off_are_found_by_a_copy_of_the_log_alone(signed: Shell) -> None:
