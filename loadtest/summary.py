@@ -52,10 +52,9 @@ def page(verdict: Verdict, messages: Messages, counts: Counts | None, samples: S
     """The whole document."""
     run, status = verdict.run, verdict.status
     title = f"Load test {run.shape}: {status}"
-    began = datetime.fromtimestamp(run.started_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     parts = [
         f"<header class='{status}'><h1>{escape(title)}</h1>",
-        f"<p>{_SAYS[status]} {began}, {run.seconds:,.0f} s.</p></header>",
+        f"<p>{_SAYS[status]} {_moment(run.started_ms)}, {run.seconds:,.0f} s.</p></header>",
         _reasons("Why it is invalid", verdict.invalid),
         _reasons("To know", verdict.notes),
         "<section><h2>Limits</h2>",
@@ -79,7 +78,7 @@ def page(verdict: Verdict, messages: Messages, counts: Counts | None, samples: S
         _requests(counts),
         _processes(samples),
         "<section><h2>The run</h2>",
-        _table(("", ""), ((name, str(value)) for name, value in run.facts.items())),
+        _table(("", ""), (_fact(name, value) for name, value in run.facts.items())),
         "</section>",
     ]
     style = _STYLE.read_text()
@@ -95,6 +94,19 @@ def number(value: float | None) -> str:
     if value is None:
         return "unknown"
     return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
+
+
+def _moment(at_ms: float) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _fact(name: str, value: object) -> tuple[str, str]:
+    """A field of `run.json`, for a person: a time in UTC, the parts of an object one after another."""
+    if name.endswith("_ms") and isinstance(value, int | float):
+        return name.removesuffix("_ms"), _moment(value)
+    if isinstance(value, dict):
+        return name, ", ".join(f"{part} {each}" for part, each in value.items())
+    return name, number(value) if isinstance(value, float) else str(value)
 
 
 def _charts(verdict: Verdict, messages: Messages, counts: Counts | None, samples: Samples) -> Iterable[Chart]:

@@ -53,6 +53,7 @@ def page(directory: Path) -> str:
             journal.answered(device, 1, seq, "accepted" if seq else HOSTILE)
     write_counts(directory, HOSTILE)
     facts = {"shape": HOSTILE, "started_ms": 1_000_000, "ended_ms": 1_004_000, "gate": "gate.toml", "note": HOSTILE}
+    facts |= {"minutes": 0.5, "versions": {"fleetgate": "1.0", "locust": HOSTILE}}
     (directory / "run.json").write_text(json.dumps(facts))
     run, messages, counts = Run.load(directory), Messages(directory), Counts.read(directory)
     thresholds = Thresholds.load()
@@ -77,6 +78,14 @@ def test_the_page_says_what_is_unknown_and_what_is_missed(tmp_path: Path) -> Non
     text = page(tmp_path)
     assert "could not be compared" in text
     assert "<td>lost</td><td>unknown</td><td>at most 0</td><td>missed</td>" in text
+
+
+def test_the_facts_of_the_run_are_written_for_a_person(tmp_path: Path) -> None:
+    """Times in UTC, and no spelling of Python's."""
+    text = page(tmp_path)
+    assert "<td>started</td><td>1970-01-01 00:16:40 UTC</td>" in text
+    assert "<td>versions</td><td>fleetgate 1.0, locust &lt;script&gt;" in text
+    assert "<td>minutes</td><td>0.5</td>" in text
 
 
 def test_a_chart_without_points_says_so() -> None:
