@@ -17,6 +17,14 @@ The road of one message, and where to read on:
     load.loader         a sealed segment becomes columns and rows, once
     load.watch          is the fleet as it was? Sudden changes are alerts
 
+What comes back:
+
+    a decision          cli.quarantine -> control.releases -> load.release: what was held of a device becomes events
+    a suspicion         load.suspects -> control.suspicions -> accept.registry asks for it -> accept.scorekeeper
+    an edge's alert     accept.breaker -> spool -> load.transitions for control, load.edgealerts for the table `alerts`;
+                        one that a person closed: cli.alerts -> control.edgealerts -> load.closings
+    an alert, outwards  load.alerts -> load.webhooks -> load.posting
+
 Beside the road: `control` (tenants, devices, credentials, quarantine; who may do what; the signer), `evidence`
 (samples of what was refused, for whoever decides), `proof` (what is stored, compared with what was signed), `doctor`
 (what is wrong with a device or a message), `cli` (what a person types), `config` (every setting) and `configfile`
