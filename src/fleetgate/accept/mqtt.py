@@ -114,11 +114,11 @@ class Session:
                 self.last_packet_s = now_s
                 if first >> 4 == packets.PUBLISH and self.caller is not None:
                     self._publish(self.caller, data, first & 15, start, position, now_ms, now_s)
-                    if self.caller.known.brake.until_s > now_s:
-                        self.slowed = True
-                        break
                 else:
                     self._other(data, first, start, position, now_s)
+                if self.caller is not None and self.caller.known.brake.until_s > now_s:
+                    self.slowed = True
+                    break
         except ProtocolError as error:
             self._break_off(error, now_ms)
         self._buffer = data[position:] if self.phase is not Phase.ENDED else b""
@@ -151,7 +151,8 @@ class Session:
         if flags & 6 and len(self.acks) >= RECEIVE_MAXIMUM:
             raise ProtocolError(Code.RECEIVE_MAX_EXCEEDED, f"more than {RECEIVE_MAXIMUM} unacknowledged messages")
         intake = self._intake
-        if caller.known.account.take(cost(end - start), end - start, now_s):
+        if wait_s := caller.known.account.take(cost(end - start), end - start, now_s):
+            caller.known.brake.limited(now_s, wait_s)
             packet_id = packets.packet_id_of(data, flags, start, end)
             intake.refuse_unseen(caller, Reason.RATE_LIMITED, now_ms)
             if packet_id:
@@ -178,7 +179,9 @@ class Session:
                 raise ProtocolError(Code.PROTOCOL_ERROR, "the first packet is not CONNECT")
             self._connect(data, flags, start, end)
         elif kind == packets.PINGREQ and not flags and start == end:
-            self.out += _PINGRESP
+            self.out += _PINGRESP  # always: who waits for it would think that the gate is gone
+            if self.caller is not None and (wait_s := self.caller.known.account.take(1, 2, now_s)):
+                self.caller.known.brake.limited(now_s, wait_s)
         elif kind == packets.DISCONNECT:
             if end - start <= packets.MAX_CONNECT_BYTES:  # a larger one is dear, and ends it too
                 packets.check_disconnect(data, flags, start, end)

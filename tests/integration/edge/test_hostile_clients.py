@@ -63,12 +63,18 @@ def wait_for_end(sock: socket.socket) -> None:
         pass
 
 
-def test_a_client_that_reads_no_acknowledgements_ends_alone(shared_gate: Gate, car: Car, bystander: MqttPeer) -> None:
-    """The gate stops reading from it when 64 KiB wait to be sent, and ends it when its keep-alive is over."""
+def test_a_client_that_reads_no_acknowledgements_ends_alone(new_gate: NewGate) -> None:
+    """The gate stops reading from it when 64 KiB wait to be sent, and ends it when its keep-alive is over. (Above its
+    own limits it would be read from once a second, and take minutes.)"""
+    gate = new_gate(limits={"device": {"messages": "1000000/s"}})
+    car, other = gate.home.enrol("reads-nothing"), gate.home.enrol("other")
     again = car.sign(1, 0)
     flood = b"".join(publish_bytes(car.topic, again, packet_id=n + 1) for n in range(100))
-    with acknowledged_meanwhile(bystander), MqttPeer(shared_gate, car, buffer=4096) as peer:
-        peer.hello(keep_alive=1)
+    with (
+        MqttPeer(gate, other).hello() as bystander,
+        acknowledged_meanwhile(bystander),
+        MqttPeer(gate, car, buffer=4096).hello(keep_alive=1) as peer,
+    ):
         try:
             while True:
                 peer.send(flood)

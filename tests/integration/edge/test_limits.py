@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -216,3 +217,22 @@ def test_who_is_not_read_from_goes_on_later_and_is_not_silent_meanwhile(other_ga
         assert told(paused.packet(PubAckPacket)) == (0, None)
         assert told(paused.ask(member.message())) == (0, None)
     assert member.refused() == 0
+
+
+def test_who_floods_above_his_own_limit_takes_nothing_of_what_he_shares(
+    authority: Installation, tmp_path: Path
+) -> None:
+    """Megabytes from a device that may send 20 messages in 10 s, in a tenant that may send 150 kB: what is beyond its
+    own limit stays unread, and the others have the tenant's for themselves."""
+    limits = {"device": {"messages": "20/10s"}, "tenant": {"bytes": "150000/h"}}
+    with running(authority, tmp_path, limits=limits) as gate:
+        flooding, quiet = (Member(gate, "flooded", "2026.1") for _ in range(2))
+        with MqttPeer(gate, flooding.car).hello() as flood, MqttPeer(gate, quiet.car).hello() as peer:
+            one = publish_bytes(flooding.car.topic, flooding.message(), qos=0)
+            flood.sock.settimeout(1.0)
+            with suppress(TimeoutError):  # nobody reads it
+                flood.send(one * (4_000_000 // len(one)))
+            answers = [told(peer.ask(quiet.message())) for _ in range(10)]
+            hits = gate.metric('fleetgate_limit_hits_total{level="tenant",quantity="bytes"}')
+        assert (answers, hits) == ([(0, None)] * 10, 0)
+        until(lambda: flooding.refused() > 0, "the flood is on record")

@@ -9,8 +9,8 @@ import pytest
 from tests.gates import Gate, feed, packets_in, publish
 from tests.units import elements, pack, sign
 
-from fleetgate.accept.brake import BRAKING, Brake
-from fleetgate.config import Policy
+from fleetgate.accept.brake import BRAKING, LIMITED_AT_ONCE, LONGEST_LIMITED_SECONDS, Brake
+from fleetgate.config import DeviceLimit, Limits, Policy
 from fleetgate.judge import Reason
 from fleetgate.spool.reader import read_segment, segment_paths
 
@@ -35,7 +35,7 @@ def forged(count: int, first: int = 0) -> bytes:
 
 
 def test_what_a_good_device_may_cause_does_not_brake_it() -> None:
-    """Its clock, its backlog, the limits of its sending."""
+    """Its clock, its backlog; and what is above its limits only until it may send again."""
     assert BRAKING.isdisjoint(TIME_REASONS | {Reason.RATE_LIMITED, Reason.OVERSIZED})
     assert {Reason.BAD_MAC, Reason.MALFORMED_ENVELOPE, Reason.MALFORMED_BODY, Reason.EQUIVOCATION} <= BRAKING
 
@@ -97,3 +97,56 @@ def test_its_good_messages_behind_are_late_and_not_lost(gate: Gate) -> None:
     gate.clock.ms += WAIT_MS
     feed(session, gate.clock, b"")
     assert (gate.counts.events, session.slowed) == (1, False)
+
+
+def refused(gate: Gate) -> int:
+    return gate.counts.reasons["mqtt"][Reason.RATE_LIMITED]
+
+
+class TestAboveItsOwnLimits:
+    @pytest.fixture
+    def narrow(self, tmp_path: Path) -> Iterator[Gate]:
+        opened = Gate(tmp_path, limits=Limits(device=DeviceLimit(messages="10/s")))
+        yield opened
+        opened.close()
+
+    def test_it_is_told_as_often_as_it_may_have_messages_in_flight_and_then_waits(self) -> None:
+        """Until something may pass again, and not for hours; in a while it is told at once again."""
+        brake = Brake()
+        for _ in range(LIMITED_AT_ONCE):
+            assert brake.until_s < 100.0
+            brake.limited(100.0, 0.3)
+        assert brake.until_s == 100.3
+        brake.limited(100.3, 3600.0)
+        assert brake.until_s == 100.3 + LONGEST_LIMITED_SECONDS
+        brake.limited(100.3 + 2 * LIMITED_AT_ONCE, 3600.0)
+        assert brake.until_s == 100.3 + LONGEST_LIMITED_SECONDS
+
+    def test_a_flood_is_not_read_and_what_may_pass_does(self, narrow: Gate) -> None:
+        """Ten pass, as many as may be in flight are refused, and from then on in each second as many as its limit lets
+        pass, and one refusal."""
+        session = narrow.live()
+        feed(session, narrow.clock, b"".join(publish(sign(seq=seq), qos=0) for seq in range(1000)))
+        assert (narrow.counts.events, refused(narrow), session.slowed) == (10, LIMITED_AT_ONCE, True)
+        for second in (1, 2, 3):
+            narrow.clock.ms += 1000
+            feed(session, narrow.clock, b"")
+            assert (narrow.counts.events, refused(narrow)) == (10 + 10 * second, LIMITED_AT_ONCE + second)
+            assert session.slowed
+
+    def test_pings_are_answered_and_count(self, narrow: Gate) -> None:
+        """A ping is a packet as any other; all that are read are answered, as a client may rely on."""
+        session = narrow.live()
+        session.out.clear()
+        feed(session, narrow.clock, b"\xc0\x00" * 1000)
+        assert (len(session.out) // 2, session.slowed) == (10 + LIMITED_AT_ONCE, True)
+
+    def test_who_keeps_alive_beside_a_backlog_is_not_slowed(self, narrow: Gate) -> None:
+        """A device that is told to come later, and does, is read from as ever."""
+        session = narrow.live()
+        for seq in range(300):
+            feed(session, narrow.clock, publish(sign(seq=seq), packet_id=seq + 1) + b"\xc0\x00")
+            session.acks.clear()
+            narrow.clock.ms += 200
+            assert not session.slowed
+        assert narrow.counts.events == 300
