@@ -16,18 +16,20 @@ from fleetgate.errors import ClickHouseAway
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.columns import DAY_MS, MILLISECONDS
 from fleetgate.load.counts import Counts
+from fleetgate.load.watch.changes import Opening, Series
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.looks import _FINE, Looks
 from fleetgate.load.watch.measures import LOOK_MS, signal_keys
 from fleetgate.load.watch.turn import Turns
-from fleetgate.load.watch.usual import LEAST_LOOKS
-from fleetgate.load.watch.watcher import HOUR_MS, Watcher
+from fleetgate.load.watch.usual import LEAST_LOOKS, LOOKS
+from fleetgate.load.watch.watcher import HOUR_MS, Watcher, alert_of
 
 VEHICLES = 60
 TROUBLE = LEAST_LOOKS + 3
 END = TROUBLE + 6
 # An hour ago, so that a full hour lies among the looks, and no other test's rows.
 START_MS = SystemClock().now_ms() // HOUR_MS * HOUR_MS - HOUR_MS - (TROUBLE - 2) * LOOK_MS
+LONG_AGO_MS = START_MS - 6 * HOUR_MS
 
 TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(("received_at", "event_time"), MILLISECONDS),
@@ -144,6 +146,31 @@ def test_a_release_that_goes_wrong_is_seen_and_told_once(engine: Any, tenant: st
     sql = "SELECT count() FROM usual WHERE tenant = 'watched' AND kind = 'median' AND looks >= 30"
     [[kept]] = engine.rows(sql)
     assert int(kept) >= 2  # of the tenant and of each software, at the full hour
+
+
+def test_a_silence_goes_on_after_a_restart_though_it_began_before_what_is_looked_at_again(engine: Any) -> None:
+    """An outage of forty minutes, of all or of half of a tenant: that nothing is heard of who fell silent before the
+    looks of the start is no sign that they are back. When they are, the alert closes."""
+    rng = random.Random(3)
+    looks = LOOKS + 60
+    for name, others in (("dark", range(0)), ("half-dark", range(VEHICLES // 2))):
+        heard = [(look, vehicle) for look in range(12) for vehicle in range(VEHICLES)]
+        heard += [(look, vehicle) for look in range(12, looks) for vehicle in others]
+        heard += [(look, vehicle) for look in range(looks, looks + 8) for vehicle in range(VEHICLES)]
+        rows = [pulse(name, vehicle, look, LONG_AGO_MS + look * LOOK_MS, rng) for look, vehicle in heard]
+        engine.insert("pulses", table(rows, TYPES), f"{name}-pulses")
+        series = Series("silent", Cohort(name), "")
+        since_ms = LONG_AGO_MS + 14 * LOOK_MS
+        opening = Opening(series, 0.0, 1.0, 0.0, VEHICLES - len(others), since_ms)
+        Watched(engine).alerts.open(alert_of(opening, since_ms + LOOK_MS))
+    watched = Watched(engine)
+    for look in range(looks - 10, looks):
+        watched.watcher.look_until(LONG_AGO_MS + look * LOOK_MS)
+    assert watched.told == []
+    for look in range(looks, looks + 8):
+        watched.watcher.look_until(LONG_AGO_MS + look * LOOK_MS)
+    told = [(event["event"], event["tenant"]) for event in watched.told if event["kind"] == "silent"]
+    assert sorted(told) == [("alert.closed", "dark"), ("alert.closed", "half-dark")]
 
 
 class Faltering:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fleetgate.load.watch import changes
-from fleetgate.load.watch.changes import CALM_LOOKS, PERSISTS, Changes, Closing, Opening, Series
+from fleetgate.load.watch.changes import CALM_LOOKS, PARKED_MS, PERSISTS, Changes, Closing, Opening, Series
 from fleetgate.load.watch.cohorts import Cohort, explaining
 from fleetgate.load.watch.fleet import FORGET_MS, Fleet
 from fleetgate.load.watch.kinds import KINDS
@@ -28,21 +28,25 @@ def one(value: float, cohort: Cohort = ACME, kind: str = "refused", signal: str 
 
 
 class Fed:
-    """Looks in a row; `gone` is how many vehicles of a silent alert are still silent."""
+    """Looks in a row; `gone` is how many vehicles of a silent alert are still silent, and `driving` how many of the
+    tenant are known now."""
 
     def __init__(self) -> None:
         self.changes = Changes()
         self.now_ms = 0
-        self.gone = 0
+        self.gone, self.driving = 0, 1000
         self.told: list[tuple[int, str, Series]] = []
         self.looks = 0
 
     def look(self, *measures: Measure, mute: bool = False) -> list[Opening | Closing]:
         self.now_ms += LOOK_MS
         self.looks += 1
-        found = self.changes.look(list(measures), self.now_ms, lambda *_: self.gone, mute=mute)
+        found = self.changes.look(list(measures), self.now_ms, self._known_in, mute=mute)
         self.told += [(self.looks, type(each).__name__, each.series) for each in found]
         return found
+
+    def _known_in(self, cohort: Cohort, at_ms: int) -> int:
+        return self.driving if at_ms == self.now_ms else self.gone
 
     def many(self, count: int, *measures: Measure) -> list[tuple[str, Cohort]]:
         """What is told in so many equal looks."""
@@ -272,6 +276,41 @@ def test_a_region_is_one_alert_and_closes_when_its_vehicles_are_back(fed: Fed) -
     assert fed.many(100, shares(0, 0, 0)[-1]) == []
     fed.gone = 10
     assert fed.many(10, shares(0, 0, 0)[-1]) == [("Closing", cells[0])]
+
+
+SILENT = Series("silent", ACME, "")
+HOUR_LOOKS = PARKED_MS // LOOK_MS
+
+
+def test_who_is_silent_for_an_hour_is_parked_while_others_drive_on(fed: Fed) -> None:
+    """Not a look earlier, and not at the next full hour."""
+    fed.changes.resume(SILENT, 0, 0, 40)
+    fed.gone, fed.driving = 40, 4
+    assert fed.many(HOUR_LOOKS + CALM_LOOKS - 2, one(0.0)) == []
+    assert fed.many(1, one(0.0)) == [("Closing", ACME)]
+
+
+def test_nobody_parks_while_nearly_all_are_silent(fed: Fed) -> None:
+    """A total outage of a day stays told until half are back, or others have driven for an hour."""
+    fed.changes.resume(SILENT, 0, 0, 40)
+    fed.gone, fed.driving = 40, 3
+    assert fed.many(24 * HOUR_LOOKS) == []
+    fed.driving = 15
+    assert fed.many(HOUR_LOOKS + CALM_LOOKS - 2, one(0.0)) == []
+    assert fed.many(1, one(0.0)) == [("Closing", ACME)]
+    fed.changes.resume(SILENT, fed.now_ms, fed.now_ms, 40)
+    fed.driving = 3
+    assert fed.many(24 * HOUR_LOOKS) == []
+    fed.gone = 20
+    assert fed.many(CALM_LOOKS) == [("Closing", ACME)]
+
+
+def test_a_tenant_that_is_never_back_is_not_missed_for_ever(fed: Fed) -> None:
+    """After a week nobody could tell any more who was there."""
+    fed.changes.resume(SILENT, 0, 0, 40)
+    fed.gone, fed.driving = 40, 0
+    assert fed.many(7 * 24 * HOUR_LOOKS - 1) == []
+    assert fed.many(1) == [("Closing", ACME)]
 
 
 def test_earlier_days_explain_an_hour(fed: Fed) -> None:

@@ -171,12 +171,24 @@ def test_who_is_overdue_is_silent_and_who_was_away_for_long_is_not(road: Road) -
     road.drive(2, silent=range(10))
     found = road.measured()
     assert (found["silent", ACME].value, found["silent", HERE].about) == (0.25, 10)
-    since_ms = road.now_ms - 30_000
-    assert road.fleet.last_heard_between(HERE, since_ms - 60_000, since_ms) == 10
+    since_ms = road.now_ms
+    assert road.fleet.known_in(ACME, since_ms) == 40
     road.drive(13, silent=range(10))
     assert road.measured()["silent", ACME].value == 0.0
+    assert [road.fleet.known_in(HERE, at_ms) for at_ms in (since_ms, road.now_ms)] == [10, 30]
     road.drive(1)
-    assert road.fleet.last_heard_between(HERE, since_ms - 60_000, since_ms) == 0
+    assert road.fleet.known_in(HERE, since_ms) == 0
+
+
+def test_who_speaks_seldom_is_known_for_longer(road: Road) -> None:
+    """Three of its intervals: a car that speaks every five minutes is not parked when it is overdue."""
+    road.fleet.column("interval_ms")[:10] = 300_000
+    since_ms = road.now_ms + 460_000
+    road.drive(46, silent=range(10))
+    assert road.measured()["silent", ACME].value == 0.25
+    assert road.fleet.known_in(ACME, since_ms) == 40
+    road.drive(60, silent=range(10))
+    assert [road.fleet.known_in(ACME, at_ms) for at_ms in (since_ms, road.now_ms)] == [10, 30]
 
 
 def test_a_jump_is_told_of_the_cell_that_was_left(road: Road) -> None:
@@ -207,3 +219,23 @@ def test_who_is_not_heard_of_for_an_hour_is_forgotten(road: Road) -> None:
     road.drive(1, silent=range(10))
     assert len(road.fleet) == 30
     assert road.measured()["event_rate", ACME].about == 30
+
+
+def test_who_is_recalled_is_known_and_belongs_to_no_look(road: Road) -> None:
+    """By what was heard before the looks began: how often they spoke, where they were and when."""
+    until_ms = road.now_ms
+    numbers: dict[str, int] = dict.fromkeys(("pulses", "messages", "epoch", "first_seq", "last_seq", "located"), 13)
+    numbers |= {"first_ms": until_ms - 120_000, "last_ms": until_ms, "place_ms": until_ms, "delay_ms": 0, "held": 0}
+    texts = {"tenant": "acme", "software": "1", "config": "c"}
+    ids = [f"v{i}" for i in range(VEHICLES)]
+    rows: dict[str, Any] = {name: [text] * VEHICLES for name, text in texts.items()}
+    rows |= {"vehicle_id": ids, "device_id": ids, "latitude": np.full(VEHICLES, 48.1)}
+    rows |= {"longitude": np.full(VEHICLES, 11.6), **{name: np.full(VEHICLES, n) for name, n in numbers.items()}}
+    again = Road()
+    again.now_ms, again.sent = until_ms, np.full(VEHICLES, 13)
+    again.fleet.recall(rows)
+    assert set(again.fleet.column("interval_ms")) == {10_000}
+    again.drive(3, silent=range(10))
+    assert again.fleet.known_in(HERE, until_ms) == 10
+    assert again.measured()["silent", ACME].value == 0.25
+    assert again.fleet.heard_after(0).messages.sum() == 90

@@ -1,9 +1,9 @@
 """What opens and closes: a change that is large, that stays, and that the hours of earlier days do not explain.
 
 Decides by the table of kinds.py: a value counts as changed that is further from its median than the kind's least effect
-and than six scatters; twice in a row it is an alert, half of that is calm, and six calm looks close it. Of related
-cohorts the one that explains a change best opens, and the others are silent while it is open. Pure: one look's measures
-in, openings and closings out.
+and than six scatters; twice in a row it is an alert, half of that is calm, and six calm looks close it. A silence ends
+when its vehicles are heard of again, or may be parked. Of related cohorts the one that explains a change best opens,
+and the others are silent while it is open. Pure: one look's measures in, openings and closings out.
 """
 
 from __future__ import annotations
@@ -31,6 +31,15 @@ GONE_LOOKS = 30
 NEW_NORMAL_MS = 6 * 3600 * 1000
 """What lasts so long is how it is now: the alert closes, and its series begins anew."""
 
+PARKED_MS = 3600 * 1000
+"""Who is silent for so long counts as parked, while others of the tenant drive on."""
+
+DRIVE_ON = 0.1
+"""Others drive on when there are at least so many to each that fell silent: where nearly all are silent, none parks."""
+
+FOR_GOOD_MS = 7 * 24 * 3600 * 1000
+"""So long a silence is one alert: `pulses` is kept no longer."""
+
 YOUNG = 2.0
 """A cohort that has no past of its own (a new software version) is compared with all of its tenant, and must differ
 twice as much."""
@@ -40,8 +49,8 @@ MOST_SERIES = 100_000
 
 _NEARLY_ALL = YOUNG * KINDS["signal_presence"].effect
 
-StillGone = Callable[[Cohort, int, int], int]
-"""How many vehicles of a cohort were heard of last between two times (Unix ms)."""
+KnownIn = Callable[[Cohort, int], int]
+"""How many vehicles of a cohort were known at a time (Unix ms), and have not been heard of since."""
 
 
 Named = tuple[str, str, str, str]
@@ -91,6 +100,7 @@ class _Open:
         self.since_ms = since_ms
         self.opened_ms = opened_ms
         self.vehicles = vehicles
+        self.driving_ms = since_ms  # others of the tenant drive on since then
         self.calm = 0
         self.absent = 0
 
@@ -110,6 +120,10 @@ class Changes:
     def resume(self, series: Series, since_ms: int, opened_ms: int, vehicles: int) -> None:
         """An alert that is open from before a restart."""
         self._open[series] = _Open(since_ms, opened_ms, vehicles)
+
+    def silent_since(self, now_ms: int) -> int:
+        """When the oldest silence began that is told and lasts; now, where there is none."""
+        return min([now_ms, *(alert.since_ms for one, alert in self._open.items() if one.kind == "silent")])
 
     def earlier_days(self, days: Mapping[Named, tuple[float, float]], seen: Set[tuple[str, str]]) -> None:
         """Between which values each series was at this hour of earlier days: there nothing is a change. `seen` are
@@ -142,7 +156,7 @@ class Changes:
         self._looks = {cohort: looks for cohort, looks in self._looks.items() if cohort in cohorts}
 
     def look(
-        self, measures: list[Measure], now_ms: int, still_gone: StillGone, *, mute: bool = False
+        self, measures: list[Measure], now_ms: int, known_in: KnownIn, *, mute: bool = False
     ) -> list[Opening | Closing]:
         """What opens and closes by one look; nothing opens while `mute`, when the past is looked at again."""
         measures = [*measures, *self._zeros(measures)]
@@ -150,7 +164,7 @@ class Changes:
         places = np.array([self._place(one) for one in series], np.int64)
         judged = self._judge(series, places, measures)
         firm = self._firm(series, judged, now_ms)
-        told: list[Opening | Closing] = [*self._closings(series, judged, now_ms, still_gone)]
+        told: list[Opening | Closing] = [*self._closings(series, judged, now_ms, known_in)]
         closed = {one.series for one in told}
         if not mute:
             told += self._openings(series, judged, measures, [i for i in firm if series[i] not in closed], now_ms)
@@ -283,14 +297,13 @@ class Changes:
     def _covers(other: Series, one: Series) -> bool:
         return (other.kind, other.signal) == (one.kind, one.signal) and other.cohort.related(one.cohort)
 
-    def _closings(self, series: list[Series], judged: _Judged, now_ms: int, still_gone: StillGone) -> Iterator[Closing]:
+    def _closings(self, series: list[Series], judged: _Judged, now_ms: int, known_in: KnownIn) -> Iterator[Closing]:
         at = {one: i for i, one in enumerate(series)}
         for one, alert in list(self._open.items()):
             if alert.opened_ms > now_ms:
                 continue  # the past is looked at again
             if one.kind == "silent":
-                gone = still_gone(one.cohort, alert.since_ms - 5 * 60_000, alert.since_ms)
-                calm = gone <= CALM * alert.vehicles
+                calm = _silence_is_over(one.cohort, alert, now_ms, known_in)
             elif one in at:
                 i, alert.absent = at[one], 0
                 calm = bool(np.isfinite(judged.median[i]) and judged.strength[i] < CALM)
@@ -298,7 +311,7 @@ class Changes:
                 alert.absent += 1
                 calm = alert.absent >= GONE_LOOKS
             alert.calm = alert.calm + 1 if calm else 0
-            lasts = now_ms - alert.opened_ms >= NEW_NORMAL_MS
+            lasts = now_ms - alert.opened_ms >= (FOR_GOOD_MS if one.kind == "silent" else NEW_NORMAL_MS)
             if alert.calm >= CALM_LOOKS or alert.absent >= GONE_LOOKS or lasts:
                 del self._open[one]
                 if lasts and one in self._places:
@@ -317,6 +330,13 @@ class _Judged(NamedTuple):
     strength: NDArray[np.float64]
     about: NDArray[np.float64]
     enough: NDArray[np.bool_]
+
+
+def _silence_is_over(cohort: Cohort, alert: _Open, now_ms: int, known_in: KnownIn) -> bool:
+    if known_in(Cohort(cohort.tenant), now_ms) < DRIVE_ON * alert.vehicles:
+        alert.driving_ms = now_ms
+    back = known_in(cohort, alert.since_ms) <= CALM * alert.vehicles
+    return back or now_ms - alert.driving_ms >= PARKED_MS
 
 
 def _told(kind: str, value: float) -> float:

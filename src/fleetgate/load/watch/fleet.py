@@ -1,8 +1,8 @@
 """The vehicles one by one: when each was heard of last, how often it speaks, where it was, what it runs.
 
-Decides what a vehicle's own past says of it: that it is overdue, that it jumped, that numbers of its messages are
-missing. Arrays beside one another, one entry for each vehicle that was heard of in the last hour; which changes of many
-of them are an alert is decided elsewhere.
+Decides what a vehicle's own past says of it: whether it is known, that it jumped, that numbers of its messages are
+missing. Arrays beside one another, one entry for each vehicle that was heard of in the last hour or two, and while many
+are silent for each of those; which changes of many of them are an alert is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ from fleetgate.load.travel import jumps
 from fleetgate.load.watch.cohorts import CELL_DEGREES, Cell, Cohort
 from fleetgate.load.watch.looks import Columns
 
-FORGET_MS = 3600 * 1000
+KNOWN_MS, KNOWN_INTERVALS = 150_000, 3
+"""A vehicle that was heard of within either can fall silent; later it is parked, for all that anybody knows."""
+
 AWAY_MS = 10 * 60 * 1000
 """Who was away for longer has come anew: a vehicle that was parked."""
+
+LONGEST_KNOWN_MS = KNOWN_INTERVALS * AWAY_MS
+FORGET_MS = 3600 * 1000
 
 STEPS = 12
 """Looks of which what was heard is kept: two minutes at least."""
@@ -100,6 +105,19 @@ class Fleet:
 
     def take(self, heard: Columns, after_ms: int, at_ms: int) -> None:
         """What was heard between two times, the last one last."""
+        rows, missing = self._note(heard)
+        counted = [*(heard[name] for name in COUNTED), missing]
+        self._steps.append(Step(at_ms, (at_ms - after_ms) / 1000, rows, *counted))
+
+    def recall(self, heard: Columns) -> None:
+        """Who was heard of before the first look, and when and where; how much belongs to no look."""
+        rows, _ = self._note(heard)
+        several = heard["pulses"] > 1
+        interval = (heard["last_ms"] - heard["first_ms"])[several] / (heard["pulses"][several] - 1)
+        self._columns["interval_ms"][rows[several]] = interval
+
+    def _note(self, heard: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The place of each row's vehicle, and how many of its numbers are missing."""
         rows = np.array(
             [
                 self._place(*names)
@@ -113,12 +131,11 @@ class Fleet:
         missing = self._take_numbers(rows, heard)
         self._take_times(rows, labels, heard)
         self._take_positions(rows, heard)
-        counted = [*(heard[name] for name in COUNTED), missing]
-        self._steps.append(Step(at_ms, (at_ms - after_ms) / 1000, rows, *counted))
+        return rows, missing
 
-    def forget(self, now_ms: int) -> None:
-        """Drops those not heard of for an hour; call it rarely, it renumbers the others."""
-        keep = np.flatnonzero(self.column("last_ms") > now_ms - FORGET_MS)
+    def forget(self, at_ms: int) -> None:
+        """Drops those not heard of in the hour before; call it rarely, it renumbers the others."""
+        keep = np.flatnonzero(self.column("last_ms") > at_ms - FORGET_MS)
         new = np.full(len(self), _NOWHERE)
         new[keep] = np.arange(len(keep))
         self._columns = {
@@ -147,10 +164,16 @@ class Fleet:
         of_code = list(codes)
         return {of_code[code]: place for place, code in enumerate(used.tolist())}
 
-    def last_heard_between(self, cohort: Cohort, after_ms: int, until_ms: int) -> int:
-        """How many vehicles of a cohort were heard of last in this span."""
-        last = self.column("last_ms")
-        those = (last > after_ms) & (last <= until_ms) & (self.column("tenant") == self._words.get(cohort.tenant, -1))
+    def known(self, at_ms: int) -> NDArray[np.bool_]:
+        """Of each vehicle, whether it was heard of so shortly before this time that it could fall silent, and not
+        since."""
+        ago, interval = at_ms - self.column("last_ms"), self.column("interval_ms")
+        lately: NDArray[np.bool_] = (ago >= 0) & (ago <= np.fmax(KNOWN_MS, KNOWN_INTERVALS * interval))
+        return lately & ~np.isnan(interval)
+
+    def known_in(self, cohort: Cohort, at_ms: int) -> int:
+        """How many vehicles of a cohort those are."""
+        those = self.known(at_ms) & (self.column("tenant") == self._words.get(cohort.tenant, -1))
         for name, word in (("software", cohort.software), ("config", cohort.config)):
             if word is not None:
                 those &= self.column(name) == self._words.get(word, -1)

@@ -37,14 +37,14 @@ SELECT tenant, vehicle_id, device_id, epoch,
     min(first_seq) AS first_seq, max(last_seq) AS last_seq,
     argMax(delay_ms, (received_at, record_offset)) AS delay_ms,
     toUInt8(argMax(outcome, (received_at, record_offset)) = 'held') AS held,
-    toUnixTimestamp64Milli(max(received_at)) AS last_ms,
+    toUnixTimestamp64Milli(min(received_at)) AS first_ms, toUnixTimestamp64Milli(max(received_at)) AS last_ms,
     toUnixTimestamp64Milli(argMaxIf(event_time, (event_time, record_offset), has(signal_ids, {LATITUDE}))) AS place_ms,
     argMaxIf(signal_values[indexOf(signal_ids, {LATITUDE})], (event_time, record_offset),
              has(signal_ids, {LATITUDE}) AND has(signal_ids, {LONGITUDE})) AS latitude,
     argMaxIf(signal_values[indexOf(signal_ids, {LONGITUDE})], (event_time, record_offset),
              has(signal_ids, {LATITUDE}) AND has(signal_ids, {LONGITUDE})) AS longitude,
     toUInt8(max(has(signal_ids, {LATITUDE}) AND has(signal_ids, {LONGITUDE}))) AS located
-FROM pulses WHERE {_SPAN}
+FROM pulses WHERE {_SPAN} AND ({{tenant:String}} = '' OR tenant = {{tenant:String}})
 GROUP BY tenant, vehicle_id, device_id, epoch
 ORDER BY last_ms
 """  # noqa: S608  numbers of ours
@@ -106,8 +106,9 @@ class Looks:
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
 
-    def vehicles(self, after_ms: int, until_ms: int) -> Columns:
-        return self._ask(_VEHICLES, {"after": after_ms, "until": until_ms})
+    def vehicles(self, after_ms: int, until_ms: int, tenant: str = "") -> Columns:
+        """Of one tenant, or of all."""
+        return self._ask(_VEHICLES, {"after": after_ms, "until": until_ms, "tenant": tenant})
 
     def signals(self, after_ms: int, fresh_ms: int, until_ms: int) -> SignalRows:
         """The shape is that of what came after `fresh_ms`; how many values differed, that of the whole span."""

@@ -22,9 +22,6 @@ from fleetgate.load.watch.usual import Shapes, above_median, within_quartiles
 
 LOOK_MS = 10_000
 WINDOW_MS, LONGEST_WINDOW_MS = 30_000, 120_000
-KNOWN_MS = 150_000
-"""Vehicles heard of within it can fall silent; later ones are parked, for all that anybody knows."""
-
 OVERDUE, OVERDUE_MS = 1.5, 5_000
 """Of its own interval, and so much more."""
 
@@ -113,7 +110,7 @@ class _Look:
         last, interval = fleet.column("last_ms"), fleet.column("interval_ms")
         ago = now_ms - last
         self._present = ago <= self._heard.seconds * 1000
-        self._known = ~np.isnan(interval) & (ago <= np.maximum(KNOWN_MS, 3 * np.nan_to_num(interval)))
+        self._known = fleet.known(now_ms)
         self._overdue = self._known & (ago > OVERDUE * np.nan_to_num(interval) + OVERDUE_MS)
         self._reporting = self._present & (fleet.column("held") == 0)
         readings = np.bincount(self._heard.vehicle, weights=self._heard.readings, minlength=len(last))

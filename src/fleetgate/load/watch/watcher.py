@@ -28,7 +28,7 @@ from fleetgate.load.columns import DAY_MS
 from fleetgate.load.counts import Counts
 from fleetgate.load.watch.changes import Changes, Closing, Opening, Series
 from fleetgate.load.watch.cohorts import Cohort
-from fleetgate.load.watch.fleet import Fleet
+from fleetgate.load.watch.fleet import LONGEST_KNOWN_MS, Fleet
 from fleetgate.load.watch.looks import LEVELS, Looks, SignalRows
 from fleetgate.load.watch.measures import LOOK_MS, Span, measures, signal_keys, window_ms
 from fleetgate.load.watch.turn import Turns
@@ -163,21 +163,33 @@ class Watcher:
     def _remember(self, until_ms: int) -> None:
         """Looks at the last half hour again, muted; at a start, or when so much came at once."""
         self._begin_anew()
-        self._alerts.read_again()
-        for alert in self._alerts.now_open():
-            series = series_of(alert)
-            if series is not None:
-                self._changes.resume(
-                    series, int(alert.detail.get("since_ms", alert.opened_at_ms)), alert.opened_at_ms, alert.vehicles
-                )
         until_ms -= until_ms % LOOK_MS
         after_ms = until_ms - LOOKS * LOOK_MS
+        self._resume(after_ms)
         first_ms = self._looks.first_pulse(after_ms)
         at_ms = until_ms if first_ms is None or first_ms > until_ms else first_ms - first_ms % LOOK_MS
         self._at_ms = at_ms
         while self._at_ms + REMEMBERED_STEP_MS <= until_ms and not self._stop.is_set():
             self._look(self._at_ms + REMEMBERED_STEP_MS, mute=True)
             self._turns.mine()
+
+    def _resume(self, after_ms: int) -> None:
+        """Alerts that are open. Who fell silent is told by what was heard before it; the looks begin only at
+        `after_ms`."""
+        self._alerts.read_again()
+        silent_ms: dict[str, int] = {}
+        for alert in self._alerts.now_open():
+            series = series_of(alert)
+            if series is None:
+                continue
+            since_ms = int(alert.detail.get("since_ms", alert.opened_at_ms))
+            self._changes.resume(series, since_ms, alert.opened_at_ms, alert.vehicles)
+            if series.kind == "silent":
+                silent_ms[alert.tenant] = min(since_ms, silent_ms.get(alert.tenant, since_ms))
+        for tenant, since_ms in silent_ms.items():
+            known_ms = since_ms - LONGEST_KNOWN_MS
+            if known_ms < after_ms:
+                self._fleet.recall(self._looks.vehicles(known_ms, after_ms, tenant))
 
     def _look(self, at_ms: int, *, mute: bool) -> None:
         started_s = time.thread_time()
@@ -192,7 +204,7 @@ class Watcher:
         self._began_ms = self._began_ms or at_ms
         span = Span(at_ms, window, at_ms - self._began_ms)
         found = measures(self._fleet, signals, refusals, self._paths, self._shapes, span)
-        self.untold += self._changes.look(found, at_ms, self._fleet.last_heard_between, mute=mute)
+        self.untold += self._changes.look(found, at_ms, self._fleet.known_in, mute=mute)
         self._learn(signals, at_ms)
         self._at_ms = self._seen_ms = at_ms
         self._counts.looks.inc()
@@ -235,7 +247,7 @@ class Watcher:
         seen = {(t, c) for t, c in self._reading.rows(_SEEN, {"since": asked["since"], "until": until})}
         if self._hour is not None and not mute:
             self._keep(hour - 1)
-            self._fleet.forget(at_ms)
+            self._fleet.forget(self._changes.silent_since(at_ms))
             self._changes.forget()
             self._shapes.forget()
         self._hour = hour
