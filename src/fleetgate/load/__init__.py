@@ -25,7 +25,7 @@ rowshash.py      one hash of a segment's rows, here and in SQL
 chain.py         the rows of `segments`, each linked to the one before
 chainmemory.py   the end of the chain, out of reach of ClickHouse
 absent.py        rows of a segment that may still come
-rounds.py        what is done once a minute, in threads of their own
+steady.py        threads beside the segments, which nothing unforeseen ends
 heads.py         the end of the chain, signed by the signer
 auditheads.py    the end of the audit, signed by it too
 plausibility.py  which readings cannot be true

@@ -113,8 +113,7 @@ class Alerts:
 
     def since(self, at_ms: int) -> list[dict[str, Any]]:
         """Openings and closings from this time on, oldest first, as they were delivered. Raises Refused too."""
-        rows = self._clickhouse.raw(_SINCE, "JSONEachRow", {"since": at_ms}).splitlines()
-        return [event_of(_read(row)) for row in rows]
+        return [event_of(alert) for alert in self._read(_SINCE, at_ms)]
 
     @contextmanager
     def _refused_of(self, key: str) -> Iterator[None]:
@@ -125,13 +124,19 @@ class Alerts:
 
     def _known(self) -> dict[str, Alert]:
         if self._newest is None:
-            since = self._clock.now_ms() - REMEMBER_MS
-            rows = self._clickhouse.raw(_KNOWN, "JSONEachRow", {"since": since}).splitlines()
-            self._newest = {alert.key: alert for alert in map(_read, rows)}
+            self._newest = {alert.key: alert for alert in self._read(_KNOWN, self._clock.now_ms() - REMEMBER_MS)}
             self._counts.alerts_open.clear()
             for alert in self._newest.values():
                 self._counts.alerts_open.labels(alert.kind).inc(alert.closed_at_ms is None)
         return self._newest
+
+    def _read(self, sql: str, since_ms: int) -> Iterator[Alert]:
+        """A row that is none of ours, or of another version, is no reason to know none of the others."""
+        for row in self._clickhouse.raw(sql, "JSONEachRow", {"since": since_ms}).splitlines():
+            try:
+                yield _alert(row)
+            except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
+                self._log.error("an alert in ClickHouse cannot be read", error=log.unforeseen(error))
 
     def _tell(self, alert: Alert) -> None:
         opened = alert.closed_at_ms is None
@@ -152,7 +157,8 @@ def event_of(alert: Alert) -> dict[str, Any]:
     return {"event": kind, "alert_id": alert.id, **msgspec.to_builtins(alert)}
 
 
-def _read(line: bytes) -> Alert:
+def _alert(line: bytes) -> Alert:
+    """Raises MsgspecError, UnicodeDecodeError, KeyError."""
     row = msgspec.json.decode(line)
     row["detail"] = msgspec.json.decode(row["detail"])
     for name in ("before", "after"):

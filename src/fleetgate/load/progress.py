@@ -1,14 +1,13 @@
 """How far load has come, told to control: an edge that starts knows by it a replaced disk from a new gate's.
 
 Decides when. A spool is on record before the first of its segments is loaded, so nothing is in ClickHouse of a spool
-that control never heard of. Its position follows about once a second, from a thread: telemetry does not wait for it.
+that control never heard of. Its position follows about once a second, in rounds: telemetry does not wait for it.
 With it goes the newest time of receipt that was loaded: an edge on an empty disk whose clock is behind would else take
 again what is in ClickHouse.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 
 from fleetgate import log
@@ -24,23 +23,13 @@ Note = Callable[[str, int, int], None]
 
 
 class Progress:
-    """A thread of its own while entered; the last position is told at its end."""
+    """For two threads: one loads, the other makes the rounds."""
 
     def __init__(self, begin: Begin, note: Note) -> None:
         self._begin = begin
         self._note = note
         self._reached: tuple[str, int, int] | None = None
         self._told: tuple[str, int, int] | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
-
-    def __enter__(self) -> Progress:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def begin(self, spool: str, former: Sequence[str]) -> None:
         """Before the first segment of a spool is loaded. Raises ControlAway."""
@@ -50,12 +39,8 @@ class Progress:
         """The cursor stands here, durably, and nothing that this process loaded was received later."""
         self._reached = (spool, segment, newest_received_ms)
 
-    def _run(self) -> None:
-        while not self._stop.wait(TELL_SECONDS):
-            self._tell()
-        self._tell()
-
-    def _tell(self) -> None:
+    def round(self) -> None:
+        """Tells the last position, once."""
         reached = self._reached
         if reached is None or reached == self._told:
             return

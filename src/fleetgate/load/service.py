@@ -39,10 +39,10 @@ from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
 from fleetgate.load.owner import Owner
 from fleetgate.load.patience import Patience
-from fleetgate.load.progress import Progress
+from fleetgate.load.progress import TELL_SECONDS, Progress
 from fleetgate.load.records import Records
 from fleetgate.load.release import Releases
-from fleetgate.load.rounds import Rounds
+from fleetgate.load.steady import rounds
 from fleetgate.load.suspects import Suspects
 from fleetgate.load.transitions import Transitions
 from fleetgate.load.watch.turn import Turns
@@ -106,7 +106,7 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
             return
         signer = SignerClient(config.path(config.signer.socket), config.path(config.signer.audit_public_key))
         audit_heads = AuditHeads(lambda on_behind: records.sign_audit(signer, on_behind), counts)
-        opened.enter_context(Rounds("audit", audit_heads.round))
+        opened.enter_context(rounds("audit", audit_heads.round))
         transitions = Transitions(settings.spool, records.apply, records.note_alert, counts, stop)
 
         def waiting_for_clickhouse(why: str) -> None:
@@ -116,14 +116,15 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         clickhouse = opened.enter_context(_clickhouse(config, entropy, stop, waiting_for_clickhouse))
         if clickhouse is None:
             return
-        progress = opened.enter_context(Progress(records.begin, records.note))
+        progress = Progress(records.begin, records.note)
+        opened.enter_context(rounds("progress", progress.round, TELL_SECONDS))
         inserts = Inserts(clickhouse, counts, settings.spool)
         webhooks = Webhooks(endpoints(config, records.opened, counts, clock, entropy))
         alerts = Alerts(clickhouse, counts, clock, [webhooks.deliver])
         opened.enter_context(webhooks.telling(alerts.since))
-        opened.enter_context(Rounds("closings", Closings(alerts, records.closings_since, clock).round))
+        opened.enter_context(rounds("closings", Closings(alerts, records.closings_since, clock).round))
         heads = Heads(settings.spool, signer, clickhouse, inserts.chain, counts)
-        opened.enter_context(Rounds("heads", heads.round))
+        opened.enter_context(rounds("heads", heads.round))
         releases = Releases(clickhouse, records.releases_since, records.releases_of, counts, clock)
         handover = Handover(transitions, alerts, Suspects(records.suspect), progress, releases)
         patience = Patience(config.load.retry_seconds, transitions.hand_on_waiting, counts, entropy, stop, manager)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,7 @@ from fleetgate.load.clickhouse import Refused
 from fleetgate.load.counts import Counts
 from fleetgate.load.posting import Poster, PostFailed
 from fleetgate.load.signature import signature, webhook_secret
+from fleetgate.load.steady import Steady
 
 TRY_MS: Final = 24 * 3_600_000
 """So long an alert is told again to a receiver that does not take it; and so far back a load looks that starts."""
@@ -174,49 +176,38 @@ def _delivery(event: Event) -> str:
 class Webhooks:
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = endpoints
-        self._news = {endpoint.name: threading.Event() for endpoint in endpoints}
-        self._stop = threading.Event()
+        self._threads: list[Steady] = []
+        self._resumed: set[str] = set()
 
     def deliver(self, event: Event) -> None:
         """Never blocks, raises nothing."""
         for endpoint in self._endpoints:
             endpoint.take(event)
-            self._news[endpoint.name].set()
+        for thread in self._threads:
+            thread.wake()
 
     @contextmanager
     def telling(self, since: Since) -> Iterator[None]:
         """A thread for each endpoint, in the block."""
-        threads = [
-            threading.Thread(target=self._run, args=(endpoint, since), name="webhook", daemon=True)
-            for endpoint in self._endpoints
+        self._threads = [
+            Steady("webhook", partial(self._step, endpoint, since), end_s=_END_SECONDS) for endpoint in self._endpoints
         ]
-        for thread in threads:
-            thread.start()
-        try:
+        with ExitStack() as entered:
+            for thread in self._threads:
+                entered.enter_context(thread)
             yield
-        finally:
-            self._stop.set()
-            for news in self._news.values():
-                news.set()
-            for thread in threads:
-                thread.join(_END_SECONDS)
 
-    def _run(self, endpoint: Endpoint, since: Since) -> None:
-        news = self._news[endpoint.name]
-        resumed = False
-        while not self._stop.is_set():
-            resumed = resumed or _resumes(endpoint, since)
-            wait_s = endpoint.step()
-            news.wait(wait_s if resumed else min(wait_s, _RESUME_PAUSE_S))
-            news.clear()
-
-
-def _resumes(endpoint: Endpoint, since: Since) -> bool:
-    try:
-        endpoint.resume(since)
-    except (ControlAway, ConfigError, ClickHouseAway, Refused):  # said by those who need these for more
-        return False
-    return True
+    def _step(self, endpoint: Endpoint, since: Since) -> float:
+        """What came since the start goes first: what keeps the rest from being read keeps no news back."""
+        wait_s = endpoint.step()
+        if endpoint.name in self._resumed:
+            return wait_s
+        try:
+            endpoint.resume(since)
+        except (ControlAway, ConfigError, ClickHouseAway, Refused):  # said by those who need these for more
+            return min(wait_s, _RESUME_PAUSE_S)
+        self._resumed.add(endpoint.name)
+        return 0.0
 
 
 def endpoints(

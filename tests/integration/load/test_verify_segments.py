@@ -375,13 +375,13 @@ def test_a_long_absence_is_made_up_in_steps(bench: Any, tmp_path: Path, monkeypa
 def test_the_thread_signs_a_last_time_at_its_end(bench: Any, tmp_path: Path) -> None:
     """SIGTERM leaves nothing unsigned."""
     from fleetgate.load.heads import Heads
-    from fleetgate.load.rounds import Rounds
+    from fleetgate.load.steady import rounds
 
     audit = Audit(bench, tmp_path)
     fill(bench, "last")
     threads = threading.active_count()
     heads = Heads(bench.spool.directory, audit.client, bench.clickhouse, bench.inserts.chain, audit.counts)
-    with audit.signer(), Rounds("heads", heads.round):
+    with audit.signer(), rounds("heads", heads.round):
         bench.load_all()
     assert threading.active_count() == threads
     assert audit.verify().unsigned == 0

@@ -61,6 +61,26 @@ def test_a_refused_alert_is_named_in_the_log_and_holds_up_nothing() -> None:
     ]
 
 
+class Strange(Refusing):
+    """Has a row that this version did not write, beside one that it did."""
+
+    def raw(self, *_: object) -> bytes:
+        row = {"key": "watch | acme | silent |  | ", "kind": "silent", "tenant": "acme", "opened_at_ms": 5}
+        row |= {"cohort": "", "signal": "", "before": 0, "after": 1, "vehicles": 20, "closed_at_ms": None}
+        rows = [row | {"detail": "{}"}, row | {"key": "other", "detail": "none of ours"}, {"detail": '"text"'}]
+        return b"\n".join(map(msgspec.json.encode, rows))
+
+
+def test_a_row_that_cannot_be_read_hides_no_other() -> None:
+    """Neither from who raises alerts nor from who is told them; the log says that there is one."""
+    clickhouse: Any = Strange()
+    alerts = Alerts(clickhouse, Counts(CollectorRegistry()), SystemClock())
+    with capture_logs() as logs:
+        assert [event["kind"] for event in alerts.since(0)] == ["silent"]
+        assert [alert.kind for alert in alerts.now_open()] == ["silent"]
+    assert len(logs) == 4
+
+
 def test_the_alert_on_the_page_is_one() -> None:
     """What a receiver is written for is what comes."""
     shown = PAGE.read_text().partition("```json\n")[2].partition("```")[0]

@@ -13,9 +13,9 @@ from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
 from fleetgate.control.watchturns import Turn
 from fleetgate.errors import ClickHouseAway
-from fleetgate.load import rounds
+from fleetgate.load import steady
 from fleetgate.load.counts import Counts
-from fleetgate.load.rounds import Rounds
+from fleetgate.load.steady import rounds
 from fleetgate.load.watch import watcher
 from fleetgate.load.watch.changes import Closing, Series
 from fleetgate.load.watch.cohorts import Cohort
@@ -66,11 +66,11 @@ class Stepped(Watcher):
 def test_a_fault_that_nobody_foresaw_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told by its name and place, and the watch starts again."""
     monkeypatch.setattr(watcher, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(watcher, "ANEW_SECONDS", 0.001)
+    monkeypatch.setattr(steady, "PAUSE_SECONDS", 0.001)
     watched = Stepped(Counts(CollectorRegistry()), [KeyError("a secret"), ValueError("another")])
     with capture_logs() as logs, watched:
         assert watched.looked.wait(10)
-    said = [line["error"].split(" at ") for line in logs if line["event"] == "the watch starts again"]
+    said = [line["error"].split(" at ") for line in logs if line["event"] == "unforeseen" and line["thread"] == "watch"]
     assert [(kind, where.split(":")[0]) for kind, where in said] == [
         ("KeyError", "test_watcher.py"),
         ("ValueError", "test_watcher.py"),
@@ -90,7 +90,7 @@ def test_a_watch_that_stands_still_shows() -> None:
 
 def test_a_round_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it end its thread unheard."""
-    monkeypatch.setattr(rounds, "ROUND_SECONDS", 0.001)
+    monkeypatch.setattr(steady, "PAUSE_SECONDS", 0.001)
     made, again = list[int](), threading.Event()
 
     def make() -> None:
@@ -99,9 +99,9 @@ def test_a_round_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> 
             raise ValueError("nobody foresaw this")
         again.set()
 
-    with capture_logs() as logs, Rounds("audit", make):
+    with capture_logs() as logs, rounds("audit", make, 0.001):
         assert again.wait(10)
-    assert [(line["round"], line["error"].split(":")[0]) for line in logs] == [
+    assert [(line["thread"], line["error"].split(":")[0]) for line in logs] == [
         ("audit", "ValueError at test_watcher.py")
     ]
 

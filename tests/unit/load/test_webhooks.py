@@ -23,7 +23,7 @@ from fleetgate.config import Config, Webhook
 from fleetgate.configfile import load
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, ControlAway
-from fleetgate.load import webhooks
+from fleetgate.load import steady, webhooks
 from fleetgate.load.circuit import FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S, Circuit
 from fleetgate.load.counts import Counts
 from fleetgate.load.posting import Poster
@@ -264,6 +264,24 @@ def test_a_receiver_that_hangs_holds_up_nobody(bench: Bench) -> None:
                 told.deliver(opening(number))
             until(lambda: len(quick.requests) == 3 and len(slow.requests) == 1)
         stuck.set()
+
+
+def test_what_nobody_foresaw_ends_no_telling(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of what came since the start, nor of what was before it, once that can be read."""
+    monkeypatch.setattr(steady, "PAUSE_SECONDS", 0.001)
+    failing = [ValueError("nobody foresaw this"), KeyError("nor this")]
+
+    def since(_at_ms: int) -> list[dict[str, Any]]:
+        if failing:
+            raise failing.pop()
+        return [opening(1)]
+
+    with receiver(saying(OK)) as found, capture_logs() as logs:
+        told = Webhooks([bench.endpoint(found)])
+        told.deliver(opening(2))
+        with told.telling(since):
+            until(lambda: len(found.requests) == 2)
+    assert [(line["event"], line["thread"]) for line in logs] == [("unforeseen", "webhook")] * 2
 
 
 def test_no_secret_and_no_path_of_a_url_reaches_the_log(bench: Bench) -> None:

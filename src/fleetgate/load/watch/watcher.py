@@ -10,7 +10,6 @@ is asked: a watch that stands still shows.
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -21,11 +20,12 @@ import pyarrow as pa
 from fleetgate import log
 from fleetgate.catalogue import Catalogue
 from fleetgate.clock import Clock
-from fleetgate.errors import ClickHouseAway, FleetgateError
+from fleetgate.errors import FleetgateError
 from fleetgate.load.alerts import Alert, Alerts
 from fleetgate.load.clickhouse import ClickHouse, Refused
 from fleetgate.load.columns import DAY_MS
 from fleetgate.load.counts import Counts
+from fleetgate.load.steady import Steady
 from fleetgate.load.watch.changes import Changes, Closing, Opening, Series
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.fleet import LONGEST_KNOWN_MS, Fleet
@@ -39,9 +39,6 @@ POLL_SECONDS = 0.1
 
 AGAIN_SECONDS = 2.0
 """After ClickHouse was away."""
-
-ANEW_SECONDS = 60.0
-"""After what nobody foresaw: then half an hour is looked at again, which is not cheap."""
 
 MOST_BEHIND = 3
 """Looks: then the rest of what is due is one."""
@@ -95,35 +92,27 @@ class Watcher:
         self._log = log.get("watch")
         self._said = ""
         self._seen_ms = clock.now_ms()  # until then the last look saw; before the first one nothing was to be seen
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread = Steady("watch", self._look_or_wait, anew=self._begin_anew)
         self._begin_anew()
         counts.watch_behind.set_function(lambda: (clock.now_ms() - self._seen_ms) / 1000)
 
     def __enter__(self) -> Watcher:
-        self._thread.start()
+        self._thread.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._thread.__exit__()
 
-    def _run(self) -> None:
-        pause = POLL_SECONDS
-        while not self._stop.wait(pause):
-            pause = POLL_SECONDS
-            try:
-                self.step()
-                self._said = ""
-            except (ClickHouseAway, Refused, FleetgateError) as error:
-                pause = AGAIN_SECONDS
-                if str(error) != self._said:
-                    self._said = str(error)
-                    self._log.warning("the watch waits", error=self._said)
-            except Exception as error:  # a watch that ended would look as one that finds nothing
-                pause = ANEW_SECONDS
-                self._begin_anew()
-                self._log.error("the watch starts again", error=log.unforeseen(error))
+    def _look_or_wait(self) -> float:
+        try:
+            self.step()
+        except (Refused, FleetgateError) as error:
+            if str(error) != self._said:
+                self._said = str(error)
+                self._log.warning("the watch waits", error=self._said)
+            return AGAIN_SECONDS
+        self._said = ""
+        return POLL_SECONDS
 
     def step(self) -> None:
         """What is due now, where it is this load's turn. Raises ClickHouseAway, Refused."""
@@ -144,10 +133,10 @@ class Watcher:
         if self._at_ms is None or abs(until_ms - self._at_ms) > LOOKS * LOOK_MS:
             self._remember(until_ms)
         assert self._at_ms is not None  # set by it
-        while (due := (until_ms - self._at_ms) // LOOK_MS) > 0 and not self._stop.is_set():
+        while (due := (until_ms - self._at_ms) // LOOK_MS) > 0 and not self._thread.stopping.is_set():
             started_s = time.monotonic()
             self._look(self._at_ms + LOOK_MS * (due if due > MOST_BEHIND else 1), mute=False)
-            self._stop.wait(time.monotonic() - started_s)  # half of the time is load's
+            self._thread.stopping.wait(time.monotonic() - started_s)  # half of the time is load's
             if not self._turns.mine():
                 return
 
@@ -169,7 +158,7 @@ class Watcher:
         first_ms = self._looks.first_pulse(after_ms)
         at_ms = until_ms if first_ms is None or first_ms > until_ms else first_ms - first_ms % LOOK_MS
         self._at_ms = at_ms
-        while self._at_ms + REMEMBERED_STEP_MS <= until_ms and not self._stop.is_set():
+        while self._at_ms + REMEMBERED_STEP_MS <= until_ms and not self._thread.stopping.is_set():
             self._look(self._at_ms + REMEMBERED_STEP_MS, mute=True)
             self._turns.mine()
 
