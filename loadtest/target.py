@@ -7,7 +7,6 @@ each run, because they end in quarantine. There each of the two has a tenant of 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from fleetgate.configfile import load
 from fleetgate.demo.figures import is_ready
 from fleetgate.demo.prepare import free_ports
 from fleetgate.errors import FleetgateError
+from fleetgate.lock import Taken, hold
 from fleetsim.identities import Identities
 
 START_SECONDS = 300.0  # load gives way to everything else, and on a busy machine takes its time
@@ -79,10 +79,9 @@ class Target:
     def _take(self) -> None:
         """One run at a time is these devices: two would end each other's sessions. Raises BenchError."""
         self.devices.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.devices, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lock = hold(self.devices, os.O_RDONLY | os.O_DIRECTORY)
+        except Taken:
             raise BenchError(f"another load test runs with {self.devices}: give this one other --devices") from None
 
     def _refuse_quarantined(self, identities: Identities, count: int) -> None:

@@ -35,10 +35,10 @@ class Border(NamedTuple):
 
 
 SHARED = frozenset({"clock", "fault", "errors", "config", "configfile", "rates", "bucket", "log", "catalogue", "admin",
-                    "ending", "durable", "scoring", "sdnotify"})  # fmt: skip
+                    "ending", "durable", "lock", "scoring", "sdnotify"})  # fmt: skip
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
-    "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable"}), SOCKETS | DATABASES),
+    "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable", "lock"}), SOCKETS | DATABASES),
     "evidence": Border(frozenset({"bucket", "clock", "config", "errors", "log", "rates"}), SOCKETS | DATABASES),
     "accept": Border(SHARED | {"judge", "spool", "control", "evidence"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),

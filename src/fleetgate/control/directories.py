@@ -5,7 +5,6 @@ They wait in OUT/.enrolling; a rename, which is whole or not at all, hands one o
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from fleetgate.control.devices import Enrolment
 from fleetgate.control.store import Store
 from fleetgate.durable import sync_directory
 from fleetgate.errors import ConfigError, Conflict
+from fleetgate.lock import Taken, hold
 
 BATCH = 40
 """Bundles are four files each, and are synced while the transaction holds the database."""
@@ -84,12 +84,11 @@ class Directories:
 def _alone(out: Path) -> Iterator[None]:
     """The lock goes with the process, however it ends."""
     out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"another `fleetgate device enroll-many` is at work in {out}: wait until it ends") from None
+        descriptor = hold(out, os.O_RDONLY | os.O_DIRECTORY)
+    except Taken:
+        raise Conflict(f"another `fleetgate device enroll-many` is at work in {out}: wait until it ends") from None
+    try:
         yield
     finally:
         os.close(descriptor)

@@ -9,7 +9,6 @@ is kept. Anything else that does not fit is an error: a signer that has forgotte
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from fleetgate import fault
 from fleetgate.control.heads import Hex32, SignedAuditHead, SignedHead
 from fleetgate.control.secretfile import replace_secret
 from fleetgate.errors import ConfigError, Conflict
+from fleetgate.lock import Taken, hold
 
 NO_LINE = "00" * 32
 """What the first line names as the one before it."""
@@ -116,15 +116,12 @@ class SignLog:
         self._lines = 0
         self._count = count
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            self._descriptor = hold(path, os.O_WRONLY | os.O_APPEND)
+        except Taken:
+            raise Conflict(f"another signer has {path} open: only one may run") from None
         except OSError as error:
             why = f"cannot open {path}: {error.strerror}; the signer must not forget it: restore it from its backup"
             raise ConfigError(f"{why}, {or_anew(path, count)}") from None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise Conflict(f"another signer has {path} open: only one may run") from None
         try:
             self._open(path)
         except ConfigError as error:

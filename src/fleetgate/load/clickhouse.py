@@ -6,7 +6,6 @@ data, never). What is inserted, and when it is tried again, is the loader's busi
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from urllib3.exceptions import HTTPError
 
 from fleetgate.errors import ClickHouseAway, ConfigError
 from fleetgate.load.memory import release
+from fleetgate.lock import Taken, hold
 
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # what it would say, our errors say
 
@@ -121,13 +121,20 @@ class EmbeddedClickHouse:
     """
 
     def __init__(self, directory: Path, database: str) -> None:
-        """Raises ClickHouseAway while another process owns the directory."""
+        """Raises ClickHouseAway while another process owns the directory, ConfigError where it cannot be used."""
         self.directory = directory
         self.database = database
         self._lock = threading.Lock()
-        if _owned_elsewhere(directory):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            owned_elsewhere = _owned_elsewhere(directory)
+        except OSError as error:
+            raise ConfigError(
+                f"clickhouse.url: cannot use {error.filename}: {error.strerror}; {directory} and all in it must belong "
+                "to the user that load runs as"
+            ) from None
+        if owned_elsewhere:
             raise ClickHouseAway(f"another process owns {directory}: stop it, or reach it over HTTP")
-        directory.mkdir(parents=True, exist_ok=True)
         try:
             self._handle = chdb.connect(f"{directory.resolve()}?config-file={CONFIGURATION}")
         except RuntimeError as error:
@@ -253,17 +260,14 @@ def insert_data(handle: Any, target: str, settings: str, input_format: str, data
 
 
 def _owned_elsewhere(directory: Path) -> bool:
-    """Asks ClickHouse's own lock. Trying to open chdb instead would work too, but prints a stack trace each time."""
+    """Asks ClickHouse's own lock. Trying to open chdb instead would work too, but prints a stack trace each time.
+    Raises OSError."""
     try:
-        descriptor = os.open(directory / "status", os.O_RDWR | os.O_CLOEXEC)
+        os.close(hold(directory / "status", os.O_RDWR))
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except Taken:
         return True
-    finally:
-        os.close(descriptor)
     return False
 
 

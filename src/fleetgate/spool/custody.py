@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from fleetgate.durable import replace_durably, sync_directory
 from fleetgate.errors import SpoolError
+from fleetgate.lock import Taken, hold
 from fleetgate.spool.files import require_spool
-from fleetgate.spool.home import take_lock
 
 
 class Step(NamedTuple):
@@ -75,8 +75,8 @@ def held(directory: Path) -> Iterator[Custody]:
     """Holds the spool as an edge would. Raises SpoolError while an edge does, NotFound where there is no spool."""
     require_spool(directory)
     try:
-        lock = take_lock(directory / "lock", "edge")
-    except SpoolError:
+        lock = hold(directory / "lock")
+    except Taken:
         raise SpoolError(f"an edge holds {directory}: stop it first; nothing was changed") from None
     try:
         custody = Custody(directory)

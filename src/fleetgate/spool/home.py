@@ -11,7 +11,6 @@ would give numbers again, and take again what it has forgotten.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from fleetgate.clock import Clock, Entropy
 from fleetgate.durable import replace_durably
 from fleetgate.errors import SpoolError
 from fleetgate.judge.freshness import MAX_AHEAD_MS
+from fleetgate.lock import Taken, hold
 from fleetgate.spool.checkpoint import Checkpoint
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.files import SegmentFile
@@ -190,13 +190,10 @@ class Spool:
 
 def take_lock(path: Path, who: str) -> int:
     """Keeps every other such process off the spool until the descriptor is closed. Raises SpoolError, OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        return hold(path)
+    except Taken:
         raise SpoolError(f"another {who} holds {path}: stop it, or give this one a spool of its own") from None
-    return descriptor
 
 
 def _begun(directory: Path) -> tuple[Identity, Checkpoint] | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
 from fleetgate.errors import ClickHouseAway, ConfigError
-from fleetgate.load.clickhouse import Answered, Refused, ServerClickHouse, decode_rows, failure
+from fleetgate.load import clickhouse
+from fleetgate.load.clickhouse import Answered, EmbeddedClickHouse, Refused, ServerClickHouse, decode_rows, failure
 
 
 @pytest.mark.parametrize("code", [6, 27, 117, 469])
@@ -52,6 +54,20 @@ def test_a_server_that_hangs_up_is_away() -> None:
         threading.Thread(target=hang_up, daemon=True).start()
         with pytest.raises(ClickHouseAway):
             ServerClickHouse(f"http://127.0.0.1:{listener.getsockname()[1]}", "x", "default", "").command("SELECT 1")
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "status"), NotADirectoryError(20, "No")])
+def test_a_directory_that_load_cannot_use_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """Its files are another user's, after a start as root: the setting is named, and what to do."""
+
+    def refused(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(clickhouse, "hold", refused)
+    with pytest.raises(ConfigError, match=r"clickhouse\.url: .* must belong to the user"):
+        EmbeddedClickHouse(tmp_path, "x")
 
 
 def test_text_that_is_not_utf8_is_other_text_and_no_error() -> None:
