@@ -126,7 +126,7 @@ class Edge:
             config.evidence,
             config.spool.min_free_bytes,
             clock,
-            lambda before_ms: found_harmless(self._store, before_ms),
+            lambda since_ms, before_ms: found_harmless(self._store, since_ms, before_ms),
         )
         self.witness = Witness(keeper, clock)
         self.intake.on_evidence = self.witness.note

@@ -121,13 +121,14 @@ def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> Ca
     )
 
 
-def found_harmless(store: Store, before_ms: int) -> list[tuple[str, str, int]]:
-    """(tenant, device id, when) of devices about which the last decision, before that time, was that they did no harm,
-    and that have no open case. Raises ControlAway."""
+def found_harmless(store: Store, since_ms: int, before_ms: int) -> list[tuple[str, str, int]]:
+    """(tenant, device id, when) of devices about which the last decision, between those times, was that they did no
+    harm, and that have no open case. Raises ControlAway."""
     last = select(func.max(decisions.c.decision_id)).group_by(decisions.c.tenant, decisions.c.device_id)
     query = select(decisions.c.tenant, decisions.c.device_id, decisions.c.at_ms).where(
         decisions.c.decision_id.in_(last),
         decisions.c.classification.in_((Classification.BENIGN, Classification.FALSE_POSITIVE)),
+        decisions.c.at_ms >= since_ms,
         decisions.c.at_ms < before_ms,
         ~select(quarantine_cases.c.case_id)
         .where(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import delete, insert, select
 
 from fleetgate.control.schema import webhook_deliveries
-from fleetgate.control.store import Store
+from fleetgate.control.store import Store, Write
 
 ACTOR = "load"
 _BEGUN = ""  # the row that says since when the endpoint is told anything
@@ -30,19 +30,19 @@ def told(store: Store, endpoint: str) -> Told:
     known = {row.delivery: row.at_ms for row in rows}
     if _BEGUN not in known:
         known[_BEGUN] = store.clock.now_ms()
-        _insert(store, endpoint, _BEGUN)
+        with store.write(ACTOR) as write:
+            _insert(write, endpoint, _BEGUN)
     return Told(known.pop(_BEGUN), frozenset(known))
 
 
 def note_told(store: Store, endpoint: str, delivery: str, forget_before_ms: int) -> None:
     """Raises ControlAway."""
-    _insert(store, endpoint, delivery)
     with store.write(ACTOR) as write:
+        _insert(write, endpoint, delivery)
         old = (_table.c.at_ms < forget_before_ms) & (_table.c.delivery != _BEGUN)
         write.execute(delete(_table).where(_table.c.endpoint == endpoint, old))
 
 
-def _insert(store: Store, endpoint: str, delivery: str) -> None:
-    with store.write(ACTOR) as write:
-        values = {"endpoint": endpoint, "delivery": delivery, "at_ms": write.now_ms}
-        write.execute(insert(_table).prefix_with("OR IGNORE"), values)
+def _insert(write: Write, endpoint: str, delivery: str) -> None:
+    values = {"endpoint": endpoint, "delivery": delivery, "at_ms": write.now_ms}
+    write.execute(insert(_table).prefix_with("OR IGNORE"), values)

@@ -32,8 +32,8 @@ _DAY_MS = 24 * 3600 * 1000
 _STOP_SECONDS = 5.0
 _log = log.get("evidence")
 
-Cleared = Callable[[int], Sequence[tuple[str, str, int]]]
-"""(tenant, device id, Unix ms of the decision) of devices that were last found harmless, before that time."""
+Cleared = Callable[[int, int], Sequence[tuple[str, str, int]]]
+"""(tenant, device id, Unix ms of the decision) of devices that were last found harmless, between two times."""
 
 
 class Keeper:
@@ -126,12 +126,13 @@ class Keeper:
             return
         self._forget_due_s = now_s + FORGET_SECONDS
         now_ms = self._clock.now_ms()
+        oldest_ms = now_ms - self._settings.max_days * _DAY_MS  # of who was cleared earlier nothing is kept
         try:
-            found = self._cleared(now_ms - HARMLESS_DAYS * _DAY_MS)
+            found = self._cleared(oldest_ms, now_ms - HARMLESS_DAYS * _DAY_MS)
         except ControlAway as error:
             found = ()  # what is too old goes all the same
             _log.warning("harmless_cases_unknown", error=str(error))
-        gone = store.forget(now_ms - self._settings.max_days * _DAY_MS, [Harmless(*one) for one in found])
+        gone = store.forget(oldest_ms, [Harmless(*one) for one in found])
         if gone:
             _log.info("evidence_forgotten", samples=gone)
 

@@ -70,11 +70,11 @@ def test_a_device_is_harmless_by_the_last_decision_about_it(car: Gate) -> None:
     car.clock.ms += 1000
     decided(car, Classification.FALSE_POSITIVE)
     at_ms = car.clock.ms
-    assert found_harmless(car.store, at_ms) == []
-    assert found_harmless(car.store, at_ms + 1) == [(*CAR, at_ms)]
+    assert found_harmless(car.store, 0, at_ms) == found_harmless(car.store, at_ms + 1, at_ms + 2) == []
+    assert found_harmless(car.store, at_ms, at_ms + 1) == [(*CAR, at_ms)]
     car.clock.ms += 1000
     moved(car, "quarantined", 2)
-    assert found_harmless(car.store, car.clock.ms) == []  # somebody must look at it again
+    assert found_harmless(car.store, 0, car.clock.ms) == []  # somebody must look at it again
     car.clock.ms += 1000
     decided(car, Classification.CONFIRMED)
-    assert found_harmless(car.store, car.clock.ms + DAY_MS) == []
+    assert found_harmless(car.store, 0, car.clock.ms + DAY_MS) == []

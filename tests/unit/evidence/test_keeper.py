@@ -25,11 +25,11 @@ class Bench:
         self.directory = directory / "evidence"
         self.clock = SetClock()
         self.harmless: list[tuple[str, str, int]] | None = []
-        self.asked: list[int] = []
+        self.asked: list[tuple[int, int]] = []
         self.keeper = Keeper(self.directory, Evidence(**settings), 0, self.clock, self._cleared)
 
-    def _cleared(self, before_ms: int) -> Sequence[tuple[str, str, int]]:
-        self.asked.append(before_ms)
+    def _cleared(self, since_ms: int, before_ms: int) -> Sequence[tuple[str, str, int]]:
+        self.asked.append((since_ms, before_ms))
         if self.harmless is None:
             raise ControlAway("away")
         return self.harmless
@@ -101,12 +101,12 @@ def test_what_was_written_is_not_lost_where_forgetting_fails(tmp_path: Path) -> 
 
 
 def test_samples_are_forgotten_by_age_and_by_decision_once_an_hour(tmp_path: Path) -> None:
-    """A week after the decision; by age also while control is away."""
+    """A week after the decision; by age also while control is away. Of decisions about what is too old nobody asks."""
     bench = Bench(tmp_path, max_days=30)
     for days in (29, 8, 1):
         bench.keeper.offer(sample(at_ms=NOW - days * DAY_MS))
     bench.keeper.step()
-    assert bench.asked == [NOW - HARMLESS_DAYS * DAY_MS]
+    assert bench.asked == [(NOW - 30 * DAY_MS, NOW - HARMLESS_DAYS * DAY_MS)]
     bench.harmless = [("acme", "car-7-tcu", NOW - 8 * DAY_MS)]
     bench.keeper.step()
     assert len(bench.kept()) == 3

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -224,6 +225,17 @@ def test_what_was_told_is_not_told_again_and_what_was_not_is(bench: Bench) -> No
         bench.later(3 * TRY_MS / 1000)
         bench.endpoint(found).resume(since)
         assert asked[1] == bench.clock.now_ms() - TRY_MS
+
+
+def test_what_was_told_is_noted_in_one_transaction(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control has one writer at a time, and edges renew their devices with it."""
+    with receiver(saying(OK)) as found:
+        endpoint = bench.endpoint(found)
+        endpoint.take(opening())
+        writes = Mock(wraps=bench.store.write)
+        monkeypatch.setattr(bench.store, "write", writes)
+        assert endpoint.step() == 0
+    writes.assert_called_once()
 
 
 def test_records_that_are_away_hold_up_no_delivery(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
