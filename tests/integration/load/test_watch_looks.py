@@ -16,13 +16,15 @@ from fleetgate.errors import ClickHouseAway
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.columns import DAY_MS, MILLISECONDS
 from fleetgate.load.counts import Counts
-from fleetgate.load.watch.changes import Opening, Series
+from fleetgate.load.watch.changes import Opening
 from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.kinds import Series
 from fleetgate.load.watch.looks import _FINE, Looks
 from fleetgate.load.watch.measures import LOOK_MS, signal_keys
+from fleetgate.load.watch.telling import alert_of
 from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.usual import LEAST_LOOKS, LOOKS
-from fleetgate.load.watch.watcher import HOUR_MS, Watcher, alert_of
+from fleetgate.load.watch.watcher import HOUR_MS, Watcher
 
 VEHICLES = 60
 TROUBLE = LEAST_LOOKS + 3
@@ -267,7 +269,7 @@ def test_one_night_is_one_day(engine: Any, hour: int, days: int, known: bool) ->
     engine.insert("usual", pa.table(table), f"usual-{name}")
     watcher = Watched(engine).watcher
     watcher._new_hour(today * 1000, mute=True)
-    assert ((name, "refused", "", "bad_mac") in watcher._changes._days) is known
+    assert ((name, "refused", "", "bad_mac") in watcher._judge._days) is known
 
 
 def test_a_look_is_bounded_by_its_span(engine: Any, tenant: str) -> None:

@@ -17,9 +17,10 @@ from fleetgate.clock import SystemClock
 from fleetgate.load.alerts import Alert, Alerts, event_of
 from fleetgate.load.clickhouse import Refused
 from fleetgate.load.counts import Counts
-from fleetgate.load.watch.changes import Opening, Series
+from fleetgate.load.watch.changes import Opening
 from fleetgate.load.watch.cohorts import Cohort
-from fleetgate.load.watch.watcher import alert_of
+from fleetgate.load.watch.kinds import Series
+from fleetgate.load.watch.telling import alert_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "receive-alerts.md"
 

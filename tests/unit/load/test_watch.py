@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleetgate.load.watch import changes
-from fleetgate.load.watch.changes import CALM_LOOKS, PARKED_MS, PERSISTS, Changes, Closing, Opening, Series
+from fleetgate.load.watch import judging
+from fleetgate.load.watch.changes import CALM_LOOKS, PARKED_MS, PERSISTS, Changes, Closing, Opening
 from fleetgate.load.watch.cohorts import Cohort, explaining
 from fleetgate.load.watch.fleet import FORGET_MS, Fleet
-from fleetgate.load.watch.kinds import KINDS
+from fleetgate.load.watch.judging import Judge
+from fleetgate.load.watch.kinds import KINDS, Series
 from fleetgate.load.watch.measures import LOOK_MS, Measure
 from fleetgate.load.watch.usual import LEAST_LOOKS, LOOKS, RENEW_LOOKS, Shapes, Usual, above_median, within_quartiles
 
@@ -32,7 +33,8 @@ class Fed:
     tenant are known now."""
 
     def __init__(self) -> None:
-        self.changes = Changes()
+        self.judge = Judge()
+        self.changes = Changes(self.judge)
         self.now_ms = 0
         self.gone, self.driving = 0, 1000
         self.told: list[tuple[int, str, Series]] = []
@@ -206,7 +208,7 @@ def test_a_release_that_never_had_a_signal_is_told(fed: Fed) -> None:
 def test_vehicles_that_come_back_in_the_morning_have_lost_no_signal(fed: Fed) -> None:
     """A software that there was on other days is not new: it may be that of cars without this signal."""
     usual = [presence(1.0), presence(0.95, signal="Fuel")]
-    fed.changes.earlier_days({}, {("acme", "software 2")})
+    fed.judge.earlier_days({}, {("acme", "software 2")})
     fed.many(LEAST_LOOKS, *usual)
     assert fed.many(90, *usual, presence(1.0, NEW, size=60)) == []
 
@@ -315,7 +317,7 @@ def test_a_tenant_that_is_never_back_is_not_missed_for_ever(fed: Fed) -> None:
 
 def test_earlier_days_explain_an_hour(fed: Fed) -> None:
     """What was so at this hour on other days is no change; what was not, is."""
-    fed.changes.earlier_days({("acme", "refused", "", "bad_mac"): (0.0, 0.4)}, set())
+    fed.judge.earlier_days({("acme", "refused", "", "bad_mac"): (0.0, 0.4)}, set())
     fed.many(LEAST_LOOKS, one(0.01))
     assert fed.many(5, one(0.35)) == []
     assert fed.many(2, one(0.6)) == [("Opening", ACME)]
@@ -375,14 +377,14 @@ def test_shapes_are_compared_by_shares() -> None:
 def test_cohorts_that_are_gone_make_room_for_others(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has vehicles enough may make up cohorts without end: the watch is full for an hour, and not for good.
     What is remembered of the others is not touched."""
-    monkeypatch.setattr(changes, "MOST_SERIES", 6)
+    monkeypatch.setattr(judging, "MOST_SERIES", 6)
     made_up = [one(0.01, Cohort("acme", f"made up {number}")) for number in range(5)]
     fed.look(one(0.01), *made_up)
     fed.many(LOOKS, one(0.01), one(0.01, OTHER))
-    assert Series("refused", OTHER, "bad_mac") not in fed.changes._places
+    assert Series("refused", OTHER, "bad_mac") not in fed.judge._places
     fed.changes.forget()
     fed.look(one(0.01))
-    assert list(fed.changes._places) == [Series("refused", ACME, "bad_mac")]
+    assert list(fed.judge._places) == [Series("refused", ACME, "bad_mac")]
     fed.many(LEAST_LOOKS + RENEW_LOOKS, one(0.01), one(0.01, OTHER))
     assert fed.many(PERSISTS, one(0.5), one(0.5, OTHER)) == [("Opening", ACME), ("Opening", OTHER)]
 

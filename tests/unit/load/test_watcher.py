@@ -17,8 +17,9 @@ from fleetgate.load import steady
 from fleetgate.load.counts import Counts
 from fleetgate.load.steady import rounds
 from fleetgate.load.watch import watcher
-from fleetgate.load.watch.changes import Closing, Series
+from fleetgate.load.watch.changes import Closing
 from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.kinds import Series
 from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.watcher import Watcher
 

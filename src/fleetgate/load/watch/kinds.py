@@ -1,4 +1,5 @@
-"""What the watch compares: one table. A kind is a measure of a cohort in one look, and the least change that counts.
+"""What the watch compares: one table. A kind is a measure of a cohort in one look, and the least change that counts; a
+series is what one of them was of one cohort and signal, look by look.
 
 Decides sizes. Persistence and hysteresis are changes.py's, what a value is measures.py's. The reasons for the numbers
 stand in docs/explanation/watch.md.
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from fleetgate.load.watch.cohorts import Cohort
 
 Z = 6.0
 """Scatters away from the median before a change is one. A day has some millions of comparisons: at 5 some of them would
@@ -52,3 +55,21 @@ KINDS: Mapping[str, Kind] = {
     "gaps": Kind(0.1, 0.005),
     "position_jumps": Kind(IN_A_CELL, 0.01, least=5),
 }
+
+Named = tuple[str, str, str, str]
+"""A series as it stands in a table: tenant, kind, the cohort's words, signal."""
+
+
+class Series(NamedTuple):
+    kind: str
+    cohort: Cohort
+    signal: str
+
+    @property
+    def named(self) -> Named:
+        return self.cohort.tenant, self.kind, self.cohort.words(), self.signal
+
+    @property
+    def key(self) -> str:
+        """Of its alert."""
+        return " | ".join(("watch", *self.named))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -21,16 +20,17 @@ from fleetgate import log
 from fleetgate.catalogue import Catalogue
 from fleetgate.clock import Clock
 from fleetgate.errors import FleetgateError
-from fleetgate.load.alerts import Alert, Alerts
+from fleetgate.load.alerts import Alerts
 from fleetgate.load.clickhouse import ClickHouse, Refused
 from fleetgate.load.columns import DAY_MS
 from fleetgate.load.counts import Counts
 from fleetgate.load.steady import Steady
-from fleetgate.load.watch.changes import Changes, Closing, Opening, Series
-from fleetgate.load.watch.cohorts import Cohort
+from fleetgate.load.watch.changes import Changes, Closing, Opening
 from fleetgate.load.watch.fleet import LONGEST_KNOWN_MS, Fleet
+from fleetgate.load.watch.judging import Judge
 from fleetgate.load.watch.looks import LEVELS, Looks, SignalRows
 from fleetgate.load.watch.measures import LOOK_MS, Span, measures, signal_keys, window_ms
+from fleetgate.load.watch.telling import alert_of, series_of
 from fleetgate.load.watch.turn import Turns
 from fleetgate.load.watch.usual import LOOKS, Shapes
 
@@ -142,7 +142,8 @@ class Watcher:
 
     def _begin_anew(self) -> None:
         self._fleet = Fleet()
-        self._changes = Changes()
+        self._judge = Judge()
+        self._changes = Changes(self._judge)
         self.untold: deque[Opening | Closing] = deque()
         self._shapes = Shapes(len(LEVELS))
         self._hour: int | None = None
@@ -240,12 +241,12 @@ class Watcher:
             self._changes.forget()
             self._shapes.forget()
         self._hour = hour
-        self._changes.earlier_days(days, seen)
+        self._judge.earlier_days(days, seen)
 
     def _keep(self, hour: int) -> None:
         rows = [
             (*one.named, median, scatter, looks)
-            for one, median, scatter, looks in self._changes.summary()
+            for one, median, scatter, looks in self._judge.summary()
             if np.isfinite(median) and np.isfinite(scatter)
         ]
         if not rows:
@@ -259,41 +260,3 @@ class Watcher:
         columns["hour"] = pa.array([hour * HOUR_MS // 1000] * len(rows), type=pa.uint32())
         token = hashlib.sha256(repr((hour, rows)).encode()).hexdigest()
         self._writing.insert("usual", pa.table(columns), f"usual-{token}")
-
-
-def alert_of(opening: Opening, now_ms: int) -> Alert:
-    series = opening.series
-    cohort = series.cohort
-    detail: dict[str, str | float] = {
-        "since": datetime.fromtimestamp(opening.since_ms / 1000, UTC).isoformat(timespec="seconds"),
-        "since_ms": opening.since_ms,
-        "scatter": opening.scatter,
-    }
-    if cohort.software is not None:
-        detail["software"] = cohort.software
-    if cohort.config is not None:
-        detail["config"] = cohort.config
-    if cohort.cell is not None:
-        detail |= {"cell_north": cohort.cell[0], "cell_east": cohort.cell[1]}
-    return Alert(
-        key=series.key,
-        kind=series.kind,
-        tenant=cohort.tenant,
-        cohort=cohort.words(),
-        signal=series.signal,
-        before=opening.before,
-        after=opening.after,
-        vehicles=opening.vehicles,
-        opened_at_ms=now_ms,
-        detail=detail,
-    )
-
-
-def series_of(alert: Alert) -> Series | None:
-    """What an alert of the watch is about; None for one of somebody else."""
-    if not alert.key.startswith("watch | "):
-        return None
-    detail = alert.detail
-    software, config = (str(detail[name]) if name in detail else None for name in ("software", "config"))
-    cell = (int(detail["cell_north"]), int(detail["cell_east"])) if "cell_north" in detail else None
-    return Series(alert.kind, Cohort(alert.tenant, software, config, cell), alert.signal)
