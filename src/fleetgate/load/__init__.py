@@ -11,7 +11,7 @@ layout.py        those that look alike, opened together
 readings.py      the others, each by itself
 ranges.py        which numbers came: the gap ledger, asked by gaps.py
 pulses.py        what of them the watch over the fleet looks at
-columns.py       the arrays as the rows of each table
+columns.py       the arrays as the rows of each table; arrow.py: how columns travel
 unknown.py       names that the catalogue does not have, bounded
 inserts.py       one segment into ClickHouse, so that any repetition changes nothing
 incarnation.py   which life of ClickHouse this is: what it has forgotten

@@ -19,8 +19,8 @@ from msgspec import Struct
 from fleetgate import log
 from fleetgate.clock import Clock
 from fleetgate.control.edgealerts import alert_id
+from fleetgate.load.arrow import DAY_MS, MILLISECONDS
 from fleetgate.load.clickhouse import ClickHouse, Refused
-from fleetgate.load.columns import DAY_MS, MILLISECONDS
 from fleetgate.load.counts import Counts
 
 REMEMBER_MS = 30 * DAY_MS

@@ -19,9 +19,9 @@ from msgspec import Struct
 from fleetgate import fault
 from fleetgate.control.heads import NO_LINK, Head, next_link
 from fleetgate.load.absent import SPANS
+from fleetgate.load.arrow import MILLISECONDS
 from fleetgate.load.chainmemory import ChainMemory
 from fleetgate.load.clickhouse import ClickHouse
-from fleetgate.load.columns import MILLISECONDS
 
 _DOMAIN = b"fleetgate segment row 1\n"
 

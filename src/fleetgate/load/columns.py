@@ -1,25 +1,25 @@
 """A segment's records as the rows of each table, in Arrow columns.
 
-Decides what stands in each column; opening.py opens the messages, plausibility.py judges the values. Texts that repeat
-(tenant, vehicle, certificate) travel as dictionaries, so that a row costs an index.
+Decides what stands in each column; opening.py opens the messages, plausibility.py judges the values, arrow.py makes
+the columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fleetgate.catalogue import Catalogue
 from fleetgate.judge.verdict import Outcome
+from fleetgate.load.arrow import DAY_MS, by_day, chunks, constant, dictionary, joined, lists, maps, times, words
 from fleetgate.load.opening import Opened, open_messages
 from fleetgate.load.pulses import Heard, pulses_of
 from fleetgate.load.ranges import OUTCOMES, Received, ranges_of
-from fleetgate.load.readings import KINDS, Sparse
+from fleetgate.load.readings import KINDS
 from fleetgate.load.rowshash import FORMS, rows_hash
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.format import PeerRecord
@@ -27,9 +27,6 @@ from fleetgate.spool.reader import Segment
 
 UNKNOWN_SIGNAL, IMPLAUSIBLE = 256, 512
 """Flags that load adds to those of `judge.verdict.Flag`; the column `flag_names` spells all of them."""
-
-DAY_MS = 24 * 3600 * 1000
-MILLISECONDS = pa.timestamp("ms", tz="UTC")
 
 
 class Rows(NamedTuple):
@@ -73,11 +70,7 @@ def segment_rows(segment: Segment, catalogue: Catalogue, names: UnknownNames) ->
     if len(segment.messages):
         received += [int(segment.messages.received_at.min()), int(segment.messages.received_at.max())]
     return SegmentRows(
-        [
-            Rows(name, day, rows)
-            for name, table in [*tables.items(), ("pulses", pulses)]
-            for day, rows in _by_day(table)
-        ],
+        [Rows(name, day, rows) for name, table in [*tables.items(), ("pulses", pulses)] for day, rows in by_day(table)],
         {name: table.num_rows for name, table in tables.items()},
         {name: rows_hash(name, tables[name]) for name in FORMS},
         segment.messages.offset[opened.undecodable].tolist(),
@@ -98,21 +91,21 @@ class _Messages:
 
     def __init__(self, segment: Segment, opened: Opened) -> None:
         records, pieces = segment.messages, opened.pieces
-        place = _joined([piece.place for piece in pieces], "i8")
+        place = joined([piece.place for piece in pieces], "i8")
         self.offset = records.offset[place]
         self.peer = records.peer[place]
         self.received_at = records.received_at[place]
         self.held = records.outcome[place] == Outcome.HELD
         self.flags = records.flags[place]
         self.raw = list(map(records.raw.__getitem__, place.tolist()))
-        self.events = _joined([piece.events for piece in pieces], "i8")
-        self.version = _joined([piece.version for piece in pieces], "u1")
-        self.kid = _joined([piece.kid for piece in pieces], "u4")
-        self.epoch = _joined([piece.epoch for piece in pieces], "u4")
-        self.seq = _joined([piece.seq for piece in pieces], "u8")
-        self.sent_at = _joined([piece.sent_at for piece in pieces], "i8")
-        self.software = _joined([piece.software for piece in pieces], "i4")
-        self.config = _joined([piece.config for piece in pieces], "i4")
+        self.events = joined([piece.events for piece in pieces], "i8")
+        self.version = joined([piece.version for piece in pieces], "u1")
+        self.kid = joined([piece.kid for piece in pieces], "u4")
+        self.epoch = joined([piece.epoch for piece in pieces], "u4")
+        self.seq = joined([piece.seq for piece in pieces], "u8")
+        self.sent_at = joined([piece.sent_at for piece in pieces], "i8")
+        self.software = joined([piece.software for piece in pieces], "i4")
+        self.config = joined([piece.config for piece in pieces], "i4")
 
 
 class _Source:
@@ -137,13 +130,13 @@ class _Source:
             "certificate_fingerprint": self.fact(peers, lambda peer: peer.fingerprint.hex()),
             "transport": self.fact(peers, lambda peer: peer.transport),
             "edge_id": self.fact(peers, lambda peer: peer.edge_id),
-            "spool": _constant(self._spool, len(peers)),
+            "spool": constant(self._spool, len(peers)),
             "segment": pa.array(np.full(len(peers), self._segment, dtype=np.uint64)),
             "record_offset": pa.array(offsets.astype(np.uint64)),
         }
 
     def fact(self, peers: NDArray[np.int64], of: Callable[[PeerRecord], str]) -> pa.Array:
-        return _words(list(map(of, self._peers)), peers)
+        return words(list(map(of, self._peers)), peers)
 
 
 def _events(source: _Source, messages: _Messages, opened: Opened) -> tuple[pa.Table, NDArray[np.bool_]]:
@@ -155,35 +148,33 @@ def _events(source: _Source, messages: _Messages, opened: Opened) -> tuple[pa.Ta
     sent_at = messages.sent_at[message]
     first = np.cumsum(messages.events) - messages.events
     flags = messages.flags[message]
-    flags[_joined([some.unknown for some in readings], "?")] |= UNKNOWN_SIGNAL
-    flags[_joined([piece.wrong_counts for piece in pieces], "i8") > 0] |= IMPLAUSIBLE
+    flags[joined([some.unknown for some in readings], "?")] |= UNKNOWN_SIGNAL
+    flags[joined([piece.wrong_counts for piece in pieces], "i8") > 0] |= IMPLAUSIBLE
     peers = source.index(messages.peer)[message]
     rows = {
         **source.facts(peers, messages.offset[message]),
-        "event_time": _times(sent_at + _joined([some.at for some in readings], "i8")),
-        "kind": _dictionary(_joined([some.kind for some in readings], "i1"), KINDS),
-        "signal_ids": _chunks([_lists(some.counts, some.ids) for some in readings], pa.list_(pa.uint16())),
-        "signal_values": _chunks([_lists(some.counts, some.values) for some in readings], pa.list_(pa.float64())),
-        "implausible": _chunks(
-            [_lists(piece.wrong_counts, piece.wrong_ids) for piece in pieces], pa.list_(pa.uint16())
+        "event_time": times(sent_at + joined([some.at for some in readings], "i8")),
+        "kind": dictionary(joined([some.kind for some in readings], "i1"), KINDS),
+        "signal_ids": chunks([lists(some.counts, some.ids) for some in readings], pa.list_(pa.uint16())),
+        "signal_values": chunks([lists(some.counts, some.values) for some in readings], pa.list_(pa.float64())),
+        "implausible": chunks([lists(piece.wrong_counts, piece.wrong_ids) for piece in pieces], pa.list_(pa.uint16())),
+        "unknown_values": chunks(
+            [maps(some.unknown_values, len(some.at)) for some in readings], pa.map_(pa.string(), pa.float64())
         ),
-        "unknown_values": _chunks(
-            [_maps(some.unknown_values, len(some.at)) for some in readings], pa.map_(pa.string(), pa.float64())
-        ),
-        "unknown_dropped": pa.array(_joined([some.dropped for some in readings], "u2")),
-        "texts": _chunks([_maps(some.texts, len(some.at)) for some in readings], pa.map_(pa.string(), pa.string())),
-        "sent_at": _times(sent_at),
-        "received_at": _times(messages.received_at[message]),
+        "unknown_dropped": pa.array(joined([some.dropped for some in readings], "u2")),
+        "texts": chunks([maps(some.texts, len(some.at)) for some in readings], pa.map_(pa.string(), pa.string())),
+        "sent_at": times(sent_at),
+        "received_at": times(messages.received_at[message]),
         "epoch": pa.array(messages.epoch[message]),
         "seq": pa.array(messages.seq[message]),
         "event_index": pa.array((np.arange(total) - first[message]).astype(np.uint16)),
-        "software": _dictionary(messages.software[message], opened.words),
-        "config": _dictionary(messages.config[message], opened.words),
+        "software": dictionary(messages.software[message], opened.words),
+        "config": dictionary(messages.config[message], opened.words),
         "key_id": pa.array(messages.kid[message]),
         "schema_version": pa.array(messages.version[message]),
         "policy_version": source.fact(peers, lambda peer: peer.policy_version),
         "flags": pa.array(flags),
-        "decision": _constant("", total),
+        "decision": constant("", total),
     }
     return pa.table(rows), messages.held[message]
 
@@ -194,9 +185,9 @@ def _raw_messages(source: _Source, messages: _Messages) -> pa.Table:
         **source.facts(peers, messages.offset),
         "epoch": pa.array(messages.epoch),
         "seq": pa.array(messages.seq),
-        "sent_at": _times(messages.sent_at),
-        "received_at": _times(messages.received_at),
-        "outcome": _dictionary(messages.held, ("accepted", "held")),
+        "sent_at": times(messages.sent_at),
+        "received_at": times(messages.received_at),
+        "outcome": dictionary(messages.held, ("accepted", "held")),
         "flags": pa.array(messages.flags),
         "events": pa.array(messages.events.astype(np.uint16)),
         "envelope": pa.array(messages.raw, type=pa.binary()),
@@ -216,11 +207,11 @@ def _rejections(source: _Source, segment: Segment) -> pa.Table:
     ]
     rows = {
         **source.facts(peers, np.array([offset for offset, _ in records], dtype=np.int64)),
-        "reason": _words([record.reason for _, record in records], np.arange(len(records))),
-        "disorder": _words([record.disorder for _, record in records], np.arange(len(records))),
+        "reason": words([record.reason for _, record in records], np.arange(len(records))),
+        "disorder": words([record.disorder for _, record in records], np.arange(len(records))),
         "refused": pa.array([record.count for _, record in records], type=pa.uint64()),
-        "first_at": _times(np.array([record.first_at for _, record in records], dtype=np.int64)),
-        "received_at": _times(np.array([record.last_at for _, record in records], dtype=np.int64)),
+        "first_at": times(np.array([record.first_at for _, record in records], dtype=np.int64)),
+        "received_at": times(np.array([record.last_at for _, record in records], dtype=np.int64)),
         "ranges": pa.array(ranges, type=_RANGES),
         "address": source.fact(peers, lambda peer: peer.address),
     }
@@ -239,10 +230,10 @@ def _received_ranges(source: _Source, segment: Segment, messages: _Messages) -> 
         "epoch": pa.array(ranges.epoch),
         "first_seq": pa.array(ranges.first_seq),
         "last_seq": pa.array(ranges.last_seq),
-        "outcome": _dictionary(ranges.outcome, OUTCOMES),
-        "reason": _words(ranges.reason, np.arange(len(ranges.reason))),
-        "first_received_at": _times(ranges.first_received_at),
-        "received_at": _times(ranges.received_at),
+        "outcome": dictionary(ranges.outcome, OUTCOMES),
+        "reason": words(ranges.reason, np.arange(len(ranges.reason))),
+        "first_received_at": times(ranges.first_received_at),
+        "received_at": times(ranges.received_at),
     }
     return pa.table(rows)
 
@@ -270,72 +261,20 @@ def _pulses(source: _Source, messages: _Messages, opened: Opened) -> pa.Table:
     counts = ("messages", "late", "events", "faults", "unknown", "readings", "implausible")
     rows = {
         **{name: facts[name] for name in ("tenant", "vehicle_id", "device_id", "spool", "segment", "record_offset")},
-        "received_at": _times(messages.received_at[last]),
-        "event_time": _times(found.event_ms),
-        "outcome": _dictionary(messages.held[last], ("accepted", "held")),
-        "software": _dictionary(messages.software[last], opened.words),
-        "config": _dictionary(messages.config[last], opened.words),
+        "received_at": times(messages.received_at[last]),
+        "event_time": times(found.event_ms),
+        "outcome": dictionary(messages.held[last], ("accepted", "held")),
+        "software": dictionary(messages.software[last], opened.words),
+        "config": dictionary(messages.config[last], opened.words),
         "epoch": pa.array(messages.epoch[last]),
         "first_seq": pa.array(found.first_seq.astype(np.uint64)),
         "last_seq": pa.array(found.last_seq.astype(np.uint64)),
         **{name: pa.array(getattr(found, name).astype(np.uint32)) for name in counts},
         "delay_ms": pa.array(found.delay_ms),
-        "signal_ids": _lists(found.signals, found.ids),
-        "signal_values": _lists(found.signals, found.values),
+        "signal_ids": lists(found.signals, found.ids),
+        "signal_values": lists(found.signals, found.values),
     }
     return pa.table(rows)
 
 
 _RANGES = pa.list_(pa.struct([("epoch", pa.uint32()), ("first_seq", pa.uint64()), ("last_seq", pa.uint64())]))
-
-
-def _by_day(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """The table's rows by day of received_at: one insert must touch one partition, to have one token."""
-    days = table.column("received_at").cast(pa.int64()).to_numpy() // DAY_MS
-    found = np.unique(days)
-    if len(found) == 1:
-        yield int(found[0]), table
-        return
-    for day in found.tolist():
-        yield day, table.filter(pa.array(days == day))
-
-
-def _joined(arrays: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
-    return np.concatenate([np.empty(0, dtype), *arrays], dtype=dtype, casting="unsafe")
-
-
-def _chunks(arrays: list[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
-    """The arrays as they are, one behind the other: no copy of a segment's readings."""
-    return pa.chunked_array(arrays, type=kind)
-
-
-def _words(words: list[str], index: NDArray[np.int64]) -> pa.Array:
-    """For each entry of `index` the word at that place, as a dictionary of the different words."""
-    places: dict[str, int] = {}
-    codes = [places.setdefault(word, len(places)) for word in words]
-    return _dictionary(np.array(codes, dtype=np.int32)[index], places)
-
-
-def _dictionary(codes: NDArray[Any], words: Iterable[str]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(words), type=pa.string()))
-
-
-def _constant(word: str, length: int) -> pa.Array:
-    return _dictionary(np.zeros(length, dtype=np.int32), [word])
-
-
-def _times(milliseconds: NDArray[np.int64]) -> pa.Array:
-    return pa.array(milliseconds).cast(MILLISECONDS)
-
-
-def _offsets(counts: NDArray[np.int64]) -> pa.Array:
-    return pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
-
-
-def _lists(counts: NDArray[np.int64], values: NDArray[Any]) -> pa.Array:
-    return pa.ListArray.from_arrays(_offsets(counts), pa.array(values))
-
-
-def _maps(sparse: Sparse, events: int) -> pa.Array:
-    keys = pc.take(pa.array(sparse.names, type=pa.string()), pa.array(sparse.name))
-    return pa.MapArray.from_arrays(_offsets(np.bincount(sparse.event, minlength=events)), keys, sparse.value)

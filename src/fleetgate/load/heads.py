@@ -14,9 +14,9 @@ from fleetgate import log
 from fleetgate.control.heads import NO_LINK, SignedHead, next_link
 from fleetgate.control.signing import MAX_STEPS, SignerAway, SignerClient, SignerRefused
 from fleetgate.errors import ClickHouseAway, FleetgateError, SpoolError
+from fleetgate.load.arrow import MILLISECONDS
 from fleetgate.load.chain import Chain, ChainRow, chain_rows
 from fleetgate.load.clickhouse import ClickHouse, Refused
-from fleetgate.load.columns import MILLISECONDS
 from fleetgate.load.counts import Counts
 from fleetgate.spool.identity import read_identity
 

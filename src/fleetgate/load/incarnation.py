@@ -12,8 +12,8 @@ import uuid
 
 import pyarrow as pa
 
+from fleetgate.load.arrow import MILLISECONDS
 from fleetgate.load.clickhouse import ClickHouse
-from fleetgate.load.columns import MILLISECONDS
 
 
 def incarnation(clickhouse: ClickHouse, now_ms: int) -> str:

@@ -26,10 +26,11 @@ import pyarrow as pa
 
 from fleetgate import fault
 from fleetgate.load.absent import absent
+from fleetgate.load.arrow import MILLISECONDS
 from fleetgate.load.chain import Chain, ChainRow
 from fleetgate.load.chainmemory import ChainMemory
 from fleetgate.load.clickhouse import ClickHouse, Parameters, Refused
-from fleetgate.load.columns import MILLISECONDS, Rows, SegmentRows
+from fleetgate.load.columns import Rows, SegmentRows
 from fleetgate.load.counts import Counts
 from fleetgate.load.incarnation import incarnation
 from fleetgate.load.isolation import Refusal, insert_apart, without

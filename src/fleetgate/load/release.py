@@ -32,8 +32,8 @@ from fleetgate import fault, log
 from fleetgate.clock import Clock
 from fleetgate.control.releases import Release
 from fleetgate.errors import ClickHouseAway, ControlAway
+from fleetgate.load.arrow import MILLISECONDS
 from fleetgate.load.clickhouse import ClickHouse, Parameters, Refused, insert_settings
-from fleetgate.load.columns import MILLISECONDS
 from fleetgate.load.counts import Counts
 from fleetgate.load.incarnation import incarnation
 from fleetgate.load.rollups import complete_rollups, wait_for_quiet

@@ -14,7 +14,7 @@ from fleetgate.clock import SystemClock
 from fleetgate.control.watchturns import Turn
 from fleetgate.errors import ClickHouseAway
 from fleetgate.load.alerts import Alerts
-from fleetgate.load.columns import DAY_MS, MILLISECONDS
+from fleetgate.load.arrow import DAY_MS, MILLISECONDS
 from fleetgate.load.counts import Counts
 from fleetgate.load.watch.changes import Opening
 from fleetgate.load.watch.cohorts import Cohort

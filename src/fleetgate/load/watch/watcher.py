@@ -21,8 +21,8 @@ from fleetgate.catalogue import Catalogue
 from fleetgate.clock import Clock
 from fleetgate.errors import FleetgateError
 from fleetgate.load.alerts import Alerts
+from fleetgate.load.arrow import DAY_MS
 from fleetgate.load.clickhouse import ClickHouse, Refused
-from fleetgate.load.columns import DAY_MS
 from fleetgate.load.counts import Counts
 from fleetgate.load.steady import Steady
 from fleetgate.load.watch.changes import Changes, Closing, Opening
