@@ -37,11 +37,12 @@ from fleetgate.control.devices import Enrolment, enrol, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
-from fleetgate.control.quarantine import apply_transition, decide
+from fleetgate.control.quarantine import Origin, apply_transition, decide
 from fleetgate.control.retirement import suspend
 from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store, Write
 from fleetgate.demo.prepare import free_ports
+from fleetgate.load.records import transition_of
 from fleetgate.spool.format import TransitionRecord
 from fleetgate.spool.identity import read_identity
 from fleetgate.spool.reader import Message, Segment, read_segment, segment_paths
@@ -234,8 +235,8 @@ class Installation:
         """What load writes when another edge has put the device into quarantine."""
         with self.control() as store:
             at_ms = now_ms()
-            record = (car.tenant, car.device_id, "trusted", "quarantined", at_ms, "bad_mac", 100.0, "1", at_ms)
-            apply_transition(store, "00" * 16, 1, 0, *record)
+            record = TransitionRecord(car.tenant, car.device_id, "trusted", "quarantined", at_ms, "bad_mac", 100.0, "1")
+            apply_transition(store, Origin("00" * 16, 1, 0), transition_of(record))
 
     def ban(self, car: Car) -> None:
         with self.control() as store:
@@ -410,8 +411,7 @@ class Gate:
         assert identity is not None
         with self.home.control() as store:
             for segment, offset, record in records:
-                facts = msgspec.structs.astuple(record)
-                apply_transition(store, identity.spool, segment, offset, *facts)
+                apply_transition(store, Origin(identity.spool, segment, offset), transition_of(record))
 
     def refused(self, car: Car, reason: str) -> int:
         """How often the spool says that this device was refused for this reason."""

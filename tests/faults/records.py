@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from fleetgate.control.quarantine import apply_transition
+from fleetgate.control.quarantine import Origin, apply_transition
+from fleetgate.load.records import transition_of
+from fleetgate.spool.format import TransitionRecord
 from tests.faults.processes import restart
 from tests.faults.registry import fault
 from tests.faults.trial import Trial
@@ -225,8 +227,8 @@ def _go_on(home: Installation, denied: Denied, revision: int) -> None:
         for number in range(store.revision(), revision):
             car = list(denied.cars.values())[number % len(denied.cars)]
             at_ms = now_ms()
-            facts = (car.tenant, car.device_id, "trusted", "watched", at_ms, "bad_mac", 50.0, "1", at_ms)
-            apply_transition(store, "00" * 16, 1, number, *facts)
+            record = TransitionRecord(car.tenant, car.device_id, "trusted", "watched", at_ms, "bad_mac", 50.0, "1")
+            apply_transition(store, Origin("00" * 16, 1, number), transition_of(record))
 
 
 def _into_the_running_gate(trial: Trial, source: Path) -> None:

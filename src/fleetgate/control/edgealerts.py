@@ -33,6 +33,18 @@ class EdgeAlert(Struct, frozen=True):
     detail: dict[str, str | float]
 
 
+class Said(Struct, frozen=True, kw_only=True):
+    """A word of an edge about an alert: `state` is open or closed. Of one `key` at most one is open."""
+
+    key: str
+    state: str
+    at_ms: int
+    kind: str
+    tenant: str
+    cohort: str = ""
+    detail: Mapping[str, str | float] = {}
+
+
 def alert_id(key: str, opened_at_ms: int) -> str:
     """As people are shown it: of one key each opening is an alert of its own."""
     return hashlib.sha256(f"{key}\n{opened_at_ms}".encode()).hexdigest()[:16]
@@ -48,36 +60,27 @@ def list_alerts(store: Store, *, closed: bool = False) -> list[EdgeAlert]:
     ]
 
 
-def note_alert(
-    store: Store,
-    actor: str,
-    key: str,
-    state: str,
-    at_ms: int,
-    kind: str,
-    tenant: str,
-    cohort: str,
-    detail: Mapping[str, str | float],
-) -> bool:
-    """Takes over one `alert` record of a spool, once; whether it is news. What the breaker does is a decision, and
-    stands in the audit. Raises ControlAway."""
+def note_alert(store: Store, actor: str, said: Said) -> bool:
+    """Takes over one word of an edge, once; whether it is news. What the breaker does is a decision, and stands in the
+    audit. Raises ControlAway."""
     table = edge_alerts
-    newest = select(table).where(table.c.key == key).order_by(table.c.opened_at_ms.desc()).limit(1)
+    newest = select(table).where(table.c.key == said.key).order_by(table.c.opened_at_ms.desc()).limit(1)
     with store.write(actor) as write:
         known = write.row(newest)
-        if state == "open":
-            if known is not None and (known.closed_at_ms is None or known.opened_at_ms >= at_ms):
+        if said.state == "open":
+            if known is not None and (known.closed_at_ms is None or known.opened_at_ms >= said.at_ms):
                 return False
-            facts = {"kind": kind, "tenant": tenant, "cohort": cohort, "detail": msgspec.json.encode(detail).decode()}
-            write.execute(insert(table), {"key": key, "opened_at_ms": at_ms} | facts)
+            facts = {"key": said.key, "kind": said.kind, "tenant": said.tenant, "cohort": said.cohort}
+            detail = msgspec.json.encode(said.detail).decode()
+            write.execute(insert(table), facts | {"opened_at_ms": said.at_ms, "detail": detail})
         else:
-            if known is None or known.closed_at_ms is not None or known.opened_at_ms >= at_ms:
+            if known is None or known.closed_at_ms is not None or known.opened_at_ms >= said.at_ms:
                 return False
-            this = and_(table.c.key == key, table.c.opened_at_ms == known.opened_at_ms)
-            write.execute(update(table).where(this).values(closed_at_ms=at_ms))
-        if kind in BREAKER_KINDS:
-            said = {"kind": kind, "state": state, "at_ms": at_ms, **detail}
-            write.note("breaker", tenant, f"cohort/{cohort or 'all'}", said)
+            this = and_(table.c.key == said.key, table.c.opened_at_ms == known.opened_at_ms)
+            write.execute(update(table).where(this).values(closed_at_ms=said.at_ms))
+        if said.kind in BREAKER_KINDS:
+            what = {"kind": said.kind, "state": said.state, "at_ms": said.at_ms, **said.detail}
+            write.note("breaker", said.tenant, f"cohort/{said.cohort or 'all'}", what)
     return True
 
 

@@ -6,8 +6,9 @@ a score is high enough, by the edge; what happens to held messages, by load.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from msgspec import Struct
 from sqlalchemy import Row, and_, insert, select, update
 
 from fleetgate.control.reason import check_reason
@@ -21,45 +22,52 @@ from fleetgate.errors import ConfigError, Conflict, NotFound
 LOADER = "load"  # the actor in the audit of what the edge's transitions did
 
 
-def apply_transition(
-    store: Store,
-    spool: str,
-    segment: int,
-    offset: int,
-    tenant: str,
-    device_id: str,
-    before: str,
-    after: str,
-    at_ms: int,
-    why: str,
-    score: float,
-    policy_version: str,
-    received_at_ms: int,
-) -> Outcome:
+class Origin(NamedTuple):
+    """Where a record stands: the identity of its spool in hex, its segment, its offset there."""
+
+    spool: str
+    segment: int
+    offset: int
+
+
+class Transition(Struct, frozen=True, kw_only=True):
+    """A change of a device's state at `at_ms`; `before` and `after` as the edge knew them. A case begins with
+    `received_at_ms`, by the edge's clock, as what it holds is told by that."""
+
+    tenant: str
+    device_id: str
+    before: str
+    after: str
+    at_ms: int
+    received_at_ms: int
+    why: str
+    score: float
+    policy_version: str
+
+
+def apply_transition(store: Store, origin: Origin, one: Transition) -> Outcome:
     """Applies one `transition` record of a spool, once; says what became of it.
 
-    `spool` is the spool's identity in hex, `offset` that of the record in its segment, `before` and `after` states as
-    the edge knew them. A case begins with `received_at_ms`, by the edge's clock, as what it holds is told by that.
     Never raises for what the record says, so that no record can stop the loader. Raises ControlAway.
     """
     with store.write(LOADER) as write:
         seen = and_(
-            transitions_applied.c.spool == spool,
-            transitions_applied.c.segment == segment,
-            transitions_applied.c.record_offset == offset,
+            transitions_applied.c.spool == origin.spool,
+            transitions_applied.c.segment == origin.segment,
+            transitions_applied.c.record_offset == origin.offset,
         )
         if write.row(select(transitions_applied).where(seen)) is not None:
             return Outcome.REPEATED
-        outcome = _follow(write, tenant, device_id, after, at_ms)
-        values = {"spool": spool, "segment": segment, "record_offset": offset, "applied_at_ms": write.now_ms}
-        write.execute(insert(transitions_applied), values | {"outcome": outcome})
+        outcome = _follow(write, one)
+        values = {"spool": origin.spool, "segment": origin.segment, "record_offset": origin.offset}
+        write.execute(insert(transitions_applied), values | {"applied_at_ms": write.now_ms, "outcome": outcome})
         if outcome is Outcome.APPLIED:
-            _note_in_case(write, tenant, device_id, after, at_ms, received_at_ms, why, score, policy_version)
-        elif after == DeviceState.QUARANTINED and outcome in (Outcome.CONFIRMED, Outcome.OVERTAKEN):
-            _note_holding(write, tenant, device_id, at_ms, received_at_ms, why, score, policy_version)
-        detail = {"before": before, "after": after, "why": why, "score": score, "at_ms": at_ms}
-        origin = {"spool": spool, "segment": segment, "offset": offset, "policy_version": policy_version}
-        write.record(TRANSITION, tenant, device_id, detail | origin | {"outcome": outcome})
+            _note_in_case(write, one)
+        elif one.after == DeviceState.QUARANTINED and outcome in (Outcome.CONFIRMED, Outcome.OVERTAKEN):
+            _note_holding(write, one)
+        told = ("before", "after", "why", "score", "at_ms", "policy_version")
+        detail = {name: getattr(one, name) for name in told} | origin._asdict()
+        write.record(TRANSITION, one.tenant, one.device_id, detail | {"outcome": outcome})
     return outcome
 
 
@@ -77,7 +85,18 @@ def quarantine_for(
     stands, outcome = step(_view(device), DeviceState.QUARANTINED, at_ms)
     if outcome is Outcome.APPLIED:
         _put(write, tenant, device_id, stands, {})
-        _note_in_case(write, tenant, device_id, DeviceState.QUARANTINED, at_ms, at_ms, why, 0.0, policy_version)
+        one = Transition(
+            tenant=tenant,
+            device_id=device_id,
+            before=device.state,
+            after=DeviceState.QUARANTINED,
+            at_ms=at_ms,
+            received_at_ms=at_ms,
+            why=why,
+            score=0.0,
+            policy_version=policy_version,
+        )
+        _note_in_case(write, one)
     facts = {"before": device.state, "after": DeviceState.QUARANTINED, "why": why, "outcome": outcome}
     write.record(TRANSITION, tenant, device_id, facts | detail)
 
@@ -143,16 +162,16 @@ def _status_after(decision: Decision, status: str) -> dict[str, Any]:
             return {}
 
 
-def _follow(write: Write, tenant: str, device_id: str, after: str, at_ms: int) -> Outcome:
-    device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
+def _follow(write: Write, one: Transition) -> Outcome:
+    device = write.row(select(devices).where(device_is(devices, one.tenant, one.device_id)))
     if device is None:
         return Outcome.UNKNOWN_DEVICE
     try:
-        state = DeviceState(after)
+        state = DeviceState(one.after)
     except ValueError:  # a word of another version
         return Outcome.NOT_POSSIBLE
-    stands, outcome = step(_view(device), state, at_ms)
-    _put(write, tenant, device_id, stands, {})
+    stands, outcome = step(_view(device), state, one.at_ms)
+    _put(write, one.tenant, one.device_id, stands, {})
     return outcome
 
 
@@ -179,46 +198,40 @@ def _case_of_ban(write: Write, tenant: str, device_id: str, state: str) -> int |
     return row.case_id if row is not None else None
 
 
-def _note_holding(
-    write: Write, tenant: str, device_id: str, at_ms: int, since_ms: int, why: str, score: float, policy_version: str
-) -> None:
-    """An edge held messages since `since_ms`, for a quarantine that another had begun already or a person has ended
-    since: the case says since when, as a release gives back what was held for it (`control.releases`)."""
-    cases = quarantine_cases
-    ended = select(decisions).where(device_is(decisions, tenant, device_id), decisions.c.at_ms >= at_ms)
+def _note_holding(write: Write, one: Transition) -> None:
+    """An edge held messages for a quarantine that another had begun already or a person has ended since: the case says
+    since when, as a release gives back what was held for it (`control.releases`)."""
+    cases, this = quarantine_cases, (one.tenant, one.device_id)
+    ended = select(decisions).where(device_is(decisions, *this), decisions.c.at_ms >= one.at_ms)
     decision = write.row(ended.order_by(decisions.c.at_ms).limit(1))
-    case = _open_case(write, tenant, device_id)
+    case = _open_case(write, *this)
     case_id = decision.case_id if decision is not None else case.case_id if case is not None else None
     if case_id is not None:
-        earlier = and_(cases.c.case_id == case_id, cases.c.opened_at_ms > since_ms)
-        write.execute(update(cases).where(earlier).values(opened_at_ms=since_ms))
+        earlier = and_(cases.c.case_id == case_id, cases.c.opened_at_ms > one.received_at_ms)
+        write.execute(update(cases).where(earlier).values(opened_at_ms=one.received_at_ms))
     elif decision is not None:
-        values = {"tenant": tenant, "device_id": device_id, "opened_at_ms": since_ms, "updated_at_ms": at_ms}
-        told = {"closed_at_ms": decision.at_ms, "why": why, "score": score, "policy_version": policy_version}
-        write.execute(insert(cases), values | told)
-        newest = write.row(select(cases).where(device_is(cases, tenant, device_id)).order_by(cases.c.case_id.desc()))
+        write.execute(insert(cases), _new_case(one) | {"closed_at_ms": decision.at_ms})
+        newest = write.row(select(cases).where(device_is(cases, *this)).order_by(cases.c.case_id.desc()))
         assert newest is not None  # it was written in this transaction
         about = update(decisions).where(decisions.c.decision_id == decision.decision_id)
         write.execute(about.values(case_id=newest.case_id))
 
 
-def _note_in_case(
-    write: Write,
-    tenant: str,
-    device_id: str,
-    after: str,
-    at_ms: int,
-    since_ms: int,
-    why: str,
-    score: float,
-    policy_version: str,
-) -> None:
+def _note_in_case(write: Write, one: Transition) -> None:
     """A device that goes into quarantine gets a case, which begins with what may be held for it; an open one tells the
     latest that was seen."""
-    told = {"updated_at_ms": at_ms, "why": why, "score": score, "policy_version": policy_version}
-    case = _open_case(write, tenant, device_id)
+    case = _open_case(write, one.tenant, one.device_id)
     if case is not None:
-        write.execute(update(quarantine_cases).where(quarantine_cases.c.case_id == case.case_id).values(told))
-    elif after == DeviceState.QUARANTINED:
-        values = {"tenant": tenant, "device_id": device_id, "opened_at_ms": since_ms}
-        write.execute(insert(quarantine_cases), values | told)
+        this = update(quarantine_cases).where(quarantine_cases.c.case_id == case.case_id)
+        write.execute(this.values(_seen(one)))
+    elif one.after == DeviceState.QUARANTINED:
+        write.execute(insert(quarantine_cases), _new_case(one))
+
+
+def _new_case(one: Transition) -> dict[str, Any]:
+    return {"tenant": one.tenant, "device_id": one.device_id, "opened_at_ms": one.received_at_ms, **_seen(one)}
+
+
+def _seen(one: Transition) -> dict[str, Any]:
+    """The columns of a case that tell the latest."""
+    return {"updated_at_ms": one.at_ms, "why": one.why, "score": one.score, "policy_version": one.policy_version}

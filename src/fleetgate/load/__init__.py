@@ -4,7 +4,7 @@ service.py       the process: who is opened in which order, and how it ends
 records.py       the records of control, opened when there is something to say
 loader.py        the loop: segment -> control -> columns -> inserts -> cursor
 patience.py      what cannot be done now is tried until it can
-handover.py      what a segment gives to others than its tables
+handover.py      who gets a segment besides its tables
 transitions.py   segment -> control, whether ClickHouse is there or not
 opening.py       a segment's messages as arrays
 layout.py        those that look alike, opened together

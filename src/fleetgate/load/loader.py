@@ -3,8 +3,8 @@
 For each segment: (1) read it, (2) hand its transitions and alerts on, (3) make columns, (4) insert, (5) advance the
 cursor durably. A crash between any two of these repeats the segment harmlessly. While ClickHouse is away, transitions
 of later segments are handed on all the same: a quarantine does not wait for a database of telemetry. Between two
-segments what a person has released gets its turn. Decides what is set aside; handover.py decides who is told of what,
-patience.py how it is tried again, inserts.py how an insert is made repeatable.
+segments what a person has released gets its turn. Decides what is set aside and when others are told (handover.py has
+who); patience.py decides how it is tried again, inserts.py how an insert is made repeatable.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from fleetgate.catalogue import Catalogue
 from fleetgate.clock import Clock
 from fleetgate.errors import SpoolError
 from fleetgate.load.clickhouse import Refused
-from fleetgate.load.columns import segment_rows
+from fleetgate.load.columns import held_devices, segment_rows
 from fleetgate.load.counts import Counts
+from fleetgate.load.edgealerts import raise_alerts
 from fleetgate.load.handover import Handover
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.isolation import Refusal, in_words
@@ -131,12 +132,14 @@ class Loader:
         self._patience.note("")
         if found is not None:
             if not self._cursor.sha256:
-                self._patience.insist("control", lambda _: self._handover.begin(identity))
+                self._patience.insist(
+                    "control", lambda _: self._handover.progress.begin(identity.spool, identity.former)
+                )
             self._load(identity, *found)
         else:
             quiet_ms = QUIET_MS + int(self._settings.segment_seconds * 1000)
             self._note_loaded_until(self._clock.now_ms() - quiet_ms)
-        released = self._handover.release(busy=found is not None)
+        released = self._handover.releases.step(busy=found is not None)
         return bool(wanted) or found is not None or released
 
     def _note_loaded_until(self, at_ms: int) -> None:
@@ -190,14 +193,14 @@ class Loader:
             sha256 = segment.sha256.hex()
             fault.point("load.read")
             if self._in_its_place(identity, segment, path):
-                self._patience.insist("control", lambda _: self._handover.tell_control(segment))
+                self._patience.insist("control", lambda _: self._handover.transitions.hand_on(segment))
                 fault.point("load.transitions")
-                self._patience.insist("ClickHouse", lambda _: self._handover.raise_alerts(segment))
+                self._patience.insist("ClickHouse", lambda _: raise_alerts(self._handover.alerts, segment))
                 self._load_segment(segment, path, previous)
         self._patience.insist("spool", lambda _: self._skipped.had(number))
         cursor = self._cursor = Cursor(identity.spool, number, sha256)
         self._patience.insist("spool", lambda _: write_cursor(self._settings.spool, cursor))
-        self._handover.reached(identity.spool, number, self._newest_received_ms)
+        self._handover.progress.reached(identity.spool, number, self._newest_received_ms)
         fault.point("cursor.written")
 
     def _in_its_place(self, identity: Identity, segment: Segment, path: Path) -> bool:
@@ -231,8 +234,8 @@ class Loader:
     def _load_parked(self, segment: Segment, path: Path) -> bool:
         spool, before = segment.header.spool.hex(), segment.header.segment - 1
         previous = self._patience.insist("ClickHouse", lambda _: self._inserts.loaded(spool, before))
-        self._patience.insist("control", lambda _: self._handover.tell_control(segment))
-        self._patience.insist("ClickHouse", lambda _: self._handover.raise_alerts(segment))
+        self._patience.insist("control", lambda _: self._handover.transitions.hand_on(segment))
+        self._patience.insist("ClickHouse", lambda _: raise_alerts(self._handover.alerts, segment))
         return self._load_segment(segment, path, previous or "", again=True)
 
     def _load_segment(self, segment: Segment, path: Path, previous: str, *, again: bool = False) -> bool:
@@ -250,7 +253,7 @@ class Loader:
             self._names = self._patience.insist("ClickHouse", lambda _: self._inserts.unknown_names())
         names = self._names
         rows = segment_rows(segment, self._catalogue, names)
-        self._handover.suspect(segment, rows)
+        self._handover.suspects.look(segment, rows)
         whole = self._report_damage(segment, path, rows.undecodable)
         if segment.lost and not again:  # else they were told when the segment was parked
             self._counts.damaged.inc(len(segment.lost))
@@ -278,7 +281,7 @@ class Loader:
         except Refused as error:
             self._park(path, number, "refused", str(error), error.code)
             return False
-        self._handover.stored(segment)
+        self._handover.releases.held(held_devices(segment))
         self._newest_received_ms = max(self._newest_received_ms, rows.last_received_at or 0)
         if not again:
             self._note_loaded_until(rows.last_received_at or 0)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.auditheads import sign_audit
-from fleetgate.control.edgealerts import closings_since, note_alert
-from fleetgate.control.quarantine import LOADER, apply_transition
+from fleetgate.control.edgealerts import Said, closings_since, note_alert
+from fleetgate.control.quarantine import LOADER, Origin, Transition, apply_transition
 from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.signing import SignerClient
 from fleetgate.control.spools import begin_spool, note_loaded
@@ -39,34 +39,19 @@ class Records:
             self._store.close()
 
     def apply(self, spool: str, segment: int, offset: int, record: TransitionRecord) -> str:
-        return apply_transition(
-            self.opened(),
-            spool,
-            segment,
-            offset,
-            record.tenant,
-            record.device_id,
-            record.before,
-            record.after,
-            record.at,
-            record.why,
-            record.score,
-            record.policy_version,
-            record.received_at or record.at,
-        )
+        return apply_transition(self.opened(), Origin(spool, segment, offset), transition_of(record))
 
     def note_alert(self, record: AlertRecord) -> None:
-        note_alert(
-            self.opened(),
-            LOADER,
-            record.key,
-            record.state,
-            record.at,
-            record.kind,
-            record.tenant,
-            record.cohort,
-            record.detail,
+        said = Said(
+            key=record.key,
+            state=record.state,
+            at_ms=record.at,
+            kind=record.kind,
+            tenant=record.tenant,
+            cohort=record.cohort,
+            detail=record.detail,
         )
+        note_alert(self.opened(), LOADER, said)
 
     def closings_since(self, at_ms: int) -> list[tuple[str, int]]:
         return closings_since(self.opened(), at_ms)
@@ -97,3 +82,17 @@ class Records:
             if self._store is None:
                 self._store = Store.open(self._config, self._clock, write=True)
             return self._store
+
+
+def transition_of(record: TransitionRecord) -> Transition:
+    return Transition(
+        tenant=record.tenant,
+        device_id=record.device_id,
+        before=record.before,
+        after=record.after,
+        at_ms=record.at,
+        received_at_ms=record.received_at or record.at,
+        why=record.why,
+        score=record.score,
+        policy_version=record.policy_version,
+    )

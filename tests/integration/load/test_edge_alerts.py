@@ -11,7 +11,7 @@ from tests.spools import ALERT
 
 from fleetgate.clock import SystemClock
 from fleetgate.config import Config
-from fleetgate.control.edgealerts import close_alert, note_alert
+from fleetgate.control.edgealerts import Said, close_alert, note_alert
 from fleetgate.control.store import Store
 from fleetgate.load.alerts import Alert, Alerts
 from fleetgate.load.closings import Closings
@@ -52,7 +52,8 @@ def test_what_a_person_closes_is_closed_for_everybody_and_told_once(bench: Any, 
         closings = Closings(alerts, records.closings_since, clock)
         closings.round()
         with Store.open(config, clock, create=True) as store:
-            note_alert(store, "load", one.key, "open", one.opened_at_ms, one.kind, "", "", {})
+            said = Said(key=one.key, state="open", at_ms=one.opened_at_ms, kind=one.kind, tenant="")
+            note_alert(store, "load", said)
             closings.round()
             assert [event["event"] for event in events] == ["alert.opened"]
             close_alert(store, one.id, "cli:ann", "the edge was taken down")

@@ -16,10 +16,12 @@ from tests.unit.cli.conftest import Shell
 
 from fleetgate import configfile
 from fleetgate.clock import SystemClock
-from fleetgate.control.quarantine import apply_transition
+from fleetgate.control.quarantine import Origin, apply_transition
 from fleetgate.control.releases import releases_of, releases_since
 from fleetgate.control.store import Store
 from fleetgate.load.owner import Owner
+from fleetgate.load.records import transition_of
+from fleetgate.spool.format import TransitionRecord
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "release-a-device.md"
 COMMANDS = [
@@ -41,8 +43,9 @@ class Stage:
         shell.must("ca", "init")
         shell.must("device", "enroll", "--tenant", "acme", "--vehicle", "car-7")
         self.store = Store.open(configfile.load(file), SystemClock(), write=True)
-        record = ("trusted", "quarantined", RECEIVED_AT, "equivocation", 100.0, "p-1")
-        apply_transition(self.store, bench.spool.identity.hex(), 1, 44, "acme", "car-7-tcu", *record, RECEIVED_AT)
+        change = ("trusted", "quarantined", RECEIVED_AT, "equivocation", 100.0, "p-1")
+        record = TransitionRecord("acme", "car-7-tcu", *change)
+        apply_transition(self.store, Origin(bench.spool.identity.hex(), 1, 44), transition_of(record))
         bench.since = partial(releases_since, self.store)  # type: ignore[method-assign]
         bench.of = partial(releases_of, self.store)  # type: ignore[method-assign]
         events = (sample(-2, s1=1.0), sample(-1, s1=2.0), sample(0, s1=3.0))

@@ -27,14 +27,16 @@ from fleetgate.control.devices import Enrolment, enrol, renew, revoke
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.pki import Authority
 from fleetgate.control.profile import CertificateIdentity, identity_of
-from fleetgate.control.quarantine import apply_transition
+from fleetgate.control.quarantine import Origin, apply_transition
 from fleetgate.control.records import DeviceRecord
 from fleetgate.control.retirement import resume, suspend
 from fleetgate.control.store import Store
 from fleetgate.control.suspicions import Suspicion, note_suspicions
 from fleetgate.errors import ControlAway
 from fleetgate.judge import Reason
+from fleetgate.load.records import transition_of
 from fleetgate.spool.checkpoint import Checkpoint
+from fleetgate.spool.format import TransitionRecord
 
 CLOCK = SystemClock()
 
@@ -265,8 +267,9 @@ def move(office: Office, identity: CertificateIdentity, offset: int) -> None:
     """A transition of an edge's spool, as load hands it on."""
     with Store.open(office.config, CLOCK, write=True) as store:
         at_ms = CLOCK.now_ms()
-        facts = (identity.tenant, identity.device_id, "trusted", "watched", at_ms, "bad_mac", 50.0, "1", at_ms)
-        apply_transition(store, "00" * 16, 1, offset, *facts)
+        whose = (identity.tenant, identity.device_id)
+        record = TransitionRecord(*whose, "trusted", "watched", at_ms, "bad_mac", 50.0, "1")
+        apply_transition(store, Origin("00" * 16, 1, offset), transition_of(record))
 
 
 def test_a_new_edge_passes_over_enrolments_and_learns_who_is_refused(

@@ -8,7 +8,7 @@ import pytest
 
 from fleetgate.clock import SystemClock
 from fleetgate.configfile import load
-from fleetgate.control.edgealerts import alert_id, note_alert
+from fleetgate.control.edgealerts import Said, alert_id, note_alert
 from fleetgate.control.store import Store
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def test_it_must_be_clear_which_cohort_is_meant(gate: Shell, which: tuple[str, .
 def test_an_alert_of_an_edge_that_is_gone_is_closed_by_its_id(gate: Shell) -> None:
     """Nobody else would close it; what is no alert of an edge is said to be none."""
     with Store.open(load(None), SystemClock(), write=True) as store:
-        note_alert(store, "load", "issuer_expired edge-2 c0ffee", "open", 5, "issuer_expired", "", "issuer c0ffee", {})
+        kind, key = "issuer_expired", "issuer_expired edge-2 c0ffee"
+        said = Said(key=key, state="open", at_ms=5, kind=kind, tenant="", cohort="issuer c0ffee")
+        note_alert(store, "load", said)
     assert [alert["kind"] for alert in gate.json("breaker", "list")["alerts"]] == ["issuer_expired"]
     close = ("alerts", "close", alert_id("issuer_expired edge-2 c0ffee", 5), "--reason", "edge-2 was taken down")
     assert "closed" in gate.must(*close)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetgate.control.cases import LEAD_MS, found_harmless, show_case_file
-from fleetgate.control.quarantine import apply_transition, decide
+from fleetgate.control.quarantine import Origin, apply_transition, decide
 from fleetgate.control.states import Classification, Decision
+from fleetgate.load.records import transition_of
+from fleetgate.spool.format import TransitionRecord
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate
@@ -16,8 +18,8 @@ CAR = ("acme", "car-tcu")
 
 
 def moved(gate: Gate, after: str, number: int) -> None:
-    at_ms = gate.clock.ms
-    apply_transition(gate.store, "ab" * 16, 1, number, *CAR, "trusted", after, at_ms, "bad_mac", 120.0, "1", at_ms)
+    record = TransitionRecord(*CAR, "trusted", after, gate.clock.ms, "bad_mac", 120.0, "1")
+    apply_transition(gate.store, Origin("ab" * 16, 1, number), transition_of(record))
 
 
 def decided(gate: Gate, finding: Classification, decision: Decision = Decision.RELEASE) -> None:

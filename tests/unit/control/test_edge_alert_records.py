@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleetgate.control.audit import list_audit
-from fleetgate.control.edgealerts import alert_id, close_alert, closings_since, list_alerts, note_alert
+from fleetgate.control.edgealerts import Said, alert_id, close_alert, closings_since, list_alerts, note_alert
 from fleetgate.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def note(gate: Gate, state: str, at_ms: int, kind: str = "breaker") -> bool:
-    words = (kind, "acme", "software 2026.45", {"vehicles": 20})
-    return note_alert(gate.store, "load", f"{kind} edge-1", state, at_ms, *words)
+    key, cohort = f"{kind} edge-1", "software 2026.45"
+    said = Said(key=key, state=state, at_ms=at_ms, kind=kind, tenant="acme", cohort=cohort, detail={"vehicles": 20})
+    return note_alert(gate.store, "load", said)
 
 
 def test_each_word_is_taken_once(gate: Gate) -> None:

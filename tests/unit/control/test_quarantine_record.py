@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from fleetgate.control.cases import list_cases, show_case_file
-from fleetgate.control.quarantine import apply_transition, decide
+from fleetgate.control.quarantine import Origin, Transition, apply_transition, decide
 from fleetgate.control.records import DeviceState, DeviceStatus
 from fleetgate.control.schema import devices
 from fleetgate.control.states import BY_MACHINE, Classification, Decision, Outcome
@@ -25,9 +25,6 @@ TRUSTED, WATCHED, QUARANTINED, RELEASED, BANNED = DeviceState
 def transition(gate: Gate, after: str, offset: int = 44, **changed: Any) -> Outcome:
     """Applies a record of the edge, at the clock's time unless said otherwise."""
     values: dict[str, Any] = {
-        "spool": SPOOL,
-        "segment": 1,
-        "offset": offset,
         "tenant": "acme",
         "device_id": "car-tcu",
         "before": "trusted",
@@ -37,8 +34,9 @@ def transition(gate: Gate, after: str, offset: int = 44, **changed: Any) -> Outc
         "score": 120.0,
         "policy_version": "1",
     }
+    origin = Origin(changed.pop("spool", SPOOL), changed.pop("segment", 1), offset)
     values |= changed
-    return apply_transition(gate.store, **({"received_at_ms": values["at_ms"]} | values))
+    return apply_transition(gate.store, origin, Transition(**{"received_at_ms": values["at_ms"]} | values))
 
 
 def decision(gate: Gate, what: Decision, finding: Classification = Classification.CONFIRMED) -> DeviceState:
