@@ -120,7 +120,7 @@ class Alerts:
         try:
             yield
         except Refused as error:
-            self._log.error("an alert is not in ClickHouse", alert=key, error=str(error))
+            self._log.error("alert_refused", alert=key, error=str(error))
 
     def _known(self) -> dict[str, Alert]:
         if self._newest is None:
@@ -136,7 +136,7 @@ class Alerts:
             try:
                 yield _alert(row)
             except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
-                self._log.error("an alert in ClickHouse cannot be read", error=log.unforeseen(error))
+                self._log.error("alert_unreadable", error=log.unforeseen(error))
 
     def _tell(self, alert: Alert) -> None:
         opened = alert.closed_at_ms is None
@@ -146,7 +146,7 @@ class Alerts:
         say = self._log.warning if opened else self._log.info
         told = msgspec.to_builtins(alert)
         # What is called a key is taken for a secret there.
-        say("alert opened" if opened else "alert closed", alert_id=alert.id, alert=told.pop("key"), **told)
+        say("alert_opened" if opened else "alert_closed", alert_id=alert.id, alert=told.pop("key"), **told)
         for deliver in self._deliveries:
             deliver(event_of(alert))
 

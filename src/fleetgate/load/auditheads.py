@@ -41,5 +41,5 @@ class AuditHeads:
         except (ControlAway, ConfigError) as away:
             error = str(away)
         if error and error != self._said:
-            self._log.error("the head of the audit is not signed", error=error)
+            self._log.error("audit_head_not_signed", error=error)
         self._said = error

@@ -34,4 +34,4 @@ class Closings:
             for key, at_ms in self._closings_since(self._clock.now_ms() - REMEMBER_MS):
                 self._alerts.close(key, at_ms)
         except (ControlAway, ClickHouseAway, Refused) as error:
-            _log.warning("what people closed is not told yet", error=str(error))
+            _log.warning("closings_unknown", error=str(error))

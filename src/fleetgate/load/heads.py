@@ -63,7 +63,7 @@ class Heads:
             errors.append(str(error))
         for text in errors:
             if text not in self._said:
-                self._log.error("the head of the chain is not signed", error=text)
+                self._log.error("chain_head_not_signed", error=text)
         self._said = set(errors)
 
     def _sign_one(self, newest: ChainRow, errors: list[str], *, former: bool) -> None:

@@ -107,7 +107,7 @@ class Loader:
                 if not self.step():
                     self._stop.wait(POLL_SECONDS)
         except Stopped:
-            self._log.info("stopped while waiting", why=self._patience.why)
+            self._log.info("stopped_while_waiting", why=self._patience.why)
         except OSError as error:
             raise SpoolError(
                 f"cannot work in {self._settings.spool}: {error.strerror}; load stops, mend the spool's disk and start "
@@ -150,7 +150,7 @@ class Loader:
         if cursor is not None and cursor.spool == spool:
             return cursor
         if cursor is not None:
-            self._log.warning("the cursor is of another spool: starting at the first segment", cursor=cursor.spool)
+            self._log.warning("cursor_of_another_spool", cursor=cursor.spool, means="it starts at the first segment")
         return Cursor(spool, 0, "")
 
     def _highest_tried(self, cursor: Cursor) -> int:
@@ -176,9 +176,10 @@ class Loader:
             first = self._cursor.segment + 1
             self._patience.insist("spool", lambda _: self._skipped.add(first, number - 1))
             self._log.error(
-                "segments are missing: restore them into parked/, then `fleetgate spool retry`",
+                "segments_missing",
                 after=self._cursor.segment,
                 count=missing,
+                remedy="restore them into parked/, then `fleetgate spool retry`",
             )
         previous = "" if missing or self._cursor.sha256 == _NOBODY_CAN_SAY else self._cursor.sha256
         try:
@@ -226,7 +227,7 @@ class Loader:
             self._park_unread(path, int(path.stem), error)
         else:
             if self._in_its_place(identity, segment, path) and self._load_parked(segment, path):
-                self._log.info("a parked segment is loaded and goes", segment=segment.header.segment)
+                self._log.info("parked_segment_loaded", segment=segment.header.segment)
                 self._patience.insist("spool", lambda _: self._skipped.had(segment.header.segment))
                 self._parking.release(path)
         withdraw(path)
@@ -257,7 +258,7 @@ class Loader:
         whole = self._report_damage(segment, path, rows.undecodable)
         if segment.lost and not again:  # else they were told when the segment was parked
             self._counts.damaged.inc(len(segment.lost))
-            self._log.error("a repair gave up records of a segment", segment=number, places=len(segment.lost))
+            self._log.error("records_given_up", segment=number, places=len(segment.lost))
         tried = again or number <= self._tried or bool(replaced or segment.lost)
 
         def insert(tries: int) -> bool:
@@ -309,7 +310,7 @@ class Loader:
         self._parking.park(path, why, error, code, self._clock.now_ms())
         if why not in ("damaged", REFUSED_IN_PART):  # of which the rest is loaded
             self._counts.segments.labels("parked").inc()
-        self._log.error("segment set aside", segment=number, why=why, error=error)
+        self._log.error("segment_set_aside", segment=number, why=why, error=error)
 
     def _park_unread(self, path: Path, number: int, error: OSError) -> None:
         """A sector that the disk does not give back costs its segment, and holds up nothing. Raises other errors."""

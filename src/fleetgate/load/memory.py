@@ -48,4 +48,4 @@ def _say_once(error: str) -> None:
     global _said
     if not _said:
         _said = True
-        log.get("load").warning("ClickHouse does not give its memory back: watch the size of load", error=error)
+        log.get("load").warning("memory_not_given_back", error=error, means="load grows: watch its size")

@@ -49,6 +49,6 @@ class Progress:
         except ControlAway:
             return  # a later position says more
         except FleetgateError as error:
-            log.get("load").error("control is not told how far load is", error=str(error))
+            log.get("load").error("progress_not_told", error=str(error))
             return
         self._told = reached

@@ -198,7 +198,7 @@ class Releases:
             self._waiting[device] = None
         if str(error) != self._said:
             self._said = str(error)
-            self._log.warning("held events wait for their release", error=self._said)
+            self._log.warning("held_events_wait", error=self._said)
 
     def _release_some(self, tenant: str, device_id: str) -> bool:
         """Whether there was something; of a device whose decisions are all done there is not."""
@@ -240,7 +240,7 @@ class Releases:
         moved = sum(unit.events - unit.done for unit in piece)
         self._counts.released.inc(moved)
         facts = {"decision": release.decision, "tenant": release.tenant, "device": release.device_id}
-        self._log.info("held events released", segments=len(piece), events=moved, **facts)
+        self._log.info("held_events_released", segments=len(piece), events=moved, **facts)
 
     def _copy(self, release: Release, unit: _Unit, missing: int, life: str) -> None:
         """The same token for whoever finds nothing there; another for whoever finds a part."""

@@ -178,7 +178,7 @@ def _finish(stop: threading.Event, manager: ServiceManager) -> None:
 
 
 def _give_up() -> None:
-    log.get("load").warning("ended in the middle of a segment: the next start repeats it")
+    log.get("load").warning("ended_in_a_segment", means="the next start repeats it")
     os._exit(0)
 
 

@@ -60,7 +60,7 @@ class Suspects:
             try:
                 self._note(segment.header.spool.hex(), segment.header.segment, self._waiting)
             except ControlAway as error:
-                self._log.warning("control is not told of suspicions yet", error=str(error))
+                self._log.warning("suspicions_not_told", error=str(error))
                 return
             self._waiting = []
 

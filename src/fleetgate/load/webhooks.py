@@ -135,9 +135,11 @@ class Endpoint:
     def _answered(self, waiting: Waiting, status: int) -> None:
         self._circuit.good()
         self._counts.webhook_deliveries.labels("refused" if status in _NEVER_TAKEN else "delivered").inc()
-        if status in _NEVER_TAKEN or self._said:
-            told_ = "a webhook refuses an alert" if status in _NEVER_TAKEN else "a webhook takes alerts again"
-            self._log.warning(told_, host=self._poster.host, delivery=waiting.delivery, status=status)
+        facts = {"host": self._poster.host, "delivery": waiting.delivery, "status": status}
+        if status in _NEVER_TAKEN:
+            self._log.warning("webhook_refuses", **facts)
+        elif self._said:
+            self._log.warning("webhook_takes_again", **facts)
         self._said = ""
         self._done(waiting)
 
@@ -149,10 +151,10 @@ class Endpoint:
         self._counts.webhook_deliveries.labels("failed").inc()
         if why != self._said:
             self._said = why
-            self._log.error("a webhook does not take an alert", host=self._poster.host, error=why)
+            self._log.error("webhook_fails", host=self._poster.host, error=why)
         if self._clock.now_ms() >= waiting.until_ms:
             self._counts.webhook_deliveries.labels("dropped").inc()
-            self._log.error("a webhook was not told an alert", host=self._poster.host, delivery=waiting.delivery)
+            self._log.error("webhook_not_told", host=self._poster.host, delivery=waiting.delivery)
             self._done(waiting)
 
     def _done(self, waiting: Waiting) -> None:
@@ -160,7 +162,7 @@ class Endpoint:
         try:
             note_told(self._store(), self.name, waiting.delivery, self._clock.now_ms() - 2 * TRY_MS)
         except (ControlAway, ConfigError) as error:  # a load that starts again will tell it once more
-            self._log.warning("what a webhook was told is not on record", error=str(error))
+            self._log.warning("webhook_not_on_record", error=str(error))
 
     def _drop(self, delivery: str) -> None:
         with self._lock:

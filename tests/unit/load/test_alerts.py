@@ -56,9 +56,9 @@ def test_a_refused_alert_is_named_in_the_log_and_holds_up_nothing() -> None:
     assert (told, [row["key"] for row in clickhouse.rows]) == ([second] * 2, [second] * 2)
     lines = [log.redact(None, "", line) for line in logs]
     assert [(line["event"], line["alert"]) for line in lines] == [
-        ("an alert is not in ClickHouse", first),
-        ("alert opened", second),
-        ("alert closed", second),
+        ("alert_refused", first),
+        ("alert_opened", second),
+        ("alert_closed", second),
     ]
 
 

@@ -50,7 +50,7 @@ def test_what_went_wrong_is_said_once_and_counted(error: Exception, metric: str,
         assert (registry.get_sample_value(metric, labels) or 0) > 0
         signing.error = None
         heads.round()
-    assert [line["event"] for line in said] == ["the head of the audit is not signed"]
+    assert [line["event"] for line in said] == ["audit_head_not_signed"]
     assert registry.get_sample_value("fleetgate_load_audit_heads_total") == 2
     assert registry.get_sample_value("fleetgate_load_audit_unsigned_rows") == 0
     assert registry.get_sample_value("fleetgate_load_signer_away") == 0

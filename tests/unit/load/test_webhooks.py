@@ -130,7 +130,7 @@ def test_what_no_one_takes_for_a_day_is_dropped_and_said(bench: Bench) -> None:
         bench.later(TRY_MS / 1000)
         endpoint.step()
     assert (bench.metric("dropped"), bench.waiting()) == (1, 0)
-    assert said[-1]["event"] == "a webhook was not told an alert"
+    assert said[-1]["event"] == "webhook_not_told"
 
 
 def test_a_receiver_that_refuses_one_alert_gets_the_others(bench: Bench) -> None:
@@ -304,7 +304,7 @@ def test_no_secret_and_no_path_of_a_url_reaches_the_log(bench: Bench) -> None:
         endpoint.step()
         bench.later(60)
         endpoint.step()
-    assert [line["event"] for line in said] == ["a webhook does not take an alert", "a webhook refuses an alert"]
+    assert [line["event"] for line in said] == ["webhook_fails", "webhook_refuses"]
     for hidden in (SECRET.decode(), "of-the-receiver"):
         assert hidden not in json.dumps(said) + repr(endpoint.__dict__["_waiting"])
 

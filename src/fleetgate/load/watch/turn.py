@@ -63,7 +63,7 @@ class Turns:
             except FleetgateError as error:
                 if str(error) != self._away:
                     self._away = str(error)
-                    self._log.warning("control is not told who watches", error=self._away)
+                    self._log.warning("turn_not_told", error=self._away)
         return self._mine and (not self._others or now_s - self._said_s < LEAVE_SECONDS)
 
     def elsewhere(self) -> bool:
@@ -95,5 +95,5 @@ class Turns:
         }
         mine = any(turn.watches for turn in turns if turn.spool == spool)
         if mine != self._mine:
-            self._log.info("this load watches the fleet" if mine else "another load watches the fleet")
+            self._log.info("watches" if mine else "watches_no_more")
         self._mine = mine

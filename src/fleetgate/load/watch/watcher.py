@@ -109,7 +109,7 @@ class Watcher:
         except (Refused, FleetgateError) as error:
             if str(error) != self._said:
                 self._said = str(error)
-                self._log.warning("the watch waits", error=self._said)
+                self._log.warning("watch_waits", error=self._said)
             return AGAIN_SECONDS
         self._said = ""
         return POLL_SECONDS
