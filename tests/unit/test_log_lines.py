@@ -45,9 +45,7 @@ def events_in(path: Path) -> Iterator[str]:
 
 def test_an_event_is_a_key_and_what_is_said_of_it_stands_in_fields() -> None:
     """Whoever looks for a line in a log, or counts them, has one word for it in every room."""
-    rooms = [
-        path for path in SOURCE.rglob("*.py") if "cli" not in path.parts
-    ]  # which speaks to people, and logs nothing
+    rooms = [path for path in SOURCE.rglob("*.py") if "cli" not in path.parts]  # its `say` speaks to people
     found = {event: path for path in rooms for event in events_in(path)}
     assert {"device_state", "watch_waits", "alert_closed"} <= set(found)
     assert {event: path for event, path in found.items() if re.fullmatch(r"[a-z][a-z0-9_]*", event) is None} == {}
