@@ -109,7 +109,7 @@ class Gate:
         self.kill()
         self.start()
         registry = Records(self.fleet, self.spool.checkpoint, self.records)
-        recovery = Recovery(self.spool, registry, self.fleet)
+        recovery = Recovery(self.spool, registry, self.fleet, self.settings)
         recovery.run()
         return recovery.messages
 

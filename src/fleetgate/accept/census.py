@@ -47,8 +47,8 @@ class Census:
 
 
 def cohorts_of(known: KnownDevice) -> tuple[Cohort, ...]:
-    """As far as it is known; the tenant always is."""
-    return _cohorts(known.key[0], known.software, known.issuer)
+    """Of a device in trouble as of before that; as far as it is known, which the tenant always is."""
+    return _cohorts(known.key[0], *(known.before_trouble or (known.software, known.issuer)))
 
 
 def sizes(counted: Iterable[tuple[str, str, str, int]]) -> Mapping[Cohort, int]:

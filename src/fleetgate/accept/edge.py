@@ -222,7 +222,7 @@ class Edge:
     async def _recover(self) -> None:
         """Waits for control: without it no device of the spool can be told from a stranger."""
         deadline = trio.current_time() + CONTROL_PATIENCE_SECONDS
-        recovery = Recovery(self.spool, self.registry, self.fleet)
+        recovery = Recovery(self.spool, self.registry, self.fleet, self._config.policy)
         while True:
             try:
                 recovery.run()

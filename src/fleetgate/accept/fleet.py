@@ -81,6 +81,7 @@ class Fleet:
             known.device.epoch, known.timeline.epoch_sent_at = saved.epoch, saved.epoch_sent_at
             known.device.kid, known.device.kid_at = saved.kid, saved.kid_at
             known.software, known.issuer = saved.software, saved.issuer
+            known.before_trouble = saved.before_trouble
             for window in saved.windows:
                 credential = self.credential(known, window.key_digest)
                 credential.windows.by_epoch[window.epoch] = Window(window.highest, window.newest_sent_at, window.slots)
@@ -218,6 +219,7 @@ def _freeze(known: KnownDevice, now_ms: int) -> checkpoint.DeviceState:
         now_ms,
         standing.decided_at,
         known.timeline.epoch_sent_at,
+        known.before_trouble,
         [checkpoint.ScoreState(name, *part) for name, part in standing.parts.items()],
         windows,
     )

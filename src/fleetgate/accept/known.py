@@ -14,7 +14,6 @@ from fleetgate.accept.denials import Denials
 from fleetgate.accept.disorder import Repeats, Timeline
 from fleetgate.accept.limits import Account
 from fleetgate.accept.standing import Standing
-from fleetgate.control.cohorts import Cohort
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.records import DeviceRecord
 from fleetgate.judge import Credential, Device, Peer, Reason
@@ -40,9 +39,9 @@ class KnownDevice:
     """A device in memory. `session` is its live MQTT session, `account` what it has left of its limits. `denials` is
     what control and this edge's memory say against it, now or later; `denied` is what of that is of the whole device,
     now. `software` is the version that its latest accepted or held message named, `issuer` the CA of its latest
-    connection (`issuer_of`); both empty until then. `cohorts` are those that it was in when its trouble began, while it
-    is in trouble. `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is when the
-    last change of its records took effect that was learnt while it was in memory (Unix ms), 0 for none.
+    connection (`issuer_of`); both empty until then. `before_trouble` is what the two were when its score began to rise,
+    None where it never did. `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is
+    when the last change of its records took effect that was learnt while it was in memory (Unix ms), 0 for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -51,8 +50,8 @@ class KnownDevice:
     __slots__ = (
         "account",
         "ahead_at",
+        "before_trouble",
         "brake",
-        "cohorts",
         "credentials",
         "decided_ms",
         "denials",
@@ -84,7 +83,7 @@ class KnownDevice:
         self.denied: Reason | None = None
         self.software = ""
         self.issuer = ""
-        self.cohorts: tuple[Cohort, ...] = ()
+        self.before_trouble: tuple[str, str] | None = None
         self.dirty = False
         self.session: Session | None = None
         self.ahead_at = -math.inf

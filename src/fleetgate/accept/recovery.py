@@ -17,12 +17,14 @@ from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.known import KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.standing import Part
+from fleetgate.config import Policy
 from fleetgate.control.records import DeviceRecord, DeviceState, DeviceStatus
 from fleetgate.control.states import View
 from fleetgate.errors import SpoolError
 from fleetgate.judge.envelope import open_envelope
 from fleetgate.judge.sequence import WINDOW
 from fleetgate.judge.verdict import Reject
+from fleetgate.spool.format import RejectionRecord
 from fleetgate.spool.home import Spool
 from fleetgate.spool.reader import Segment, read_segments
 
@@ -35,10 +37,11 @@ class Recovery:
     """The segments behind the checkpoint, each applied once. `messages` counts what they held, `alerts` are those that
     were open at their end, by key."""
 
-    def __init__(self, spool: Spool, registry: Registry, fleet: Fleet) -> None:
+    def __init__(self, spool: Spool, registry: Registry, fleet: Fleet, settings: Policy) -> None:
         self._spool = spool
         self._registry = registry
         self._fleet = fleet
+        self._settings = settings
         self._applied = spool.checkpoint.segment()
         self.messages = 0
         self.alerts = {record.key: record for record in spool.checkpoint.alerts()}
@@ -49,7 +52,7 @@ class Recovery:
             if segment.damaged:
                 self._refuse_forgetting(segment)
             self._load_devices(segment)
-            replay(segment, self._fleet)
+            replay(segment, self._fleet, self._settings)
             self._note_alerts(segment)
             self._applied = segment.header.segment
             self.messages += len(segment.messages)
@@ -103,7 +106,7 @@ def _unrecorded(tenant: str, device_id: str) -> DeviceRecord:
     return DeviceRecord(tenant, device_id, None, DeviceStatus.DECOMMISSIONED, DeviceState.TRUSTED, 0, ())
 
 
-def replay(segment: Segment, fleet: Fleet) -> None:
+def replay(segment: Segment, fleet: Fleet, settings: Policy) -> None:
     """Applies what the segment holds of the devices that are in `fleet`."""
     for message in segment.messages:
         peer = segment.peers.get(message.peer)
@@ -127,18 +130,20 @@ def replay(segment: Segment, fleet: Fleet) -> None:
     for _, rejection in segment.rejections:
         peer = segment.peers.get(rejection.peer)
         known = fleet.get((peer.tenant, peer.device_id)) if peer is not None else None
-        if (
-            known is not None
-            and rejection.score
-            and known.standing.restore(
-                signal_of(rejection.reason, rejection.disorder), Part(rejection.score, rejection.scored_at)
-            )
-        ):
-            fleet.touch(known)
+        if known is not None and rejection.score:
+            _restore(known, signal_of(rejection.reason, rejection.disorder), rejection, fleet, settings)
     for _, record in segment.transitions:
         known = fleet.get((record.tenant, record.device_id))
         if known is not None:
             _adopt(known, DeviceState(record.after), record.at, fleet)
+
+
+def _restore(known: KnownDevice, signal: str, rejection: RejectionRecord, fleet: Fleet, settings: Policy) -> None:
+    untroubled = known.standing.untroubled(rejection.scored_at, settings)
+    if known.standing.restore(signal, Part(rejection.score, rejection.scored_at)):
+        if untroubled:
+            known.before_trouble = known.software, known.issuer
+        fleet.touch(known)
 
 
 def _adopt(known: KnownDevice, state: DeviceState, at: int, fleet: Fleet) -> None:

@@ -24,9 +24,6 @@ from fleetgate.control.suspicions import Suspicion
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.writer import Writer
 
-UNTROUBLED_SHARE = 0.1
-"""Below this share of a watched device's score there is no trouble: the next signal is the first of another one."""
-
 _log = log.get("accept.scorekeeper")
 
 
@@ -56,8 +53,8 @@ class Scorekeeper:
         """Scores `count` events of a signal, seen at `at` (Unix ms), and gives the device the state that this calls
         for, or that the breaker leaves it."""
         standing, settings = known.standing, self.settings
-        if standing.score(now, settings.signals) < settings.watched_score * UNTROUBLED_SHARE:
-            known.cohorts = cohorts_of(known)
+        if standing.untroubled(now, settings):
+            known.before_trouble = known.software, known.issuer
         if not standing.add(signal, count, at, settings.signals):
             return
         self._fleet.touch(known)
@@ -75,7 +72,7 @@ class Scorekeeper:
     def _wish(self, known: KnownDevice, now: int) -> Wish:
         standing = known.standing
         scores, until_ms = standing.scores(now, self.settings.signals), standing.quarantined_until(now, self.settings)
-        return Wish(known.key, known.cohorts or cohorts_of(known), scores, until_ms)
+        return Wish(known.key, cohorts_of(known), scores, until_ms)
 
     def abused(self, known: KnownDevice, now: int) -> None:
         """Scores a connection of the device that broke the protocol it speaks."""

@@ -22,6 +22,9 @@ RELAXED_SHARE = 0.5
 """A watched device is trusted again below this share of what made it watched: at the threshold itself it would come and
 go with each event."""
 
+UNTROUBLED_SHARE = 0.1
+"""Below this share of it there is no trouble: the next signal is the first of another one."""
+
 
 def check_scores(policy: Policy) -> None:
     """Raises ConfigError where a device would be quarantined before it is watched."""
@@ -99,6 +102,10 @@ class Standing:
             return now
         slowest_s = max(policy.signals[name].half_life_seconds for name in scores)
         return now + int(math.log2(over) * slowest_s * 1000)
+
+    def untroubled(self, now: int, policy: Policy) -> bool:
+        """Whether the next signal is the beginning of trouble."""
+        return self.score(now, policy.signals) < policy.watched_score * UNTROUBLED_SHARE
 
     def relaxed(self, now: int, policy: Policy) -> bool:
         """Whether a watched device has behaved for so long that it is trusted again."""

@@ -18,7 +18,7 @@ from fleetgate.accept.limits import Limits, no_hits
 from fleetgate.accept.recovery import replay
 from fleetgate.accept.registry import Registry
 from fleetgate.clock import Clock
-from fleetgate.config import Config
+from fleetgate.config import Config, Policy
 from fleetgate.control.keyring import Keyring
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.control.store import Store
@@ -67,7 +67,7 @@ def recall(config: Config, clock: Clock, keyring: Keyring, store: Store, key: Ke
             denials = spool / "denials.db"
             position = _take(fleet, store, clock, key, spool / "checkpoint.db", denials)
             try:
-                notes = _replay(spool / "segments", position, fleet)
+                notes = _replay(spool / "segments", position, fleet, config.policy)
             except FileNotFoundError:
                 continue  # sealed or deleted since it was listed
             with closing(Checkpoint(spool / "checkpoint.db", write=False)) as saved:
@@ -87,14 +87,14 @@ def _take(fleet: Fleet, store: Store, clock: Clock, key: Key, checkpoint: Path, 
         return saved.segment()
 
 
-def _replay(directory: Path, position: int, fleet: Fleet) -> list[str]:
+def _replay(directory: Path, position: int, fleet: Fleet, policy: Policy) -> list[str]:
     """Applies the segments behind the checkpoint. Raises FileNotFoundError."""
     notes = []
     for segment in _segments(directory, position):
         if isinstance(segment, str):
             notes.append(segment)
         else:
-            replay(segment, fleet)
+            replay(segment, fleet, policy)
     return notes
 
 

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS devices (
     tenant TEXT NOT NULL, device_id TEXT NOT NULL, epoch INTEGER NOT NULL, state TEXT NOT NULL,
     state_at INTEGER NOT NULL, kid INTEGER NOT NULL DEFAULT 0, kid_at INTEGER NOT NULL DEFAULT 0,
     decided_at INTEGER NOT NULL DEFAULT 0, epoch_sent_at INTEGER NOT NULL DEFAULT 0,
-    scores TEXT NOT NULL DEFAULT '[]',
+    before_trouble TEXT NOT NULL DEFAULT 'null', scores TEXT NOT NULL DEFAULT '[]',
     software TEXT NOT NULL DEFAULT '', issuer TEXT NOT NULL DEFAULT '', seen_at INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, device_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS windows (
@@ -63,8 +63,8 @@ class ScoreState(Struct, frozen=True, array_like=True):
 
 
 class DeviceState(Struct, frozen=True, array_like=True):
-    """What the edge knows of a device beyond the records of control; times are Unix ms. `software` and `issuer`: see
-    `accept.known.KnownDevice`; `seen_at` is when it last changed here."""
+    """What the edge knows of a device beyond the records of control; times are Unix ms. `software`, `issuer` and
+    `before_trouble`: see `accept.known.KnownDevice`; `seen_at` is when it last changed here."""
 
     tenant: str
     device_id: str
@@ -78,6 +78,7 @@ class DeviceState(Struct, frozen=True, array_like=True):
     seen_at: int
     decided_at: int
     epoch_sent_at: int
+    before_trouble: tuple[str, str] | None
     scores: list[ScoreState]
     windows: list[WindowState]
 
@@ -90,8 +91,10 @@ class Checkpoint:
         self._database = Database(path, _SCHEMA, write=write)
         # In a former file no device has told its key id yet, or its score was one number: it counts from 0 again.
         integers = ("kid", "kid_at", "decided_at", "epoch_sent_at", "seen_at")
-        text, scores = "TEXT NOT NULL DEFAULT ''", "TEXT NOT NULL DEFAULT '[]'"
-        self._database.add_columns("devices", *integers, software=text, issuer=text, scores=scores)
+        text, nothing, none = (f"TEXT NOT NULL DEFAULT '{value}'" for value in ("", "null", "[]"))
+        self._database.add_columns(
+            "devices", *integers, software=text, issuer=text, before_trouble=nothing, scores=none
+        )
         self._database.drop_columns("devices", "score", "scored_at")
         rows = self._database.rows("SELECT segment FROM position")
         self._segment = int(rows[0][0]) if rows else 0
@@ -118,7 +121,8 @@ class Checkpoint:
                 key,
             ).fetchall()
         try:  # SQLite takes anything, and has no checksums
-            return msgspec.convert((*key, *row[:-1], msgspec.json.decode(row[-1]), windows), DeviceState)
+            told = map(msgspec.json.decode, row[-2:])
+            return msgspec.convert((*key, *row[:-2], *told, windows), DeviceState)
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
             raise SpoolError(
                 f"{self._path}: what it has of {tenant}/{device_id} is damaged ({error}): restore it, or see what "
@@ -153,6 +157,7 @@ class Checkpoint:
                 device.seen_at,
                 device.decided_at,
                 device.epoch_sent_at,
+                msgspec.json.encode(device.before_trouble).decode() if device.before_trouble else "null",
                 msgspec.json.encode(device.scores).decode() if device.scores else "[]",
             )
             for name, device in zip(names, devices, strict=True)

@@ -47,8 +47,9 @@ class ChangeForm(Struct, frozen=True):
 def _device(row: sqlite3.Row) -> None:
     """An earlier fleetgate knew no key ids and no software, and its scores were one number, which counts no more."""
     integers = dict.fromkeys(("kid", "kid_at", "decided_at", "epoch_sent_at", "seen_at"), 0)
-    told: dict[str, Any] = integers | {"scores": "[]", "software": "", "issuer": ""} | dict(row)
-    told["scores"] = msgspec.json.decode(told["scores"])
+    told: dict[str, Any] = integers | {"software": "", "issuer": ""} | dict(row)
+    told["before_trouble"] = msgspec.json.decode(told.get("before_trouble", "null"))
+    told["scores"] = msgspec.json.decode(told.get("scores", "[]"))
     msgspec.convert([told.get(name, []) for name in DeviceState.__struct_fields__], DeviceState)
 
 

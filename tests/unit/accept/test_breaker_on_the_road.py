@@ -46,6 +46,13 @@ class Fleet:
             self.gate.intake.receive(caller, raw, None, self.gate.clock.ms)
             self.sent[name] += 1
 
+    def mistake(self, name: str, *, updated: bool) -> None:
+        """As often as it takes; `updated`: in between it names another version."""
+        self.send(name, BAD)
+        if updated:
+            self.send(name, UPDATED)
+        self.send(name, BAD, MISTAKES - 1)
+
     def states(self) -> list[str]:
         return [self.gate.known(name).standing.state.value for name in NAMES]
 
@@ -55,7 +62,7 @@ class Fleet:
         self.gate.kill()
         self.gate.start()
         registry = Records(self.gate.fleet, self.gate.spool.checkpoint, self.gate.records)
-        recovery = Recovery(self.gate.spool, registry, self.gate.fleet)
+        recovery = Recovery(self.gate.spool, registry, self.gate.fleet, self.gate.settings)
         recovery.run()
         self.count()
         self.gate.scores.restore(recovery.alerts.values(), recovery.watched())
@@ -77,9 +84,7 @@ def test_a_bad_release_is_watched(fleet: Fleet) -> None:
 def test_the_cohort_is_that_of_before_the_trouble(fleet: Fleet) -> None:
     """A device cannot leave it by naming other software once it is scored, nor one by one by an update in between."""
     for name in NAMES:
-        fleet.send(name, BAD)
-        fleet.send(name, UPDATED)
-        fleet.send(name, BAD, MISTAKES - 1)
+        fleet.mistake(name, updated=True)
     [alert] = fleet.gate.breaker.now_open()
     assert (alert.cohort, fleet.gate.known(NAMES[0]).software) == (str(BEFORE), "2026.45.0")
 
@@ -92,11 +97,15 @@ def test_a_forger_in_a_held_cohort_goes_into_quarantine(fleet: Fleet) -> None:
     assert fleet.states()[0] == "quarantined"
 
 
+ALSO_UPDATED = pytest.mark.parametrize("updated", [False, True], ids=["same version", "another version named"])
+
+
+@ALSO_UPDATED
 @pytest.mark.parametrize("saved", [False, True], ids=["from the spool", "from the checkpoint"])
-def test_a_kill_ends_no_hold(fleet: Fleet, saved: bool) -> None:
+def test_a_kill_ends_no_hold(fleet: Fleet, saved: bool, updated: bool) -> None:
     """The alert and the devices it is about come back from wherever they are."""
     for name in NAMES[:-1]:
-        fleet.send(name, BAD, MISTAKES)
+        fleet.mistake(name, updated=updated)
     if saved:
         fleet.gate.spool.checkpoint.keep_alerts(fleet.gate.breaker.now_open())
         fleet.gate.checkpoint()
@@ -108,6 +117,10 @@ def test_a_kill_ends_no_hold(fleet: Fleet, saved: bool) -> None:
     for minute in range(60):
         fleet.gate.scores.relax(fleet.gate.clock.ms + minute * 60_000)
     assert fleet.gate.breaker.now_open() == before, "silent devices whose score is high are not forgotten"
+    for name in NAMES[19:-1]:
+        fleet.send(name, UPDATED)
+        fleet.send(name, BAD)
+    assert fleet.states() == ["quarantined"] * 19 + ["watched"] * 41
 
 
 def test_a_persons_word_takes_effect_on_those_that_are_held(fleet: Fleet) -> None:
@@ -119,17 +132,35 @@ def test_a_persons_word_takes_effect_on_those_that_are_held(fleet: Fleet) -> Non
     assert set(fleet.states()) == {"quarantined"}
 
 
-@pytest.mark.parametrize(("word", "state"), [(Mode.OFF, "quarantined"), (Mode.HOLD, "watched")])
-def test_who_was_held_and_away_goes_where_it_belongs_when_it_is_back(fleet: Fleet, word: Mode, state: str) -> None:
+@ALSO_UPDATED
+@pytest.mark.parametrize(("word", "state"), [(Mode.OFF, "quarantined"), (Mode.HOLD, "watched"), (Mode.AUTO, "watched")])
+def test_who_was_held_and_away_goes_where_it_belongs_when_it_is_back(
+    fleet: Fleet, word: Mode, state: str, updated: bool
+) -> None:
     """The edge had forgotten it when somebody said so, and it makes no mistake afterwards."""
     for name in NAMES:
-        fleet.send(name, BAD, MISTAKES)
+        fleet.mistake(name, updated=updated)
     fleet.gate.checkpoint()
     fleet.gate.fleet.forget_idle(math.inf)
     assert len(fleet.gate.fleet) == 0
-    fleet.gate.breaker.override({BEFORE: word})
+    fleet.gate.breaker.override({BEFORE: word} if word is not Mode.AUTO else {})
     fleet.gate.scores.relax(fleet.gate.clock.ms)
     assert fleet.states() == ["quarantined"] * 19 + [state] * 41
+
+
+def test_nobody_is_excused_for_a_version_that_it_named_in_its_trouble_and_went_idle(fleet: Fleet) -> None:
+    """A held release is no refuge for whoever claims to have it, and leaves memory."""
+    for name in NAMES[1:]:
+        fleet.mistake(name, updated=False)
+    fleet.gate.breaker.sizes = {}  # nothing that comes now is a surge by itself
+    stranger = fleet.gate.known(NAMES[0])
+    stranger.software = "2026.43.2"
+    fleet.send(NAMES[0], BAD)
+    fleet.send(NAMES[0], BODY)
+    fleet.gate.checkpoint()
+    fleet.gate.fleet.forget_idle(math.inf)
+    fleet.send(NAMES[0], BAD, MISTAKES - 1)
+    assert fleet.states()[0] == "quarantined"
 
 
 def test_a_hold_that_is_taken_back_holds_no_more(fleet: Fleet) -> None:

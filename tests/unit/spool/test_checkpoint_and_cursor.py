@@ -23,7 +23,7 @@ ONE, TWO = WindowState(b"a" * 32, 1, 9, 77, SLOTS), WindowState(b"b" * 32, 2**32
 
 def state(*windows: WindowState, device_id: str = "tcu-0001", epoch: int = 1) -> DeviceState:
     scores = [ScoreState("bad_mac", 12.5, 6)]
-    facts = ("watched", 5, 2, 7, "2026.44.1", "c0ffee", 8, 4, 3)
+    facts = ("watched", 5, 2, 7, "2026.44.1", "c0ffee", 8, 4, 3, ("2026.43.2", ""))
     return DeviceState("acme", device_id, epoch, *facts, scores, list(windows))
 
 
@@ -57,7 +57,7 @@ def test_a_file_of_a_former_fleetgate_is_read_and_written(tmp_path: Path) -> Non
     after = checkpoint.device("acme", "tcu-0001")
     checkpoint.close()
     untold = dict.fromkeys(("kid", "kid_at", "seen_at", "decided_at", "epoch_sent_at"), 0)
-    plain = msgspec.structs.replace(state(), **untold, software="", issuer="", scores=[])
+    plain = msgspec.structs.replace(state(), **untold, software="", issuer="", before_trouble=None, scores=[])
     assert (before, after) == (plain, state(ONE))
 
 

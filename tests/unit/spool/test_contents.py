@@ -29,7 +29,7 @@ CHANGE = Change(7, "revoke", "acme", "tcu-0001", 1_000)
 def written(spool: OpenSpool) -> Path:
     """Left by an edge that knows one device and refuses it."""
     window = WindowState(b"k" * 32, 3, 9, 77, bytes(8192))
-    facts = ("watched", 5, 2, 7, "2026.44.1", "c0ffee", 8, 4, 3, [ScoreState("bad_mac", 12.5, 6)])
+    facts = ("watched", 5, 2, 7, "2026.44.1", "c0ffee", 8, 4, 3, None, [ScoreState("bad_mac", 12.5, 6)])
     spool.home.checkpoint.save([DeviceState("acme", "tcu-0001", 3, *facts, [window])])
     spool.home.checkpoint.advance(0)
     with closing(DenialMemory(spool.directory / "denials.db")) as denials:
