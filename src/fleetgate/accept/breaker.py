@@ -180,15 +180,15 @@ class Breaker:
         if trouble.phase is not Phase.COUNTING or trouble.entering.count(now) < limit_of(self._size(cohort)):
             return False
         trouble.led = trouble.entering.words()
+        held = self._excused(wish, trouble.common())
+        if held:
+            trouble.held[wish.key], trouble.most = wish.until_ms, 1
         self._open(cohort, trouble, Phase.HELD, now)
         for key in trouble.entering.devices(now):  # a surge of one cohort is none of the larger ones around it
             for other in self._troubles.values():
                 if other.phase is Phase.COUNTING:
                     other.entering.forget(key)
-        if not self._excused(wish, trouble.common()):
-            return False
-        trouble.held[wish.key], trouble.most = wish.until_ms, 1
-        return True
+        return held
 
     def _let_in(self, wish: Wish) -> None:
         for cohort in wish.cohorts:
@@ -201,7 +201,7 @@ class Breaker:
         signals = [signal for signal, _ in trouble.led.most_common() if signal in trouble.common()]
         detail: dict[str, str | float] = {"vehicles": max(there, trouble.most), "size": size}
         if phase is Phase.HELD:
-            detail["entered"] = there - 1  # before it was held: they stay where they are
+            detail["entered"] = there - len(trouble.held)  # before it was held: they stay where they are
         detail |= {f"signal_{place}": signal for place, signal in enumerate(signals, 1)}
         trouble.record = AlertRecord(
             f"{phase} {self._edge_id} {cohort.tenant} {cohort}",

@@ -109,6 +109,11 @@ class TestOpening:
         assert alert.detail == {"vehicles": 20, "size": 400, "entered": 19, "signal_1": "malformed_body"}
         assert (alert.tenant, alert.at, alert.key) == ("acme", NOW, "breaker edge-1 acme software 2026.45")
 
+    def test_a_forger_that_makes_it_a_surge_has_entered_too(self, fleet: Fleet) -> None:
+        """It completes the count, and is not excused."""
+        entered = [*fleet.ask_all(range(LIMIT - 1)), fleet.ask(99, bad_mac=105.0)].count(False)
+        assert (entered, fleet.alerts[0].detail["entered"]) == (LIMIT, LIMIT)
+
 
 class TestNoImmunity:
     """What a hold does not excuse."""
