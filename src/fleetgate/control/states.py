@@ -33,7 +33,7 @@ BY_MACHINE = MappingProxyType(
     {
         _STATE.TRUSTED: frozenset({_STATE.WATCHED, _STATE.QUARANTINED}),
         _STATE.WATCHED: frozenset({_STATE.TRUSTED, _STATE.QUARANTINED}),
-        _STATE.RELEASED: frozenset({_STATE.TRUSTED, _STATE.WATCHED, _STATE.QUARANTINED}),
+        _STATE.RELEASED: frozenset({_STATE.WATCHED, _STATE.QUARANTINED}),
         _STATE.QUARANTINED: frozenset[DeviceState](),
         _STATE.BANNED: frozenset[DeviceState](),
     }

@@ -8,7 +8,7 @@ from tests.units import NOW
 from fleetgate.accept.standing import Part, Standing
 from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
-from fleetgate.control.states import View
+from fleetgate.control.states import BY_MACHINE, View
 from fleetgate.judge import Reason
 from fleetgate.scoring import SIGNALS, Signal
 
@@ -85,6 +85,14 @@ def test_a_score_does_not_grow_when_the_clock_goes_back() -> None:
 def test_thresholds_move_a_device_once(score: float, state: DeviceState, moved: DeviceState | None) -> None:
     """From 50 it is watched, from 100 quarantined; a quarantined or banned one is not moved by its score."""
     assert add(scored(score, state), "bad_mac") == moved
+
+
+@pytest.mark.parametrize("state", [T, W, R])
+def test_the_table_has_those_steps_that_a_score_takes_and_no_other(state: DeviceState) -> None:
+    """One that nobody takes would say that `released` passes by itself."""
+    standings = [scored(score, state) for score in (0, 50, 100)]
+    due = {T if standing.relaxed(NOW, POLICY) else standing.due(NOW, POLICY) for standing in standings}
+    assert due - {None, state} == BY_MACHINE[state]
 
 
 def test_a_quarantined_device_goes_on_being_scored() -> None:
