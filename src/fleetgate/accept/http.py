@@ -213,7 +213,10 @@ class VehicleApp:
         return results
 
     def _admit(self, link: Link, caller: Caller | Reason, messages: int, size: int, items: int = 0) -> None:
-        """Raises Problem (429), counted as one refusal of the device at least."""
+        """Raises Problem (429): while the device is braked, which is no further refusal; or where its own limits, or
+        those of a stranger, are used up, counted as one refusal of the device at least."""
+        if isinstance(caller, Caller) and (brake_s := caller.known.brake.until_s - self._clock.monotonic()) > 0:
+            raise _too_fast(brake_s, "this device goes on with what is refused")
         wait_s = self._take(link, caller, messages, size)
         if not wait_s:
             return
@@ -234,8 +237,7 @@ class VehicleApp:
         """As `Account.take`, from that of the device, or from the bucket of the certificate that is refused."""
         if isinstance(caller, Reason):
             return self._strangers.take(link.who, messages, self._clock.monotonic())
-        now_s = self._clock.monotonic()
-        return max(caller.known.brake.until_s - now_s, 0.0) or caller.known.account.take(messages, size, now_s)
+        return caller.known.account.take(messages, size, self._clock.monotonic())
 
     async def _caller(self, link: Link) -> Caller | Reason:
         """The device behind the certificate, or why it is none: the records do not have it, or a revocation list has

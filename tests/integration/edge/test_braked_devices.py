@@ -10,6 +10,7 @@ from tests.mqtt_peer import MqttPeer, told
 POLICY = {"refused_at_once": 4, "refused_per_second": 0.25, "watched_score": 1e6, "quarantined_score": 1e6}
 FORGED = 5
 REFUSED = 'fleetgate_rejections_total{reason="bad_mac",step="3",transport="mqtt"}'
+NOT_A_REFUSAL = 'fleetgate_rejections_total{reason="rate_limited",step="0",transport="https"}'
 
 
 def test_who_goes_on_with_what_is_refused_waits_and_is_told_of_each(new_gate: NewGate) -> None:
@@ -27,6 +28,7 @@ def test_who_goes_on_with_what_is_refused_waits_and_is_told_of_each(new_gate: Ne
         with HttpPeer(gate, forger) as client:
             answer = client.batch(forger.sign(2, 0))
             assert (answer.status, int(answer.headers["retry-after"]) >= 1) == (429, True)
+            assert gate.metric(NOT_A_REFUSAL) == 0, "to wait is no further refusal, and scores nobody"
         answers = [peer.packet(mqtt5.PubAckPacket) for _ in sent]
         assert [answer.packet_id for answer in answers] == sent
         assert [told(answer) for answer in answers] == [(0x87, "bad_mac")] * FORGED + [(0, None)]
