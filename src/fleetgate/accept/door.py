@@ -91,7 +91,8 @@ class Door:
         caller = self._caller(session, known, peer)
         if self._intake.admit_connection(caller, now_ms):
             return session.slow_down()
-        if self._intake.shared_wait(self._intake.senders(caller)) > LONGEST_PAUSE_SECONDS:
+        wait_s = self._intake.shared_wait(self._intake.senders(caller))
+        if wait_s > LONGEST_PAUSE_SECONDS:
             return session.refuse_for_quota()
         if known.session is not None:
             known.session.taken_over = known.session.phase is Phase.LIVE
@@ -99,7 +100,7 @@ class Door:
             self.on_answer(known.session)
         known.session = session
         self._counts.connections["mqtt"] += 1
-        return session.welcome(caller, now_ms)
+        return session.welcome(caller, now_ms, waits=wait_s > 0)
 
     def _caller(self, session: Session, known: KnownDevice, peer: Peer) -> Caller:
         return Caller(known, peer, session.address, "mqtt", self._edge_id, self._policy_version)

@@ -50,6 +50,7 @@ class Intake:
     ) -> None:
         self._writer = writer
         self._fleet = fleet
+        self.limits = fleet.limits
         self.scores = scores
         scores.on_record = self._recorded
         self._clock = clock
@@ -125,18 +126,28 @@ class Intake:
             self.refuse_unseen(caller, Reason.RATE_LIMITED, now)
             self.wake()
             return wait_s
-        limits = self._fleet.limits
-        return limits.admit_connection(known.account, known.key[0], known.software, known.issuer, now_s)
+        return self.limits.admit_connection(known.account, known.key[0], known.software, known.issuer, now_s)
 
     def senders(self, caller: Caller) -> list[Account]:
         """The accounts that what it sends is charged to besides its own."""
-        known, limits = caller.known, self._fleet.limits
+        known, limits = caller.known, self.limits
         return limits.senders(known.key[0], known.software, known.issuer) if limits.shares_sending else []
 
     def shared_wait(self, senders: list[Account]) -> float:
         """Seconds until all of them have something left; 0.0 when they have."""
         now_s = self._clock.monotonic()
         return max((account.wait(SENT, now_s) for account in senders), default=0.0)
+
+    def sent(self, transport: str) -> tuple[int, int]:
+        """Messages that were judged so far, and their events: what `charge` counts from."""
+        return sum(self.counts.outcomes[transport]), self.counts.events
+
+    def charge(self, caller: Caller, before: tuple[int, int], size: int, now_s: float) -> None:
+        """Charges what was judged since, and so many bytes, to those with whom it shares limits. What a device is too
+        fast with itself is not."""
+        messages, events = self.sent(caller.transport)
+        for account in self.senders(caller):  # others, where its first message said which software it has
+            account.charge_sent(messages - before[0], size, events - before[1], now_s)
 
     def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
         """Records what admission refused before the judge saw it (oversized, rate_limited)."""

@@ -21,7 +21,6 @@ from fleetgate.accept.connection import Connection, GoneError
 from fleetgate.accept.door import Door
 from fleetgate.accept.entrance import Entrance
 from fleetgate.accept.intake import Intake
-from fleetgate.accept.known import Caller
 from fleetgate.accept.limits import SENT, Limits
 from fleetgate.accept.lines import LONGEST_PAUSE_SECONDS, Lines
 from fleetgate.accept.mqtt import QUOTA, Phase, Session
@@ -118,9 +117,7 @@ class SocketLoop:
                     self._shake_hands(connection, now_s)
             elif mask & _IN:
                 session = connection.session
-                if self._limits.shares_sending and session.phase is _LIVE and session.caller is not None:
-                    self._read_sharing(connection, session, session.caller, now_ms, now_s)
-                else:
+                if not self._limits.shares_sending or self._may_send(connection, session, now_s):
                     self._read(connection, session, now_ms, now_s)
             elif mask & (select.EPOLLHUP | select.EPOLLERR):
                 self._close(connection)
@@ -149,8 +146,7 @@ class SocketLoop:
             self._of_session[session] = connection
             self._turns.watch(connection, select.EPOLLIN)
 
-    def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> int:
-        """How many bytes there were."""
+    def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
         stalls = self._stalls
         stalls.reading = connection
         spent_s = time.thread_time() if stalls.measuring else None
@@ -161,38 +157,30 @@ class SocketLoop:
         stalls.reading = None
         if connection.stalled or (spent_s is not None and time.thread_time() - spent_s > LONG_READ_SECONDS):
             self._bar(connection, session, now_ms, now_s)
-            return 0
-        if data is None:
+        elif data is None:
             self._close(connection)
-            return 0
-        if data and not connection.lingering:
+        elif data and not connection.lingering:
             session.feed(data, now_ms, now_s)
             self._touched[connection.fd] = connection
         elif data and connection.under_tls and time.monotonic() - connection.since_s > ON_ITS_WAY_SECONDS:
             session.feed_behind_the_end(data, now_ms)
-        return len(data)
 
-    def _read_sharing(
-        self, connection: Connection, session: Session, caller: Caller, now_ms: int, now_s: float
-    ) -> None:
-        """The same where limits are shared: whose are used up is not read from, and what was read is charged to them.
-        What a device is too fast with itself is not."""
-        for account in self._intake.senders(caller):
+    def _may_send(self, connection: Connection, session: Session, now_s: float) -> bool:
+        """Whether none of the limits that it shares is used up; else it joins the line of that account, and is not read
+        from meanwhile."""
+        if session.phase is not _LIVE or session.caller is None:
+            return True
+        for account in self._intake.senders(session.caller):
             wait_s = account.wait(SENT, now_s)
             if wait_s > LONGEST_PAUSE_SECONDS:
                 session.end(Code.QUOTA_EXCEEDED, QUOTA)
                 self._touched[connection.fd] = connection
-                return
+                return False
             if wait_s:
                 self._lines.join(connection, account, now_s + wait_s)
                 self._turns.watch(connection, self._interest(connection, session))
-                return
-        counts = self._counts
-        messages, events = sum(counts.outcomes["mqtt"]), counts.events
-        size = self._read(connection, session, now_ms, now_s)
-        messages, events = sum(counts.outcomes["mqtt"]) - messages, counts.events - events
-        for account in self._intake.senders(caller):  # others, where its first message said which software it has
-            account.charge_sent(messages, size, events, now_s)
+                return False
+        return True
 
     def _go_on(self, now_ms: int, now_s: float) -> None:
         """Reads from those who have waited for an account that has something left again."""
@@ -200,8 +188,10 @@ class SocketLoop:
             session = connection.session
             assert session is not None, "only what a session sends is charged"
             self._turns.watch(connection, self._interest(connection, session))
-            if session.caller is not None:
-                self._read_sharing(connection, session, session.caller, now_ms, now_s)
+            if session.slowed:
+                self._take_up(connection, session, now_ms, now_s)
+            elif self._may_send(connection, session, now_s):
+                self._read(connection, session, now_ms, now_s)
 
     def _bar(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
         """Ends a connection that held everybody up, and keeps its vehicle out for a while."""
@@ -341,8 +331,8 @@ class SocketLoop:
                     self._close(connection)
             for connection in list(self._connections.values()):
                 session = connection.session
-                if session is not None and session.slowed and session.phase is Phase.LIVE:
-                    self._take_up(connection, session, now_s)
+                if session is not None and session.slowed and session.phase is Phase.LIVE and connection.line is None:
+                    self._take_up(connection, session, self._clock.now_ms(), now_s)
                 if connection.lingering:
                     if machine_s - connection.since_s > LINGER_SECONDS:
                         self._close(connection)
@@ -364,13 +354,19 @@ class SocketLoop:
             session.end(Code.KEEP_ALIVE_TIMEOUT, "no packet within one and a half keep-alives")
             self.resume(session)
 
-    def _take_up(self, connection: Connection, session: Session, now_s: float) -> None:
-        """Takes up a session again that its device's brake has slowed: it was not silent, but not read from."""
+    def _take_up(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
+        """Takes up a slowed session again, by what waits in its buffer: it was not silent, but not read from."""
         session.last_packet_s = now_s
-        if self._room.open and (session.caller is None or session.caller.known.brake.until_s <= now_s):
-            session.feed(b"", self._clock.now_ms(), now_s)
-            self._touched[connection.fd] = connection
-            self._intake.wake()
+        if not self._room.open or (session.caller is not None and session.caller.known.brake.until_s > now_s):
+            return
+        if connection.fd in self._unready:
+            return  # its CONNACK goes first, and with it whose turns it takes
+        if not self._limits.shares_sending or self._may_send(connection, session, now_s):
+            session.feed(b"", now_ms, now_s)
+        elif connection.line is not None:
+            self._turns.begin()  # whoever waits for a socket does not know yet when the line is due
+        self._touched[connection.fd] = connection
+        self._intake.wake()
 
     def drain(self) -> None:
         """Stops accepting and tells every client to go elsewhere; what was received is answered first."""

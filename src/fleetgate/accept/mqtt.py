@@ -58,8 +58,8 @@ class Session:
     connection is closed once all of it is sent. `identity` is None where the certificate does not fit the profile
     (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
     what ended it, in Unix ms; 0 for any other end. `taken_over` while it would be remarkable if more came: another
-    session of the device is there. While it is `slowed` by its device's brake, packets wait in the buffer until `feed`
-    is called again.
+    session of the device is there. While it is `slowed`, by its device's brake or by a limit that is shared with
+    others, packets wait in the buffer until `feed` is called again.
     """
 
     __slots__ = (
@@ -100,7 +100,9 @@ class Session:
         self.taken_over = False
 
     def feed(self, data: bytes, now_ms: int, now_s: float) -> None:
-        """Takes what the socket gave. Never raises for anything in it."""
+        """Takes what the socket gave, and charges it to those with whom its device shares limits. Never raises for
+        anything in it."""
+        size, before = len(data), self._intake.sent("mqtt") if self._intake.limits.shares_sending else None
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         position = 0
@@ -116,12 +118,14 @@ class Session:
                     self._publish(self.caller, data, first & 15, start, position, now_ms, now_s)
                 else:
                     self._other(data, first, start, position, now_s)
-                if self.caller is not None and self.caller.known.brake.until_s > now_s:
+                if self.slowed or (self.caller is not None and self.caller.known.brake.until_s > now_s):
                     self.slowed = True
                     break
         except ProtocolError as error:
             self._break_off(error, now_ms)
         self._buffer = data[position:] if self.phase is not Phase.ENDED else b""
+        if before is not None and self.caller is not None:
+            self._intake.charge(self.caller, before, size, now_s)
 
     def overdue(self, now_s: float) -> bool:
         """Whether the client has been silent for one and a half keep-alives."""
@@ -238,8 +242,9 @@ class Session:
             raise ProtocolError(Code.MALFORMED_PACKET, "CONNECT cannot be read")
         return packet
 
-    def welcome(self, caller: Caller, now_ms: int) -> None:
-        """The registry knows the device and nothing keeps it out: the session begins."""
+    def welcome(self, caller: Caller, now_ms: int, *, waits: bool = False) -> None:
+        """The registry knows the device and nothing keeps it out: the session begins. `waits`: a limit that it shares
+        with others is used up for now."""
         if self.phase is not Phase.IDENTIFYING:
             return
         self.caller = caller
@@ -259,7 +264,10 @@ class Session:
             user_properties=[("now", str(now_ms)), ("epoch", str(device.epoch))],
         ).write()
         # A client need not wait for CONNACK (3.1.4): what it sent behind CONNECT has waited for the registry.
-        self.feed(b"", now_ms, self.last_packet_s)
+        self.slowed = waits
+        if not waits:
+            data, self._buffer = self._buffer, b""
+            self.feed(data, now_ms, self.last_packet_s)
 
     def turn_away(self, refusal: Reason | None) -> None:
         """The records keep the device out, or (None) nobody can say now: come back later."""

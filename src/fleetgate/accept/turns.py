@@ -9,6 +9,7 @@ hundreds of connections, and a fleet that comes back does. Decides shares; how f
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 from typing import Final
 
@@ -33,13 +34,19 @@ class _Tenant:
 
 class Turns:
     """`epoll` is the loop's set: the listener, a set for the connections that are nobody's yet, and one for each
-    tenant."""
+    tenant; and a descriptor that is asked for nothing until `begin`."""
 
     def __init__(self) -> None:
         self.epoll = select.epoll()
         self._tenants: dict[str, _Tenant] = {}
         self._by_fd: dict[int, _Tenant] = {}
         self._open(NOBODY)
+        self._bell = os.eventfd(0)  # can be written to at any time
+        self.epoll.register(self._bell, 0)
+
+    def begin(self) -> None:
+        """Has one turn begun though no socket is ready."""
+        self.epoll.modify(self._bell, select.EPOLLOUT | select.EPOLLONESHOT)
 
     def add(self, connection: Connection) -> None:
         self._join(connection, NOBODY)
@@ -84,7 +91,7 @@ class Turns:
         """(descriptor, events) of those whose turn it is: at most MAX_EVENTS, and of each tenant, and of those that are
         nobody's yet, an equal share of what those before it left, the least busy one first."""
         found = self.epoll.poll(0, MAX_EVENTS)
-        events = [event for event in found if event[0] not in self._by_fd]
+        events = [event for event in found if event[0] not in self._by_fd and event[0] != self._bell]
         tenants = sorted((self._by_fd[fd] for fd, _ in found if fd in self._by_fd), key=_ready)
         for waiting, tenant in zip(range(len(tenants), 0, -1), tenants, strict=True):
             theirs = tenant.epoll.poll(0, max(1, (MAX_EVENTS - len(events)) // waiting))

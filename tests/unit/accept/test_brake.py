@@ -10,7 +10,7 @@ from tests.gates import Gate, feed, packets_in, publish
 from tests.units import elements, pack, sign
 
 from fleetgate.accept.brake import BRAKING, LIMITED_AT_ONCE, LONGEST_LIMITED_SECONDS, Brake
-from fleetgate.config import DeviceLimit, Limits, Policy
+from fleetgate.config import DeviceLimit, Limit, Limits, Policy
 from fleetgate.judge import Reason
 from fleetgate.spool.reader import read_segment, segment_paths
 
@@ -150,3 +150,24 @@ class TestAboveItsOwnLimits:
             narrow.clock.ms += 200
             assert not session.slowed
         assert narrow.counts.events == 300
+
+
+def test_what_waited_is_charged_to_those_with_whom_its_device_shares_limits(tmp_path: Path) -> None:
+    """When it is judged: what was read in one piece, and judged in three."""
+    gate = Gate(tmp_path, settings=POLICY, limits=Limits(tenant=Limit(messages="1000/day")))
+    session = gate.live()
+    feed(session, gate.clock, forged(AT_ONCE + 1) + b"".join(publish(sign(seq=seq)) for seq in range(20)))
+    left = []
+    for _ in range(3):
+        left.append(tenants_left(gate))
+        gate.clock.ms += WAIT_MS
+        feed(session, gate.clock, b"")
+    assert left == [1000 - AT_ONCE, 1000 - AT_ONCE - 1, 1000 - AT_ONCE - 21]
+    gate.close()
+
+
+def tenants_left(gate: Gate) -> int:
+    """In messages, to the next whole one: a day's rate fills up slowly."""
+    [account] = gate.intake.senders(gate.caller())
+    [bucket] = account._messages
+    return int(bucket.left)

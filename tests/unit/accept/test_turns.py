@@ -148,3 +148,12 @@ class TestWhoWaits:
         assert self.going_on(lines, account, 1.0) == ["rival"]
         assert not lines
         assert {first.line, second.line} == {None}
+
+
+def test_a_turn_can_be_begun_once_without_anybody_ready(sockets: Sockets) -> None:
+    """For what somebody else than a socket has made due; it is nobody's turn."""
+    waiting = [sockets.turns.epoll.poll(0)]
+    sockets.turns.begin()
+    waiting += [sockets.turns.epoll.poll(0), sockets.turns.epoll.poll(0)]
+    sockets.turns.begin()
+    assert ([len(found) for found in waiting], sockets.turn()) == ([0, 1, 0], [])
