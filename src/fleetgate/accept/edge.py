@@ -10,7 +10,9 @@ import gc
 import math
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import trio
@@ -69,21 +71,22 @@ BEHIND_TIMES = 10
 costs load beside its rows (six tables, a row of the chain) is paid once for all of it when the backlog drains."""
 
 _log = log.get("accept.edge")
+_Answer = TypeVar("_Answer")
 
 
 class Edge:
-    """One edge; `run` serves until SIGTERM or SIGINT."""
+    """One edge; `run` serves until SIGTERM or SIGINT. `files` are its keys and certificates, `store` is control."""
 
-    def __init__(self, config: Config, clock: Clock, entropy: Entropy, file: Path | None) -> None:
+    def __init__(self, config: Config, files: Replacement, store: Store, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
         self._manager = ServiceManager()
         self._cursor_trouble = ""
         self._seal_seconds = config.spool.segment_seconds
         self.registry_of_metrics = CollectorRegistry()
         self._proxies = Proxies(config.proxy)
-        self.files = Replacement(config, file)
+        self.files = files
         self.vetting = Vetting(config.trust_domain, self.files.now.paths, self.files.now.issuers, clock)
-        self._store = Store.open(config, clock)
+        self._store = store
         self.spool = Spool(
             config.path(config.spool.directory), clock, entropy, config.spool.segment_bytes, self._known_spools
         )
@@ -136,7 +139,8 @@ class Edge:
         return known_spools(self._store, Known)
 
     async def run(self) -> None:
-        await self._recover()
+        recovery = Recovery(self.spool, self.registry, self.fleet, self._config.policy)
+        await _patiently(lambda: self._recover(recovery))
         self.room.look(self._doubt())
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
@@ -219,25 +223,10 @@ class Edge:
         self.spool.close()
         _log.info("drained")
 
-    async def _recover(self) -> None:
-        """Waits for control: without it no device of the spool can be told from a stranger."""
-        deadline = trio.current_time() + CONTROL_PATIENCE_SECONDS
-        recovery = Recovery(self.spool, self.registry, self.fleet, self._config.policy)
-        while True:
-            try:
-                recovery.run()
-                self._restore(recovery)
-                fault.point("recover.replayed")
-                return
-            except ControlAway as error:
-                if trio.current_time() > deadline:
-                    raise
-                _log.warning("waiting_for_control", error=str(error))
-                await trio.sleep(1)
-
-    def _restore(self, recovery: Recovery) -> None:
-        """What the edge knew of its cohorts, and what people say of them: the first message may come before the first
-        poll. Raises ControlAway."""
+    def _recover(self, recovery: Recovery) -> None:
+        """What the edge knew of its devices and cohorts, and what people say of those: the first message may come
+        before the first poll. Raises ControlAway, SpoolError; a second call goes on."""
+        recovery.run()
         now_ms = self._clock.now_ms()
         self.breaker.override(overrides(self._store))
         self._census.count()
@@ -246,6 +235,7 @@ class Edge:
         held = [record for record in alerts if record.kind not in KINDS]
         if held:
             self.scores.restore(held, recovery.watched())
+        fault.point("recover.replayed")
 
     def _doubt(self) -> str:
         """Why nothing may be judged by the time it is; empty when everything may."""
@@ -366,9 +356,29 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom, file: Pat
     """Runs an edge in this process until it is told to stop. `file` is where `config` stands: it is watched. Raises
     FleetgateError."""
     try:
-        trio.run(Edge(config, clock, entropy, file).run)
+        trio.run(_serve, config, clock, entropy, file)
     except BaseExceptionGroup as group:
         raise first_of(group) from group
+
+
+async def _serve(config: Config, clock: Clock, entropy: Entropy, file: Path | None) -> None:
+    files = Replacement(config, file)  # first: what is wrong with them is not to be waited for
+    store = await _patiently(lambda: Store.open(config, clock))
+    await Edge(config, files, store, clock, entropy).run()
+
+
+async def _patiently(ask: Callable[[], _Answer]) -> _Answer:
+    """Waits for control for a while: without it no device of the spool can be told from a stranger. Raises ControlAway
+    when it is away for longer."""
+    deadline = trio.current_time() + CONTROL_PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except ControlAway as error:
+            if trio.current_time() > deadline:
+                raise
+            _log.warning("waiting_for_control", error=str(error))
+            await trio.sleep(1)
 
 
 def _listen(setting: str, address: str) -> socket.socket:

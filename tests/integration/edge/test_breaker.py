@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import trio
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from mqtt5 import PubAckPacket
@@ -28,6 +27,8 @@ from tests.units import EVENT
 
 from fleetgate.accept.breaker import Wish
 from fleetgate.accept.edge import Edge
+from fleetgate.accept.material import Replacement
+from fleetgate.accept.recovery import Recovery
 from fleetgate.clock import SystemClock
 from fleetgate.control.breaker import set_mode
 from fleetgate.control.bundle import write_bundle
@@ -193,8 +194,9 @@ def test_a_persons_hold_is_in_force_before_the_first_poll(authority: Installatio
     cohort = Cohort(CohortKind.SOFTWARE, "acme", UPDATED)
     with Store.open(home.config, SystemClock(), write=True) as store:
         set_mode(store, cohort, Mode.HOLD, "test", "a test")
-    edge = Edge(home.config, SystemClock(), os.urandom, None)
-    trio.run(edge._recover)
+    with Store.open(home.config, SystemClock()) as store:
+        edge = Edge(home.config, Replacement(home.config, None), store, SystemClock(), os.urandom)
+        edge._recover(Recovery(edge.spool, edge.registry, edge.fleet, home.config.policy))
     edge.spool.close()
     assert edge.breaker.holds(Wish(("acme", "car-1-tcu"), (cohort,), {"malformed_body": 200.0}, 2**53), 0)
 

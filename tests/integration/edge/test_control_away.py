@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
-from tests.gate import Car, Gate, NewGate, until
+from tests.gate import START_SECONDS, Car, Gate, NewGate, until
 from tests.http_peer import Answer, HttpPeer
 from tests.mqtt_peer import MqttPeer, told
 
@@ -110,3 +110,18 @@ def test_a_restored_older_database_lets_nobody_in_again(new_gate: NewGate) -> No
     with MqttPeer(gate, car) as peer:
         assert peer.greet().reason_str == "revoked"
     until(lambda: gate.metric("fleetgate_control_older_than_seen") == 1, "the older database is alarmed")
+
+
+def test_an_edge_that_starts_while_control_is_away_waits_for_it(new_gate: NewGate) -> None:
+    """A disk that is mounted late, a backup that is being put back: nobody has to start it again."""
+    gate = new_gate()
+    car = gate.home.enrol("one")
+    gate.kill()
+    control = gate.home.directory / "control.db"
+    away = control.rename(f"{control}.away")
+    gate.launch()
+    until(lambda: "waiting_for_control" in gate.log(), "it waits", START_SECONDS)
+    away.rename(control)
+    gate.await_ready()
+    with MqttPeer(gate, car) as peer:
+        assert told(peer.hello().ask(car.sign(1, 0))) == (0, None)
