@@ -8,7 +8,6 @@ now.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from mqtt5 import DisconnectReasonCode as Code
 
@@ -20,13 +19,12 @@ from fleetgate.accept.lines import LONGEST_PAUSE_SECONDS
 from fleetgate.accept.mqtt import Phase, Session
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
+from fleetgate.accept.strangers import stranger_log
 from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.profile import CertificateIdentity, ProfileError
 from fleetgate.judge import Peer, Reason
-
-STRANGER_LOGS_PER_SECOND: Final = 5
 
 _log = log.get("accept.door")
 
@@ -53,7 +51,7 @@ class Door:
         self._edge_id = config.edge.id
         self._policy_version = config.policy.version
         self._clock = clock
-        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
+        self._stranger_log = stranger_log(_log, clock)
         self.on_answer: Callable[[Session], None] = lambda session: None
 
     def identify(self, session: Session) -> None:

@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 from fleetgate import log
 from fleetgate.accept.connection import Connection, GoneError
 from fleetgate.accept.counts import Counts
-from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.known import issuer_of
 from fleetgate.accept.limits import Limits, Quantity
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.stall import Stalls
+from fleetgate.accept.strangers import stranger_log, who
 from fleetgate.accept.turns import Turns
 from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
@@ -60,7 +60,7 @@ class Entrance:
         self._limits = limits
         self._counts = counts
         self._clock = clock
-        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
+        self._stranger_log = stranger_log(_log, clock)
         self.context = context
         self.stalls = Stalls()
         self.fd = listener.fileno()
@@ -134,7 +134,7 @@ class Entrance:
         except ProfileError as error:
             profile_error = str(error)
             self._stranger_log.warning("certificate_profile", address=connection.address, error=profile_error)
-        if self.stalls.barred(_who(identity, connection), now_s):
+        if self.stalls.barred(who(identity, connection.address), now_s):
             return None
         if identity is not None and not self._limits.admit_handshake(
             identity.tenant, identity.device_id, issuer_of(identity), now_s
@@ -144,12 +144,7 @@ class Entrance:
 
     def bar(self, connection: Connection, identity: CertificateIdentity | None, now_s: float) -> None:
         """Keeps out for a while whoever held everybody up."""
-        who = _who(identity, connection)
+        culprit = who(identity, connection.address)
         self._counts.protocol_errors += 1
-        self._stranger_log.warning("stalled", by=who, address=connection.address, means="kept out for ten minutes")
-        self.stalls.bar(who, now_s)
-
-
-def _who(identity: CertificateIdentity | None, connection: Connection) -> str:
-    """The vehicle, or where the certificate names none, the address."""
-    return f"{identity.tenant}/{identity.device_id}" if identity is not None else connection.address.rpartition(":")[0]
+        self._stranger_log.warning("stalled", by=culprit, address=connection.address, means="kept out for ten minutes")
+        self.stalls.bar(culprit, now_s)

@@ -18,13 +18,11 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from fleetgate import fault, log
-from fleetgate.accept.admission import Strangers, cost
 from fleetgate.accept.answers import TOLD_THE_EPOCH
-from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.known import Caller
-from fleetgate.accept.limits import Account, Quantity
+from fleetgate.accept.limits import Account, Quantity, cost
 from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
@@ -40,6 +38,7 @@ from fleetgate.accept.request import (
     read_body,
 )
 from fleetgate.accept.room import RETRY_AFTER_SECONDS, Room
+from fleetgate.accept.strangers import Strangers, stranger_log
 from fleetgate.accept.vetting import NobodyKnows, Vetting
 from fleetgate.clock import Clock
 from fleetgate.control.profile import CertificateIdentity, ProfileError
@@ -87,7 +86,7 @@ class VehicleApp:
         self._edge_id = edge_id
         self._strangers = Strangers()
         self._others = _quart()
-        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
+        self._stranger_log = stranger_log(_log, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -21,13 +21,13 @@ from hypercorn.utils import wrap_app
 
 from fleetgate import log
 from fleetgate.accept.counts import Counts
-from fleetgate.accept.door import STRANGER_LOGS_PER_SECOND
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.known import issuer_of
 from fleetgate.accept.limits import Limits, Quantity
 from fleetgate.accept.link import Hop, Link
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.proxyprotocol import HeaderError, parse
+from fleetgate.accept.strangers import stranger_log
 from fleetgate.accept.tls import ProxyTls, verified_chain
 from fleetgate.accept.vetting import Vetting
 from fleetgate.clock import Clock
@@ -117,7 +117,7 @@ class HttpsServer:
         self._handshaking: dict[trio.CancelScope, bool] = {}  # whether it is with a proxy that ends TLS
         self._conversing: dict[trio.CancelScope, Link | Hop] = {}
         self._of_device: dict[str, int] = {}
-        self._stranger_log = log.Sparse(_log, STRANGER_LOGS_PER_SECOND, clock.monotonic)
+        self._stranger_log = stranger_log(_log, clock)
 
     async def run(self) -> None:
         """Serves until cancelled."""

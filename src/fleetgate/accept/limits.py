@@ -24,6 +24,16 @@ MAX_ACCOUNTS: Final = 20_000
 """Of one level, and of devices that are not in memory; beyond it the one that was unused for longest begins anew. A
 device chooses what its software is called, so their number is nobody's plan."""
 
+MESSAGE_BYTES: Final = 1024
+"""So many bytes of a packet or envelope count as a message more: the dearest body of 64 KiB, of names that nobody
+knows, takes 7 ms to judge, as many user properties 16 ms to read; a usual message of 170 bytes takes 0.03 to 0.06."""
+
+
+def cost(size: int) -> int:
+    """What a packet of MQTT, or an envelope over HTTPS, of so many bytes takes from an account's messages: what a large
+    one costs edge and load grows with its bytes."""
+    return 1 + size // MESSAGE_BYTES
+
 
 class Level(StrEnum):
     DEVICE = "device"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from fleetgate.accept import clientcert
+from fleetgate.accept import clientcert, strangers
 from fleetgate.accept.known import Caller
 from fleetgate.accept.problems import Problem, Scope
 from fleetgate.accept.vetting import Vetting
@@ -45,9 +45,7 @@ class Link:
 
     @property
     def who(self) -> str:
-        """The device, or for want of one the address: whose connections are counted together."""
-        identity = self.identity
-        return f"{identity.tenant}/{identity.device_id}" if identity is not None else self.address.rpartition(":")[0]
+        return strangers.who(self.identity, self.address)
 
 
 class Hop(NamedTuple):

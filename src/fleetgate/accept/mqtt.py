@@ -15,10 +15,10 @@ from mqtt5 import ConnAckReasonCode
 from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate.accept import packets
-from fleetgate.accept.admission import cost
 from fleetgate.accept.answers import ACCEPTED_PUBACK, connack_code, duplicate_puback, refusing_puback
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.known import Caller
+from fleetgate.accept.limits import cost
 from fleetgate.accept.packets import ProtocolError
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.judge import Outcome, Reason

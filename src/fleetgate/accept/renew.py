@@ -19,11 +19,11 @@ import msgspec
 import trio
 
 from fleetgate import log
-from fleetgate.accept.admission import Strangers
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.known import Key, KnownDevice
 from fleetgate.accept.problems import Problem
 from fleetgate.accept.registry import Registry
+from fleetgate.accept.strangers import Strangers
 from fleetgate.clock import Clock
 from fleetgate.control.localsocket import short_name
 from fleetgate.control.profile import CertificateIdentity

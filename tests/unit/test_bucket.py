@@ -1,4 +1,4 @@
-"""Before the judge: a bucket."""
+"""A bucket: what passes at once, and how long one waits."""
 
 from __future__ import annotations
 
