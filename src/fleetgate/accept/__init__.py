@@ -1,7 +1,8 @@
 """The vehicles' door: from a socket to the spool, and back with an acknowledgement.
 
-The process      edge puts the rooms together, recovery brings back what it knew. material replaces certificates and
-                 keys while it runs, descriptors says how many may connect at all, counts has Prometheus' figures.
+The process      edge puts the rooms together, recovery brings back what it knew and checkpointing saves it, upkeep is
+                 what is done every so often. material replaces certificates and keys while it runs, descriptors says
+                 how many may connect at all, counts has Prometheus' figures.
 MQTT             entrance lets connections in, loop reads them and answers: connection is one of them, turns and lines
                  say who is read from and when, stall cuts a read that does not end. packets are the bytes, mqtt is what
                  is spoken.

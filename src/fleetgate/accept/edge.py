@@ -1,13 +1,12 @@
 """The edge process: puts the rooms of `accept` together, recovers, serves, drains.
 
-Decides the order of start and stop, and what happens every so often (seal, checkpoint, delete, look at the disk).
-Starting after a kill is the normal start. An error of the spool ends the process: recovery decides.
+Decides the order of start and stop. What happens every so often is `upkeep`'s and `checkpointing`'s. Starting after a
+kill is the normal start. An error of the spool ends the process: recovery decides.
 """
 
 from __future__ import annotations
 
 import gc
-import math
 import os
 import socket
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from fleetgate import fault, log
 from fleetgate.accept import descriptors
 from fleetgate.accept.breaker import Breaker
 from fleetgate.accept.census import Census
+from fleetgate.accept.checkpointing import Checkpointing
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.door import Door
@@ -41,8 +41,8 @@ from fleetgate.accept.registry import Registry
 from fleetgate.accept.renew import Renewals
 from fleetgate.accept.room import Room
 from fleetgate.accept.scorekeeper import Scorekeeper
-from fleetgate.accept.timekeeping import Timekeeper
 from fleetgate.accept.turns import Turns
+from fleetgate.accept.upkeep import Upkeep
 from fleetgate.accept.vetting import Vetting
 from fleetgate.accept.witness import Witness
 from fleetgate.admin import AdminServer
@@ -54,21 +54,14 @@ from fleetgate.control.cases import found_harmless
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
-from fleetgate.errors import ConfigError, ControlAway, SpoolError, first_of
+from fleetgate.errors import ConfigError, ControlAway, first_of
 from fleetgate.evidence.keeper import Keeper
-from fleetgate.judge import Flag, Policy
+from fleetgate.judge import Policy
 from fleetgate.sdnotify import ServiceManager
-from fleetgate.spool.format import AlertRecord
 from fleetgate.spool.home import Known, Spool
 
 BACKLOG = 4096
-HOUSEKEEPING_SECONDS = 0.1
-CHECKPOINT_DEVICES = 32  # at a time: 0.1 ms of copying on this thread; a look-up waits 0.3 ms, seldom 15
 CONTROL_PATIENCE_SECONDS = 60.0
-BEHIND_SEGMENTS = 30
-BEHIND_TIMES = 10
-"""While that many segments wait for load, nobody waits for the next one: it is sealed ten times later. What a segment
-costs load beside its rows (six tables, a row of the chain) is paid once for all of it when the backlog drains."""
 
 _log = log.get("accept.edge")
 _Answer = TypeVar("_Answer")
@@ -80,8 +73,6 @@ class Edge:
     def __init__(self, config: Config, files: Replacement, store: Store, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
         self._manager = ServiceManager()
-        self._cursor_trouble = ""
-        self._seal_seconds = config.spool.segment_seconds
         self.registry_of_metrics = CollectorRegistry()
         self._proxies = Proxies(config.proxy)
         self.files = files
@@ -113,7 +104,6 @@ class Edge:
             config.edge.id,
         )
         self._config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
-        self._timekeeper = Timekeeper(clock)
         self.room = Room(self.spool, config.spool, clock)
         self.breaker = Breaker(config.edge.id, config.policy.quarantined_score)
         writer = self.spool.writer
@@ -124,6 +114,20 @@ class Edge:
         self.vetting.on_verified = self.issuer_trouble.verified
         self.vetting.on_refused = self.issuer_trouble.refused
         self._census = Census(self.spool.checkpoint, self.breaker, clock)
+        self._upkeep = Upkeep(
+            self.spool,
+            config.spool.segment_seconds,
+            self.fleet,
+            self.registry,
+            self.intake,
+            self.room,
+            self.breaker,
+            self.issuer_trouble,
+            clock,
+        )
+        self._checkpoints = Checkpointing(
+            self.spool, self.fleet, self.intake, self.breaker, self.issuer_trouble, self._census, clock
+        )
         keeper = Keeper(
             config.path(config.evidence.directory),
             config.evidence,
@@ -141,7 +145,7 @@ class Edge:
     async def run(self) -> None:
         recovery = Recovery(self.spool, self.registry, self.fleet, self._config.policy)
         await _patiently(lambda: self._recover(recovery))
-        self.room.look(self._doubt())
+        self._upkeep.look()
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
         door = Door(self.registry, self.vetting, self.fleet, self.room, self.intake, self._config, self._clock)
@@ -210,16 +214,17 @@ class Edge:
         asked = asked_to_end()
         with admin, self.witness.keeper:
             async with trio.open_nursery() as nursery:
-                rooms = (self.registry.run, self.intake.run, self.files.run, self.lists.run, loop.run, https.run)
-                for task in (*rooms, self._housekeeping, self._checkpoints):
-                    nursery.start_soon(task)
+                for room in (self.registry, self.intake, self.files, self.lists, loop, https):
+                    nursery.start_soon(room.run)
+                nursery.start_soon(self._upkeep.run, self._manager)
+                nursery.start_soon(self._checkpoints.run, self._config.spool.checkpoint_seconds)
                 _log.info("ready", mqtt=self._config.edge.mqtt_listen, https=self._config.edge.https_listen)
                 self._manager.ready()
                 await asked.wait()
                 self._manager.stopping()
                 await self._drain(loop, https)
                 nursery.cancel_scope.cancel()
-        await self._checkpoint(over_s=0)
+        await self._checkpoints.save(over_s=0)
         self.spool.close()
         _log.info("drained")
 
@@ -237,17 +242,6 @@ class Edge:
             self.scores.restore(held, recovery.watched())
         fault.point("recover.replayed")
 
-    def _doubt(self) -> str:
-        """Why nothing may be judged by the time it is; empty when everything may."""
-        fenced_ms = self.spool.identity.fence_ms - self._clock.now_ms()
-        if fenced_ms > 0:
-            # Until then a device's new message could bear a time from before the fence.
-            return (
-                "the spool was repaired, or its disk replaced, and does not know all that was received: "
-                f"taking messages in {fenced_ms // 1000} s"
-            )
-        return self._timekeeper.doubt(self.fleet.all())
-
     def _ready(self) -> str:
         """Why the edge is not ready; empty when it can store."""
         return self.room.why
@@ -262,78 +256,6 @@ class Edge:
             while not loop.empty or self.counts.connections["https"]:  # noqa: ASYNC110  two rooms to be empty
                 await trio.sleep(0.05)
 
-    async def _housekeeping(self) -> None:
-        """Seals by age, deletes behind the cursor, looks at the disk and the clock."""
-        writer, settings = self.spool.writer, self._config.spool
-        look_due = -math.inf
-        while True:
-            await trio.sleep(HOUSEKEEPING_SECONDS)
-            self._manager.working(self.room.why)
-            if writer.live_age_ms() >= self._seal_seconds * 1000:
-                self.intake.commit()
-                writer.seal()
-            now_s = trio.current_time()
-            if now_s >= look_due:
-                look_due = now_s + 1
-                self.room.look(self._doubt())
-                self._note_control()
-                self.scores.relax(self._clock.now_ms())
-                self.issuer_trouble.look(self._clock.now_ms(), self.breaker.sizes)
-                await self._delete_loaded()
-                behind = self.spool.waiting() > BEHIND_SEGMENTS
-                self._seal_seconds = settings.segment_seconds * (BEHIND_TIMES if behind else 1)
-
-    async def _delete_loaded(self) -> None:
-        """In a thread: to unlink a few segments takes the file system up to 20 ms. A cursor that cannot be believed is
-        load's trouble: it ends the deleting, never the receiving."""
-        try:
-            await trio.to_thread.run_sync(self.spool.delete_loaded)
-            self._cursor_trouble = ""
-        except SpoolError as error:
-            if str(error) != self._cursor_trouble:
-                self._cursor_trouble = str(error)
-                _log.error("nothing_is_deleted", error=self._cursor_trouble)
-
-    async def _checkpoints(self) -> None:
-        """Begins a checkpoint every `spool.checkpoint_seconds`, and takes half of that time for it."""
-        every_s = self._config.spool.checkpoint_seconds
-        due_s = trio.current_time() + every_s
-        while True:
-            await trio.sleep(HOUSEKEEPING_SECONDS)
-            now_s = trio.current_time()
-            if now_s >= due_s:
-                due_s = now_s + every_s
-                await self._checkpoint(over_s=every_s / 2)
-
-    async def _checkpoint(self, over_s: float) -> None:
-        """Behind a seal, the position; then the devices changed up to it, a few at a time, spread over `over_s`.
-
-        A device is saved as it is when its turn comes, with everything in it committed: a crash may lose no message
-        that its window in the checkpoint would call a duplicate.
-        """
-        self.intake.commit()
-        self.spool.writer.seal()
-        position, changed = self.spool.writer.next_segment - 1, self.fleet.changed()
-        fault.point("checkpoint.begun")
-        for start in range(0, len(changed), CHECKPOINT_DEVICES):
-            self.intake.commit()
-            with trio.CancelScope(shield=True):  # what is taken is saved, or the next position would pass over it
-                devices = self.fleet.take(changed[start : start + CHECKPOINT_DEVICES], self._clock.now_ms())
-                await trio.to_thread.run_sync(self.spool.checkpoint.save, devices)
-            fault.point("checkpoint.saved")
-            await trio.sleep(over_s * CHECKPOINT_DEVICES / len(changed))
-        if changed or position != self.spool.checkpoint.segment():
-            await trio.to_thread.run_sync(
-                self._advance, position, [*self.breaker.now_open(), *self.issuer_trouble.now_open()]
-            )
-            fault.point("checkpoint.advanced")
-        self.fleet.forget_idle(self._clock.monotonic())
-        await self._census.count_if_due()
-
-    def _advance(self, position: int, alerts: list[AlertRecord]) -> None:
-        self.spool.checkpoint.keep_alerts(alerts)
-        self.spool.checkpoint.advance(position)
-
     def _replace_policy(self, config: Config, door: Door) -> None:
         """Another `[policy]` and other `[limits]`, from the next message on."""
         policy = msgspec.structs.replace(self.intake.policy, version=config.policy.version)
@@ -341,12 +263,6 @@ class Edge:
         door.replace_policy(config.policy.version)
         if self._limits.replace(config.limits):
             self.fleet.limits_replaced()
-
-    def _note_control(self) -> None:
-        """Flags what is accepted while control is away: revocations may be missing."""
-        flags = 0 if self.registry.answers else Flag.STALE_REVOCATION.value
-        if flags != self.intake.policy.standing_flags:
-            self.intake.policy = msgspec.structs.replace(self.intake.policy, standing_flags=flags)
 
     def spool_age_seconds(self) -> float:
         return self.spool.oldest_age_ms(self._clock.now_ms()) / 1000
