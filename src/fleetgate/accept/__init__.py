@@ -10,8 +10,9 @@ HTTPS            https is the server, http what is spoken, request what is in a 
                  how it is refused.
 Who is that      tls has the handshake, vetting says whom a certificate speaks for, lists and fetching whether a
                  revocation list ends that; proxies, proxyprotocol and clientcert who comes through a proxy, as it says.
-                 door lets in whom registry finds, denials is what speaks against one. known is a device in memory,
-                 fleet all of them. renew carries its request for a next credential to the signer, which decides.
+                 door lets in whom registry finds, denials is what speaks against one; changes is what control has
+                 decided since, contact whether it answers. known is a device in memory, fleet all of them. renew
+                 carries its request for a next credential to the signer, which decides.
 May it send now  limits says who shares which, strangers what those get whom nobody knows, brake how fast one may be
                  refused. room says whether it can be stored, timekeeping whether our own clock is right.
 The road         intake judges, appends and commits; rejections is what it refused, answers what the device is told.

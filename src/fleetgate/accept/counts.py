@@ -196,19 +196,19 @@ class EdgeCollector(Collector):
         yield from self._evidence()
         yield GaugeMetricFamily("fleetgate_devices_in_memory", "Devices the edge has in memory.", value=len(edge.fleet))
         yield GaugeMetricFamily(
-            "fleetgate_control_answers", "1 while control answers.", value=float(edge.registry.answers)
+            "fleetgate_control_answers", "1 while control answers.", value=float(edge.contact.answers)
         )
         yield GaugeMetricFamily(
             "fleetgate_control_older_than_seen",
             "1 when control is older than what this edge has seen of it: restored from a backup?",
-            value=float(edge.registry.older_than_seen),
+            value=float(edge.changes.older_than_seen),
         )
         yield CounterMetricFamily(
             "fleetgate_control_restores",
             "Times that control was found to have gone on from an older day: refusals were learnt anew.",
-            value=edge.registry.restores,
+            value=edge.changes.restores,
         )
-        yield GaugeMetricFamily("fleetgate_control_revision", "Revision taken over.", value=edge.registry.revision)
+        yield GaugeMetricFamily("fleetgate_control_revision", "Revision taken over.", value=edge.changes.revision)
 
     def _evidence(self) -> Iterator[Metric]:
         witness, keeper = self._edge.witness, self._edge.witness.keeper

@@ -21,7 +21,9 @@ from fleetgate import fault, log
 from fleetgate.accept import descriptors
 from fleetgate.accept.breaker import Breaker
 from fleetgate.accept.census import Census
+from fleetgate.accept.changes import Follower
 from fleetgate.accept.checkpointing import Checkpointing
+from fleetgate.accept.contact import Contact
 from fleetgate.accept.counts import Counts, EdgeCollector
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.door import Door
@@ -89,20 +91,14 @@ class Edge:
             _log.warning("tail_cut", bytes=self.spool.cut_bytes, kept_in="parked")
         self.lists = Lists(config, self.files.now.bundle, self.spool.directory / "crls", clock)
         self.files.prepare_lists = self.lists.prepare
-        self._denials = DenialMemory(self.spool.directory / "denials.db")
+        denials = DenialMemory(self.spool.directory / "denials.db")
         policy = Policy(config.policy.version, catalogue().bodies, fence_ms=self.spool.identity.fence_ms)
         self.counts = Counts(self.registry_of_metrics)
         self._limits = Limits(config.limits, self.counts.limit_hits)
         self.fleet = Fleet(self.files.now.keyring.roots, self._limits)
-        self.registry = Registry(
-            self._store,
-            self._denials,
-            self.spool.checkpoint,
-            self.fleet,
-            clock,
-            config.edge.control_grace_seconds,
-            config.edge.id,
-        )
+        self.contact = Contact(clock, config.edge.control_grace_seconds)
+        self.registry = Registry(store, denials, self.spool.checkpoint, self.fleet, self.contact, clock)
+        self.changes = Follower(self.registry, store, denials, self.fleet, self.contact, clock, config.edge.id)
         self._config = msgspec.structs.replace(config, edge=descriptors.fit(config.edge))
         self.room = Room(self.spool, config.spool, clock)
         self.breaker = Breaker(config.edge.id, config.policy.quarantined_score)
@@ -118,7 +114,7 @@ class Edge:
             self.spool,
             config.spool.segment_seconds,
             self.fleet,
-            self.registry,
+            self.contact,
             self.intake,
             self.room,
             self.breaker,
@@ -163,9 +159,9 @@ class Edge:
         loop = SocketLoop(turns, entrance, self._config.edge, self.intake, door, self.room, self._limits, self._clock)
         self.registry.on_change = self.scores.on_state = door.device_changed
         self.registry.on_taken = self.scores.taken
-        self.registry.on_overrides = self.breaker.override
-        self.registry.on_suspicion = self.scores.suspect
-        self.registry.on_grace_over = loop.send_away
+        self.changes.on_overrides = self.breaker.override
+        self.changes.on_suspicion = self.scores.suspect
+        self.changes.on_grace_over = loop.send_away
         self.room.on_change = loop.room_changed
         renewals = Renewals(
             self._config.path(self._config.signer.renewal_socket), self.registry, self.counts, self._clock
@@ -214,7 +210,7 @@ class Edge:
         asked = asked_to_end()
         with admin, self.witness.keeper:
             async with trio.open_nursery() as nursery:
-                for room in (self.registry, self.intake, self.files, self.lists, loop, https):
+                for room in (self.registry, self.changes, self.intake, self.files, self.lists, loop, https):
                     nursery.start_soon(room.run)
                 nursery.start_soon(self._upkeep.run, self._manager)
                 nursery.start_soon(self._checkpoints.run, self._config.spool.checkpoint_seconds)

@@ -15,10 +15,10 @@ import trio
 
 from fleetgate import log
 from fleetgate.accept.breaker import Breaker
+from fleetgate.accept.contact import Contact
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.issuertrouble import IssuerTrouble
-from fleetgate.accept.registry import Registry
 from fleetgate.accept.room import Room
 from fleetgate.accept.timekeeping import Timekeeper
 from fleetgate.clock import Clock
@@ -45,7 +45,7 @@ class Upkeep:
         spool: Spool,
         segment_s: float,
         fleet: Fleet,
-        registry: Registry,
+        contact: Contact,
         intake: Intake,
         room: Room,
         breaker: Breaker,
@@ -55,7 +55,7 @@ class Upkeep:
         self._spool = spool
         self._segment_s = segment_s
         self._fleet = fleet
-        self._registry = registry
+        self._contact = contact
         self._intake = intake
         self._room = room
         self._breaker = breaker
@@ -104,7 +104,7 @@ class Upkeep:
 
     def _note_control(self) -> None:
         """Flags what is accepted while control is away: revocations may be missing."""
-        flags = 0 if self._registry.answers else Flag.STALE_REVOCATION.value
+        flags = 0 if self._contact.answers else Flag.STALE_REVOCATION.value
         if flags != self._intake.policy.standing_flags:
             self._intake.policy = msgspec.structs.replace(self._intake.policy, standing_flags=flags)
 

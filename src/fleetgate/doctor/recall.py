@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from fleetgate.accept.contact import Contact
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.known import Key, KnownDevice
@@ -83,7 +84,7 @@ def _take(fleet: Fleet, store: Store, clock: Clock, key: Key, checkpoint: Path, 
         closing(Checkpoint(checkpoint, write=not there)) as saved,
         closing(DenialMemory(denials if known else _NO_FILE, write=not known)) as told,
     ):
-        Registry(store, told, saved, fleet, clock, 0).load([key])
+        Registry(store, told, saved, fleet, Contact(clock, 0), clock).load([key])
         return saved.segment()
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import trio
 from tests.gate import Installation, until
 
+from fleetgate.accept.changes import Follower
+from fleetgate.accept.contact import Contact
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.limits import Limits, no_hits
@@ -24,7 +26,7 @@ from fleetgate.spool.home import Spool
 class SlowStore(Store):
     """Control whose first answer about devices is on its way until the edge has learnt of a change made after it."""
 
-    registry: Registry
+    follower: Follower
     home: Installation
     slow = True
 
@@ -33,8 +35,8 @@ class SlowStore(Store):
         if self.slow:
             self.slow = False
             self.home.quarantine(self.home.cars[0])
-            before = self.registry.revision
-            until(lambda: self.registry.revision > before, "the edge has learnt of the change", 1.5)
+            before = self.follower.revision
+            until(lambda: self.follower.revision > before, "the edge has learnt of the change", 1.5)
         return rows
 
 
@@ -53,10 +55,12 @@ def test_what_another_edge_decided_during_a_lookup_is_not_missed(authority: Inst
         with SlowStore.open(home.config, clock) as store:
             assert isinstance(store, SlowStore)
             denials.learn(store.changes_from(store.revision(), 1)[0], {})
-            registry = Registry(store, denials, spool.checkpoint, fleet, clock, 900)
-            store.registry, store.home = registry, home
+            contact = Contact(clock, 900)
+            registry = Registry(store, denials, spool.checkpoint, fleet, contact, clock)
+            store.follower, store.home = Follower(registry, store, denials, fleet, contact, clock), home
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(registry.run)
+                nursery.start_soon(store.follower.run)
                 with trio.fail_after(10):
                     found.append(await registry.lookup(car.identity))
                 nursery.cancel_scope.cancel()

@@ -14,7 +14,9 @@ import pytest
 import trio
 from cryptography import x509
 
-from fleetgate.accept import registry as registry_module
+from fleetgate.accept import changes as changes_module
+from fleetgate.accept.changes import Follower
+from fleetgate.accept.contact import Contact
 from fleetgate.accept.denials import Denial, DenialMemory
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.known import KnownDevice
@@ -85,9 +87,12 @@ class Office:
     def run(self, act: Callable[[Registry], Awaitable[None]]) -> None:
         async def whole() -> None:
             with Store.open(self.config, CLOCK) as store:
-                registry = Registry(store, self.denials, self.checkpoint, self.fleet, CLOCK, 900, "edge-1")
+                self.contact = contact = Contact(CLOCK, 900)
+                registry = Registry(store, self.denials, self.checkpoint, self.fleet, contact, CLOCK)
+                self.follower = Follower(registry, store, self.denials, self.fleet, contact, CLOCK, "edge-1")
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(registry.run)
+                    nursery.start_soon(self.follower.run)
                     with trio.fail_after(15):
                         await act(registry)
                     nursery.cancel_scope.cancel()
@@ -131,7 +136,7 @@ def test_a_credential_enrolled_since_the_last_poll_is_looked_up_before_it_is_ref
 
     async def act(registry: Registry) -> None:
         await registry.lookup(first)
-        await until(lambda: registry.revision == 1)
+        await until(lambda: office.follower.revision == 1)
         office.revoke(first)
         second = office.enrol("car-1")
         known = await registry.lookup(second)
@@ -149,10 +154,10 @@ def test_an_older_database_lifts_no_denial_and_still_brings_new_ones(office: Off
     office.revoke(revoked)
 
     async def today(registry: Registry) -> None:
-        await until(lambda: registry.revision == 3)
+        await until(lambda: office.follower.revision == 3)
 
     async def restored(registry: Registry) -> None:
-        await until(lambda: registry.older_than_seen)
+        await until(lambda: office.follower.older_than_seen)
         assert refusal(await registry.lookup(revoked), revoked) is Reason.REVOKED
         known = await registry.lookup(suspended)
         assert refusal(known, suspended) is None
@@ -182,7 +187,7 @@ def test_every_revocation_after_a_restore_is_learnt(office: Office, tmp_path: Pa
                 office.revoke(identity)
 
         async def act(registry: Registry) -> None:
-            await until(lambda: registry.revision >= 60)
+            await until(lambda: office.follower.revision >= 60)
             for identity in known:
                 await registry.lookup(identity)
             restore()
@@ -202,7 +207,7 @@ def test_a_restored_database_that_went_on_past_the_edge_is_noticed(office: Offic
         office.enrol("car-4")
 
         async def act(registry: Registry) -> None:
-            await until(lambda: registry.revision == 5)
+            await until(lambda: office.follower.revision == 5)
             devices = [await registry.lookup(identity) for identity in (lost, found, spared)]
             yesterday.backup(today)
             office.revoke(found)
@@ -210,7 +215,7 @@ def test_a_restored_database_that_went_on_past_the_edge_is_noticed(office: Offic
             for number in range(5, 9):
                 office.enrol(f"car-{number}")
             await until(lambda: refusal(devices[1], found) is Reason.REVOKED)
-            assert (registry.restores, registry.revision) == (1, 9)
+            assert (office.follower.restores, office.follower.revision) == (1, 9)
             refusals = [refusal(*pair) for pair in zip(devices, (lost, found, spared), strict=True)]
             assert refusals == [Reason.REVOKED, Reason.REVOKED, None]
 
@@ -225,7 +230,7 @@ def test_a_database_that_went_on_while_the_edge_was_down_is_noticed(office: Offi
         office.suspend(lost)
 
         async def first(registry: Registry) -> None:
-            await until(lambda: registry.revision == 3)
+            await until(lambda: office.follower.revision == 3)
 
         office.run(first)
         yesterday.backup(today)
@@ -233,7 +238,7 @@ def test_a_database_that_went_on_while_the_edge_was_down_is_noticed(office: Offi
         office.fleet = Fleet(office.keyring.roots, Limits(LimitSettings(), no_hits()))
 
         async def second(registry: Registry) -> None:
-            await until(lambda: registry.restores == 1)
+            await until(lambda: office.follower.restores == 1)
             known = await registry.lookup(found)
             await until(lambda: refusal(known, found) is Reason.SUSPENDED)
             assert refusal(await registry.lookup(lost), lost) is Reason.SUSPENDED
@@ -251,13 +256,13 @@ def test_a_machines_change_lifts_no_denial(office: Office, tmp_path: Path) -> No
         office.suspend(car)
 
         async def act(registry: Registry) -> None:
-            await until(lambda: registry.revision == 2 and office.denials.revision() == 2)
+            await until(lambda: office.follower.revision == 2 and office.denials.revision() == 2)
             known = await registry.lookup(car)
             yesterday.backup(today)
-            await until(lambda: registry.older_than_seen)
+            await until(lambda: office.follower.older_than_seen)
             for offset in range(3):
                 move(office, car, offset)
-            await until(lambda: registry.revision == 4)
+            await until(lambda: office.follower.revision == 4)
             assert refusal(known, car) is Reason.SUSPENDED
 
         office.run(act)
@@ -276,7 +281,7 @@ def test_a_new_edge_passes_over_enrolments_and_learns_who_is_refused(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are: only the records of devices that something else happened to are read."""
-    monkeypatch.setattr(registry_module, "HISTORY_BATCH", 3)
+    monkeypatch.setattr(changes_module, "HISTORY_BATCH", 3)
     cars = [office.enrol(f"car-{number}") for number in range(10)]
     office.revoke(cars[1])
     with Store.open(office.config, CLOCK) as store:
@@ -294,7 +299,7 @@ def test_a_new_edge_passes_over_enrolments_and_learns_who_is_refused(
     monkeypatch.setattr(Store, "devices", devices_of)
 
     async def act(registry: Registry) -> None:
-        await until(lambda: registry.revision == 13)
+        await until(lambda: office.follower.revision == 13)
 
     office.run(act)
     learnt = {car.device_id: office.denials.of("acme", car.device_id) for car in cars}
@@ -311,7 +316,7 @@ def test_an_edge_that_has_seen_changes_reads_enrolments_too(office: Office) -> N
     async def revoked(registry: Registry) -> None:
         await registry.lookup(first)
         office.revoke(first)
-        await until(lambda: registry.revision == 2)
+        await until(lambda: office.follower.revision == 2)
 
     async def enrolled(registry: Registry) -> None:
         known = await registry.lookup(first)
@@ -334,7 +339,7 @@ def test_a_renewal_after_a_restore_lifts_no_revocation_that_was_lost(office: Off
             await until(lambda: office.denials.revision() == 2)
             known = await registry.lookup(stolen)
             yesterday.backup(today)
-            await until(lambda: registry.older_than_seen)
+            await until(lambda: office.follower.older_than_seen)
             for _ in range(3):
                 renewed = office.renew(stolen)
             assert known is not None
@@ -356,10 +361,10 @@ def test_no_decision_about_a_device_brings_back_a_key_whose_revocation_was_lost(
             await until(lambda: office.denials.revision() == 2)
             known = await registry.lookup(stolen)
             yesterday.backup(today)
-            await until(lambda: registry.older_than_seen)
+            await until(lambda: office.follower.older_than_seen)
             office.suspend(stolen)
             office.resume(stolen)
-            await until(lambda: registry.revision == 3)
+            await until(lambda: office.follower.revision == 3)
             assert known is not None
             assert (known.device.refusal, refusal(known, stolen)) == (None, Reason.REVOKED)
 
@@ -379,7 +384,7 @@ def test_a_revocation_takes_effect_at_its_time_on_a_device_in_memory(office: Off
         known = await registry.lookup(car)
         effective_ms = CLOCK.now_ms() + 1500
         office.revoke(car, effective_ms)
-        await until(lambda: registry.revision == 2 and office.denials.revision() == 2)
+        await until(lambda: office.follower.revision == 2 and office.denials.revision() == 2)
         assert refusal(known, car) is None
         registry.on_change = lambda *change: changed.append(change)
         await until(lambda: refusal(known, car) is Reason.REVOKED)
@@ -400,7 +405,7 @@ def test_a_revocation_takes_effect_while_control_is_away(office: Office, tmp_pat
         known = await registry.lookup(car)
         assert refusal(known, car) is None
         (tmp_path / "control.db").rename(tmp_path / "away.db")
-        await until(lambda: not registry.answers)
+        await until(lambda: not office.contact.answers)
         await until(lambda: refusal(known, car) is Reason.REVOKED)
 
     office.run(learns)
@@ -484,11 +489,11 @@ def test_what_load_suspects_is_heard_though_control_falters_over_it(
         return look_up(store, names)
 
     async def act(registry: Registry) -> None:
-        registry.on_suspicion = lambda known, suspicion: heard.append(suspicion)
-        await until(lambda: registry.revision == 1)
+        office.follower.on_suspicion = lambda known, suspicion: heard.append(suspicion)
+        await until(lambda: office.follower.revision == 1)
         monkeypatch.setattr(Store, "devices", falter)
         office.suspect(1, suspicion(away))
-        await until(lambda: registry.revision == 2)
+        await until(lambda: office.follower.revision == 2)
 
     office.run(act)
     assert (len(asked), heard) == (2, [suspicion(away)])
@@ -502,18 +507,18 @@ def test_what_load_suspects_is_heard_once_and_of_devices_that_are_away_too(offic
     heard: list[tuple[str, Suspicion]] = []
 
     async def act(registry: Registry) -> None:
-        registry.on_suspicion = lambda known, suspicion: heard.append((known.key[1], suspicion))
+        office.follower.on_suspicion = lambda known, suspicion: heard.append((known.key[1], suspicion))
         await registry.lookup(here)
-        await until(lambda: registry.revision == 3)
+        await until(lambda: office.follower.revision == 3)
         office.suspect(1, suspicion(here), suspicion(away), suspicion(other, "edge-2"))
-        await until(lambda: registry.revision == 4)
+        await until(lambda: office.follower.revision == 4)
         await until(lambda: len(heard) == 2)
         assert refusal(office.fleet.get((away.tenant, away.device_id)), away) is None
 
     async def restored(registry: Registry) -> None:
-        registry.on_suspicion = lambda known, suspicion: heard.append((known.key[1], suspicion))
-        await until(lambda: registry.restores == 1)
-        await until(lambda: registry.revision == 5)
+        office.follower.on_suspicion = lambda known, suspicion: heard.append((known.key[1], suspicion))
+        await until(lambda: office.follower.restores == 1)
+        await until(lambda: office.follower.revision == 5)
 
     office.run(act)
     shutil.move(tmp_path / "yesterday.db", tmp_path / "control.db")

@@ -8,6 +8,7 @@ import msgspec
 from tests.gates import IDENTITY, Gate, record
 from tests.units import DEVICE_ID, TENANT
 
+from fleetgate.accept.contact import Contact
 from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.fleet import IDLE_SECONDS
 from fleetgate.accept.known import KnownDevice
@@ -22,7 +23,7 @@ def test_a_device_that_was_just_found_is_not_forgotten(gate: Gate, tmp_path: Pat
     found: list[KnownDevice | None] = []
     with Store.open(config, gate.clock, create=True) as store:
         denials = DenialMemory(tmp_path / "denials.db")
-        registry = Registry(store, denials, gate.spool.checkpoint, gate.fleet, gate.clock, 900)
+        registry = Registry(store, denials, gate.spool.checkpoint, gate.fleet, Contact(gate.clock, 900), gate.clock)
         known = gate.fleet.add(record(), None, gate.clock.monotonic())
         gate.clock.ms += int(2_000 * IDLE_SECONDS)
         registry.find(IDENTITY, found.append, lambda: None)
