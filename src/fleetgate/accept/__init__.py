@@ -3,9 +3,9 @@
 The process      edge puts the rooms together, recovery brings back what it knew and checkpointing saves it, upkeep is
                  what is done every so often. material replaces certificates and keys while it runs, descriptors says
                  how many may connect at all, counts has Prometheus' figures.
-MQTT             entrance lets connections in, loop reads them and answers: connection is one of them, turns and lines
-                 say who is read from and when, stall cuts a read that does not end. packets are the bytes, mqtt is what
-                 is spoken.
+MQTT             entrance lets connections in, loop reads them and answers: connection is one of them, connections
+                 all of them, turns and lines say who is read from and when, stall cuts a read that does not end.
+                 packets are the bytes, mqtt is what is spoken.
 HTTPS            https is the server, http what is spoken, request what is in a body, link whose request it is, problems
                  how it is refused.
 Who is that      tls has the handshake, vetting says whom a certificate speaks for, lists and fetching whether a

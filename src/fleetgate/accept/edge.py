@@ -249,7 +249,7 @@ class Edge:
             self.room.drain()
             loop.drain()
             await https.drain()
-            while not loop.empty or self.counts.connections["https"]:  # noqa: ASYNC110  two rooms to be empty
+            while not loop.connections.empty or self.counts.connections["https"]:  # noqa: ASYNC110  two rooms to be empty
                 await trio.sleep(0.05)
 
     def _replace_policy(self, config: Config, door: Door) -> None:

@@ -2,8 +2,9 @@
 
 Each turn takes a bounded number of events, one read of at most 16 KiB (a TLS record) from each ready socket, a bounded
 number of handshake steps, then commits once and sends every answer of the turn; then it yields to trio, where HTTPS,
-look-ups and timers run. docs/adr/0001-socket-loop.md has the figures that speak for this. Decides the life of a
-connection once it is there; how it comes in is `entrance`'s, the protocol `mqtt`'s, who may stay is the door's.
+look-ups and timers run. docs/adr/0001-socket-loop.md has the figures that speak for this. Decides when a
+connection is read from, answered and ended; how it comes in is `entrance`'s, what goes with it `connections`', the
+protocol `mqtt`'s, who may stay is the door's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mqtt5 import DisconnectReasonCode as Code
 
 from fleetgate import log
 from fleetgate.accept.connection import Connection, GoneError
+from fleetgate.accept.connections import Connections
 from fleetgate.accept.door import Door
 from fleetgate.accept.entrance import Entrance
 from fleetgate.accept.intake import Intake
@@ -42,7 +44,7 @@ _log = log.get("accept.loop")
 
 
 class SocketLoop:
-    """Serves MQTT to those who come in by `entrance`; `turns` has its epoll set."""
+    """Serves MQTT to those who come in by `entrance`; `turns` has its epoll set, `connections` are there."""
 
     def __init__(
         self,
@@ -65,11 +67,8 @@ class SocketLoop:
         self._clock = clock
         self._counts = intake.counts
         self._lines = Lines()
-        self._connections: dict[int, Connection] = {}
-        self._unready: dict[int, Connection] = {}
-        self._touched: dict[int, Connection] = {}
-        self._of_session: dict[Session, Connection] = {}
         self._stalls = entrance.stalls
+        self.connections = Connections(turns, door, self._stalls)
         self._turn_started_s = 0.0
         self._draining = False
         intake.on_commit = self._send_answers
@@ -103,11 +102,11 @@ class SocketLoop:
         self._turn_started_s = now_s
         self._stalls.turn += 1
         started_s = time.monotonic()
-        handshakes = 0
+        handshakes, by_fd = 0, self.connections.by_fd
         if self._lines and self._room.open:
             self._go_on(now_ms, now_s)
         for fd, mask in self._turns.ready():
-            connection = self._connections.get(fd)
+            connection = by_fd.get(fd)
             if connection is None:
                 if fd == self._entrance.fd and not self._draining:
                     self._accept()
@@ -120,31 +119,26 @@ class SocketLoop:
                 if not self._limits.shares_sending or self._may_send(connection, session, now_s):
                     self._read(connection, session, now_ms, now_s)
             elif mask & (select.EPOLLHUP | select.EPOLLERR):
-                self._close(connection)
+                self.connections.close(connection)
             else:
-                self._touched[fd] = connection
+                self.connections.touched[fd] = connection
         self._stalls.end_turn(time.monotonic() - started_s)
         self._intake.commit()
 
     def _accept(self) -> None:
-        for connection in self._entrance.accept(self._connections, self._settings.max_connections):
-            if len(self._unready) >= self._settings.max_handshakes:
-                self._close(next(iter(self._unready.values())))
-            self._connections[connection.fd] = self._unready[connection.fd] = connection
-            self._turns.add(connection)
+        for connection in self._entrance.accept(self.connections.by_fd, self._settings.max_connections):
+            self.connections.add(connection, self._settings.max_handshakes)
 
     def _shake_hands(self, connection: Connection, now_s: float) -> None:
         shown = self._entrance.shake_hands(connection, now_s)
         if shown is None:
-            self._close(connection)
+            self.connections.close(connection)
         elif isinstance(shown, int):
             self._turns.watch(connection, shown)
         else:
             address, keep_alive_s = connection.address, self._settings.keep_alive_seconds
             session = Session(*shown, address, self._intake, self._door, keep_alive_s, now_s)
-            connection.session = session
-            self._of_session[session] = connection
-            self._turns.watch(connection, select.EPOLLIN)
+            self.connections.begin(connection, session)
 
     def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
         stalls = self._stalls
@@ -158,10 +152,10 @@ class SocketLoop:
         if connection.stalled or (spent_s is not None and time.thread_time() - spent_s > LONG_READ_SECONDS):
             self._bar(connection, session, now_ms, now_s)
         elif data is None:
-            self._close(connection)
+            self.connections.close(connection)
         elif data and not connection.lingering:
             session.feed(data, now_ms, now_s)
-            self._touched[connection.fd] = connection
+            self.connections.touched[connection.fd] = connection
         elif data and connection.under_tls and time.monotonic() - connection.since_s > ON_ITS_WAY_SECONDS:
             session.feed_behind_the_end(data, now_ms)
 
@@ -174,7 +168,7 @@ class SocketLoop:
             wait_s = account.wait(SENT, now_s)
             if wait_s > LONGEST_PAUSE_SECONDS:
                 session.end(Code.QUOTA_EXCEEDED, QUOTA)
-                self._touched[connection.fd] = connection
+                self.connections.touched[connection.fd] = connection
                 return False
             if wait_s:
                 self._lines.join(connection, account, now_s + wait_s)
@@ -198,21 +192,20 @@ class SocketLoop:
         if session.caller is not None:
             self._intake.scores.abused(session.caller.known, now_ms)
         self._entrance.bar(connection, session.identity, now_s)
-        self._close(connection)
+        self.connections.close(connection)
 
     # Answers, once the commit has returned.
 
     def _send_answers(self) -> None:
-        touched, self._touched = self._touched, {}
         acks = 0
-        for connection in touched.values():
+        for connection in self.connections.take_touched().values():
             session = connection.session
             if session is not None and not connection.lingering:
                 acks += len(session.acks)
                 try:
                     self._send(connection, session)
                 except GoneError:
-                    self._close(connection)
+                    self.connections.close(connection)
         if acks:
             self._counts.acks["mqtt"] += acks
             self._counts.ack_seconds.observe(self._clock.monotonic() - self._turn_started_s)
@@ -236,10 +229,10 @@ class SocketLoop:
         if out:
             del out[: connection.send(out)]
         if session.phase is _LIVE:
-            if self._unready.pop(connection.fd, None) is not None and session.identity is not None:
-                self._turns.settle(connection, session.identity.tenant)
+            if connection.fd in self.connections.unready and session.identity is not None:
+                self.connections.settle(connection, session.identity.tenant)
         elif session.phase is Phase.ENDED and not out:
-            return self._linger(connection)
+            return self.connections.linger(connection)
         return self._turns.watch(connection, self._interest(connection, session))
 
     def _interest(self, connection: Connection, session: Session) -> int:
@@ -254,22 +247,22 @@ class SocketLoop:
 
     def resume(self, session: Session) -> None:
         """After something outside a turn changed the session: sends its answers with the next commit."""
-        connection = self._of_session.get(session)
+        connection = self.connections.of(session)
         if connection is not None:
-            self._touched[connection.fd] = connection
+            self.connections.touched[connection.fd] = connection
             self._intake.wake()
 
     def room_changed(self) -> None:
         """Stops reading from vehicles while nothing can be stored, and goes on when there is room again."""
         now_s = self._clock.monotonic()
-        for session in self._of_session:
+        for session in self.connections.sessions:
             session.last_packet_s = now_s  # who was not read from was not silent: its keep-alive begins anew
-        self._touched.update(self._connections)
+        self.connections.touched.update(self.connections.by_fd)
         self._intake.wake()
 
     def send_away(self) -> None:
         """Ends every live session: what let it in may not be relied on any more. It may come back at once."""
-        for session in self._of_session:
+        for session in self.connections.sessions:
             if session.phase is Phase.LIVE:
                 session.end(Code.SERVER_BUSY, "come back later")
                 self.resume(session)
@@ -279,45 +272,9 @@ class SocketLoop:
         self._entrance.context = context
         if distrusts:
             self.send_away()
-            for connection in list(self._connections.values()):
+            for connection in list(self.connections.by_fd.values()):
                 if connection.session is None or connection.session.phase in (Phase.GREETING, Phase.IDENTIFYING):
-                    self._close(connection)
-
-    # Ending.
-
-    def _linger(self, connection: Connection) -> None:
-        """Everything is sent: lets the client read it before the socket goes (an early close would reset it)."""
-        if connection.session is not None:
-            _log.debug("session_ended", address=connection.address, why=connection.session.ended_because)
-        self._release(connection)
-        connection.since_s = time.monotonic()
-        self._stalls.reading = connection
-        try:
-            connection.say_goodbye(heeds=connection.session is not None and connection.session.taken_over)
-        except GoneError:
-            return self._close(connection)
-        finally:
-            self._stalls.reading = None
-        self._unready.pop(connection.fd, None)
-        return self._turns.watch(connection, select.EPOLLIN)
-
-    def _release(self, connection: Connection) -> None:
-        """Lets go of the device, if this connection holds its session, and of its place in a line."""
-        if connection.line is not None:
-            connection.line.remove(connection)
-        session = connection.session
-        if session is not None and self._of_session.pop(session, None) is not None:
-            self._door.leave(session)
-
-    def _close(self, connection: Connection) -> None:
-        self._release(connection)
-        self._connections.pop(connection.fd, None)
-        self._unready.pop(connection.fd, None)
-        self._touched.pop(connection.fd, None)
-        if connection.session is not None:
-            connection.session.phase = Phase.ENDED
-        self._turns.remove(connection)
-        connection.sock.close()
+                    self.connections.close(connection)
 
     async def _sweep(self) -> None:
         """Once a second: handshakes, silences, goodbyes and former credentials that took too long."""
@@ -326,20 +283,20 @@ class SocketLoop:
             if not self._draining:
                 self._entrance.open()
             now_s, machine_s = self._clock.monotonic(), time.monotonic()
-            for connection in list(self._unready.values()):
+            for connection in list(self.connections.unready.values()):
                 if machine_s - connection.since_s > self._settings.handshake_seconds:
-                    self._close(connection)
-            for connection in list(self._connections.values()):
+                    self.connections.close(connection)
+            for connection in list(self.connections.by_fd.values()):
                 session = connection.session
                 if session is not None and session.slowed and session.phase is Phase.LIVE and connection.line is None:
                     self._take_up(connection, session, self._clock.now_ms(), now_s)
                 if connection.lingering:
                     if machine_s - connection.since_s > LINGER_SECONDS:
-                        self._close(connection)
+                        self.connections.close(connection)
                 elif session is not None and session.phase is Phase.LIVE and self._room.open:
                     self._look_after(connection, session, now_s)
                 elif session is not None and session.phase is Phase.ENDED and session.overdue(now_s):
-                    self._close(connection)
+                    self.connections.close(connection)
 
     def _look_after(self, connection: Connection, session: Session, now_s: float) -> None:
         """Ends a live session whose time is over; one that is not read from, whyever, is only not silent."""
@@ -359,31 +316,26 @@ class SocketLoop:
         session.last_packet_s = now_s
         if not self._room.open or (session.caller is not None and session.caller.known.brake.until_s > now_s):
             return
-        if connection.fd in self._unready:
+        if connection.fd in self.connections.unready:
             return  # its CONNACK goes first, and with it whose turns it takes
         if not self._limits.shares_sending or self._may_send(connection, session, now_s):
             session.feed(b"", now_ms, now_s)
         elif connection.line is not None:
             self._turns.begin()  # whoever waits for a socket does not know yet when the line is due
-        self._touched[connection.fd] = connection
+        self.connections.touched[connection.fd] = connection
         self._intake.wake()
 
     def drain(self) -> None:
         """Stops accepting and tells every client to go elsewhere; what was received is answered first."""
         self._draining = True
         self._entrance.close()
-        for connection in list(self._connections.values()):
+        for connection in list(self.connections.by_fd.values()):
             if connection.session is None:
-                self._close(connection)
+                self.connections.close(connection)
             elif connection.session.phase is Phase.IDENTIFYING:
                 connection.session.turn_away(None)
-                self._touched[connection.fd] = connection
+                self.connections.touched[connection.fd] = connection
             else:
                 connection.session.end(Code.SERVER_SHUTTING_DOWN, "the edge is going down, come back")
-                self._touched[connection.fd] = connection
+                self.connections.touched[connection.fd] = connection
         self._intake.wake()
-
-    @property
-    def empty(self) -> bool:
-        """Whether every goodbye is said."""
-        return all(connection.lingering for connection in self._connections.values())
