@@ -265,7 +265,9 @@ class Session:
         ).write()
         # A client need not wait for CONNACK (3.1.4): what it sent behind CONNECT has waited for the registry.
         self.slowed = waits
-        if not waits:
+        if waits:
+            self._intake.charge(caller, self._intake.sent("mqtt"), len(self._buffer), self.last_packet_s)
+        else:
             data, self._buffer = self._buffer, b""
             self.feed(data, now_ms, self.last_packet_s)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mqtt5
@@ -16,7 +17,7 @@ from tests.wires import publish as raw_publish
 
 from fleetgate.accept.mqtt import RECEIVE_MAXIMUM, Phase, Session
 from fleetgate.accept.packets import MAX_PACKET_BYTES
-from fleetgate.config import DeviceLimit, Limits
+from fleetgate.config import DeviceLimit, Limit, Limits
 from fleetgate.judge import Reason
 
 FORGED = sign(key=b"\x00" * 32)
@@ -411,6 +412,22 @@ class TestTheRest:
         session.welcome(gate.caller(), NOW)
         session.turn_away(Reason.REVOKED)
         assert (bytes(session.out), session.caller) == (b"", None)
+
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_what_came_with_connect_is_charged_once_whoever_waits_for_whom(self, tmp_path: Path, waits: bool) -> None:
+        """Its bytes as its messages, to the tenant's limit; where that is used up it is not judged before it is."""
+        gate = Gate(tmp_path, limits=Limits(tenant=Limit(messages="1000/day", bytes="100000/day")))
+        session = gate.session(door=Doorkeeper(gate, waits=True))
+        sent = publish(sign(seq=0)) + publish(sign(seq=1), packet_id=2)
+        feed(session, gate.clock, connect() + sent)
+        caller = gate.caller()
+        session.welcome(caller, NOW, waits=waits)
+        assert (session.slowed, len(session.acks)) == (waits, 0 if waits else 2)
+        feed(session, gate.clock, b"")
+        [account] = gate.intake.senders(caller)
+        left = [round(bucket.left) for bucket in account._sent]
+        assert (session.slowed, len(session.acks), left) == (False, 2, [998, 100_000 - len(sent)])
+        gate.close()
 
 
 def test_the_identity_of_the_tests_is_the_units() -> None:
