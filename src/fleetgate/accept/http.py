@@ -215,7 +215,7 @@ class VehicleApp:
         """Raises Problem (429): while the device is braked, which is no further refusal; or where its own limits, or
         those of a stranger, are used up, counted as one refusal of the device at least."""
         if isinstance(caller, Caller) and (brake_s := caller.known.brake.until_s - self._clock.monotonic()) > 0:
-            raise _too_fast(brake_s, "this device goes on with what is refused")
+            raise _too_fast(brake_s, "this device goes on with what is refused, or too fast")
         wait_s = self._take(link, caller, messages, size)
         if not wait_s:
             return
