@@ -20,7 +20,7 @@ The road of one message, and where to read on:
 What comes back:
 
     a decision          cli.quarantine -> control.releases -> load.release: what was held of a device becomes events
-    a suspicion         load.suspects -> control.suspicions -> accept.registry asks for it -> accept.scorekeeper
+    a suspicion         load.suspects -> control.suspicions -> accept.changes asks for it -> accept.scorekeeper
     an edge's alert     accept.breaker -> spool -> load.transitions for control, load.edgealerts for the table `alerts`;
                         one that a person closed: cli.alerts -> control.edgealerts -> load.closings
     an alert, outwards  load.alerts -> load.webhooks -> load.posting
