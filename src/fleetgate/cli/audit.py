@@ -12,7 +12,8 @@ import typer
 from fleetgate.cli.console_output import AsJson, cell, label, print_json, say, say_wrapped, show
 from fleetgate.cli.session import actor, session_of
 from fleetgate.control.audit import AuditEntry, list_audit
-from fleetgate.control.auditheads import begin_anew
+from fleetgate.control.auditheads import begin_anew, chain_of
+from fleetgate.control.signing import SignerClient
 from fleetgate.control.store import Store
 
 app = typer.Typer(rich_markup_mode=None)
@@ -45,13 +46,19 @@ def audit(
 def restored(
     context: typer.Context, reason: Annotated[str, typer.Option(help="Why, from which copy; stands in the records.")]
 ) -> None:
-    """Say that the control records were restored from a backup: without that, no head of a shorter audit is signed."""
+    """Say that the control records were restored from a backup: without that, no head of a shorter audit is signed.
+    The signer must run: it says what was signed before."""
     session = session_of(context)
-    with Store.open(session.config, session.clock, write=True) as store, store.write(actor()) as write:
-        begin_anew(write, reason)
-    say(
-        "the audit goes on as a new chain; `fleetgate verify audit --restored` lets pass what is lost of the former one"
-    )
+    signer = session.config.signer
+    client = SignerClient(session.config.path(signer.socket), session.config.path(signer.audit_public_key))
+    with Store.open(session.config, session.clock, write=True) as store:
+        last = client.newest_audit()
+        with store.write(actor()) as write:
+            begin_anew(write, reason, last)
+        found = chain_of(store)
+    assert found is not None
+    say("the audit goes on as a new chain; keep its name, which lets pass what is lost of the former one and no more:")
+    say(f"fleetgate verify audit --restored {found[0]}")
 
 
 def _told(entry: AuditEntry) -> str:

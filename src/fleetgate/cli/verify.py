@@ -63,8 +63,9 @@ def audit(
         bool, typer.Option("--unsigned", help="Let pass what no signed head vouches for: a gate without a signer.")
     ] = False,
     restored: Annotated[
-        bool, typer.Option("--restored", help="Let pass what was lost before `fleetgate audit restored` was said.")
-    ] = False,
+        str | None,
+        typer.Option("--restored", help="Let pass what was lost before this chain, which `audit restored` began."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find rows of the audit that were changed, taken away, added, moved or cut off since they were written."""

@@ -2,15 +2,18 @@
 
 Decides what is asked to be signed: rows that follow from the newest signed head. The signer decides by the same rule
 (`control.signer`), so nobody rolls the audit back and goes on: not even a person who has to restore the records from a
-backup, whose newest rows are lost then. He says so in a row, with which a new chain begins. When heads are signed, and
-what a signer that is away or refuses means, is decided by `load.auditheads`.
+backup, whose newest rows are lost then. He says so in a row, with which a new chain begins, and which names the one
+that it follows: what is signed of the new one cannot be left for a third one without another such row. When heads are
+signed, and what a signer that is away or refuses means, is decided by `load.auditheads`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import insert, literal_column, or_, select
+import msgspec
+from msgspec import Struct
+from sqlalchemy import LargeBinary, cast, insert, literal_column, or_, select
 
 from fleetgate.control.auditchain import END, AuditLink, audit_link, links_query
 from fleetgate.control.heads import NO_LINK, AuditHead, SignedAuditHead
@@ -32,16 +35,38 @@ class AuditChanged(FleetgateError):
 _BEGINNINGS = or_(audit.c.place == 1, audit.c.action == literal_column(f"'{RESTORED}'"))  # so that the index is used
 
 
-def chain_of(store: Store) -> str | None:
-    """The name of the chain, which is the hash of the row it began with; None while there is no row."""
-    rows = store.rows(select(audit.c.hash).where(_BEGINNINGS).order_by(audit.c.place.desc()).limit(1))
-    return str(rows[0].hash) if rows else None
+class Beginning(Struct, frozen=True):
+    """What the row says that begins a chain anew: the chain that was signed last before, and when that was. Rows of
+    earlier releases do not."""
+
+    former_chain: str | None = None
+    signed_until_ms: int | None = None
 
 
-def begin_anew(write: Write, reason: str) -> None:
-    """The records were restored from a backup, or begun anew: what was signed of the audit before is another chain."""
+def beginning(detail: bytes) -> Beginning:
+    """Whatever stands there: a row that somebody wrote by hand is no error."""
+    try:
+        return msgspec.json.decode(detail, type=Beginning)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Beginning()
+
+
+def chain_of(store: Store) -> tuple[str, Beginning] | None:
+    """The name of the chain, which is the hash of the row it began with, and what that says of the one before; None
+    while there is no row."""
+    names = (audit.c.hash, audit.c.action, cast(audit.c.detail, LargeBinary).label("detail"))
+    rows = store.rows(select(*names).where(_BEGINNINGS).order_by(audit.c.place.desc()).limit(1))
+    if not rows:
+        return None
+    return str(rows[0].hash), beginning(rows[0].detail) if rows[0].action == RESTORED else Beginning()
+
+
+def begin_anew(write: Write, reason: str, last: SignedAuditHead | None) -> None:
+    """The records were restored from a backup, or begun anew: what was signed of the audit before is another chain.
+    `last`: what the signer signed last, if anything."""
     check_reason(reason)
-    write.note(RESTORED, "", "audit", {"reason": reason})
+    before = msgspec.structs.asdict(Beginning(last.head.chain, last.signed_at)) if last is not None else {}
+    write.note(RESTORED, "", "audit", {"reason": reason, **before})
 
 
 def sign_audit(store: Store, signer: SignerClient, on_behind: Callable[[int], None]) -> int:
@@ -50,9 +75,10 @@ def sign_audit(store: Store, signer: SignerClient, on_behind: Callable[[int], No
 
     Raises SignerAway, SignerRefused, AuditChanged, ControlAway.
     """
-    chain = chain_of(store)
-    if chain is None:
+    found = chain_of(store)
+    if found is None:
         return 0
+    chain, before = found
     newest = signer.newest_audit(chain)
     if newest is not None:
         _keep(store, newest)  # the process may have ended before it was kept
@@ -62,13 +88,14 @@ def sign_audit(store: Store, signer: SignerClient, on_behind: Callable[[int], No
     if (end.place, end.hash) == (place, link):
         return 0
     if end.place <= place:
-        signer.sign_audit(AuditHead(chain, end.place, end.hash), [])  # it says whether a rollback or a fork
+        # The signer says whether that is a rollback or a fork.
+        signer.sign_audit(AuditHead(chain, end.place, end.hash), [], before.former_chain)
     rows = _rows_behind(store, place, link)
     heads = 0
     for start in range(0, len(rows), MAX_STEPS):
         some = rows[start : start + MAX_STEPS]
         head = AuditHead(chain, some[-1].place, some[-1].hash)
-        _keep(store, signer.sign_audit(head, [row.digest.hex() for row in some]))
+        _keep(store, signer.sign_audit(head, [row.digest.hex() for row in some], before.former_chain))
         heads += 1
         on_behind(max(0, end.place - some[-1].place))
     return heads

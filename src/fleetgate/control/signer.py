@@ -2,7 +2,8 @@
 
 Decides what is signed. A head gets a signature when it is the newest signed one of its chain, or when the rows between
 (`steps`) lead from that to it. Everything else is refused: `rollback` for a head behind it, `fork` for one beside it.
-So whoever holds ClickHouse, and load, can add to a chain and never change what was signed. But whoever can ask can sign
+A new chain of the audit has to say which one it follows: the one that was signed last, which then has its end. So
+whoever holds ClickHouse, and load, can add to a chain and never change what was signed. But whoever can ask can sign
 for the next place what was never loaded: only the signer's own user may, and of its processes those that see the
 socket's directory, which is not the edge's. One connection is served at a time, for one request, within a deadline.
 
@@ -28,7 +29,7 @@ from fleetgate.bucket import Bucket
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.auditkey import make_audit_key, read_audit_key
-from fleetgate.control.heads import NO_LINK, AnyHead, Signed, key_id, links
+from fleetgate.control.heads import NO_LINK, AnyHead, Signed, SignedAuditHead, key_id, links
 from fleetgate.control.localsocket import listen
 from fleetgate.control.renewalservice import RenewalService
 from fleetgate.control.signing import (
@@ -82,12 +83,25 @@ class Signer:
                 if signed is not newest:
                     self._log.append(signed)
                 return Answer(signed)
-            case AskSignAudit(audit_head, steps):
+            case AskSignAudit(audit_head, steps, former):
                 newest_audit = self._log.newest_audit(audit_head.chain)
+                self._check_turn(newest_audit, former)
                 signed_audit = self._sign(newest_audit, audit_head, steps)
                 if signed_audit is not newest_audit:
                     self._log.append_audit(signed_audit)
                 return Answer(audit=signed_audit)
+
+    def _check_turn(self, newest: SignedAuditHead | None, former: str | None) -> None:
+        """There is one audit: a chain of which `newest` was signed goes on while it is the one that was signed last,
+        and a new one says that it follows that one. Raises Refused."""
+        last = self._log.newest_audit(None)
+        if last is None or last is newest:
+            return
+        if newest is not None:
+            raise Refused("rollback", f"since this chain was signed another one began, {last.head.chain[:12]}...")
+        if last.head.chain != former:
+            why = f"the audit is not the one that was signed, and does not say that it follows {last.head.name}"
+            raise Refused("fork", why)
 
     def _sign(self, newest: Signed[AnyHead] | None, head: AnyHead, steps: list[str]) -> Signed[AnyHead]:
         """The head signed, or `newest` itself where it is the same. Raises Refused."""

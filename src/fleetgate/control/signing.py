@@ -52,16 +52,17 @@ class AskSign(Struct, frozen=True, forbid_unknown_fields=True, tag="sign", tag_f
 
 
 class AskNewestAudit(Struct, frozen=True, forbid_unknown_fields=True, tag="newest_audit", tag_field="ask"):
-    """The newest head that was signed for this chain of the audit."""
+    """The newest head that was signed for this chain of the audit; of whichever was signed last where none is named."""
 
-    chain: Hex32
+    chain: Hex32 | None = None
 
 
 class AskSignAudit(Struct, frozen=True, forbid_unknown_fields=True, tag="sign_audit", tag_field="ask"):
-    """The same as AskSign, for a head of the audit."""
+    """The same as AskSign, for a head of the audit. `former` is the chain that this one says it follows, if any."""
 
     head: AuditHead
     steps: Annotated[list[Hex32], Meta(max_length=MAX_STEPS)]
+    former: Hex32 | None = None
 
 
 Request = AskNewest | AskSign | AskNewestAudit | AskSignAudit
@@ -110,12 +111,13 @@ class SignerClient:
         signed = self._ask(AskSign(head, steps)).signed
         return self._genuine(signed, signed is not None and signed.head == head)
 
-    def newest_audit(self, chain: str) -> SignedAuditHead | None:
+    def newest_audit(self, chain: str | None = None) -> SignedAuditHead | None:
+        """Of the chain that was signed last where none is named."""
         signed = self._ask(AskNewestAudit(chain)).audit
-        return None if signed is None else self._genuine(signed, signed.head.chain == chain)
+        return None if signed is None else self._genuine(signed, chain in (None, signed.head.chain))
 
-    def sign_audit(self, head: AuditHead, steps: list[str]) -> SignedAuditHead:
-        signed = self._ask(AskSignAudit(head, steps)).audit
+    def sign_audit(self, head: AuditHead, steps: list[str], former: str | None) -> SignedAuditHead:
+        signed = self._ask(AskSignAudit(head, steps, former)).audit
         return self._genuine(signed, signed is not None and signed.head == head)
 
     def _genuine(self, signed: Signed[AnyHead] | None, is_asked: bool) -> Signed[AnyHead]:

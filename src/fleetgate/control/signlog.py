@@ -111,7 +111,7 @@ class SignLog:
         """Raises ConfigError where the log is not as it was written, Conflict where another signer has it,
         OSError where its count cannot be written."""
         self._newest: dict[str, SignedHead] = {}
-        self._newest_audit: dict[str, SignedAuditHead] = {}
+        self._newest_audit: dict[str | None, SignedAuditHead] = {}  # of no chain in particular: what was signed last
         self._previous = NO_LINE
         self._lines = 0
         self._count = count
@@ -156,7 +156,8 @@ class SignLog:
     def newest(self, spool: str) -> SignedHead | None:
         return self._newest.get(spool)
 
-    def newest_audit(self, chain: str) -> SignedAuditHead | None:
+    def newest_audit(self, chain: str | None) -> SignedAuditHead | None:
+        """Of the chain that was signed last where none is named."""
         return self._newest_audit.get(chain)
 
     def append(self, signed: SignedHead) -> None:
@@ -184,7 +185,7 @@ class SignLog:
         if line.signed is not None:
             self._newest[line.signed.head.spool] = line.signed
         if line.audit is not None:
-            self._newest_audit[line.audit.head.chain] = line.audit
+            self._newest_audit[line.audit.head.chain] = self._newest_audit[None] = line.audit
         self._previous = hashlib.sha256(data).hexdigest()
         self._lines += 1
 

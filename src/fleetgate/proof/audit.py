@@ -17,10 +17,10 @@ from typing import NamedTuple
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct, field
-from sqlalchemy import select
+from sqlalchemy import LargeBinary, cast, select
 
 from fleetgate.control.auditchain import CHAINED, AuditLink, audit_link, links_query
-from fleetgate.control.auditheads import signed_heads
+from fleetgate.control.auditheads import beginning, signed_heads
 from fleetgate.control.heads import NO_LINK, SignedAuditHead, check_signature
 from fleetgate.control.schema import RESTORED, audit
 from fleetgate.control.store import Store
@@ -61,19 +61,27 @@ class AuditReport(Struct):
 
 
 class Allowed(NamedTuple):
-    """`unsigned`: what no head vouches for. `restored`: what was signed of a former chain and is not there, where the
-    audit says that the records were restored from a backup."""
+    """`unsigned`: what no head vouches for. `restored`: what was signed before the chain of this name began and is not
+    there, where the row it began with says that the records were restored from a backup. The name is the hash of that
+    row and of all before: nobody who learns it can write anew what it lets pass, nor what came later."""
 
     unsigned: bool = False
-    restored: bool = False
+    restored: str | None = None
+
+
+class _Restore(NamedTuple):
+    """A row that says that the records were restored, and until when heads had been signed then."""
+
+    place: int
+    chain: str
+    until_ms: int
 
 
 class _Walk(NamedTuple):
-    """What the way along the chain leaves: the hash and place of the row it began with, its end, the hashes at the
-    places of heads, and the oldest and newest time behind the newest head."""
+    """What the way along the chain leaves: the hash of the row it began with, its end, the hashes at the places of
+    heads, and the oldest and newest time behind the newest head."""
 
     chain: str
-    begin: int
     end: int
     hashes: dict[int, str]
     oldest_ms: int
@@ -100,10 +108,11 @@ def verify_audit(
     report = AuditReport()
     good = _heads(heads, key, report)  # 1
     _before_the_first(store, report)
-    walk = _walk(store, good, report)  # 2
+    restores = _restores(store)
+    walk = _walk(store, good, restores, report)  # 2
     if not (walk.end or good):
         raise NotFound("the audit has no row, and no head of one is signed: nothing was verified")
-    _check_signed(good, walk, allowed, report)  # 3
+    _check_signed(good, walk, restores, allowed.restored, report)  # 3
     _check_unsigned(store, good, walk, allowed, report)  # 4
     _note_former(store, report)
     return report
@@ -137,8 +146,20 @@ def _before_the_first(store: Store, report: AuditReport) -> None:
         report.find(Kind.ALTERED, rows[0].place, f"{what} before the first place: nobody wrote there but by hand")
 
 
-def _walk(store: Store, heads: list[SignedAuditHead], report: AuditReport) -> _Walk:
-    begin = max((row.place for row in store.rows(select(audit.c.place).where(audit.c.action == RESTORED))), default=1)
+def _restores(store: Store) -> list[_Restore]:
+    """In their order. A row of an earlier release does not say what was signed: then its own time counts."""
+    found = []
+    texts = (cast(audit.c[name], LargeBinary).label(name) for name in ("hash", "detail"))
+    query = select(audit.c.place, audit.c.at_ms, *texts).where(audit.c.action == RESTORED).order_by(audit.c.place)
+    for row in store.rows(query):
+        until_ms = beginning(row.detail).signed_until_ms
+        at_ms = row.at_ms if isinstance(row.at_ms, int) else 0
+        found.append(_Restore(row.place, row.hash.decode(errors="replace"), at_ms if until_ms is None else until_ms))
+    return found
+
+
+def _walk(store: Store, heads: list[SignedAuditHead], restores: list[_Restore], report: AuditReport) -> _Walk:
+    begin = restores[-1].place if restores else 1
     places = {signed.head.place for signed in heads}
     chain, place, link, broken = "", 0, NO_LINK, 0
     hashes: dict[int, str] = {}
@@ -163,7 +184,7 @@ def _walk(store: Store, heads: list[SignedAuditHead], report: AuditReport) -> _W
     if broken > MAX_FINDINGS:
         report.find(Kind.ALTERED, None, f"nor are {broken - MAX_FINDINGS} more rows what was written there")
     oldest_ms, newest_ms = times or (0, 0)
-    return _Walk(chain, begin, place, hashes, oldest_ms, newest_ms)
+    return _Walk(chain, place, hashes, oldest_ms, newest_ms)
 
 
 def _not_what_was_written(place: int) -> str:
@@ -171,24 +192,40 @@ def _not_what_was_written(place: int) -> str:
     return f"what stands there is not what was written there: it was changed, added or moved{before}"
 
 
-def _check_signed(heads: list[SignedAuditHead], walk: _Walk, allowed: Allowed, report: AuditReport) -> None:
+def _check_signed(
+    heads: list[SignedAuditHead], walk: _Walk, restores: list[_Restore], name: str | None, report: AuditReport
+) -> None:
+    """What was signed before the restore of this name, and does not stand, is lost; any other head has to stand."""
     of_this = [signed for signed in heads if signed.head.chain == walk.chain]
     of_former = [signed for signed in heads if signed.head.chain != walk.chain and not _stands(signed, walk)]
     _check_heads(of_this, walk, report)
+    if name is not None:
+        known = next((restore for restore in restores if restore.chain == name), None)
+        if known is None:
+            what = f"no row that says that the records were restored has the name {name[:12]}..., which is known"
+            report.find(Kind.ALTERED, None, what)
+        else:
+            of_former = _all_but_lost(of_former, known, report)
     if not of_former:
         return
-    if walk.begin > 1 and allowed.restored:
-        newest = of_former[-1]
+    _check_heads(of_former, walk, report)
+    if restores and name != restores[-1].chain:
         report.notes.append(
-            f"the records were restored at place {walk.begin}: lost is what was signed before, up to place "
+            f"place {restores[-1].place} says that the records were restored; for whoever knows that they were, "
+            f"--restored {restores[-1].chain} lets pass what it cost"
+        )
+
+
+def _all_but_lost(heads: list[SignedAuditHead], known: _Restore, report: AuditReport) -> list[SignedAuditHead]:
+    """Of heads that do not stand those that the restore did not cost; what it did is noted."""
+    lost = [signed for signed in heads if signed.signed_at <= known.until_ms and signed.head.chain != known.chain]
+    if lost:
+        newest = max(lost, key=lambda signed: signed.signed_at)
+        report.notes.append(
+            f"the records were restored at place {known.place}: lost is what was signed before, up to place "
             f"{newest.head.place} at {newest.signed_at}"
         )
-        return
-    _check_heads(of_former, walk, report)
-    if walk.begin > 1:
-        report.notes.append(
-            f"place {walk.begin} says that the records were restored: --restored lets pass what it cost"
-        )
+    return [signed for signed in heads if signed not in lost]
 
 
 def _check_heads(heads: list[SignedAuditHead], walk: _Walk, report: AuditReport) -> None:

@@ -32,11 +32,13 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 
 class Reader:
-    """Somebody at a shell with one page. `before` is called when a command that contains its key comes up."""
+    """Somebody at a shell with one page. `before` is called when a command that contains its key comes up; `instead`
+    gives what stands on this gate for an example of the page."""
 
     def __init__(self, shell: Shell, page: str, enrolled: int = 1) -> None:
         self.shell = shell
         self.before: dict[str, Callable[[], None]] = {}
+        self.instead: dict[str, Callable[[], str]] = {EXAMPLE_FINGERPRINT: lambda: self._newest_fingerprint()[:8]}
         blocks = _BLOCK.findall((HOW_TO / f"{page}.md").read_text())
         self.commands = [line for kind, text in blocks if kind == "sh" for line in text.splitlines()]
         self.lists = [text for kind, text in blocks if kind == "csv"]
@@ -57,8 +59,9 @@ class Reader:
 
     def _run(self, command: str) -> None:
         if command.startswith("fleetgate "):
-            if EXAMPLE_FINGERPRINT in command:
-                command = command.replace(EXAMPLE_FINGERPRINT, self._newest_fingerprint()[:8])
+            for example, found in self.instead.items():
+                if example in command:
+                    command = command.replace(example, found())
             self.shell.must(*shlex.split(command)[1:])
         else:
             subprocess.run(["bash", "-c", command], check=True, capture_output=True, timeout=20)

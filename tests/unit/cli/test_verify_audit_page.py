@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from tests.unit.cli.conftest import Shell
 
 
+EXAMPLE_CHAIN = "9a3c41d07be2f6589a3c41d07be2f6589a3c41d07be2f6589a3c41d07be2f658"
+
+
+def chain(shell: Shell) -> str:
+    """The name that `audit restored` gave."""
+    return shell.out.split("--restored ")[1].split()[0]
+
+
 @contextmanager
 def signer(shell: Shell) -> Iterator[None]:
     """The gate's signer runs, and has signed the end of its audit."""
@@ -50,6 +58,7 @@ def tamper(gate: Shell, *statements: str) -> None:
 def test_every_command_of_the_page_does_what_it_says(shell: Shell) -> None:
     """In its order, beside a gate."""
     reader = Reader(shell, "verify-the-audit")
+    reader.instead[EXAMPLE_CHAIN] = lambda: chain(shell)
     with signer(shell):
         reader.follow()
     [newest] = shell.json("audit", "--last", "1")

@@ -16,7 +16,7 @@ from tests.unit.control.desk import Desk, Running
 
 from fleetgate.control import auditheads
 from fleetgate.control.auditchain import COLUMNS, chained
-from fleetgate.control.auditheads import AuditChanged, begin_anew, sign_audit
+from fleetgate.control.auditheads import AuditChanged, begin_anew, chain_of, sign_audit
 from fleetgate.control.heads import NO_LINK, SignedAuditHead, read_public_key
 from fleetgate.control.signing import SignerRefused
 from fleetgate.control.signlog import read_log
@@ -292,9 +292,18 @@ def restored(ledger: Ledger, *, said: bool) -> None:
     """From a copy of when it had 5 rows."""
     ledger.tamper("DELETE FROM audit WHERE place > 5", "DELETE FROM audit_heads WHERE place > 5", careful=False)
     if said:
-        with ledger.gate.store.write("somebody") as write:
-            begin_anew(write, "the disk died; copy of last night")
+        say_restored(ledger)
     ledger.note(2)
+
+
+def say_restored(ledger: Ledger) -> str:
+    """The name of the chain that begins."""
+    last = ledger.running.client.newest_audit()
+    with ledger.gate.store.write("somebody") as write:
+        begin_anew(write, "the disk died; copy of last night", last)
+    found = chain_of(ledger.gate.store)
+    assert found is not None
+    return found[0]
 
 
 def test_a_restored_database_is_signed_again_once_a_person_says_so(ledger: Ledger) -> None:
@@ -302,11 +311,10 @@ def test_a_restored_database_is_signed_again_once_a_person_says_so(ledger: Ledge
     restored(ledger, said=False)
     with pytest.raises((SignerRefused, AuditChanged)):
         ledger.sign()
-    with ledger.gate.store.write("somebody") as write:
-        begin_anew(write, "the disk died; copy of last night")
+    name = say_restored(ledger)
     assert ledger.sign() == 1
     assert ledger.logged()[-1].head.place == 8
-    assert ledger.verify(allowed=Allowed(restored=True)).findings == []
+    assert ledger.verify(allowed=Allowed(restored=name)).findings == []
 
 
 def test_what_a_restored_database_lost_is_a_finding_until_that_is_allowed(ledger: Ledger) -> None:
@@ -316,21 +324,96 @@ def test_what_a_restored_database_lost_is_a_finding_until_that_is_allowed(ledger
     report = ledger.verify(ledger.logged())
     assert [finding.kind for finding in report.findings] == ["altered"]
     assert "place 6 says that the records were restored" in report.notes[-1]
-    report = ledger.verify(ledger.logged(), Allowed(restored=True))
+    name = report.notes[-1].split("--restored ")[1].split()[0]
+    report = ledger.verify(ledger.logged(), Allowed(restored=name))
     assert (report.findings, report.unsigned) == ([], 0)
     assert "up to place 6" in report.notes[0]
 
 
-def test_what_is_allowed_to_a_restored_database_ends_with_its_new_chain(ledger: Ledger) -> None:
-    """What was signed since is held as before."""
+REWRITINGS = {
+    "a row before": ["UPDATE audit SET actor = 'mallory' WHERE place = 2"],
+    "a row less": ["DELETE FROM audit WHERE place = 3", "UPDATE audit SET place = place - 1 WHERE place > 3"],
+    "a row since": ["UPDATE audit SET actor = 'mallory' WHERE place = 7"],
+    "both": ["UPDATE audit SET actor = 'mallory' WHERE place IN (2, 7)"],
+    "the row itself": ["UPDATE audit SET detail = '{}' WHERE place = 6"],
+    "an end": ["DELETE FROM audit WHERE place > 6"],
+    "no restore": ["DELETE FROM audit WHERE place > 5"],
+}
+
+
+@pytest.mark.parametrize("statements", REWRITINGS.values(), ids=REWRITINGS.keys())
+def test_what_is_allowed_to_a_restored_database_is_what_the_restore_cost(ledger: Ledger, statements: list[str]) -> None:
+    """Nothing of what was kept, and nothing of what was signed since; and the signer signs none of it."""
     restored(ledger, said=True)
     ledger.sign()
-    ledger.tamper("UPDATE audit SET actor = 'mallory' WHERE place = 2", careful=True)
-    assert ledger.verify(ledger.logged(), Allowed(restored=True)).findings != []
+    [name] = {signed.head.chain for signed in ledger.logged()[2:]}
+    ledger.tamper(*statements, careful=True)
+    with pytest.raises((SignerRefused, AuditChanged)):
+        ledger.sign()
+    assert ledger.verify(ledger.logged(), Allowed(restored=name)).findings != []
 
 
-def test_a_chain_is_named_by_the_row_it_began_with(ledger: Ledger, gate: Gate) -> None:
-    """So a new database in the place of the old one has no head that fits."""
+def test_whoever_says_himself_that_the_records_were_restored_is_found_by_who_knows_better(ledger: Ledger) -> None:
+    """The signer takes a person's word in the database; who knows which restores there were gives the name of the
+    newest."""
+    restored(ledger, said=True)
+    ledger.sign()
+    name = ledger.logged()[-1].head.chain
+    ledger.tamper("UPDATE audit SET actor = 'mallory' WHERE place = 7", careful=True)
+    his = say_restored(ledger)
+    assert ledger.sign() == 1
+    [finding] = ledger.verify(ledger.logged(), Allowed(restored=name)).findings
+    assert finding.kind == "altered"
+    assert ledger.verify(ledger.logged(), Allowed(restored=his)).findings == []
+
+
+def test_a_second_restore_lets_pass_what_the_first_one_cost(ledger: Ledger) -> None:
+    """Also from a copy that does not know of the first: its row has the name of what was signed last."""
+    restored(ledger, said=True)
+    ledger.sign()
+    ledger.tamper("DELETE FROM audit WHERE place > 4", "DELETE FROM audit_heads WHERE place > 4")
+    ledger.desk.clock.ms += 1
+    name = say_restored(ledger)
+    assert ledger.sign() == 1
+    assert ledger.verify(ledger.logged(), Allowed(restored=name)).findings == []
+
+
+def test_a_chain_that_ended_is_not_gone_on_with(ledger: Ledger) -> None:
+    """The rows of before the restore in their place again, and others behind them: two audits would be signed."""
+    kept = "CREATE TABLE kept AS SELECT * FROM audit"
+    ledger.tamper(kept)
+    restored(ledger, said=True)
+    ledger.sign()
+    ledger.tamper("DELETE FROM audit", "INSERT INTO audit SELECT * FROM kept")
+    with pytest.raises(SignerRefused, match="another one began"):
+        ledger.sign()
+
+
+def test_the_row_of_an_earlier_release_lets_pass_what_was_signed_until_it_was_written(ledger: Ledger) -> None:
+    """It does not say what was signed last."""
+    ledger.gate.clock.ms = ledger.desk.clock.ms
+    restored(ledger, said=True)
+    ledger.tamper('UPDATE audit SET detail = \'{"reason":"the disk died"}\' WHERE place = 6', careful=True)
+    found = chain_of(ledger.gate.store)
+    assert found is not None
+    with pytest.raises(SignerRefused, match="does not say that it follows"):
+        ledger.sign()  # an earlier signer did
+    report = ledger.verify(ledger.logged(), Allowed(restored=found[0]))
+    assert (report.findings, "at place 6" in report.notes[0]) == ([], True)
+
+
+def test_a_name_that_no_restore_has_is_a_finding(ledger: Ledger) -> None:
+    """What its owner knows of is not in the audit."""
+    report = ledger.verify(allowed=Allowed(restored="ab" * 32))
+    assert [finding.kind for finding in report.findings] == ["altered"]
+
+
+def test_a_chain_is_named_by_the_row_it_began_with(ledger: Ledger) -> None:
+    """So a new database in the place of the old one has no head that fits; the signer signs none of it before a person
+    says so."""
     ledger.tamper("UPDATE audit SET actor = 'another' WHERE place = 1", careful=True)
-    assert ledger.sign() == 1  # to the signer it is an audit of which it knows nothing
+    with pytest.raises(SignerRefused, match="does not say that it follows"):
+        ledger.sign()
     assert [kind for kind, _ in ledger.found()] == ["altered"]
+    say_restored(ledger)
+    assert ledger.sign() == 1
