@@ -14,10 +14,11 @@ import typer
 
 from fleetgate.cli.console_output import AsJson, cell, print_json, say
 from fleetgate.cli.proof import Key, public_key, segments
-from fleetgate.cli.session import session_of
-from fleetgate.control.signlog import read_log
+from fleetgate.cli.session import Session, session_of
+from fleetgate.control.heads import SignedAuditHead
+from fleetgate.control.signlog import LogCut, count_of, read_count, read_log
 from fleetgate.control.store import Store
-from fleetgate.errors import CheckFailed
+from fleetgate.errors import CheckFailed, ConfigError
 from fleetgate.proof.audit import Allowed, AuditReport, stored_heads, verify_audit
 from fleetgate.proof.findings import Kind
 from fleetgate.spool.files import reaching, require_spool
@@ -72,11 +73,13 @@ def audit(
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
         heads, bad = stored_heads(store)
-        for path in _logs(session.config.path(session.config.signer.log), log):
-            heads += [line.audit for line, _ in read_log(path) if line.audit is not None]
-        report = verify_audit(store, heads, public_key(session, key), Allowed(unsigned, restored))
+        logged, cut, notes = _logged(session, log)
+        report = verify_audit(store, [*heads, *logged], public_key(session, key), Allowed(unsigned, restored))
     for why in bad:
         report.find(Kind.SIGNATURE, None, why)
+    for why in cut:
+        report.find(Kind.CUT_OFF, None, why)
+    report.notes += notes
     if as_json:
         print_json(report)
     else:
@@ -85,9 +88,31 @@ def audit(
         raise CheckFailed(f"the audit is not what was written and signed (findings: {len(report.findings)})")
 
 
-def _logs(own: Path, given: Path | None) -> list[Path]:
-    """The signer's own is read where this is its machine and user."""
-    return [path for path in (own if os.access(own, os.R_OK) else None, given) if path is not None]
+def _logged(session: Session, given: Path | None) -> tuple[list[SignedAuditHead], list[str], list[str]]:
+    """The heads in the signer's logs, the findings of these, and what was not looked at. The signer's own is read where
+    this is its machine and user. Raises ConfigError where a log is none."""
+    heads: list[SignedAuditHead] = []
+    findings, notes = [], []
+    own, counted = session.config.path(session.config.signer.log), None
+    logs = [path for path in (own if os.access(own, os.R_OK) else None, given) if path is not None]
+    if own in logs:
+        try:
+            counted = read_count(count_of(session.config.path(session.config.signer.audit_key)))
+        except ConfigError as error:
+            notes.append(f"whether the signer's log has its end is not known: {error}")
+    if not logs:
+        notes.append(
+            "heads were read from the database only: where rows and their heads were cut off together, that is not "
+            "seen; give the signer's log with --log"
+        )
+    for path in logs:
+        try:
+            for line, _ in read_log(path, counted if path == own else None):
+                if line.audit is not None:
+                    heads.append(line.audit)
+        except LogCut as cut:
+            findings.append(str(cut))
+    return heads, findings, notes
 
 
 def _tell_audit(report: AuditReport) -> None:

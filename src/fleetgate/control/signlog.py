@@ -39,6 +39,10 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
             raise ValueError("a line has one head")
 
 
+class LogCut(ConfigError):
+    """The log lacks lines that were signed, or has others in their place."""
+
+
 class Count(Struct, frozen=True, forbid_unknown_fields=True):
     """How many lines the log has at least, and the SHA-256 of the last of these."""
 
@@ -68,13 +72,14 @@ def has_signed(count: Path) -> bool:
 _decode = msgspec.json.Decoder(Line).decode
 
 
-def read_log(path: Path) -> Iterator[tuple[Line, bytes]]:
+def read_log(path: Path, counted: Count | None = None) -> Iterator[tuple[Line, bytes]]:
     """The lines of the log, read and as they stand, in order; a last line that breaks off is left out, one that only
-    lacks its end is given with it.
+    lacks its end is given with it. `counted` was read before the log is: a signer that runs writes a line first.
 
-    Raises ConfigError where the log cannot be read or a line does not follow the one before.
+    Raises ConfigError where the log cannot be read or a line does not follow the one before; at the end LogCut where
+    it has not what was counted.
     """
-    previous = NO_LINE
+    previous, lines, at_count = NO_LINE, 0, NO_LINE
     try:
         with path.open("rb") as file:
             for number, data in enumerate(file, 1):
@@ -89,11 +94,16 @@ def read_log(path: Path) -> Iterator[tuple[Line, bytes]]:
                     raise ConfigError(f"{path}, line {number}: it does not follow the line before; restore the log")
                 data = data if whole else data + b"\n"
                 previous = hashlib.sha256(data).hexdigest()
+                lines += 1
+                if counted is not None and lines == counted.lines:
+                    at_count = previous
                 yield line, data
     except FileNotFoundError:
         raise ConfigError(f"{path} is gone: restore it from its backup; the signer must not forget it") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    if counted is not None and at_count != counted.last:
+        raise LogCut(f"{path} has {lines} lines, and {counted.lines} were signed, or other ones")
 
 
 def or_anew(log: Path, count: Path) -> str:
@@ -132,7 +142,7 @@ class SignLog:
             raise
 
     def _open(self, path: Path) -> None:
-        counted = _read_count(self._count)
+        counted = read_count(self._count)
         good_bytes, at_count = 0, NO_LINE
         for line, data in read_log(path):
             self._take(line, data)
@@ -193,7 +203,8 @@ class SignLog:
         replace_secret(self._count, msgspec.json.encode(Count(self._lines, self._previous)))
 
 
-def _read_count(path: Path) -> Count:
+def read_count(path: Path) -> Count:
+    """Raises ConfigError."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Count)
     except OSError as error:

@@ -102,3 +102,21 @@ def test_rows_that_are_cut_off_are_found_by_a_copy_of_the_log_alone(signed: Shel
     tamper(signed, "DELETE FROM audit_heads", "DELETE FROM audit WHERE place = (SELECT max(place) FROM audit)")
     assert signed.run("verify", "audit", "--log", "copy.log", "--json") == 1
     assert "cut_off" in signed.out
+
+
+def test_without_a_log_it_is_said_what_cannot_be_seen(signed: Shell) -> None:
+    """Whoever cuts off rows in the database cuts off their heads, and takes the log away."""
+    assert "database only" not in signed.must("verify", "audit")
+    (signed.directory / "signer.log").rename(signed.directory / "copy.log")
+    assert "heads were read from the database only" in signed.must("verify", "audit")
+    assert "database only" not in signed.must("verify", "audit", "--log", "copy.log")
+
+
+def test_a_log_that_was_cut_at_the_end_of_a_line_is_a_finding(signed: Shell) -> None:
+    """The count beside the key says how many lines were signed; without it that is not known, which is said."""
+    log = signed.directory / "signer.log"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    assert signed.run("verify", "audit") == 1
+    assert "cut_off: the audit:" in signed.out
+    (signed.directory / "pki" / "audit.signed").unlink()
+    assert "is not known" in signed.must("verify", "audit")
