@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.control.test_quarantine_record import decision, transition
 
 from fleetgate.control.cases import show_case_file
 from fleetgate.control.records import DeviceState
-from fleetgate.control.releases import NO_END_MS, Release, releases_of, releases_since
+from fleetgate.control.releases import EARLIER_MS, NO_END_MS, Case, Release, releases_of, releases_since, spans
 from fleetgate.control.states import Classification, Decision, Outcome
 
 if TYPE_CHECKING:
@@ -24,19 +26,22 @@ def later(gate: Gate, ms: int = 1_000) -> int:
     return gate.clock.ms
 
 
-def spans(gate: Gate) -> list[tuple[int, int]]:
+def given_back(gate: Gate) -> list[tuple[int, int]]:
     return [(release.from_ms, release.until_ms) for release in releases_since(gate.store, 0)]
 
 
 @pytest.mark.parametrize("finding", [BENIGN, FALSE_POSITIVE])
 def test_a_release_gives_back_what_its_case_held(car: Gate, finding: Classification) -> None:
-    """From the opening of the case on, with no end while there is no other; by the name that `show` tells."""
+    """From the opening of the case on, and what a clock said was earlier, with no end while there is no other; by the
+    name that `show` tells."""
     opened = later(car)
     transition(car, QUARANTINED)
     at_ms = later(car)
     decision(car, Decision.RELEASE, finding)
     name = f"1-{at_ms}"
-    assert releases_of(car.store, "acme", "car-tcu") == [Release(1, name, "acme", "car-tcu", opened, NO_END_MS)]
+    assert releases_of(car.store, "acme", "car-tcu") == [
+        Release(1, name, "acme", "car-tcu", opened - EARLIER_MS, NO_END_MS)
+    ]
     assert show_case_file(car.store, "acme", "car-tcu", car.store.clock.now_ms()).decisions[0].name == name
     assert releases_since(car.store, 1) == releases_since(car.store, 0)
     assert releases_since(car.store, 2) == releases_of(car.store, "acme", "another") == []
@@ -46,7 +51,7 @@ def test_what_was_confirmed_stays_held(car: Gate) -> None:
     """It is evidence, though the device is let out."""
     transition(car, QUARANTINED)
     decision(car, Decision.RELEASE, CONFIRMED)
-    assert spans(car) == []
+    assert given_back(car) == []
 
 
 def test_the_next_case_ends_it(car: Gate) -> None:
@@ -57,9 +62,9 @@ def test_the_next_case_ends_it(car: Gate) -> None:
     decision(car, Decision.RELEASE, BENIGN)
     second = later(car)
     transition(car, QUARANTINED, 2)
-    assert spans(car) == [(first, second)]
+    assert given_back(car) == [(first - EARLIER_MS, second)]
     decision(car, Decision.RELEASE, BENIGN)
-    assert spans(car) == [(first, second), (second, NO_END_MS)]
+    assert given_back(car) == [(first - EARLIER_MS, second), (second, NO_END_MS)]
 
 
 def test_the_confirmed_case_before_is_none_of_it(car: Gate) -> None:
@@ -69,7 +74,7 @@ def test_the_confirmed_case_before_is_none_of_it(car: Gate) -> None:
     second = later(car)
     transition(car, QUARANTINED, 2)
     decision(car, Decision.RELEASE, FALSE_POSITIVE)
-    assert spans(car) == [(second, NO_END_MS)]
+    assert given_back(car) == [(second, NO_END_MS)]
 
 
 def test_a_decision_by_a_clock_that_is_ahead_gives_back_no_more(car: Gate) -> None:
@@ -80,7 +85,7 @@ def test_a_decision_by_a_clock_that_is_ahead_gives_back_no_more(car: Gate) -> No
     car.clock.ms += 5_000
     decision(car, Decision.RELEASE, BENIGN)
     assert transition(car, QUARANTINED, 2, at_ms=car.clock.ms + 1, received_at_ms=second) is Outcome.APPLIED
-    assert spans(car) == [(first, second)]
+    assert given_back(car) == [(first - EARLIER_MS, second)]
 
 
 def test_lifting_a_ban_is_about_what_it_was_for(car: Gate) -> None:
@@ -88,10 +93,10 @@ def test_lifting_a_ban_is_about_what_it_was_for(car: Gate) -> None:
     opened = later(car)
     transition(car, QUARANTINED)
     decision(car, Decision.BAN)
-    assert spans(car) == []
+    assert given_back(car) == []
     later(car)
     decision(car, Decision.RELEASE, FALSE_POSITIVE)
-    assert spans(car) == [(opened, NO_END_MS)]
+    assert given_back(car) == [(opened - EARLIER_MS, NO_END_MS)]
 
 
 def test_another_edge_may_have_held_since_before(car: Gate) -> None:
@@ -102,9 +107,9 @@ def test_another_edge_may_have_held_since_before(car: Gate) -> None:
     assert transition(car, QUARANTINED, 2, at_ms=earlier) is Outcome.CONFIRMED
     later(car)
     decision(car, Decision.RELEASE, BENIGN)
-    assert spans(car) == [(earlier, NO_END_MS)]
+    assert given_back(car) == [(earlier - EARLIER_MS, NO_END_MS)]
     assert transition(car, QUARANTINED, 3, at_ms=earlier - 1) is Outcome.OVERTAKEN
-    assert spans(car) == [(earlier - 1, NO_END_MS)]
+    assert given_back(car) == [(earlier - 1 - EARLIER_MS, NO_END_MS)]
 
 
 def test_an_edge_that_held_before_it_learned_of_a_release_from_watch(car: Gate) -> None:
@@ -113,8 +118,51 @@ def test_an_edge_that_held_before_it_learned_of_a_release_from_watch(car: Gate) 
     held_since = later(car)
     later(car)
     decision(car, Decision.RELEASE, BENIGN)
-    assert spans(car) == []
+    assert given_back(car) == []
     assert transition(car, QUARANTINED, 2, at_ms=held_since) is Outcome.OVERTAKEN
-    assert spans(car) == [(held_since, NO_END_MS)]
+    assert given_back(car) == [(held_since - EARLIER_MS, NO_END_MS)]
     [case] = show_case_file(car.store, "acme", "car-tcu", car.store.clock.now_ms()).cases
     assert (case.opened_at_ms, case.closed_at_ms) == (held_since, held_since + 1_000)
+
+
+def test_a_clock_that_was_set_right_since_releases_nothing_that_nobody_decided_on(car: Gate) -> None:
+    """The first case was opened an hour ahead; what is held for the second one waits, also when that hour has come."""
+    now_ms = car.clock.ms
+    transition(car, QUARANTINED, 1, at_ms=now_ms + 3_600_000)
+    decision(car, Decision.RELEASE, BENIGN)
+    at_ms = now_ms + 3_600_002  # newer than the decision, as an edge makes it
+    assert transition(car, QUARANTINED, 2, at_ms=at_ms, received_at_ms=now_ms + 600_000) is Outcome.APPLIED
+    [(_, until_ms)] = given_back(car)
+    assert until_ms == now_ms + 600_000
+
+
+def test_what_was_held_behind_a_clock_that_was_set_back_comes_back(car: Gate) -> None:
+    """By four seconds, which no edge doubts: it seems to be from before the case."""
+    transition(car, QUARANTINED, 1)
+    later(car)
+    decision(car, Decision.RELEASE, BENIGN)
+    [(from_ms, _)] = given_back(car)
+    assert from_ms < car.clock.ms - 4_000
+
+
+_CASES = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9) | st.none()), min_size=1, max_size=8)
+
+
+@given(_CASES, st.permutations(range(8)))
+def test_what_was_held_is_of_one_case_and_of_none_before_its_turn(
+    found: list[tuple[int, int | None]], numbers: list[int]
+) -> None:
+    """Whatever the clocks said: no two cases have the same, whoever waits has all since it was opened, and between
+    cases nothing is lost."""
+    cases = [
+        Case(numbers[place], opened_ms, None if decided is None else 10 * decided + place)
+        for place, (opened_ms, decided) in enumerate(found)
+    ]
+    owned = spans(cases)
+    turns = sorted(cases, key=lambda case: (case.decided is None, case.decided or 0, case.case_id))
+    ways = [owned[case.case_id] for case in turns]
+    assert all(from_ms <= until_ms for from_ms, until_ms in ways)
+    assert [until_ms for _, until_ms in ways] == [*(from_ms for from_ms, _ in ways[1:]), NO_END_MS]
+    assert ways[0][0] <= min(case.opened_at_ms for case in cases)
+    for place, case in enumerate(turns):
+        assert all(until_ms <= case.opened_at_ms for _, until_ms in ways[:place])
