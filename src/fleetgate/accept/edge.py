@@ -33,6 +33,7 @@ from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.issuertrouble import KINDS, IssuerTrouble
+from fleetgate.accept.known import KnownDevice
 from fleetgate.accept.limits import Limits
 from fleetgate.accept.lists import Lists, Source
 from fleetgate.accept.loop import SocketLoop
@@ -53,6 +54,7 @@ from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config, host_and_port
 from fleetgate.control.breaker import overrides
 from fleetgate.control.cases import found_harmless
+from fleetgate.control.records import DeviceState
 from fleetgate.control.spools import known_spools
 from fleetgate.control.store import Store
 from fleetgate.ending import asked_to_end
@@ -157,7 +159,12 @@ class Edge:
             self._clock,
         )
         loop = SocketLoop(turns, entrance, self._config.edge, self.intake, door, self.room, self._limits, self._clock)
-        self.registry.on_change = self.scores.on_state = door.device_changed
+
+        def changed(known: KnownDevice, decided_ms: int) -> None:
+            self.scores.tell_again(known)
+            door.device_changed(known, decided_ms)
+
+        self.registry.on_change, self.scores.on_state = changed, door.device_changed
         self.registry.on_taken = self.scores.taken
         self.changes.on_overrides = self.breaker.override
         self.changes.on_suspicion = self.scores.suspect
@@ -235,7 +242,10 @@ class Edge:
         self.issuer_trouble.restore([record for record in alerts if record.kind in KINDS], now_ms)
         held = [record for record in alerts if record.kind not in KINDS]
         if held:
-            self.scores.restore(held, recovery.watched())
+            self.scores.restore(held, recovery.standing(DeviceState.WATCHED))
+        for known in recovery.untold():
+            self.scores.tell_again(known)
+        self.intake.commit()
         fault.point("recover.replayed")
 
     def _ready(self) -> str:

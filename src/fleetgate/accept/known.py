@@ -42,6 +42,8 @@ class KnownDevice:
     connection (`issuer_of`); both empty until then. `before_trouble` is what the two were when its score began to rise,
     None where it never did. `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is
     when the last change of its records took effect that was learnt while it was in memory (Unix ms), 0 for none.
+    `told_at` is the time of the newest step that was recorded since it came into memory, for load to tell control of; 0
+    for none.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -67,6 +69,7 @@ class KnownDevice:
         "software",
         "standing",
         "timeline",
+        "told_at",
     )
 
     def __init__(self, record: DeviceRecord, standing: Standing, account: Account) -> None:
@@ -79,6 +82,7 @@ class KnownDevice:
         self.account = account
         self.brake = Brake()
         self.decided_ms = 0
+        self.told_at = 0
         self.denials: Denials = {}
         self.denied: Reason | None = None
         self.software = ""

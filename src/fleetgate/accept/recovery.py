@@ -14,7 +14,7 @@ from contextlib import suppress
 from fleetgate import log
 from fleetgate.accept.disorder import signal_of
 from fleetgate.accept.fleet import Fleet
-from fleetgate.accept.known import KnownDevice
+from fleetgate.accept.known import Key, KnownDevice
 from fleetgate.accept.registry import Registry
 from fleetgate.accept.standing import Part
 from fleetgate.config import Policy
@@ -28,7 +28,7 @@ from fleetgate.spool.format import RejectionRecord
 from fleetgate.spool.home import Spool
 from fleetgate.spool.reader import Segment, read_segments
 
-WATCHED_BATCH = 200  # 16 MB at most
+BATCH = 200  # 16 MB at most
 
 _log = log.get("accept.recovery")
 
@@ -45,6 +45,7 @@ class Recovery:
         self._applied = spool.checkpoint.segment()
         self.messages = 0
         self.alerts = {record.key: record for record in spool.checkpoint.alerts()}
+        self._on_their_way: set[Key] = set()
 
     def run(self) -> None:
         """Applies what is not applied yet. Raises SpoolError, ControlAway; a second call goes on."""
@@ -53,6 +54,7 @@ class Recovery:
                 self._refuse_forgetting(segment)
             self._load_devices(segment)
             replay(segment, self._fleet, self._settings)
+            self._note_steps(segment)
             self._note_alerts(segment)
             self._applied = segment.header.segment
             self.messages += len(segment.messages)
@@ -66,14 +68,26 @@ class Recovery:
             else:
                 self.alerts.pop(record.key, None)
 
-    def watched(self) -> Iterator[KnownDevice]:
-        """All watched devices, also those that are not in memory; these are, a few at a time, while they are looked at.
+    def _note_steps(self, segment: Segment) -> None:
+        with suppress(SpoolError):  # a damaged cursor is load's trouble
+            if segment.header.segment <= (self._spool.loaded_through() or 0):
+                return
+        self._on_their_way |= {(record.tenant, record.device_id) for _, record in segment.transitions}
+
+    def untold(self) -> Iterator[KnownDevice]:
+        """Devices under watch or in quarantine, but those whose latest step is in a segment that load will read.
         Raises ControlAway."""
-        in_memory = [known for known in self._fleet.all() if known.standing.state is DeviceState.WATCHED]
+        for state in (DeviceState.WATCHED, DeviceState.QUARANTINED):
+            yield from (known for known in self.standing(state) if known.key not in self._on_their_way)
+
+    def standing(self, state: DeviceState) -> Iterator[KnownDevice]:
+        """All devices in this state, also those that are not in memory; these are, a few at a time, while they are
+        looked at. Raises ControlAway."""
+        in_memory = [known for known in self._fleet.all() if known.standing.state is state]
         yield from in_memory
-        others = [key for key in self._spool.checkpoint.in_state(DeviceState.WATCHED) if self._fleet.get(key) is None]
-        for start in range(0, len(others), WATCHED_BATCH):
-            batch = others[start : start + WATCHED_BATCH]
+        others = [key for key in self._spool.checkpoint.in_state(state) if self._fleet.get(key) is None]
+        for start in range(0, len(others), BATCH):
+            batch = others[start : start + BATCH]
             self._registry.load(batch)
             yield from (known for key in batch if (known := self._fleet.get(key)) is not None)
             self._fleet.forget_idle(math.inf)

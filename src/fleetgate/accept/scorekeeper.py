@@ -1,9 +1,9 @@
 """How devices are scored, and moved from one state to another.
 
 Adds what is known of a device to its standing, asks the breaker before it goes into quarantine, and records each move
-as a `transition` of the spool. Decides when that is done; what a score calls for is decided by `standing`, which cohort
-is held by `breaker`, which state may follow which by `control.states`. Which event is a signal is decided by whoever
-sees it: `intake`, the listeners, load.
+as a `transition` of the spool, once more where control does not show it. Decides when that is done; what a score calls
+for is decided by `standing`, which cohort is held by `breaker`, which state may follow which by `control.states`. Which
+event is a signal is decided by whoever sees it: `intake`, the listeners, load.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from fleetgate.control.states import View, moved
 from fleetgate.control.suspicions import Suspicion
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.writer import Writer
+
+_TOLD = (DeviceState.WATCHED, DeviceState.QUARANTINED)
 
 _log = log.get("accept.scorekeeper")
 
@@ -93,8 +95,34 @@ class Scorekeeper:
                 self._reconsider(known, now)
 
     def taken(self, known: KnownDevice) -> None:
-        """Of a device that comes into memory: its cohort may have been held when it went, and not be any more."""
+        """Of a device that comes into memory: its cohort may have been held when it went, and not be any more; and
+        control may not know how it stands."""
+        self.tell_again(known)
         self._reconsider(known, self._clock.now_ms())
+
+    def tell_again(self, known: KnownDevice) -> None:
+        """Records the step once more, with its own time, of a device under watch or in quarantine that control shows
+        otherwise though nobody decided so: the record may have rotted before load read it, and what is held then has no
+        case that a person could decide on. Where control only did not hear of it yet, it takes the step once."""
+        standing = known.standing
+        if standing.state not in _TOLD or known.record.state is standing.state or known.told_at >= standing.state_at:
+            return
+        known.told_at = standing.state_at
+        now = self._clock.now_ms()
+        self._writer.transition(
+            TransitionRecord(
+                *known.key,
+                known.record.state.value,
+                standing.state.value,
+                standing.state_at,
+                "recorded again, as control does not show it",
+                standing.score(now, self.settings.signals),
+                self.settings.version,
+                standing.state_at,
+            )
+        )
+        _log.warning("device_state_told_again", tenant=known.key[0], device_id=known.key[1], state=standing.state)
+        self.on_record()
 
     def _reconsider(self, known: KnownDevice, now: int) -> None:
         if self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
@@ -139,6 +167,7 @@ class Scorekeeper:
             now,
         )
         self._writer.transition(record)
+        known.told_at = standing.state_at
         self._fleet.settle(known)
         self._fleet.touch(known)
         self._counts.transitions[state] += 1

@@ -65,7 +65,7 @@ class Fleet:
         recovery = Recovery(self.gate.spool, registry, self.gate.fleet, self.gate.settings)
         recovery.run()
         self.count()
-        self.gate.scores.restore(recovery.alerts.values(), recovery.watched())
+        self.gate.scores.restore(recovery.alerts.values(), recovery.standing(DeviceState.WATCHED))
 
 
 @pytest.fixture

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
-from tests.gates import Gate, credential, memory, record, score_of
+from tests.gates import Gate, Records, credential, memory, record, score_of
 from tests.units import DEVICE_ID, KEY_DIGEST, NOW, TENANT, former, hkdf, sign
 
+from fleetgate.accept.recovery import Recovery
 from fleetgate.accept.standing import Part
 from fleetgate.control.records import CredentialStatus, DeviceState
 from fleetgate.errors import SpoolError
 from fleetgate.judge import Outcome, Reason
 from fleetgate.judge.mac import FORMER_KID_MS
 from fleetgate.spool.cursor import Cursor, write_cursor
+from fleetgate.spool.reader import read_segments
 
 FORGED = sign(key=bytes(32))
 TWO = "tcu-0002"
@@ -281,4 +284,81 @@ def test_a_record_that_rotted_is_forgotten_only_where_load_cannot_have_it(two: G
             two.kill_and_recover()
     else:
         two.kill_and_recover()
+    two.close()
+
+
+def told_again(gate: Gate) -> list[tuple[str, str, int]]:
+    """(device, state, time) of what a start after a kill records again."""
+    gate.kill()
+    gate.start()
+    recovery = Recovery(gate.spool, Records(gate.fleet, gate.spool.checkpoint, gate.records), gate.fleet, gate.settings)
+    recovery.run()
+    for known in recovery.untold():
+        gate.scores.tell_again(known)
+    gate.intake.commit()
+    gate.spool.writer.seal()
+    left = list(read_segments(gate.spool.directory / "segments", 0))  # those that load has passed are deleted
+    return [(found.device_id, found.after, found.at) for segment in left[-1:] for _, found in segment.transitions]
+
+
+def quarantined(gate: Gate) -> int:
+    """One device, in a segment that is sealed; since when."""
+    for _ in range(10):
+        gate.receive(FORGED)
+    gate.intake.commit()
+    gate.spool.writer.seal()
+    assert gate.known().standing.state is DeviceState.QUARANTINED
+    return gate.known().standing.state_at
+
+
+def loaded(gate: Gate) -> None:
+    """Load is behind everything that was sealed; so is the checkpoint."""
+    gate.checkpoint()
+    cursor = Cursor(gate.spool.identity.spool, gate.spool.writer.next_segment - 1, "00" * 32)
+    write_cursor(gate.spool.directory, cursor)
+
+
+def test_a_quarantine_of_which_control_never_heard_is_recorded_again(two: Gate) -> None:
+    """With its own time, at the start after load has passed its record, which was damaged: else its device would be
+    held for ever without a case."""
+    at_ms = quarantined(two)
+    loaded(two)
+    two.clock.ms += 60_000
+    assert told_again(two) == [(DEVICE_ID, "quarantined", at_ms)]
+    two.close()
+
+
+def test_a_quarantine_that_load_will_read_of_is_not_recorded_again(two: Gate) -> None:
+    """Each start while load is behind would add to what it has to read."""
+    quarantined(two)
+    told_again(two)
+    assert two.known().told_at == 0
+    two.close()
+
+
+@pytest.mark.parametrize("state", [DeviceState.QUARANTINED, DeviceState.RELEASED])
+def test_a_quarantine_that_control_has_or_a_person_ended_is_not_recorded_again(two: Gate, state: DeviceState) -> None:
+    """There is nothing to tell."""
+    at_ms = quarantined(two)
+    loaded(two)
+    two.records = [record(state=state, state_at_ms=at_ms + 1), record(TWO)]
+    assert told_again(two) == []
+    two.close()
+
+
+def test_what_an_edge_recorded_itself_is_recorded_again_once_it_was_forgotten_only(two: Gate) -> None:
+    """Load may not have come to it: its device's records change for many reasons meanwhile."""
+    at_ms = quarantined(two)
+    two.scores.tell_again(two.known())
+    two.spool.writer.seal()
+    assert two.known().told_at == at_ms
+    assert [len(segment.transitions) for segment in read_segments(two.spool.directory / "segments", 0)] == [2]
+    two.checkpoint()
+    two.fleet.forget_idle(math.inf)
+    two.scores.taken(two.known())
+    two.scores.taken(two.known())
+    two.intake.commit()
+    two.spool.writer.seal()
+    [*_, newest] = read_segments(two.spool.directory / "segments", 0)
+    assert [found.at for _, found in newest.transitions] == [at_ms]
     two.close()
