@@ -39,7 +39,9 @@ SHARED = frozenset({"clock", "fault", "errors", "config", "configfile", "rates",
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
     "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable", "lock"}), SOCKETS | DATABASES),
-    "evidence": Border(frozenset({"bucket", "clock", "config", "errors", "log", "rates"}), SOCKETS | DATABASES),
+    "evidence": Border(
+        frozenset({"bucket", "clock", "config", "durable", "errors", "log", "rates"}), SOCKETS | DATABASES
+    ),
     "accept": Border(SHARED | {"judge", "spool", "control", "evidence"}, DATABASES),
     "control": Border(SHARED | {"judge"}, DATABASES),
     "load": Border(SHARED | {"judge", "spool", "control"}, frozenset()),

@@ -2,7 +2,7 @@
 
 `offer` is called on the road and does nothing but append to the queue. What the queue has no room for, and what the
 disk does not take, is lost and counted: telemetry goes on, and the metrics say that evidence does not. Decides when
-samples are forgotten; how many of them there may be is `store`'s.
+samples are forgotten, and that a new file is begun where it is damaged; how many of them there may be is `store`'s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fleetgate.clock import Clock
 from fleetgate.config import Evidence as Settings
 from fleetgate.errors import ControlAway
 from fleetgate.evidence.sample import Sample
-from fleetgate.evidence.store import EvidenceError, Harmless, Store
+from fleetgate.evidence.store import Damaged, EvidenceError, Harmless, Store, forget_aside, set_aside
 
 WRITE_SECONDS = 0.5
 QUEUE_BYTES = 8 * 1024 * 1024
@@ -27,6 +27,9 @@ QUEUE_BYTES = 8 * 1024 * 1024
 FORGET_SECONDS = 3600.0
 HARMLESS_DAYS = 7
 """How long samples outlive the decision that their device did no harm: time to see that it was the wrong one."""
+
+ASIDE_DAYS = 7
+"""How long a damaged file is kept for whoever can read something in it; nothing in it is forgotten meanwhile."""
 
 _DAY_MS = 24 * 3600 * 1000
 _STOP_SECONDS = 5.0
@@ -100,8 +103,10 @@ class Keeper:
             self.bytes = store.used_bytes()
         except Exception as error:  # whatever is overlooked here, somebody has to hear of it
             self.lost += len(samples)
-            self._tell(str(error) if isinstance(error, EvidenceError) else type(error).__name__)
             self._close()  # a file that another took the place of is found only by opening it again
+            self._tell(str(error) if isinstance(error, EvidenceError) else type(error).__name__)
+            if isinstance(error, Damaged):
+                self._set_aside()
         else:
             self._tell("")
 
@@ -114,6 +119,15 @@ class Keeper:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    def _set_aside(self) -> None:
+        """The next step begins a new file: one that is damaged takes nothing any more."""
+        try:
+            aside = set_aside(self._directory, self._clock.now_ms())
+        except EvidenceError as error:
+            self._tell(str(error))
+        else:
+            _log.error("evidence_set_aside", file=str(aside), days=ASIDE_DAYS)
 
     def _require_room(self, store: Store) -> None:
         """Raises EvidenceError where telemetry may be on the same disk and needs what is left of it."""
@@ -132,6 +146,7 @@ class Keeper:
         except ControlAway as error:
             found = ()  # what is too old goes all the same
             _log.warning("harmless_cases_unknown", error=str(error))
+        forget_aside(self._directory, now_ms - ASIDE_DAYS * _DAY_MS)
         gone = store.forget(oldest_ms, [Harmless(*one) for one in found])
         if gone:
             _log.info("evidence_forgotten", samples=gone)

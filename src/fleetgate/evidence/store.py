@@ -3,8 +3,8 @@
 A SQLite file of the edge's own, mode 0600 in a directory of mode 0700: what is in it may say where somebody was. It
 never grows beyond its limit (SQLite itself refuses), and deleted bytes are overwritten. Of one device a bounded number
 of samples is kept, the first and the latest; where all together need more room than there is, whoever has most loses
-most, so that a flood costs its senders' samples and not those of a quiet device. Nothing here is needed to run: errors
-are EvidenceError, for `keeper` to count.
+most, so that a flood costs its senders' samples and not those of a quiet device. A damaged file can be set aside.
+Nothing here is needed to run: errors are EvidenceError, for `keeper` to count.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from fleetgate.durable import sync_directory
 from fleetgate.evidence.sample import RAW_BYTES, Facts, Kept, Sample
 
 FILE = "samples.db"
+ASIDE = "samples.db.damaged"
 OF_A_DEVICE, FIRST_OF_A_DEVICE = 64, 16
 """Samples of one device, 330 KB at most: how it began, and what it did last."""
 
@@ -54,11 +56,17 @@ _MOST = "SELECT max(count) FROM (SELECT count(*) AS count FROM samples GROUP BY 
 _OLDEST = "SELECT number FROM samples ORDER BY number LIMIT ?"
 _COLUMNS = "number, tenant, device_id, at_ms, facts, size, sha256, raw"
 
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the low byte: the rest says where it was noticed
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class EvidenceError(Exception):
     """The file of samples cannot be used; the text says why."""
+
+
+class Damaged(EvidenceError):
+    """The file is none of SQLite's any more: nothing will ever be written into it."""
 
 
 class Harmless(NamedTuple):
@@ -183,6 +191,26 @@ class Store:
                 raise
 
 
+def set_aside(directory: Path, now_ms: int) -> Path:
+    """Makes room for a new file in the place of a damaged one, of which the latest is kept. Raises EvidenceError."""
+    path = directory / ASIDE
+    with _told(directory):
+        # The journal first: SQLite would write what it holds into the new file.
+        (directory / f"{FILE}-journal").unlink(missing_ok=True)
+        os.utime(directory / FILE, ns=(now_ms * 1_000_000, now_ms * 1_000_000))
+        (directory / FILE).replace(path)
+        sync_directory(directory)
+    return path
+
+
+def forget_aside(directory: Path, before_ms: int) -> None:
+    """Deletes the damaged file, if it was set aside before that time. Raises EvidenceError."""
+    path = directory / ASIDE
+    with _told(directory):
+        if path.exists() and path.stat().st_mtime < before_ms / 1000:
+            path.unlink()
+
+
 def read_samples(directory: Path, tenant: str, device_id: str) -> list[Kept]:
     """Those of one device, oldest first, beside an edge that goes on writing. None are there before its first refusal.
 
@@ -210,7 +238,8 @@ def _told(directory: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise EvidenceError(f"{directory}: {error}") from None
+        kind = Damaged if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED else EvidenceError
+        raise kind(f"{directory}: {error}") from None
     except OSError as error:
         remedy = "; is this the edge's user?" if error.errno in (errno.EACCES, errno.EPERM) else ""
         raise EvidenceError(f"{directory}: {error.strerror}{remedy}") from None

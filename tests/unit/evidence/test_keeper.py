@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.spools import SetClock
 from tests.unit.evidence.conftest import sample
 from tests.units import NOW
 
 from fleetgate.config import Evidence
 from fleetgate.errors import ControlAway
-from fleetgate.evidence.keeper import FORGET_SECONDS, HARMLESS_DAYS, QUEUE_BYTES, Keeper
-from fleetgate.evidence.store import FILE, read_samples
+from fleetgate.evidence.keeper import ASIDE_DAYS, FORGET_SECONDS, HARMLESS_DAYS, QUEUE_BYTES, Keeper
+from fleetgate.evidence.store import ASIDE, FILE, read_samples
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -68,18 +70,32 @@ def test_a_disk_that_fails_is_counted_and_tried_again(tmp_path: Path) -> None:
     assert (bench.keeper.kept, bench.keeper.failing, bench.kept()) == (1, "", [NOW])
 
 
-def test_a_file_that_is_damaged_under_way_fails_and_its_replacement_is_taken(tmp_path: Path) -> None:
-    """Nobody restarts the edge for it."""
+ROTTEN = {
+    "no file of SQLite's": lambda path: path.write_bytes(b"rot" * 4096),
+    "cut": lambda path: os.truncate(path, 8192),
+}
+
+
+@pytest.mark.parametrize("rot", ROTTEN.values(), ids=ROTTEN.keys())
+def test_a_file_that_is_damaged_is_set_aside_and_a_new_one_begun(tmp_path: Path, rot: Callable[[Path], object]) -> None:
+    """Nobody has to act for it; what was to be written then is lost, and said. One damaged file is kept, for a week."""
     bench = Bench(tmp_path)
-    bench.keeper.step()
-    (bench.directory / FILE).write_bytes(b"rot" * 4096)
-    bench.keeper.offer(sample())
-    bench.keeper.step()
-    assert bench.keeper.failing
-    (bench.directory / FILE).unlink()
+    for number in range(2):
+        for _ in range(30):
+            bench.keeper.offer(sample())
+        bench.keeper.step()
+        rot(bench.directory / FILE)
+        (bench.directory / f"{FILE}-journal").write_bytes(b"of the damaged file")
+        bench.keeper.offer(sample())
+        bench.keeper.step()
+        assert (bench.keeper.lost, bool(bench.keeper.failing)) == (number + 1, True)
     bench.keeper.offer(sample())
     bench.keeper.step()
     assert (bench.keeper.failing, bench.kept()) == ("", [NOW])
+    assert sorted(path.name for path in bench.directory.iterdir() if "journal" not in path.name) == [FILE, ASIDE]
+    bench.clock.ms += ASIDE_DAYS * DAY_MS + 1000
+    bench.keeper.step()
+    assert not (bench.directory / ASIDE).exists()
 
 
 def test_the_last_of_a_disk_is_left_to_telemetry(tmp_path: Path) -> None:
