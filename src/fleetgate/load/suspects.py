@@ -1,13 +1,15 @@
 """What the values of single devices say about them: too many readings that cannot be true, ways nobody can have made.
 
 Decides what is suspicious of one device, by its pulses of this segment and where it was before; an episode of it is
-told to control at most once in ten seconds for each device and signal. What an episode weighs is decided by the edge's
-policy. A bad sensor and a spoofed receiver are suspicious too: what many vehicles show at once is the watch's to tell.
+told to control at most once in ten seconds for each device and signal, and not while those that were told are as much
+of a score as their signal can make: then once in a tenth of its half-life. What an episode weighs is decided by the
+edge's policy. A bad sensor and a spoofed receiver are suspicious too: what many vehicles show at once is the watch's to
+tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from fleetgate.control.suspicions import NOTED_AT_ONCE, Suspicion
 from fleetgate.errors import ControlAway
 from fleetgate.load.columns import SegmentRows
 from fleetgate.load.travel import LATITUDE, LONGITUDE, jumps, metres
+from fleetgate.scoring import Signal
 from fleetgate.spool.reader import Segment
 
 LEAST_IMPLAUSIBLE = 10
@@ -26,6 +29,10 @@ SHARE_IMPLAUSIBLE = 0.2
 """Of a device's readings in one segment: one bad sensor of eight stays below it, two do not."""
 
 EVERY_MS = 10_000
+ENOUGH_SHARE = 0.5**0.1
+"""Of the most that a signal can make of a score: while that is left, another episode adds nothing. A car with a broken
+sensor is 240 rows of control in a day, and not 8,640; ten thousand with one bad release 2.4 million of 300 bytes."""
+
 MOST_DEVICES = 200_000
 """That are remembered, 20 MB of positions; then all are forgotten but those of this segment."""
 
@@ -38,9 +45,11 @@ Device = tuple[str, str]
 class Suspects:
     """Used by one thread."""
 
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: Note, signals: Mapping[str, Signal]) -> None:
+        """`signals` as the policy has them."""
         self._note = note
-        self._told_ms: dict[tuple[Device, str], int] = {}
+        self._signals = signals
+        self._told: dict[tuple[Device, str], tuple[float, int]] = {}  # the score that was told, and when (Unix ms)
         self._tracks = Tracks()
         self._waiting: list[Suspicion] = []
         self._log = log.get("load")
@@ -83,11 +92,16 @@ class Suspects:
                 yield Suspicion(*device, edges[device], "impossible_travel", 1, int(received[row]), detail)
 
     def _is_due(self, device: Device, signal: str, at_ms: int) -> bool:
-        if abs(at_ms - self._told_ms.get((device, signal), 0)) < EVERY_MS:
+        score, told_ms = self._told.get((device, signal), (0.0, 0))
+        if abs(at_ms - told_ms) < EVERY_MS:
             return False
-        if len(self._told_ms) >= MOST_DEVICES:
-            self._told_ms.clear()
-        self._told_ms[device, signal] = at_ms
+        what = self._signals[signal]
+        left = score * 0.5 ** (max(0, at_ms - told_ms) / 1000 / what.half_life_seconds)
+        if not what.weight or left >= ENOUGH_SHARE * what.at_most:
+            return False
+        if len(self._told) >= MOST_DEVICES:
+            self._told.clear()
+        self._told[device, signal] = (min(left + what.weight, what.at_most), at_ms)
         return True
 
 

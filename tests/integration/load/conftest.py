@@ -16,6 +16,7 @@ from tests.segments import SpoolOnDisk
 
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
+from fleetgate.config import Policy
 from fleetgate.control.releases import Release
 from fleetgate.errors import ControlAway
 from fleetgate.load.alerts import Alerts
@@ -105,7 +106,7 @@ class Bench:
         progress = self.progress = Progress(self.begin, lambda *told: self.noted.append(told))
         clock = SystemClock()
         releases = Releases(clickhouse or self.clickhouse, self.since, self.of, counts, clock)
-        handover = Handover(transitions, alerts, Suspects(lambda *_: None), progress, releases)
+        handover = Handover(transitions, alerts, Suspects(lambda *_: None, Policy().signals), progress, releases)
         self.patience = Patience(0.05, transitions.hand_on_waiting, counts, os.urandom, stop, ServiceManager({}))
         self.loader = Loader(settings, self.inserts, catalogue(), handover, self.patience, counts, clock, stop)
         return self.loader

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from tests.segments import RECEIVED_AT, SpoolOnDisk, peer, rows_body, sample
 
+from fleetgate.accept.standing import Standing
 from fleetgate.catalogue import catalogue
+from fleetgate.config import Policy
+from fleetgate.control.records import DeviceState
 from fleetgate.control.suspicions import Suspicion
 from fleetgate.errors import ControlAway
 from fleetgate.load.columns import segment_rows
@@ -27,7 +30,7 @@ class Bench:
         self.spool = SpoolOnDisk(directory)
         self.told: list[tuple[int, Suspicion]] = []
         self.away = False
-        self.suspects = Suspects(self.note)
+        self.suspects = Suspects(self.note, Policy().signals)
 
     def note(self, _spool: str, segment: int, found: Sequence[Suspicion]) -> None:
         if self.away:
@@ -74,6 +77,23 @@ def test_an_episode_is_told_once_in_ten_seconds(bench: Bench) -> None:
             bench.spool.message(body, received_at=RECEIVED_AT + turn * EVERY_MS // 4)
         bench.look()
     assert len(bench.told) == 3
+
+
+def test_what_was_told_and_is_as_much_as_its_signal_can_make_is_not_told_again(bench: Bench) -> None:
+    """Of a car whose receiver jumps all day control has a few rows an hour; the edge's score stays near its most."""
+    signal = Policy().signals["impossible_travel"]
+    hours = 6
+    for turn in range(hours * 60):
+        for position in (MUNICH, HAMBURG):
+            body = rows_body(sample(0, **position), software=f"{position['s7']}")
+            bench.spool.message(body, received_at=RECEIVED_AT + turn * 60_000)
+        bench.look()
+    standing = Standing(DeviceState.TRUSTED, 0)
+    for _, told in bench.told:
+        standing.add(told.signal, told.count, told.at_ms, Policy().signals)
+    now_ms = RECEIVED_AT + hours * 3_600_000
+    assert len(bench.told) <= 3 + hours * 3600 / (signal.half_life_seconds / 10)
+    assert standing.score(now_ms, Policy().signals) > 0.93 * signal.at_most
 
 
 def test_many_implausible_readings_are_suspicious_and_a_few_are_not(bench: Bench) -> None:
