@@ -193,7 +193,7 @@ def feed(session: Session, clock: SetClock, data: bytes) -> None:
 
 def score_of(gate: Gate, known: KnownDevice) -> float:
     """A device's score now."""
-    return known.standing.score(gate.clock.ms, gate.settings.signals)
+    return known.standing.score(gate.clock.ms, gate.settings)
 
 
 def publish(raw: bytes, packet_id: int = 1, topic: bytes = TOPIC, qos: int = 1, **options: Any) -> bytes:

@@ -2,13 +2,14 @@
 can make. The `[policy]` section lays its own figures over it; why they are what they are is told in
 docs/explanation/quarantine.md.
 
-A signal whose `at_most` lies below `policy.quarantined_score` puts no device into quarantine by itself. When one is
-raised, and for whom, is decided by `accept`; what follows from a score, by `accept.standing`.
+A signal whose `at_most` lies below `policy.quarantined_score` puts no device into quarantine by itself. Those that
+others than the device can bring about do not together either, whatever the figures: `total`. When a signal is raised,
+and for whom, is decided by `accept`; what follows from a score, by `accept.standing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple
 
@@ -54,7 +55,7 @@ SIGNALS: Final[Mapping[str, Default]] = MappingProxyType(
         "replay": _row(5.0, 6 * _HOUR, 200.0, "The device's own message again, after it had its answer."),
         "implausible_data": _row(10.0, _HOUR, 55.0, "Readings out of bounds, or jumping."),
         "impossible_travel": _row(20.0, 6 * _HOUR, 44.0, "Two places that no vehicle can be at within that time."),
-        "protocol_abuse": _row(10.0, _HOUR, 90.0, "A connection of the device that broke MQTT or HTTP."),
+        "protocol_abuse": _row(10.0, _HOUR, 90.0, "A connection of the device that broke MQTT or TLS."),
         "rate_excess": _row(1.0, 600.0, 40.0, "A message above the device's own limit."),
     }
 )  # fmt: skip
@@ -62,6 +63,27 @@ SIGNALS: Final[Mapping[str, Default]] = MappingProxyType(
 
 FROM_LOAD: Final = frozenset({"implausible_data", "impossible_travel"})
 """Those that load raises, which sees values: `control.suspicions`. The others are seen by the edge alone."""
+
+ON_THE_WAY: Final = frozenset({"overlapping_sessions", "protocol_abuse", "rate_excess"})
+"""Those that come of when bytes arrive and how connections end, as well as of what the device did."""
+
+LOAD_SHARE: Final = 0.6
+"""Of `policy.quarantined_score`, the most that the signals of load make together: a spoofed receiver, and one mishap
+on the way beside it, are not enough."""
+
+OTHERS_SHARE: Final = 0.9
+"""The same for them and those on the way: none of it needs the device's credential, so it is not enough."""
+
+
+def total(parts: Mapping[str, float], quarantined_score: float) -> float:
+    """The score that these parts make, by signal."""
+    load = min(_sum_of(FROM_LOAD, parts), LOAD_SHARE * quarantined_score)
+    others = min(load + _sum_of(ON_THE_WAY, parts), OTHERS_SHARE * quarantined_score)
+    return others + _sum_of(parts.keys() - FROM_LOAD - ON_THE_WAY, parts)
+
+
+def _sum_of(names: Set[str], parts: Mapping[str, float]) -> float:
+    return sum(score for name, score in parts.items() if name in names)
 
 
 def laid_over(said: Mapping[str, Signal]) -> dict[str, Signal]:

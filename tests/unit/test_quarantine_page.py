@@ -9,7 +9,7 @@ import pytest
 
 from fleetgate.accept.disorder import Disorder
 from fleetgate.config import Policy
-from fleetgate.scoring import SIGNALS
+from fleetgate.scoring import FROM_LOAD, LOAD_SHARE, ON_THE_WAY, OTHERS_SHARE, SIGNALS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "quarantine.md").read_text()
 SECONDS = {"min": 60, "h": 3600}
@@ -22,6 +22,13 @@ def test_the_page_has_every_signal_with_its_figures() -> None:
     told = {name: (float(weight), float(n) * SECONDS[unit], float(most)) for name, weight, n, unit, most in found}
     signals = {name: (one.weight, one.half_life_seconds, one.at_most) for name, (one, _) in SIGNALS.items()}
     assert told == signals
+
+
+def test_the_page_has_what_signals_make_together() -> None:
+    """Which they are, and their share of the score of quarantine."""
+    load, others = re.findall(r"^\| (these and )?((?:`\w+`(?:, )?)+) \| (\d+) % \|", PAGE, re.MULTILINE)
+    assert [float(share) / 100 for _, _, share in (load, others)] == [LOAD_SHARE, OTHERS_SHARE]
+    assert [set(re.findall(r"\w+", names)) for _, names, _ in (load, others)] == [FROM_LOAD, ON_THE_WAY]
 
 
 @pytest.mark.parametrize("disorder", Disorder)

@@ -6,6 +6,8 @@ nothing is read or sent. What scores is `standing`'s; what a state means, the ju
 
 - Only signals that are common in the cohort's trouble are excused, and clone signs never: who has another score high
   enough goes into quarantine, held cohort or not. Each message of a held device is judged, refused and counted.
+- Those who enter a held cohort's quarantine are counted as well: a second trouble beside the first is excused once it
+  is a surge by itself. It gives the hold no other day.
 - Held are those whose score says quarantine, until it has decayed, also while they are silent. A hold ends when for
   15 minutes they were fewer than half a surge; the few that are left go where they belong. So its end is never the
   surge that it was there for.
@@ -25,6 +27,7 @@ import msgspec
 
 from fleetgate.accept.surge import CALM_MS, Key, Window, limit_at_opening, limit_of
 from fleetgate.control.cohorts import Cohort, Mode, cohort_of
+from fleetgate.scoring import total
 from fleetgate.spool.format import AlertRecord
 
 LONGEST_HOLD_MS: Final = 24 * 3_600_000
@@ -57,8 +60,9 @@ class Wish(NamedTuple):
 
 class _Trouble:
     """Of one cohort. `entering`: who went into quarantine lately, or would have. `held`: who is kept from it, and until
-    when. `led`: the leading signals of all in it, counted. `limit` is what a surge was when it opened: devices leave
-    the cohort with the update that mends them. `busy_at` is when it last was not calm."""
+    when. `led`: the leading signals of all in it, counted; `alone`: those that were a surge by themselves while it was
+    held, and not counted with the others. `limit` is what a surge was when it opened: devices leave the cohort with the
+    update that mends them. `busy_at` is when it last was not calm."""
 
     def __init__(self, now: int) -> None:
         self.phase = Phase.COUNTING
@@ -66,17 +70,19 @@ class _Trouble:
         self.entering = Window()
         self.held: dict[Key, int] = {}
         self.led: Counter[str] = Counter()
+        self.alone: set[str] = set()
         self.opened_at = self.busy_at = now
         self.most = 0
         self.limit = math.inf
 
-    def common(self) -> frozenset[str]:
+    def common(self) -> set[str]:
         least = COMMON_SHARE * self.led.total()
-        return frozenset(signal for signal, count in self.led.items() if count >= least) - NEVER_EXCUSED
+        return self.alone.union(signal for signal, count in self.led.items() if count >= least) - NEVER_EXCUSED
 
     def keep(self, wish: Wish) -> None:
-        if wish.key not in self.held:
-            self.led[_leading(wish.scores)] += 1
+        leading = _leading(wish.scores)
+        if wish.key not in self.held and leading not in self.alone:
+            self.led[leading] += 1
         self.held[wish.key] = wish.until_ms
         self.most = max(self.most, len(self.held))
 
@@ -160,7 +166,9 @@ class Breaker:
         for wish in wishes:
             for cohort in wish.cohorts:
                 found = self._troubles.get(cohort)
-                if found is not None and found.phase is Phase.HELD and self._excused(wish, found.common()):
+                if found is None or found.phase is not Phase.HELD:
+                    continue
+                if self._excused(wish, found.common()) or self._count(cohort, wish, now):
                     found.keep(wish)
 
     def _size(self, cohort: Cohort) -> int:
@@ -169,21 +177,29 @@ class Breaker:
     def _excused(self, wish: Wish, signals: Iterable[str]) -> bool:
         """Whether without these signals its score does not say quarantine."""
         excused = frozenset(signals)
-        return sum(score for signal, score in wish.scores.items() if signal not in excused) < self.threshold
+        left = {signal: score for signal, score in wish.scores.items() if signal not in excused}
+        return total(left, self.threshold) < self.threshold
 
     def _count(self, cohort: Cohort, wish: Wish, now: int) -> bool:
-        """Whether the cohort is held from this device on."""
+        """Whether the cohort is held, or held for this too, from this device on."""
         trouble = self._troubles.get(cohort)
         if trouble is None:
             trouble = self._troubles[cohort] = _Trouble(now)
-        trouble.entering.note(wish.key, _leading(wish.scores), now)
-        if trouble.phase is not Phase.COUNTING or trouble.entering.count(now) < limit_of(self._size(cohort)):
+        leading = _leading(wish.scores)
+        trouble.entering.note(wish.key, leading, now)
+        words, limit = trouble.entering.words(now), limit_of(self._size(cohort))
+        if trouble.phase is Phase.COUNTING and words.total() >= limit:
+            trouble.led = words
+        elif trouble.phase is Phase.HELD and words[leading] >= min(limit, trouble.limit):
+            trouble.alone.add(leading)
+        else:
             return False
-        trouble.led = trouble.entering.words()
         held = self._excused(wish, trouble.common())
         if held:
-            trouble.held[wish.key], trouble.most = wish.until_ms, 1
-        self._open(cohort, trouble, Phase.HELD, now)
+            trouble.held[wish.key] = wish.until_ms
+            trouble.most = max(trouble.most, len(trouble.held))
+        if trouble.phase is Phase.COUNTING:
+            self._open(cohort, trouble, Phase.HELD, now)
         for key in trouble.entering.devices(now):  # a surge of one cohort is none of the larger ones around it
             for other in self._troubles.values():
                 if other.phase is Phase.COUNTING:

@@ -77,7 +77,7 @@ class Connections:
         connection.since_s = time.monotonic()
         self._stalls.reading = connection
         try:
-            connection.say_goodbye(heeds=connection.session is not None and connection.session.taken_over)
+            connection.say_goodbye(heeds=connection.session is not None and connection.session.taken_over_ms > 0)
         except GoneError:
             return self.close(connection)
         finally:

@@ -52,25 +52,34 @@ STOP_MS: Final = 9 * 60_000
 
 class Repeats:
     """What one connection has brought again. `began` is the device's newest number when it began, as (epoch, number);
-    None where messages may come over several connections at once."""
+    None where messages may come over several connections at once.
 
-    __slots__ = ("_began", "_count", "_last")
+    Somebody on the way may hold back what a connection brings, while the device goes on over another one. So what came
+    first elsewhere is no replay here, and a number is old only when its message is."""
+
+    __slots__ = ("_began", "_count", "_last", "_taken")
 
     def __init__(self, began: tuple[int, int] | None = None) -> None:
         self._began = began
         self._last: tuple[int, int] | None = None
+        self._taken = (-1, -1)  # the newest number that was new on this connection
         self._count = 0
 
-    def note(self, windows: Windows, epoch: int, seq: int) -> Finding:
-        """Of a message whose own tag stands in its slot."""
+    def took(self, epoch: int, seq: int) -> None:
+        """A message of this connection whose number is not claimed yet."""
+        if (epoch, seq) > self._taken:
+            self._taken = (epoch, seq)
+
+    def note(self, windows: Windows, epoch: int, seq: int, *, late: bool = False) -> Finding:
+        """Of a message whose own tag stands in its slot; `late` where it was signed minutes before it came."""
         key = (epoch, seq)
         repeated = self._last is not None and key <= self._last
-        first_seen_here = self._began is not None and key > self._began
+        first_seen_here = self._began is not None and self._began < key <= self._taken
         self._count += 1
         if not repeated:
             self._last = key
-        too_many = self._count > MAX_UNANSWERED or _given_out_since(windows, epoch, seq) >= MAX_UNANSWERED
-        if repeated or first_seen_here or too_many:
+        old = late and _given_out_since(windows, epoch, seq) >= MAX_UNANSWERED
+        if repeated or first_seen_here or old or self._count > MAX_UNANSWERED:
             return Finding(Disorder.REPLAY, "replay")
         return Finding(Disorder.DUPLICATE)
 

@@ -93,7 +93,7 @@ class Door:
         if wait_s > LONGEST_PAUSE_SECONDS:
             return session.refuse_for_quota()
         if known.session is not None:
-            known.session.taken_over = known.session.phase is Phase.LIVE
+            known.session.taken_over_ms = now_ms if known.session.phase is Phase.LIVE else 0
             known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
             self.on_answer(known.session)
         known.session = session

@@ -177,8 +177,6 @@ class VehicleApp:
             if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
-            elif isinstance(caller, Caller) and problem.status is HTTPStatus.BAD_REQUEST:
-                self._intake.scores.abused(caller.known, self._clock.now_ms())
             raise
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time

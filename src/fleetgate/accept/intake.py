@@ -81,13 +81,15 @@ class Intake:
         elif credential is not None and envelope is not None:
             known, finding = caller.known, None
             if outcome is _DUPLICATE:
-                finding = caller.repeats.note(credential.windows, envelope.epoch, envelope.seq)
+                late = verdict.flags & Flag.LATE > 0
+                finding = caller.repeats.note(credential.windows, envelope.epoch, envelope.seq, late=late)
             else:
                 if envelope.epoch != peer.device.epoch or known.timeline.astray:
                     highest = credential.windows.highest(envelope.epoch)
                     finding = known.timeline.go_on(
                         envelope.epoch, envelope.seq, envelope.sent_at, peer.device.epoch, highest
                     )
+                caller.repeats.took(envelope.epoch, envelope.seq)
                 self._writer.message(caller.sender_of(credential), now, outcome, verdict.flags, raw, verdict.events)
                 if claim(verdict, peer.device, now) > 1:
                     counts.disorder[Disorder.GAP] += 1
@@ -120,10 +122,11 @@ class Intake:
 
     def admit_connection(self, caller: Caller, now: int) -> float:
         """0.0 when a device may begin one more connection, else the seconds to wait: recorded as its refusal where its
-        own limit is used up, and not where others may be the cause."""
+        own limit is used up, and not where others may be the cause. It scores nobody: who cuts its connections makes it
+        begin more."""
         known, now_s = caller.known, self._clock.monotonic()
         if wait_s := known.account.wait((Quantity.CONNECTIONS,), now_s):
-            self.refuse_unseen(caller, Reason.RATE_LIMITED, now)
+            self._note_unseen(caller, Reason.RATE_LIMITED, now, 1)
             self.wake()
             return wait_s
         return self.limits.admit_connection(known.account, known.key[0], known.software, known.issuer, now_s)
@@ -150,12 +153,15 @@ class Intake:
             account.charge_sent(messages - before[0], size, events - before[1], now_s)
 
     def refuse_unseen(self, caller: Caller, reason: Reason, now: int, count: int = 1) -> None:
-        """Records what admission refused before the judge saw it (oversized, rate_limited)."""
+        """Records and scores what admission refused before the judge saw it (oversized, rate_limited)."""
         if reason is Reason.RATE_LIMITED:
             caller.repeats.delayed()
+        self._note_unseen(caller, reason, now, count)
+        self.scores.score(caller.known, signal_of(reason, ""), count, now, now)
+
+    def _note_unseen(self, caller: Caller, reason: Reason, now: int, count: int) -> None:
         self._rejections.note(caller.known, caller.sender, reason, "", now, count)
         self.counts.reasons[caller.transport][reason] += count
-        self.scores.score(caller.known, signal_of(reason, ""), count, now, now)
         self._pending += 1
 
     def _refuse(self, caller: Caller, verdict: Verdict, reason: Reason, now: int) -> Finding | None:

@@ -21,8 +21,9 @@ from fleetgate.config import Sending
 from fleetgate.rates import Rate, parse_rates
 
 MAX_ACCOUNTS: Final = 20_000
-"""Of one level, and of devices that are not in memory; beyond it the one that was unused for longest begins anew. A
-device chooses what its software is called, so their number is nobody's plan."""
+"""Of one level, and of devices that are not in memory; beyond it the one that was unused for longest, of the tenant
+that has most of them, begins anew. A device chooses what its software is called, so their number is nobody's plan, and
+not to be at the cost of another tenant."""
 
 MESSAGE_BYTES: Final = 1024
 """So many bytes of a packet or envelope count as a message more: the dearest body of 64 KiB, of names that nobody
@@ -145,12 +146,13 @@ class Account:
 
 
 class _Accounts:
-    """Those of one level by name, of the latest used."""
+    """Those of one level by tenant and name, of the latest used. The tenant is empty where the name is of none."""
 
     def __init__(self, level: Level, settings: Sending, hits: Hits) -> None:
         self._rates = Rates(level, settings)
         self._hits = hits
-        self._of: OrderedDict[object, Account] = OrderedDict()
+        self._of: dict[str, OrderedDict[str, Account]] = {}
+        self._count = 0
 
     def limit(self, *quantities: Quantity) -> bool:
         """Whether there is anything to count."""
@@ -159,16 +161,22 @@ class _Accounts:
     def new(self) -> Account:
         return Account(self._rates, self._hits)
 
-    def of(self, name: object) -> Account:
-        account = self._of.get(name) or self.new()
-        self.keep(name, account)
+    def of(self, tenant: str, name: str) -> Account:
+        named = self._of.get(tenant)
+        account = (named.get(name) if named else None) or self.new()
+        self.keep(tenant, name, account)
         return account
 
-    def keep(self, name: object, account: Account) -> None:
-        self._of[name] = account
-        self._of.move_to_end(name)
-        if len(self._of) > MAX_ACCOUNTS:
-            self._of.popitem(last=False)
+    def keep(self, tenant: str, name: str, account: Account) -> None:
+        named = self._of.get(tenant)
+        if named is None:
+            named = self._of[tenant] = OrderedDict()
+        self._count += name not in named
+        named[name] = account
+        named.move_to_end(name)
+        if self._count > MAX_ACCOUNTS:
+            max(self._of.values(), key=len).popitem(last=False)
+            self._count -= 1
 
 
 class Limits:
@@ -208,13 +216,13 @@ class Limits:
     def keep(self, tenant: str, device_id: str, account: Account, now: float) -> None:
         """Of a device that nobody holds any more: it is not to begin anew by being forgotten."""
         if not account.rested(now):
-            self._devices.keep((tenant, device_id), account)
+            self._devices.keep(tenant, device_id, account)
 
     def shared(self, tenant: str, software: str, issuer: str, *quantities: Quantity) -> list[Account]:
         """The accounts of these in which any of the quantities is counted. A software version is its tenant's; of one
         that is not known yet (empty) nothing is counted."""
-        named = ((self._tenants, tenant), (self._softwares, software and (tenant, software)), (self._issuers, issuer))
-        return [level.of(name) for level, name in named if name and level.limit(*quantities)]
+        named = ((self._tenants, "", tenant), (self._softwares, tenant, software), (self._issuers, "", issuer))
+        return [level.of(of, name) for level, of, name in named if name and level.limit(*quantities)]
 
     def senders(self, tenant: str, software: str, issuer: str) -> list[Account]:
         """Those which what a device sends is charged to, besides its own; the gate's too."""

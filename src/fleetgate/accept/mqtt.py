@@ -7,6 +7,7 @@ registry's answer, what becomes of a message the intake's. Whatever the bytes, `
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from fleetgate.accept.limits import cost
 from fleetgate.accept.packets import ProtocolError
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.judge import Outcome, Reason
+from fleetgate.judge.envelope import open_envelope
+from fleetgate.judge.verdict import Reject
 
 RECEIVE_MAXIMUM = 128
 QUOTA = "a limit that is shared with others is used up: come back later"
@@ -57,15 +60,16 @@ class Session:
     `out` is to be sent now, `acks` only after the next commit, and `farewell` behind both; when `phase` is ENDED the
     connection is closed once all of it is sent. `identity` is None where the certificate does not fit the profile
     (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
-    what ended it, in Unix ms; 0 for any other end. `taken_over` while it would be remarkable if more came: another
-    session of the device is there. While it is `slowed`, by its device's brake or by a limit that is shared with
-    others, packets wait in the buffer until `feed` is called again.
+    what ended it, in Unix ms; 0 for any other end. `taken_over_ms` is when another session of the device took over
+    (Unix ms), while it would be remarkable if more came; else 0. `newest_sent_at` is when the newest message of it was
+    signed, by its own word. While it is `slowed`, by its device's brake or by a limit that is shared with others,
+    packets wait in the buffer until `feed` is called again.
     """
 
     __slots__ = (
         "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
         "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "identity", "keep_alive_s",
-        "last_packet_s", "out", "phase", "slowed", "taken_over",
+        "last_packet_s", "newest_sent_at", "out", "phase", "slowed", "taken_over_ms",
     )  # fmt: skip
 
     def __init__(
@@ -97,7 +101,8 @@ class Session:
         self.slowed = False
         self.ended_because = ""
         self.decided_ms = 0
-        self.taken_over = False
+        self.taken_over_ms = 0
+        self.newest_sent_at = 0
 
     def feed(self, data: bytes, now_ms: int, now_s: float) -> None:
         """Takes what the socket gave, and charges it to those with whom its device shares limits. Never raises for
@@ -132,9 +137,16 @@ class Session:
         return now_s - self.last_packet_s > self.keep_alive_s * KEEP_ALIVE_FACTOR
 
     def feed_behind_the_end(self, data: bytes, now_ms: int) -> None:
-        """Takes what came though the client was told that its session is over: once it tells of another client."""
-        if self.taken_over and self.caller is not None and data[0] >> 4 in (packets.PUBLISH, packets.PINGREQ):
-            self.taken_over = False
+        """Takes what came though another session has taken over: once it tells of another client.
+
+        When it came tells nothing, for anybody on the way can hold it back. When it was signed does: behind the
+        takeover, and behind all that the newer session has brought, lest one clock that is ahead looks like two.
+        """
+        newer = self.caller.known.session if self.caller is not None else None
+        if self.caller is None or newer is None or not self.taken_over_ms or not newer.newest_sent_at:
+            return
+        if _newest_sent_at(data) > max(self.taken_over_ms, newer.newest_sent_at):
+            self.taken_over_ms = 0
             self._intake.scores.overlapped(self.caller.known, now_ms)
 
     def end(self, code: Code, why: str) -> None:
@@ -164,6 +176,8 @@ class Session:
             return
         topic, qos, packet_id, payload = packets.open_publish(data, flags, start, end)
         verdict = intake.receive(caller, payload, topic, now_ms)
+        if verdict.reason is None and verdict.envelope is not None and verdict.envelope.sent_at > self.newest_sent_at:
+            self.newest_sent_at = verdict.envelope.sent_at
         if not qos:
             return
         if verdict.reason is not None:
@@ -307,3 +321,16 @@ class Session:
         elif self.caller is not None and error.code is not Code.MESSAGE_RATE_TOO_HIGH:
             self._intake.scores.abused(self.caller.known, now_ms)
         self.end(error.code, str(error))
+
+
+def _newest_sent_at(data: bytes) -> int:
+    """When the newest of the messages in `data` was signed (Unix ms), by the word of whoever ends TLS there; 0 where
+    there is none. What is no packet, or not whole, ends it."""
+    newest = position = 0
+    with suppress(ProtocolError, Reject):
+        while (packet := packets.next_packet(data, position)) is not None:
+            first, start, position = packet
+            if first >> 4 == packets.PUBLISH:
+                payload = packets.open_publish(data, first & 15, start, position)[3]
+                newest = max(newest, open_envelope(payload, json_allowed=False).sent_at)
+    return newest

@@ -59,8 +59,8 @@ async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     with trio.move_on_after(BODY_SECONDS):
         while True:
             message = await receive()
-            if message["type"] != "http.request":
-                raise Problem(HTTPStatus.BAD_REQUEST, "the client left")
+            if message["type"] != "http.request":  # a tunnel, or somebody on the way: nothing that it did wrong
+                raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the client left")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > most_bytes:

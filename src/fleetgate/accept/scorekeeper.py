@@ -162,7 +162,7 @@ class Scorekeeper:
             state.value,
             standing.state_at,
             why,
-            standing.score(now, self.settings.signals),
+            standing.score(now, self.settings),
             self.settings.version,
             now,
         )

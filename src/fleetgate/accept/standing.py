@@ -16,7 +16,7 @@ from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
 from fleetgate.control.states import BY_MACHINE, View, merge
 from fleetgate.errors import ConfigError
-from fleetgate.scoring import Signal
+from fleetgate.scoring import Signal, total
 
 RELAXED_SHARE = 0.5
 """A watched device is trusted again below this share of what made it watched: at the threshold itself it would come and
@@ -76,13 +76,13 @@ class Standing:
         self.parts[name] = part
         return True
 
-    def score(self, now: int, signals: Mapping[str, Signal]) -> float:
-        """The sum of what is left of each part."""
-        return sum(_faded(part, now, signals[name]) for name, part in self.parts.items() if name in signals)
+    def score(self, now: int, policy: Policy) -> float:
+        """What is left of its parts, together."""
+        return total(self.scores(now, policy.signals), policy.quarantined_score)
 
     def due(self, now: int, policy: Policy) -> DeviceState | None:
         """The state that the score calls for; None when the device keeps its own."""
-        score, possible = self.score(now, policy.signals), BY_MACHINE[self.state]
+        score, possible = self.score(now, policy), BY_MACHINE[self.state]
         if score >= policy.quarantined_score and DeviceState.QUARANTINED in possible:
             return DeviceState.QUARANTINED
         if score >= policy.watched_score and DeviceState.WATCHED in possible:
@@ -105,13 +105,13 @@ class Standing:
 
     def untroubled(self, now: int, policy: Policy) -> bool:
         """Whether the next signal is the beginning of trouble."""
-        return self.score(now, policy.signals) < policy.watched_score * UNTROUBLED_SHARE
+        return self.score(now, policy) < policy.watched_score * UNTROUBLED_SHARE
 
     def relaxed(self, now: int, policy: Policy) -> bool:
         """Whether a watched device has behaved for so long that it is trusted again."""
         if self.state is not DeviceState.WATCHED:
             return False
-        return self.score(now, policy.signals) < policy.watched_score * RELAXED_SHARE
+        return self.score(now, policy) < policy.watched_score * RELAXED_SHARE
 
     def adopt(self, view: View) -> bool:
         """Takes over what the records say (a person's decision, another edge's step) where it stands over what is

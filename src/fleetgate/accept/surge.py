@@ -56,7 +56,8 @@ class Window:
         self._prune(now)
         return len(self._latest)
 
-    def words(self) -> Counter[str]:
+    def words(self, now: int) -> Counter[str]:
+        self._prune(now)
         return Counter(word for _, word in self._latest.values())
 
     def _prune(self, now: int) -> None:

@@ -75,10 +75,11 @@ def test_two_processes_of_one_device_end_in_quarantine(shared_gate: Gate, car: C
 
 def test_a_session_that_goes_on_after_it_was_taken_over_is_watched(shared_gate: Gate, car: Car) -> None:
     """Two clients that both keep sending; alone it is no reason to hold anything."""
-    for _ in range(4):
-        with MqttPeer(shared_gate, car).hello() as first, MqttPeer(shared_gate, car).hello():
+    for turn in range(4):
+        with MqttPeer(shared_gate, car).hello() as first, MqttPeer(shared_gate, car).hello() as second:
+            assert told(second.ask(car.sign(1, turn))) == (0, None)
             time.sleep(0.7)
-            first.publish(car.sign(1, 0))
+            first.publish(car.sign(1, 100))
             time.sleep(0.1)
     until(lambda: shared_gate.moved(car) == ["watched"], "it is scored")
 

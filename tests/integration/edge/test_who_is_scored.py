@@ -1,21 +1,25 @@
 """Quarantine is no weapon: what an attacker does with a credential of its own, or without any, scores nobody else.
 
 Each way is tried through a real listener with more than enough of it, and then the victim's next message is accepted,
-and no transition of it stands in the spool.
+and no transition of it stands in the spool. What can be done with bytes that nobody can read, by holding them back and
+cutting connections (`tests.way`), comes last.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
-from tests.gate import Car, Gate, now_ms, until
-from tests.http_peer import HttpPeer
-from tests.mqtt_peer import Ended, MqttPeer, told
+from tests.gate import Car, Gate, NewGate, now_ms, until
+from tests.http_peer import HttpPeer, HttpsWire
+from tests.mqtt_peer import Ended, MqttPeer, publish_bytes, told
+from tests.way import Way
 
 from fleetgate.control.suspicions import Suspicion, note_suspicions
 
@@ -167,4 +171,100 @@ def test_what_load_raises_watches_a_device_and_no_more(shared_gate: Gate, sessio
     until(lambda: shared_gate.moved(car), "it is heard and in the spool", 5)
     assert told(session.ask(car.sign(1, 0))) == (0, None)
     assert shared_gate.stored(car)[-1].outcome == ACCEPTED
+    assert shared_gate.moved(car) == ["watched"]
+
+
+@pytest.fixture
+def way(shared_gate: Gate) -> Iterator[Way]:
+    with Way(shared_gate.mqtt_port, shared_gate.https_port) as way:
+        yield way
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 30_000], ids=["clock right", "clock ahead"])
+def test_bytes_of_a_former_session_that_come_late_score_nobody(
+    shared_gate: Gate, way: Way, car: Car, ahead_ms: int
+) -> None:
+    """Held back on the way, the car's connection cut, and let go behind the takeover: it was signed before."""
+
+    def sign(seq: int) -> bytes:
+        return car.sign(1, seq, sent_at=now_ms() + ahead_ms)
+
+    for turn in range(4):
+        peer = MqttPeer(way, car).hello()
+        way.stretches[-1].hold()
+        raw = sign(turn)
+        peer.publish(raw)
+        until(lambda: way.stretches[-1].held, "it is held back")
+        way.stretches[-1].cut()
+        peer.close()
+        with MqttPeer(shared_gate, car).hello() as again:
+            assert told(again.ask(raw)) == (0, None)
+            time.sleep(0.7)
+            way.stretches[-1].let_go()
+            time.sleep(0.1)
+    assert not shared_gate.moved(car)
+
+
+def test_a_body_that_is_cut_off_scores_nobody(new_gate: NewGate) -> None:
+    """A car that drives into a tunnel does it to itself."""
+    gate = new_gate()
+    car = gate.home.enrol("victim")
+    for seq in range(12):
+        with HttpsWire(gate, car) as wire:
+            request = wire.request(car.sign(1, seq, body=bytes(9_000)))
+            wire.sock.sendall(request[:-1_000])
+    until(lambda: gate.metric('fleetgate_connections{transport="https"}') == 0, "the gate has seen them all go")
+    with HttpPeer(gate, car) as peer:
+        assert peer.ask(car.sign(1, 0))["status"] == "accepted"
+    assert not gate.moved(car)
+
+
+def test_connections_that_somebody_cuts_score_nobody(new_gate: NewGate) -> None:
+    """Each time it begins another, until its own limit of connections is used up: told so, recorded, not scored."""
+    gate = new_gate(limits={"device": {"connections": "5/h"}})
+    car = gate.home.enrol("victim")
+    codes = []
+    for _ in range(30):
+        with MqttPeer(gate, car) as peer:
+            codes.append(int(peer.greet().reason_code))
+        with HttpPeer(gate, car) as client:
+            client.post(car.sign(1, 0))
+    assert (codes[0], codes[-1]) == (0, 0x9F)
+    assert gate.refused(car, "rate_limited") == 55
+    assert not gate.moved(car)
+
+
+def test_a_request_that_comes_late_is_no_replay(shared_gate: Gate, way: Way, car: Car) -> None:
+    """Held back while its device repeated it over another connection, had its answers and went on for 600 messages."""
+    with HttpPeer(way, car) as held, HttpPeer(shared_gate, car) as client:
+        held.batch(car.sign(1, 0))
+        raws = [car.sign(1, seq) for seq in range(1, 41)]
+        way.stretches[0].hold()
+        with HttpsWire(way, car) as wire:
+            until(lambda: len(way.stretches) == 2, "it is connected")
+            way.stretches[1].hold()
+            wire.sock.sendall(wire.request(msgspec.msgpack.encode(raws)))
+            until(lambda: way.stretches[1].held, "it is held back")
+            assert {item["status"] for item in client.batch(*raws).items} == {"accepted"}
+            for start in (41, 341):
+                client.batch(*(car.sign(1, seq) for seq in range(start, start + 300)))
+            way.stretches[1].let_go()
+            assert wire.sock.recv(15) == b"HTTP/1.1 202 \r\n"
+    assert not shared_gate.moved(car)
+
+
+def test_a_spoofed_receiver_and_whatever_is_done_on_the_way_watch_a_device_and_no_more(
+    shared_gate: Gate, session: MqttPeer, car: Car
+) -> None:
+    """Values of places where it never was, and more than its limit at once."""
+    found = [
+        Suspicion(car.tenant, car.device_id, shared_gate.home.config.edge.id, signal, 1_000, now_ms(), {})
+        for signal in ("implausible_data", "impossible_travel")
+    ]
+    with shared_gate.home.control() as store:
+        assert note_suspicions(store, car.device_id[:32], 1, found) == 2
+    until(lambda: shared_gate.moved(car), "it is heard and in the spool", 5)
+    stream = [publish_bytes(car.topic, car.sign(1, seq), qos=0) for seq in range(2_000)]
+    session.send(b"".join(stream))
+    until(lambda: shared_gate.refused(car, "rate_limited") >= 50, "its own limit is used up")
     assert shared_gate.moved(car) == ["watched"]

@@ -12,7 +12,7 @@ from tests.units import NOW
 from fleetgate.accept.breaker import LONGEST_HOLD_MS, NEVER_EXCUSED, Breaker, Wish
 from fleetgate.accept.surge import CALM_MS, MIN_DEVICES, WINDOW_MS, limit_of
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode, cohort_of
-from fleetgate.scoring import SIGNALS
+from fleetgate.scoring import SIGNALS, total
 from fleetgate.spool.format import AlertRecord
 
 THRESHOLD = 100.0
@@ -122,9 +122,10 @@ class TestNoImmunity:
     def test_a_clone_goes_into_quarantine(self, fleet: Fleet, signal: str) -> None:
         """Held cohort or not, and it makes no surge."""
         fleet.ask_all(range(40))
-        assert not fleet.ask(99, scores={signal: 120.0, "malformed_body": 150.0})
+        signs = {"equivocation": 60.0, "epoch_overlap": 60.0} | {signal: 40.0}
+        assert not fleet.ask(99, scores=signs | {"malformed_body": 150.0})
         other = Fleet()
-        assert not any(other.ask(number, scores={signal: 120.0}) for number in range(40))
+        assert not any(other.ask(number, scores=signs | {"replay": 60.0}) for number in range(40))
 
     def test_what_a_handful_do_beside_the_cohorts_trouble_is_not_excused(self, fleet: Fleet) -> None:
         """A forger in the middle of a bad release."""
@@ -144,6 +145,55 @@ class TestNoImmunity:
         """A device of other software with the same signal."""
         fleet.ask_all(range(40))
         assert not fleet.ask(99, software=GOOD)
+
+
+class TestASecondTrouble:
+    """Of a cohort that is held already: a faulty fix on the day of a bad release, or an attacker who came first."""
+
+    def test_it_is_excused_once_it_is_a_surge_by_itself(self, fleet: Fleet) -> None:
+        """As if there had been no other; the first one goes on, and there is one alert."""
+        fleet.ask_all(range(25))
+        second = [fleet.ask(number, NOW + HOUR_MS, bad_mac=105.0) for number in range(100, 400)]
+        assert second == [False] * (LIMIT - 1) + [True] * 281
+        assert fleet.ask(50, NOW + HOUR_MS)
+        assert fleet.told() == [("breaker", "open", "software 2026.45")]
+
+    def test_so_is_a_third_and_none_displaces_another(self, fleet: Fleet) -> None:
+        """However many devices each of them has."""
+        for start, signal in enumerate(("malformed_body", "bad_mac", "replay", "unknown_key", "identity_mismatch")):
+            answers = [fleet.ask(1_000 * start + number, scores={signal: 105.0}) for number in range(200)]
+            assert answers == [False] * (LIMIT - 1) + [True] * 181
+        assert fleet.ask(9_000)
+
+    def test_a_trickle_beside_a_hold_is_none(self, fleet: Fleet) -> None:
+        """Forgers, nineteen in five minutes, hour by hour."""
+        fleet.ask_all(range(40))
+        forgers = [
+            fleet.ask(1_000 * hour + number, NOW + hour * HOUR_MS, bad_mac=105.0)
+            for hour in range(5)
+            for number in range(LIMIT - 1)
+        ]
+        assert not any(forgers)
+
+    def test_it_gives_the_hold_no_other_day(self, fleet: Fleet) -> None:
+        """Else whoever has a surge for each day would be immune."""
+        fleet.ask_all(range(40), until_ms=NOW + 2 * LONGEST_HOLD_MS)
+        for number in range(100, 140):
+            fleet.ask(number, NOW + LONGEST_HOLD_MS - 1, until_ms=NOW + 2 * LONGEST_HOLD_MS, bad_mac=105.0)
+        fleet.breaker.look(NOW + LONGEST_HOLD_MS)
+        assert fleet.told()[-1] == ("breaker_spent", "open", "software 2026.45")
+        assert not any(fleet.ask(number, NOW + LONGEST_HOLD_MS, bad_mac=105.0) for number in range(100, 140))
+
+    def test_a_start_remembers_it_by_its_devices(self, fleet: Fleet) -> None:
+        """The alert is about the first; those that wait say what else there was."""
+        fleet.ask_all(range(40))
+        after = Fleet()
+        waiting = [
+            Wish(("acme", f"tcu-{n}"), (BAD, TENANT), {"bad_mac": 105.0}, NOW + HOUR_MS) for n in range(100, 200)
+        ]
+        after.breaker.restore(fleet.alerts, waiting, NOW + 60_000)
+        assert after.ask(500, NOW + 60_000, bad_mac=105.0)
+        assert after.ask(501, NOW + 60_000)
 
 
 class TestEnding:
@@ -292,22 +342,22 @@ asking = st.tuples(
 def test_whatever_comes_no_more_than_a_surge_enters_while_nobody_has_decided(
     asked: list[tuple[int, int, dict[str, float]]], size: int
 ) -> None:
-    """In any five minutes fewer excused devices than a surge go into quarantine, alerts open and close in turn, and no
-    clone is ever held."""
-    fleet, now, entered = Fleet({BAD: size}), NOW, dict[int, int]()
+    """In any five minutes fewer devices than a surge go into quarantine for one signal, whatever else is held, alerts
+    open and close in turn, and no clone is ever held."""
+    fleet, now, entered = Fleet({BAD: size}), NOW, {signal: dict[int, int]() for signal in SOME}
     for number, later, scores in asked:
         now += later
         fleet.breaker.look(now)
-        total = sum(scores.values())
-        if total < THRESHOLD:
+        if total(scores, THRESHOLD) < THRESHOLD:
             continue
         held = fleet.ask(number, now, until_ms=now + HOUR_MS, scores=scores)
-        clone = sum(score for signal, score in scores.items() if signal in NEVER_EXCUSED) >= THRESHOLD
-        assert not (clone and held)
-        if not held and set(scores) == {"malformed_body"}:
-            entered[number] = now
-        lately = [at for at in entered.values() if now - at < WINDOW_MS]
-        if not fleet.breaker.now_open():
-            assert len(lately) < max(limit_of(size), MIN_DEVICES)
+        signs = {signal: score for signal, score in scores.items() if signal in NEVER_EXCUSED}
+        assert not (total(signs, THRESHOLD) >= THRESHOLD and held)
+        signal = next(iter(scores))
+        if not held and len(scores) == 1 and signal not in NEVER_EXCUSED:
+            entered[signal][number] = now
+        if not fleet.breaker.now_open() or fleet.breaker.now_open()[0].kind == "breaker":
+            for those in entered.values():
+                assert sum(now - at < WINDOW_MS for at in those.values()) < max(limit_of(size), MIN_DEVICES)
     states = [alert.state for alert in fleet.alerts]
     assert states == ["open", "closed"] * (len(states) // 2) + ["open"] * (len(states) % 2)

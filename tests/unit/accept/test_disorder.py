@@ -50,9 +50,14 @@ class TestRepeats:
 
     def test_a_repeat_of_what_was_new_on_this_session_is_a_replay(self) -> None:
         """It had its answer here. Over HTTPS it may have been another connection that broke."""
-        seen = windows(e1=50)
-        assert Repeats((1, 49)).note(seen, 1, 50) == REPLAYED
-        assert Repeats(None).note(seen, 1, 50) == AGAIN
+        seen, session, https = windows(e1=50), Repeats((1, 49)), Repeats(None)
+        for connection in (session, https):
+            connection.took(1, 50)
+        assert (session.note(seen, 1, 50), https.note(seen, 1, 50)) == (REPLAYED, AGAIN)
+
+    def test_a_repeat_of_what_came_first_elsewhere_is_none(self) -> None:
+        """Held back on its session, while its device went on over HTTPS."""
+        assert Repeats((1, 40)).note(windows(e1=5_000), 1, 41) == AGAIN
 
     def test_a_repeat_that_was_told_to_come_later_is_no_replay(self) -> None:
         """The rate limit refuses before anybody looks at numbers, so they come out of order."""
@@ -71,8 +76,11 @@ class TestRepeats:
 
     @pytest.mark.parametrize(("key", "found"), [((3, 89), REPLAYED), ((3, 90), AGAIN), ((2, 900), REPLAYED)])
     def test_a_repeat_from_before_the_last_512_numbers_is_a_replay(self, key: tuple[int, int], found: Finding) -> None:
-        """Behind a message without an answer no more are given out, in its epoch and those after it."""
-        assert Repeats((4, 500)).note(windows(e2=1_000, e3=100, e4=500), *key) == found
+        """Behind a message without an answer no more are given out, in its epoch and those after it. One signed just
+        now may have been held back while its device repeated it over another connection, and went on."""
+        seen = windows(e2=1_000, e3=100, e4=500)
+        assert Repeats((4, 500)).note(seen, *key, late=True) == found
+        assert Repeats((4, 500)).note(seen, *key) == AGAIN
 
 
 class TestTimelines:

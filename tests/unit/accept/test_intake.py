@@ -113,6 +113,15 @@ def test_what_admission_refused_is_recorded_with_its_count(gate: Gate) -> None:
     assert caller.known.standing.state is DeviceState.TRUSTED
 
 
+def test_connections_above_a_devices_own_limit_are_recorded_and_score_nobody(tmp_path: Path) -> None:
+    """Whoever cuts them makes it begin more."""
+    gate = Gate(tmp_path / "spool", limits=Limits(device=DeviceLimit(connections="1/h")))
+    caller = gate.caller()
+    waits = [gate.intake.admit_connection(caller, NOW) > 0 for _ in range(100)]
+    assert (waits, score_of(gate, caller.known)) == ([False] + [True] * 99, 0.0)
+    assert [(found.reason, found.count) for found in rejections(gate)] == [("rate_limited", 99)]
+
+
 def test_three_forgeries_quarantine_the_peer_that_sent_them(gate: Gate) -> None:
     """Watched at the second, quarantined at the third; its next message is held, and both moves are in the spool."""
     caller = gate.caller()

@@ -87,6 +87,22 @@ class TestWhoShares:
             limits.senders("acme", f"2026.{number}", "ca")[0].take(9, 1, 0.0)
         assert [bool(limits.senders("acme", f"2026.{n}", "ca")[0].wait(SENT, 0.0)) for n in (8, 0)] == [True, False]
 
+    def test_who_makes_up_names_resets_no_other_tenants_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of the tenant that has most of them, the one that was unused for longest begins anew."""
+        monkeypatch.setattr(limits_module, "MAX_ACCOUNTS", 8)
+        limits = Limits(Settings(software=Limit(messages="5/h")), no_hits())
+
+        def left(tenant: str, number: int) -> bool:
+            return not limits.senders(tenant, f"2026.{number}", "")[0].wait(SENT, 0.0)
+
+        for number in range(3):
+            limits.senders("acme", f"2026.{number}", "")[0].take(9, 1, 0.0)
+        for number in range(50):
+            limits.senders("globex", f"2026.{number}", "")[0].take(9, 1, 0.0)
+        assert [left("acme", number) for number in range(3)] == [False] * 3
+        assert [left("globex", number) for number in range(45, 50)] == [False] * 5
+        assert left("globex", 44)
+
     def test_who_comes_all_the_time_does_not_begin_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """However many others come meanwhile, it is never the one that was unused for longest."""
         monkeypatch.setattr(limits_module, "MAX_ACCOUNTS", 3)

@@ -10,7 +10,7 @@ from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
 from fleetgate.control.states import BY_MACHINE, View
 from fleetgate.judge import Reason
-from fleetgate.scoring import SIGNALS, Signal
+from fleetgate.scoring import FROM_LOAD, ON_THE_WAY, SIGNALS, Signal, total
 
 T, W, Q, R, B = (
     DeviceState.TRUSTED, DeviceState.WATCHED, DeviceState.QUARANTINED, DeviceState.RELEASED, DeviceState.BANNED,
@@ -40,22 +40,22 @@ def test_a_score_halves_in_its_half_life() -> None:
     """80 points are 40 ten minutes later, and 10 for the new refusal."""
     standing = scored(80)
     add(standing, "bad_mac", at=NOW + HALF_LIFE_MS)
-    assert standing.score(NOW + HALF_LIFE_MS, POLICY.signals) == pytest.approx(50)
+    assert standing.score(NOW + HALF_LIFE_MS, POLICY) == pytest.approx(50)
 
 
 def test_each_signal_fades_by_its_own_half_life() -> None:
     """Ten minutes later half of one is left, and a thousandth of the other."""
     standing = scored(40)
     add(standing, "rollback")
-    assert standing.score(NOW, POLICY.signals) == pytest.approx(70)
-    assert standing.score(NOW + HALF_LIFE_MS, POLICY.signals) == pytest.approx(20 + 30 / 1024)
+    assert standing.score(NOW, POLICY) == pytest.approx(70)
+    assert standing.score(NOW + HALF_LIFE_MS, POLICY) == pytest.approx(20 + 30 / 1024)
 
 
 def test_a_signal_makes_no_more_of_the_score_than_it_may() -> None:
     """However often it comes: such a one never quarantines by itself, and two together may."""
     standing = scored(0)
     assert add(standing, "rollback", 1_000) is W
-    assert standing.score(NOW, POLICY.signals) == 60
+    assert standing.score(NOW, POLICY) == 60
     assert add(standing, "bad_mac", 4) is Q
 
 
@@ -99,7 +99,7 @@ def test_a_quarantined_device_goes_on_being_scored() -> None:
     """So that a person sees what it did since."""
     standing = scored(100, Q)
     add(standing, "bad_mac", 3)
-    assert standing.score(NOW, POLICY.signals) == pytest.approx(130)
+    assert standing.score(NOW, POLICY) == pytest.approx(130)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_reasons_of_time_limits_and_records_are_no_signals(reason: Reason) -> No
     """A drifting clock cannot put an honest device into quarantine, in any number."""
     standing = scored(0)
     assert not standing.add(reason.value, 10_000, NOW, Policy().signals)
-    assert standing.score(NOW, POLICY.signals) == 0
+    assert standing.score(NOW, POLICY) == 0
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -122,6 +122,24 @@ def test_a_signal_quarantines_by_itself_only_where_the_table_lets_it(name: str) 
     policy = Policy()
     may = policy.signals[name].at_most >= policy.quarantined_score
     assert (add(Standing(T, 0), name, 10_000, policy=policy) is Q) is may
+
+
+@pytest.mark.parametrize("names", [ON_THE_WAY, FROM_LOAD, ON_THE_WAY | FROM_LOAD], ids=["way", "load", "both"])
+@pytest.mark.parametrize("threshold", [100.0, 150.0])
+def test_what_needs_no_credential_watches_and_never_quarantines(names: frozenset[str], threshold: float) -> None:
+    """All of it at once, by the share of the threshold. A hostile signal still adds to it."""
+    policy, standing = Policy(quarantined_score=threshold), Standing(T, 0)
+    calls_for = [add(standing, name, 10_000, policy=policy) for name in sorted(names)]
+    assert calls_for[-1] is W
+    assert Q not in calls_for
+    assert add(standing, "epoch_overlap", policy=Policy()) is Q
+
+
+def test_what_load_finds_out_leaves_room_for_a_change_of_network() -> None:
+    """A spoofed receiver, and one session that went on: no more than the one or the other."""
+    parts = {"implausible_data": 55.0, "impossible_travel": 44.0, "overlapping_sessions": 20.0}
+    assert total(parts, 100.0) == 80.0
+    assert total(parts | {"bad_mac": 35.0}, 100.0) == 115.0
 
 
 def test_one_forged_message_an_hour_is_caught_at_the_third() -> None:
@@ -143,7 +161,7 @@ def test_what_is_reported_late_has_faded_by_then() -> None:
     standing = scored(0)
     standing.parts["bad_mac"] = Part(0.0, NOW + HOUR_MS)
     standing.add("bad_mac", 1, NOW, POLICY.signals)
-    assert standing.score(NOW + HOUR_MS, POLICY.signals) == pytest.approx(10 / 64)
+    assert standing.score(NOW + HOUR_MS, POLICY) == pytest.approx(10 / 64)
 
 
 def test_a_signal_that_the_policy_gives_no_weight_scores_nobody() -> None:
@@ -172,7 +190,7 @@ def test_what_happened_before_a_release_is_forgiven_when_it_is_reported_after_it
     standing = Standing(R, NOW, NOW)
     standing.add("bad_mac", 50, NOW - 1, POLICY.signals)
     assert not standing.restore("bad_mac", Part(500.0, NOW - 1))
-    assert standing.score(NOW, POLICY.signals) == 0
+    assert standing.score(NOW, POLICY) == 0
 
 
 def test_a_record_of_the_spool_brings_a_part_back_once() -> None:
