@@ -116,7 +116,7 @@ class Scorekeeper:
                 standing.state.value,
                 standing.state_at,
                 "recorded again, as control does not show it",
-                standing.score(now, self.settings.signals),
+                standing.score(now, self.settings),
                 self.settings.version,
                 standing.state_at,
             )

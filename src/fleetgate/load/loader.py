@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,10 @@ _NOBODY_CAN_SAY = "0" * 64
 QUIET_MS, AHEAD_MS = 10_000, 60_000
 """Nothing waited for so long, beside the age at which a segment is sealed: then nothing was received. And times of
 receipt further ahead of load's own clock are an edge's wrong clock, which nobody should wait for."""
+
+QUIET_SECONDS, HANGING_SECONDS = 2.0, 30.0
+"""Of the machine's time, whatever clock the gate lives on. An edge that gets no CPU says nothing for a moment; one
+whose disk hangs has a segment open that is not sealed. After half a minute it is taken for dead."""
 
 
 class Settings(NamedTuple):
@@ -86,6 +91,8 @@ class Loader:
         self._cursor: Cursor | None = None
         self._newest_received_ms = 0  # of what this process has loaded
         self._loaded_until_ms: int | None = None
+        self._sign: tuple[int, ...] = ()  # of an edge that lives: what is loaded, and what it has open
+        self._sign_since_s = time.monotonic()
         self._tried = 0  # up to this number a former process may have got anywhere
         patience.why = "the loader has not looked at its spool yet"
 
@@ -128,6 +135,7 @@ class Loader:
         wanted = asked(self._settings.spool / "parked")[:1]  # one before each segment, so that they hold up nothing
         for path in wanted:
             self._try_again(identity, path)
+        opened = [number for number, _ in segment_paths(self._segments, ".open")]  # first: it may be sealed meanwhile
         found = self._next(self._cursor.segment)
         self._patience.note("")
         if found is not None:
@@ -136,11 +144,19 @@ class Loader:
                     "control", lambda _: self._handover.progress.begin(identity.spool, identity.former)
                 )
             self._load(identity, *found)
-        else:
+        elif self._nothing_comes(opened):
             quiet_ms = QUIET_MS + int(self._settings.segment_seconds * 1000)
             self._note_loaded_until(self._clock.now_ms() - quiet_ms)
         released = self._handover.releases.step(busy=found is not None)
         return bool(wanted) or found is not None or released
+
+    def _nothing_comes(self, opened: list[int]) -> bool:
+        """Whether the edge has received nothing for a while. What is in an open segment was, and is not loaded."""
+        assert self._cursor is not None  # set by step
+        sign, now_s = (self._cursor.segment, *opened), time.monotonic()
+        if sign != self._sign:
+            self._sign, self._sign_since_s = sign, now_s
+        return now_s - self._sign_since_s >= (HANGING_SECONDS if opened else QUIET_SECONDS)
 
     def _note_loaded_until(self, at_ms: int) -> None:
         self._loaded_until_ms = min(max(self._loaded_until_ms or 0, at_ms), self._clock.now_ms() + AHEAD_MS)

@@ -434,6 +434,28 @@ def test_lag_is_told_while_clickhouse_is_away(bench: Any) -> None:
     assert lag_of(bench.spool.directory, in_a_minute) == Lag(0, 0, 0.0)
 
 
+def test_what_an_edge_has_open_is_no_silence(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until when all is loaded is the newest receipt of what is, and the clock once the edge has nothing open for a
+    while. An edge that has the same segment open for too long is dead."""
+    fill(bench, "first")
+    bench.load_all()
+    monkeypatch.setattr(loader, "QUIET_SECONDS", 0.0)
+    bench.spool.message(rows_body(sample(0, s1=50.0)))
+    bench.spool.live_bytes()
+    assert (bench.loader.step(), bench.loader.loaded_until_ms()) == (False, RECEIVED_AT + DAY_MS)
+    monkeypatch.setattr(loader, "HANGING_SECONDS", 0.0)
+    before_ms = SystemClock().now_ms() - 11_000
+    assert not bench.loader.step()
+    assert before_ms <= bench.loader.loaded_until_ms() <= SystemClock().now_ms() - 11_000
+
+
+def test_a_moment_without_a_segment_is_no_silence(bench: Any) -> None:
+    """An edge that gets no CPU has received nothing for a while by no clock."""
+    fill(bench, "first")
+    bench.load_all()
+    assert (bench.loader.step(), bench.loader.loaded_until_ms()) == (False, RECEIVED_AT + DAY_MS)
+
+
 def test_a_spool_is_on_record_before_its_first_segment_is_loaded(bench: Any) -> None:
     """Load waits for control with it, once; a later start with a cursor does not."""
     bench.control_away = 2

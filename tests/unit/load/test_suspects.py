@@ -93,7 +93,7 @@ def test_what_was_told_and_is_as_much_as_its_signal_can_make_is_not_told_again(b
         standing.add(told.signal, told.count, told.at_ms, Policy().signals)
     now_ms = RECEIVED_AT + hours * 3_600_000
     assert len(bench.told) <= 3 + hours * 3600 / (signal.half_life_seconds / 10)
-    assert standing.score(now_ms, Policy().signals) > 0.93 * signal.at_most
+    assert standing.score(now_ms, Policy()) > 0.93 * signal.at_most
 
 
 def test_many_implausible_readings_are_suspicious_and_a_few_are_not(bench: Bench) -> None:
