@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final
 from weakref import WeakValueDictionary
 
+from fleetgate.accept.limitlog import LimitLog
 from fleetgate.bucket import Bucket
 from fleetgate.config import Limits as Settings
 from fleetgate.config import Sending
@@ -65,10 +66,11 @@ _Buckets = tuple[Bucket, ...]
 
 
 class Rates:
-    """The rates of one level."""
+    """The rates of one level. `log` is told when somebody waits for one that is shared."""
 
-    def __init__(self, level: Level, settings: Sending) -> None:
+    def __init__(self, level: Level, settings: Sending, log: LimitLog | None = None) -> None:
         self.level = level
+        self.log = log if level is not Level.DEVICE else None  # of a device's own each refusal is on record
         self.of: Mapping[Quantity, tuple[Rate, ...]] = {
             quantity: parse_rates(getattr(settings, quantity, "")) for quantity in Quantity
         }
@@ -77,15 +79,18 @@ class Rates:
 class Account:
     """What one has left. Something passes while one is left of each rate; then it is charged, if need be below nothing.
     What does not pass costs nothing. `now` is in monotonic seconds. `limits_events`: whether there is
-    such a rate; events are known, and charged, when a message has passed. `used_at`: when somebody last sent."""
+    such a rate; events are known, and charged, when a message has passed. `used_at`: when somebody last sent. `name` is
+    whose it is, as `limitlog` tells it."""
 
     __slots__ = (
-        "__weakref__", "_buckets", "_bytes", "_hits", "_level", "_messages", "_sent", "limits_events", "used_at",
+        "__weakref__", "_buckets", "_bytes", "_hits", "_messages", "_name", "_rates", "_sent", "limits_events",
+        "used_at",
     )  # fmt: skip
 
-    def __init__(self, rates: Rates, hits: Hits) -> None:
+    def __init__(self, rates: Rates, hits: Hits, name: tuple[str, ...] = ()) -> None:
         self._hits = hits
-        self._level = rates.level
+        self._name = name
+        self._rates = rates
         self._buckets: Mapping[Quantity, _Buckets] = {
             quantity: tuple(map(Bucket, found)) for quantity, found in rates.of.items()
         }
@@ -113,7 +118,9 @@ class Account:
         """Seconds until more of these may pass, counted as a hit of the limit that takes longest; 0.0 when it may."""
         longest, of = self._longest(quantities, now)
         if of is not None:
-            self._hits[self._level, of] += 1
+            self._hits[self._rates.level, of] += 1
+            if self._rates.log is not None:
+                self._rates.log.reached(self._rates.level, of, self._name, now)
         return longest
 
     def open_in(self, now: float) -> float:
@@ -148,8 +155,8 @@ class Account:
 class _Accounts:
     """Those of one level by tenant and name, of the latest used. The tenant is empty where the name is of none."""
 
-    def __init__(self, level: Level, settings: Sending, hits: Hits) -> None:
-        self._rates = Rates(level, settings)
+    def __init__(self, level: Level, settings: Sending, hits: Hits, log: LimitLog) -> None:
+        self._rates = Rates(level, settings, log)
         self._hits = hits
         self._of: dict[str, OrderedDict[str, Account]] = {}
         self._count = 0
@@ -158,12 +165,12 @@ class _Accounts:
         """Whether there is anything to count."""
         return any(self._rates.of[quantity] for quantity in quantities)
 
-    def new(self) -> Account:
-        return Account(self._rates, self._hits)
+    def new(self, name: tuple[str, ...] = ()) -> Account:
+        return Account(self._rates, self._hits, name)
 
     def of(self, tenant: str, name: str) -> Account:
         named = self._of.get(tenant)
-        account = (named.get(name) if named else None) or self.new()
+        account = (named.get(name) if named else None) or self.new((tenant, name) if tenant else (name,))
         self.keep(tenant, name, account)
         return account
 
@@ -185,6 +192,7 @@ class Limits:
 
     def __init__(self, settings: Settings, hits: Hits) -> None:
         self._hits = hits
+        self._log = LimitLog()
         self._set(settings)
 
     def replace(self, settings: Settings) -> bool:
@@ -197,11 +205,11 @@ class Limits:
     def _set(self, settings: Settings) -> None:
         self._settings = settings
         self._live: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
-        self._devices = _Accounts(Level.DEVICE, settings.device, self._hits)
-        self._tenants = _Accounts(Level.TENANT, settings.tenant, self._hits)
-        self._softwares = _Accounts(Level.SOFTWARE, settings.software, self._hits)
-        self._issuers = _Accounts(Level.ISSUER, settings.issuer, self._hits)
-        self._gates = _Accounts(Level.GATE, settings.gate, self._hits)
+        self._devices = _Accounts(Level.DEVICE, settings.device, self._hits, self._log)
+        self._tenants = _Accounts(Level.TENANT, settings.tenant, self._hits, self._log)
+        self._softwares = _Accounts(Level.SOFTWARE, settings.software, self._hits, self._log)
+        self._issuers = _Accounts(Level.ISSUER, settings.issuer, self._hits, self._log)
+        self._gates = _Accounts(Level.GATE, settings.gate, self._hits, self._log)
         self._gate = self._gates.new()
         levels = (self._tenants, self._softwares, self._issuers, self._gates)
         self.shares_sending = any(level.limit(*SENT) for level in levels)

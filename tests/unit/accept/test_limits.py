@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 
 import pytest
+from structlog.testing import capture_logs
 
+from fleetgate.accept import limitlog
 from fleetgate.accept import limits as limits_module
 from fleetgate.accept.limits import SENT, Account, Level, Limits, Quantity, Rates, no_hits
 from fleetgate.config import DeviceLimit, Limit
@@ -121,3 +123,45 @@ class TestWhoShares:
         assert limits.senders("acme", "", "") == [before]
         assert limits.replace(Settings(tenant=Limit(messages="6/h")))
         assert limits.senders("acme", "", "") != [before]
+
+
+class TestWhatTheLogSays:
+    """Whoever waits for others is in no row of any table: the log says whose limit is used up."""
+
+    def wait(self, limits: Limits, software: str, now: float) -> None:
+        for account in limits.senders("acme", software, "ca"):
+            account.take(9, 1, now)
+
+    def test_each_shared_limit_that_is_used_up_is_named_once_a_minute(self) -> None:
+        """With the tenant, the version or the issuer that shares it; the gate's has no name."""
+        few = Limit(messages="5/h")
+        limits = Limits(Settings(tenant=few, software=few, issuer=few, gate=few), no_hits())
+        with capture_logs() as logged:
+            for now in (0.0, 1.0, 2.0, 59.0, 62.0):
+                self.wait(limits, "2026.45.0", now)
+        named = [
+            {"level": "tenant", "tenant": "acme"},
+            {"level": "software", "tenant": "acme", "software": "2026.45.0"},
+            {"level": "issuer", "issuer": "ca"},
+            {"level": "gate"},
+        ]
+        said = {"event": "limit_reached", "quantity": "messages", "log_level": "warning"}
+        assert [{**line, "room": ""} for line in logged] == 2 * [{**said, **whose, "room": ""} for whose in named]
+
+    def test_of_a_device_alone_nothing_is_said(self) -> None:
+        """Each of its refusals is a row of its own."""
+        one = Limits(Settings(device=DeviceLimit(messages="1/h")), no_hits()).device("acme", "tcu")
+        with capture_logs() as logged:
+            assert [one.take(1, 1, 0.0) > 0 for _ in range(3)] == [False, True, True]
+        assert not logged
+
+    def test_names_that_devices_make_up_do_not_fill_the_log(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So many lines in any minute, and others in the next."""
+        monkeypatch.setattr(limitlog, "MAX_LINES", 3)
+        limits = Limits(Settings(software=Limit(messages="5/h")), no_hits())
+        with capture_logs() as logged:
+            for now in (0.0, 1.0, 61.5):
+                for number in range(9):
+                    self.wait(limits, f"{now}.{number}", now)
+                    self.wait(limits, f"{now}.{number}", now)
+        assert [line["software"] for line in logged] == ["0.0.0", "0.0.1", "0.0.2", "61.5.0", "61.5.1", "61.5.2"]
