@@ -57,9 +57,12 @@ def close(
     context: typer.Context,
     alert: Annotated[str, typer.Argument(help="Its id, as `fleetgate alerts` shows it.")],
     reason: Annotated[str, typer.Option(help="Why; stands in the audit.")],
+    edge_gone: Annotated[
+        bool, typer.Option("--edge-gone", help="Its edge is gone for good: closes a breaker's hold, too.")
+    ] = False,
 ) -> None:
     """Close an alert of an edge that cannot do so itself: the edge is gone, or nobody is left under the CA."""
     session = session_of(context)
     with Store.open(session.config, session.clock, write=True) as store:
-        close_alert(store, alert, actor(), reason)
+        close_alert(store, alert, actor(), reason, edge_gone=edge_gone)
     say(f"{alert}: closed; whoever is told alerts hears of it within a minute")

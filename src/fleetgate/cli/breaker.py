@@ -5,18 +5,23 @@ Decides options and output; what may be said is decided by `control.breaker`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 from msgspec import Struct
 
-from fleetgate.cli.console_output import AsJson, print_json, print_records, say
+from fleetgate.accept.known import ISSUER_DIGITS
+from fleetgate.accept.tls import trust_bundle
+from fleetgate.cli.console_output import AsJson, cell, print_json, print_records, say
 from fleetgate.cli.session import actor, session_of
+from fleetgate.config import Config
 from fleetgate.control.breaker import Override, list_overrides, set_mode
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode
 from fleetgate.control.edgealerts import EdgeAlert, list_alerts
+from fleetgate.control.profile import key_digest_of
 from fleetgate.control.store import Store
-from fleetgate.errors import ConfigError
+from fleetgate.errors import ConfigError, FleetgateError
 
 Tenant = Annotated[str, typer.Option(help="All devices of this tenant ...")]
 Software = Annotated[str, typer.Option(help="... or of them those that run this version.")]
@@ -81,11 +86,35 @@ def auto(
 def _say(context: typer.Context, mode: Mode, tenant: str, software: str, issuer: str, reason: str) -> None:
     cohort = _cohort(tenant, software, issuer)
     session = session_of(context)
+    trusted = _trusted(session.config) if issuer else frozenset()
     with Store.open(session.config, session.clock, write=True) as store:
-        set_mode(store, cohort, mode, actor(), reason)
+        set_mode(store, cohort, mode, actor(), reason, trusted)
     who = str(cohort) or "all devices"
     of_whom = f" of {tenant}" if tenant else ""
     say(f"{who}{of_whom}: {_MEANS[mode]}; edges learn it within a second")
+    if software and mode is not Mode.AUTO:
+        say(cell(_who_runs(session.config, tenant, software)))
+
+
+def _trusted(config: Config) -> frozenset[str]:
+    """The CAs that may vouch for devices, as cohorts name them; none where this machine has no bundle."""
+    with suppress(ConfigError):
+        return frozenset(key_digest_of(ca.public_key()).hex()[:ISSUER_DIGITS] for ca in trust_bundle(config))
+    return frozenset()
+
+
+def _who_runs(config: Config, tenant: str, software: str) -> str:
+    """A version may be announced before a device runs it; a mistyped one is no other."""
+    from fleetgate.load.running import devices_by_software  # ClickHouse's libraries: other commands do without
+
+    try:
+        found = devices_by_software(config, tenant)
+    except FleetgateError as error:
+        return f"whether a device runs {software} is not known: {error}"
+    if software in found:
+        return f"{found[software]} devices ran {software} in the last day"
+    others = ", ".join(sorted(found, key=lambda name: -found[name])[:5]) or "nothing"
+    return f"no device of {tenant} ran {software} in the last day; they ran {others}"
 
 
 _MEANS = {

@@ -2,7 +2,8 @@
 
 Decides which word about an alert is news, and that what the breaker does and what a person closes stands in the audit.
 What is an alert, and when it is over, is decided by the edge (`accept.breaker`, `accept.issuertrouble`). But an edge
-may be gone for good, and a CA may end with nobody below it: then a person says that it is over.
+may be gone for good, and a CA may end with nobody below it: then a person says that it is over. Of a hold only where
+the edge is gone: what is in force is not to be out of sight.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from sqlalchemy import and_, insert, select, update
 from fleetgate.control.reason import check_reason
 from fleetgate.control.schema import edge_alerts
 from fleetgate.control.store import Store
-from fleetgate.errors import NotFound
+from fleetgate.errors import Conflict, NotFound
 
-BREAKER_KINDS = ("breaker", "breaker_spent")
+HOLD = "breaker"
+BREAKER_KINDS = (HOLD, "breaker_spent")
 
 
 class EdgeAlert(Struct, frozen=True):
@@ -84,13 +86,19 @@ def note_alert(store: Store, actor: str, said: Said) -> bool:
     return True
 
 
-def close_alert(store: Store, which: str, actor: str, reason: str) -> None:
-    """By a person, by its id; load tells others (`closings_since`). Raises ConfigError without a reason, NotFound."""
+def close_alert(store: Store, which: str, actor: str, reason: str, *, edge_gone: bool = False) -> None:
+    """By a person, by its id; load tells others (`closings_since`). Raises ConfigError without a reason, NotFound, and
+    Conflict for a hold whose edge is not said to be gone."""
     check_reason(reason)
     table = edge_alerts
     with store.write(actor) as write:
         for row in write.rows(select(table).where(table.c.closed_at_ms.is_(None))):
             if alert_id(row.key, row.opened_at_ms) == which:
+                if row.kind == HOLD and not edge_gone:
+                    raise Conflict(
+                        f"{which} is a hold in force, which this would hide and not end: `fleetgate breaker off` ends "
+                        "it; --edge-gone closes it where its edge is gone for good"
+                    )
                 this = and_(table.c.key == row.key, table.c.opened_at_ms == row.opened_at_ms)
                 write.execute(update(table).where(this).values(closed_at_ms=max(write.now_ms, row.opened_at_ms + 1)))
                 said = {"kind": row.kind, "cohort": row.cohort, "opened_at_ms": row.opened_at_ms, "reason": reason}

@@ -43,5 +43,6 @@ memory.py        what was freed goes back to the system
 clickhouse.py    the one client, embedded or of a server
 migrations.py    schemas/clickhouse/*.sql, applied in order
 owner.py         the HTTP interface of an embedded ClickHouse: statement.py, answer.py
-ask.py           a person's way to ClickHouse; casefile.py: what it has of a device under suspicion
+ask.py           a person's way to ClickHouse; casefile.py: what it has of a device under suspicion;
+                 running.py: who runs what
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.spools import rejection
 from fleetgate.config import ClickHouse, Config
 from fleetgate.load.casefile import told_of
 from fleetgate.load.owner import Owner
+from fleetgate.load.running import devices_by_software
 
 HOUR_MS = 3_600_000
 RELEASE = "2026.44.1"
@@ -63,3 +65,15 @@ def test_of_a_device_that_did_nothing_there_is_nothing(bench: Any, owner: Owner,
     """Two empty lists, no error."""
     told = told_of(config_of(owner, tmp_path), "acme", bench.vehicle("nobody"), 0, RECEIVED_AT)
     assert (told.refusals, told.sent) == ([], [])
+
+
+def test_who_runs_a_version_is_told_by_what_came_in_the_last_day(bench: Any, owner: Owner, tmp_path: Path) -> None:
+    """Whoever holds a version learns how many devices that is; of what came earlier, none."""
+    now, version = int(time.time() * 1000), bench.vehicle("2026.45.0")
+    body = rows_body(sample(0, s1=88.25), software=version)
+    for name, at in (("a", now), ("b", now), ("b", now - 1000), ("c", now - 25 * HOUR_MS)):
+        bench.spool.message(body, sender=peer(bench.vehicle(name)), received_at=at)
+    bench.spool.seal()
+    bench.load_all()
+    found = devices_by_software(config_of(owner, tmp_path), "acme")
+    assert (found[version], found.get("2026.45.0-mistyped")) == (2, None)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleetgate.accept.tls import trust_bundle
 from fleetgate.clock import SystemClock
 from fleetgate.configfile import load
 from fleetgate.control.edgealerts import Said, alert_id, note_alert
+from fleetgate.control.profile import key_digest_of
 from fleetgate.control.store import Store
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ RELEASE = ("--tenant", "acme", "--software", "2026.45")
 
 def test_a_word_is_listed_until_it_is_taken_back(gate: Shell) -> None:
     """With who said it, and why."""
-    assert "edges learn it within a second" in gate.must("breaker", "hold", *RELEASE, "--reason", "the release")
+    answer = gate.must("breaker", "hold", *RELEASE, "--reason", "the release")
+    assert "edges learn it within a second" in answer
+    assert "whether a device runs 2026.45 is not known" in answer, "there is no ClickHouse here"
     [said] = gate.json("breaker", "list")["overrides"]
     assert (said["mode"], said["tenant"], said["kind"], said["name"], said["reason"]) == (
         "hold", "acme", "software", "2026.45", "the release",
@@ -36,6 +40,16 @@ def test_it_must_be_clear_which_cohort_is_meant(gate: Shell, which: tuple[str, .
     """A version is of a tenant, a CA of all."""
     assert gate.run("breaker", "off", *which, "--reason", "x") != 0
     assert "--tenant and --software" in gate.err
+
+
+def test_a_mistyped_ca_is_refused_and_one_of_the_bundle_taken(gate: Shell) -> None:
+    """As `openssl` names its key: whoever mistypes it would think that its devices are held."""
+    ca = trust_bundle(load(None))[0]
+    name = key_digest_of(ca.public_key()).hex()[:16]
+    assert gate.run("breaker", "hold", "--issuer", name[::-1], "--reason", "a new CA") != 0
+    assert "neither in edge.trust_bundle nor in an alert" in gate.err
+    gate.must("breaker", "hold", "--issuer", name, "--reason", "a new CA")
+    assert [said["name"] for said in gate.json("breaker", "list")["overrides"]] == [name]
 
 
 def test_an_alert_of_an_edge_that_is_gone_is_closed_by_its_id(gate: Shell) -> None:

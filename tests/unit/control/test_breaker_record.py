@@ -9,6 +9,7 @@ import pytest
 from fleetgate.control.audit import list_audit
 from fleetgate.control.breaker import list_overrides, overrides, set_mode
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode
+from fleetgate.control.edgealerts import Said, note_alert
 from fleetgate.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
@@ -48,11 +49,23 @@ class TestOverrides:
             set_mode(gate.store, RELEASE, Mode.AUTO, "cli:ann", "mended")
 
     def test_it_is_of_a_tenant_that_there_is(self, gate: Gate) -> None:
-        """A mistyped one would be held, and the fleet not. A CA is nobody's."""
+        """A mistyped one would be held, and the fleet not."""
         with pytest.raises(NotFound, match="no tenant acmee"):
             set_mode(gate.store, Cohort(CohortKind.TENANT, "acmee", ""), Mode.HOLD, "cli:ann", "the release")
-        set_mode(gate.store, Cohort(CohortKind.ISSUER, "", "c0ffee"), Mode.HOLD, "cli:ann", "a new CA")
-        assert [cohort.name for cohort in overrides(gate.store)] == ["c0ffee"]
+        assert overrides(gate.store) == {}
+
+    def test_it_is_of_a_ca_that_there_is(self, gate: Gate) -> None:
+        """One that the configuration trusts or an edge has told of: a mistyped one is none of them."""
+        trusted, told, mistyped = (Cohort(CohortKind.ISSUER, "", digit * 16) for digit in "abc")
+        word = Said(key="b", state="open", at_ms=5, kind="breaker", tenant="", cohort=str(told))
+        note_alert(gate.store, "load", word)
+        with pytest.raises(ConfigError, match="16 hex digits"):
+            set_mode(gate.store, Cohort(CohortKind.ISSUER, "", "c0ffee"), Mode.HOLD, "cli:ann", "a new CA")
+        for cohort in (trusted, told):
+            set_mode(gate.store, cohort, Mode.HOLD, "cli:ann", "a new CA", [trusted.name])
+        with pytest.raises(NotFound, match="CA cccc"):
+            set_mode(gate.store, mistyped, Mode.HOLD, "cli:ann", "a new CA", [trusted.name])
+        assert overrides(gate.store).keys() == {trusted, told}
 
     def test_it_needs_a_reason(self, gate: Gate) -> None:
         """As every decision."""

@@ -8,7 +8,7 @@ import pytest
 
 from fleetgate.control.audit import list_audit
 from fleetgate.control.edgealerts import Said, alert_id, close_alert, closings_since, list_alerts, note_alert
-from fleetgate.errors import ConfigError, NotFound
+from fleetgate.errors import ConfigError, Conflict, NotFound
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate
@@ -66,3 +66,14 @@ def test_a_person_closes_what_its_edge_cannot(gate: Gate) -> None:
         close_alert(gate.store, one, "cli:ann", "again")
     assert closings_since(gate.store, gate.clock.ms + 1) == []
     assert note(gate, "open", gate.clock.ms + 1, kind="issuer_expired")
+
+
+def test_a_hold_is_not_closed_while_its_edge_may_keep_it(gate: Gate) -> None:
+    """The list would hide what is in force; only who says that the edge is gone may close it."""
+    note(gate, "open", 5)
+    one = alert_id("breaker edge-1", 5)
+    with pytest.raises(Conflict, match="breaker off"):
+        close_alert(gate.store, one, "cli:ann", "seen")
+    assert len(list_alerts(gate.store)) == 1
+    close_alert(gate.store, one, "cli:ann", "edge-1 was taken down", edge_gone=True)
+    assert list_alerts(gate.store) == []
