@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fleetgate.accept.surge import CALM_MS, Key, Window, limit_at_opening, limit_of
+from fleetgate.accept.surge import CALM_MS, MIN_COHORT, MIN_DEVICES, Key, Window, limit_at_opening, limit_of
 from fleetgate.control.cohorts import Cohort, Mode, cohort_of
 from fleetgate.scoring import total
 from fleetgate.spool.format import AlertRecord
@@ -62,7 +62,8 @@ class _Trouble:
     """Of one cohort. `entering`: who went into quarantine lately, or would have. `held`: who is kept from it, and until
     when. `led`: the leading signals of all in it, counted; `alone`: those that were a surge by themselves while it was
     held, and not counted with the others. `limit` is what a surge was when it opened: devices leave the cohort with the
-    update that mends them. `busy_at` is when it last was not calm."""
+    update that mends them. `busy_at` is when it last was not calm. From `recount_at` devices on it is worth asking how
+    large the cohort is now."""
 
     def __init__(self, now: int) -> None:
         self.phase = Phase.COUNTING
@@ -74,6 +75,7 @@ class _Trouble:
         self.opened_at = self.busy_at = now
         self.most = 0
         self.limit = math.inf
+        self.recount_at = MIN_DEVICES
 
     def common(self) -> set[str]:
         least = COMMON_SHARE * self.led.total()
@@ -92,7 +94,8 @@ class _Trouble:
 
 class Breaker:
     """Of one edge. `threshold` is the score of quarantine, `sizes` how many devices the cohorts have; both are replaced
-    from outside. `on_alert` gets each opening and closing."""
+    from outside. `recount` says how many of a cohort are in memory: `sizes` may be older than they are. `on_alert` gets
+    each opening and closing."""
 
     def __init__(self, edge_id: str, threshold: float) -> None:
         self._edge_id = edge_id
@@ -101,6 +104,7 @@ class Breaker:
         self._overrides: Mapping[Cohort, Mode] = {}
         self._loosened = False
         self.sizes: Mapping[Cohort, int] = {}
+        self.recount: Callable[[Cohort], int] = lambda cohort: 0
         self.on_alert: Callable[[AlertRecord], None] = lambda record: None
 
     def override(self, said: Mapping[Cohort, Mode]) -> None:
@@ -187,7 +191,11 @@ class Breaker:
             trouble = self._troubles[cohort] = _Trouble(now)
         leading = _leading(wish.scores)
         trouble.entering.note(wish.key, leading, now)
-        words, limit = trouble.entering.words(now), limit_of(self._size(cohort))
+        words = trouble.entering.words(now)
+        if trouble.phase is Phase.COUNTING and words.total() >= trouble.recount_at and self._size(cohort) < MIN_COHORT:
+            trouble.recount_at = 2 * words.total()  # it takes a look at each device in memory
+            self.sizes = {**self.sizes, cohort: max(self._size(cohort), self.recount(cohort))}
+        limit = limit_of(self._size(cohort))
         if trouble.phase is Phase.COUNTING and words.total() >= limit:
             trouble.led = words
         elif trouble.phase is Phase.HELD and words[leading] >= min(limit, trouble.limit):

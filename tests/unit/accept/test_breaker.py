@@ -78,6 +78,18 @@ class TestOpening:
         answers = fleet.ask_all(range(600))
         assert (answers.index(True) + 1 if True in answers else None) == limit
 
+    def test_a_cohort_that_is_too_small_by_the_last_count_is_counted_again(self) -> None:
+        """At twenty in trouble, and at twice as many: each time it takes a look at each device in memory."""
+        fleet, asked = Fleet({BAD: 30}), list[int]()
+
+        def recount(cohort: Cohort) -> int:
+            asked.append(len(asked))
+            return 60 if len(asked) > 1 else 40
+
+        fleet.breaker.recount = lambda cohort: recount(cohort) if cohort == BAD else 0
+        assert fleet.ask_all(range(45)) == [False] * 39 + [True] * 6
+        assert (len(asked), fleet.alerts[0].detail["size"]) == (2, 60)
+
     def test_one_device_is_counted_once(self, fleet: Fleet) -> None:
         """A device that an edge asks about again and again is no surge."""
         assert not any(fleet.ask_all([7] * 1_000))
