@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from fleetgate import log
 from fleetgate.accept.breaker import Breaker, Wish
-from fleetgate.accept.census import cohorts_of
+from fleetgate.accept.census import cohorts_of, in_memory
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.known import KnownDevice
@@ -40,6 +40,7 @@ class Scorekeeper:
         self._fleet = fleet
         self._breaker = breaker
         breaker.on_alert = self.alert
+        breaker.recount = lambda cohort: in_memory(fleet.all(), cohort)
         self._counts = counts
         self._clock = clock
         self.settings = settings
@@ -125,8 +126,9 @@ class Scorekeeper:
         self.on_record()
 
     def _reconsider(self, known: KnownDevice, now: int) -> None:
-        if self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
-            self.move(known, DeviceState.QUARANTINED, now, "its cohort is held no more")
+        """What it goes into quarantine for is what most of its score comes from, not that nothing holds it any more."""
+        if self._is_due(known, now) and not self._breaker.holds(wish := self._wish(known, now), now):
+            self.move(known, DeviceState.QUARANTINED, now, max(wish.scores, key=wish.scores.__getitem__))
 
     def _is_due(self, known: KnownDevice, now: int) -> bool:
         """Whether it is watched although its score says quarantine."""

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tests.gates import Gate, Records, record
 from tests.units import BODY, EVENT, KEY_DIGEST, NOW, TENANT, hkdf, pack, sign
 
@@ -81,6 +82,16 @@ def test_a_bad_release_is_watched(fleet: Fleet) -> None:
     assert fleet.gate.counts.reasons["mqtt"][Reason.MALFORMED_BODY] == FLEET * MISTAKES
 
 
+def test_a_fleet_that_came_after_the_last_count_is_held_all_the_same(tmp_path: Path) -> None:
+    """The checkpoint knows nobody yet; whoever is in memory is counted when twenty are in trouble."""
+    fleet = Fleet(tmp_path / "spool")
+    fleet.gate.breaker.sizes = {}
+    for name in NAMES:
+        fleet.send(name, BAD, MISTAKES)
+    assert fleet.states() == ["quarantined"] * 19 + ["watched"] * 41
+    assert fleet.gate.breaker.now_open()[0].detail["size"] == FLEET
+
+
 def test_the_cohort_is_that_of_before_the_trouble(fleet: Fleet) -> None:
     """A device cannot leave it by naming other software once it is scored, nor one by one by an update in between."""
     for name in NAMES:
@@ -128,8 +139,11 @@ def test_a_persons_word_takes_effect_on_those_that_are_held(fleet: Fleet) -> Non
     for name in NAMES:
         fleet.send(name, BAD, MISTAKES)
     fleet.gate.breaker.override({BEFORE: Mode.OFF})
-    fleet.gate.scores.relax(fleet.gate.clock.ms)
+    with capture_logs() as logged:
+        fleet.gate.scores.relax(fleet.gate.clock.ms)
     assert set(fleet.states()) == {"quarantined"}
+    why = [line["why"] for line in logged if line["event"] == "device_state"]
+    assert why == ["malformed_body"] * 41, "the reason of a case is what the device did"
 
 
 @ALSO_UPDATED
