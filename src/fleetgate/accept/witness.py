@@ -41,6 +41,7 @@ class Witness:
 
 def _facts(caller: Caller, what: str, disorder: str, verdict: Verdict, topic: bytes | None) -> Facts:
     envelope, credential = verdict.envelope, verdict.credential or caller.peer.credential
+    verified = verdict.credential is not None
     return Facts(
         what=what,
         disorder=disorder,
@@ -51,19 +52,20 @@ def _facts(caller: Caller, what: str, disorder: str, verdict: Verdict, topic: by
         transport=caller.transport,
         topic=topic.decode("utf-8", "replace")[:_TOPIC_CHARACTERS] if topic is not None else "",
         fingerprint=credential.fingerprint,
-        verified=verdict.credential is not None,
+        verified=verified,
         key_id=envelope.kid if envelope is not None else None,
         epoch=envelope.epoch if envelope is not None else None,
         seq=envelope.seq if envelope is not None else None,
         sent_at_ms=envelope.sent_at if envelope is not None else None,
-        slot=_slot(caller, envelope, credential) if envelope is not None else None,
+        slot=_slot(caller, envelope, credential, verified=verified) if envelope is not None else None,
         state=caller.known.standing.state.value,
         policy_version=caller.policy_version,
     )
 
 
-def _slot(caller: Caller, envelope: Envelope, credential: Credential) -> Slot:
-    """Where the message stands in the windows; of one whose tag is not the device's own, where it claims to."""
+def _slot(caller: Caller, envelope: Envelope, credential: Credential, *, verified: bool) -> Slot:
+    """Where the message stands in the windows; of one whose tag is not the device's own, where it claims to: a tag may
+    be copied from a message that was taken."""
     epoch, window = caller.peer.device.epoch, credential.windows.by_epoch.get(envelope.epoch)
     if window is None:
         return Slot(epoch, None, "no window of its epoch")
@@ -74,5 +76,6 @@ def _slot(caller: Caller, envelope: Envelope, credential: Credential) -> Slot:
         found = "below the window"
     else:
         seen = window.slots[envelope.seq % WINDOW]
-        found = "free" if not seen else "this message" if seen == tag_prefix(envelope.tag) else "another message"
+        same = "this message" if verified else "the tag of the message that was taken"
+        found = "free" if not seen else same if seen == tag_prefix(envelope.tag) else "another message"
     return Slot(epoch, window.highest, found)
