@@ -1,8 +1,8 @@
 """What a person gets to see of quarantine: the cases, and one device's case file.
 
 Decides which time a case is about: from the end of the device's case before it, and at most a week before it was
-opened, until it is closed. Only reads; who may change what is decided by `control.quarantine`. The samples are
-`evidence`'s, the exact counts ClickHouse's (`load.casefile`).
+opened, until it is closed or the latest decision was made; of a banned device until now. Only reads; who may change
+what is decided by `control.quarantine`. The samples are `evidence`'s, the exact counts ClickHouse's (`load.casefile`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import ColumnElement, and_, func, select
 
+from fleetgate.control.records import DeviceState
 from fleetgate.control.releases import decision_name
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import audit, bindings, decisions, devices, quarantine_cases
-from fleetgate.control.states import Classification
+from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import TRANSITION, Store
 from fleetgate.errors import NotFound
 
@@ -25,9 +26,10 @@ LEAD_MS = 7 * 24 * 3600 * 1000
 
 
 class CaseSummary(Struct, frozen=True):
-    """A line of `quarantine list`. `state` is the device's now; `closed_at_ms` is None while nobody decided."""
+    """A line of `quarantine list`. `state` is the device's now; `closed_at_ms` is None while nobody decided. A ban of a
+    device that had no case is one without a number, which begins and ends with it."""
 
-    case_id: int
+    case_id: int | None
     tenant: str
     device_id: str
     vehicle_id: str | None
@@ -80,11 +82,14 @@ class CaseFile(Struct, frozen=True):
 
 
 def list_cases(store: Store, tenant: str | None = None, *, closed: bool = False) -> list[CaseSummary]:
-    """The open cases, with `closed` all of them, newest first."""
+    """The open cases, with `closed` all of them and the bans without one, newest first."""
     conditions: list[ColumnElement[Any]] = [] if closed else [quarantine_cases.c.closed_at_ms.is_(None)]
     if tenant is not None:
         conditions.append(quarantine_cases.c.tenant == tenant)
-    return _cases(store, *conditions)
+    cases = _cases(store, *conditions)
+    if not closed:
+        return cases
+    return sorted([*cases, *_bans_without_case(store, tenant)], key=lambda case: case.opened_at_ms, reverse=True)
 
 
 def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> CaseFile:
@@ -94,7 +99,9 @@ def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> Ca
         raise NotFound(unknown_device(tenant, device_id))
     taken = select(decisions).where(device_is(decisions, tenant, device_id))
     cases = _cases(store, device_is(quarantine_cases, tenant, device_id))
-    since_ms, until_ms = _time_of(cases, now_ms)
+    rows = store.rows(taken.order_by(decisions.c.decision_id.desc()))
+    banned = found[0].state == DeviceState.BANNED
+    since_ms, until_ms = _time_of(cases, now_ms, now_ms if banned else rows[0].at_ms if rows else 0)
     return CaseFile(
         tenant=tenant,
         device_id=device_id,
@@ -113,7 +120,7 @@ def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> Ca
                 row.actor,
                 row.comment,
             )
-            for row in store.rows(taken.order_by(decisions.c.decision_id.desc()))
+            for row in rows
         ],
         transitions=[
             found for found in _transitions(store, tenant, device_id, since_ms) if since_ms <= found.at_ms <= until_ms
@@ -141,13 +148,13 @@ def found_harmless(store: Store, since_ms: int, before_ms: int) -> list[tuple[st
     return [(row.tenant, row.device_id, row.at_ms) for row in store.rows(query)]
 
 
-def _time_of(cases: list[CaseSummary], now_ms: int) -> tuple[int, int]:
-    """What the newest of a device's cases is about."""
+def _time_of(cases: list[CaseSummary], now_ms: int, decided_ms: int) -> tuple[int, int]:
+    """What the newest of a device's cases is about, and what followed up to the last word about the device."""
     if not cases:
         return now_ms - LEAD_MS, now_ms
     newest, before = cases[0], cases[1] if len(cases) > 1 else None
     since_ms = max(newest.opened_at_ms - LEAD_MS, (before.closed_at_ms or 0) if before is not None else 0)
-    return since_ms, newest.closed_at_ms or now_ms
+    return since_ms, now_ms if newest.closed_at_ms is None else max(newest.closed_at_ms, decided_ms)
 
 
 def _transitions(store: Store, tenant: str, device_id: str, since_ms: int) -> list[TransitionDetail]:
@@ -199,4 +206,31 @@ def _cases(store: Store, *conditions: ColumnElement[Any]) -> list[CaseSummary]:
             closed_at_ms=row.closed_at_ms,
         )
         for row in store.rows(query.where(*conditions).order_by(cases.c.case_id.desc()))
+    ]
+
+
+def _bans_without_case(store: Store, tenant: str | None) -> list[CaseSummary]:
+    device = and_(devices.c.tenant == decisions.c.tenant, devices.c.device_id == decisions.c.device_id)
+    binding = and_(
+        bindings.c.tenant == decisions.c.tenant,
+        bindings.c.device_id == decisions.c.device_id,
+        bindings.c.to_ms.is_(None),
+    )
+    query = select(decisions, devices.c.state, bindings.c.vehicle_id).join(devices, device).outerjoin(bindings, binding)
+    query = query.where(decisions.c.decision == Decision.BAN, decisions.c.case_id.is_(None))
+    return [
+        CaseSummary(
+            case_id=None,
+            tenant=row.tenant,
+            device_id=row.device_id,
+            vehicle_id=row.vehicle_id,
+            state=row.state,
+            why="ban",
+            score=0.0,
+            policy_version="",
+            opened_at_ms=row.at_ms,
+            updated_at_ms=row.at_ms,
+            closed_at_ms=row.at_ms,
+        )
+        for row in store.rows(query if tenant is None else query.where(decisions.c.tenant == tenant))
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fleetgate.control.cases import LEAD_MS, found_harmless, show_case_file
+from fleetgate.control.cases import LEAD_MS, found_harmless, list_cases, show_case_file
 from fleetgate.control.quarantine import Origin, apply_transition, decide
 from fleetgate.control.states import Classification, Decision
 from fleetgate.load.records import transition_of
@@ -55,6 +55,31 @@ def test_the_next_case_begins_where_the_one_before_ended(car: Gate) -> None:
     moved(car, "quarantined", 2)
     file = show_case_file(car.store, *CAR, car.clock.ms)
     assert (file.shown_from_ms, [one.at_ms for one in file.transitions]) == (closed_ms, [car.clock.ms])
+
+
+def test_a_ban_after_a_closed_case_is_shown_and_what_follows_it(car: Gate) -> None:
+    """What is refused while it is banned; and once the ban is lifted, up to then."""
+    moved(car, "quarantined", 1)
+    car.clock.ms += 1000
+    decided(car, Classification.CONFIRMED)
+    car.clock.ms += DAY_MS
+    decided(car, Classification.CONFIRMED, Decision.BAN)
+    car.clock.ms += DAY_MS
+    assert show_case_file(car.store, *CAR, car.clock.ms).shown_to_ms == car.clock.ms
+    decided(car, Classification.CONFIRMED)
+    lifted_ms = car.clock.ms
+    car.clock.ms += DAY_MS
+    assert show_case_file(car.store, *CAR, car.clock.ms).shown_to_ms == lifted_ms
+
+
+def test_a_device_that_was_banned_without_a_case_is_listed(car: Gate) -> None:
+    """Among all there are; nobody has to decide it."""
+    decided(car, Classification.CONFIRMED, Decision.BAN)
+    assert list_cases(car.store) == []
+    assert list_cases(car.store, "other", closed=True) == []
+    [ban] = list_cases(car.store, "acme", closed=True)
+    assert (ban.case_id, ban.device_id, ban.state, ban.why) == (None, CAR[1], "banned", "ban")
+    assert ban.opened_at_ms == ban.closed_at_ms
 
 
 def test_a_device_without_a_case_shows_its_last_week(car: Gate) -> None:
