@@ -19,7 +19,7 @@ from fleetgate.evidence.sample import Kept, Slot
 from fleetgate.evidence.store import EvidenceError, read_samples
 
 if TYPE_CHECKING:  # ClickHouse's libraries take half a second
-    from fleetgate.load.casefile import Told
+    from fleetgate.load.casefile import Refusals, Told
 
 SHOWN_SAMPLES = 8
 
@@ -108,7 +108,7 @@ def tell(found: Gathered) -> None:
                 kept[told.reason, told.disorder],
                 show("at_ms", told.first_at_ms),
                 show("at_ms", told.last_at_ms),
-                ", ".join(told.addresses),
+                _from(told),
             )
             for told in found.told.refusals
         ]
@@ -175,6 +175,12 @@ def _place(slot: Slot | None) -> str:
         return "-"
     window = "" if slot.highest is None else f", highest {slot.highest}"
     return f"{slot.found} (device at epoch {slot.device_epoch}{window})"
+
+
+def _from(told: Refusals) -> str:
+    shown = len(told.addresses)
+    more = f" ({shown} of {told.from_addresses})" if told.from_addresses > shown else ""
+    return ", ".join(told.addresses) + more
 
 
 def _count(samples: list[Kept]) -> Counter[tuple[str, str]]:

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 class Refusals(Struct, frozen=True):
-    """All refusals of one device for one reason and class of disorder (empty for none); `addresses` are some of those
-    it came from."""
+    """All refusals of one device for one reason and class of disorder (empty for none). They came from `from_addresses`
+    addresses, without ports; `addresses` are eight of those at most."""
 
     reason: str
     disorder: str
@@ -29,6 +29,7 @@ class Refusals(Struct, frozen=True):
     first_at_ms: int
     last_at_ms: int
     addresses: list[str]
+    from_addresses: int
 
 
 class Sent(Struct, frozen=True):
@@ -52,7 +53,9 @@ _DAYS = "toYYYYMMDD(received_at) >= toYYYYMMDD(fromUnixTimestamp64Milli({since:I
 _OF_DEVICE = f"tenant = {{tenant:String}} AND device_id = {{device:String}} AND {_DAYS} AND {_WITHIN}"
 _REFUSALS = f"""
 SELECT reason, disorder, sum(refused) AS refused, toUnixTimestamp64Milli(min(first_at)) AS first_at_ms,
-    toUnixTimestamp64Milli(max(received_at)) AS last_at_ms, arraySort(groupUniqArray(8)(address)) AS addresses
+    toUnixTimestamp64Milli(max(received_at)) AS last_at_ms,
+    arraySort(groupUniqArray(8)(replaceRegexpOne(address, ':[0-9]+$', '') AS host)) AS addresses,
+    uniqExact(host) AS from_addresses
 FROM rejections WHERE {_OF_DEVICE} GROUP BY reason, disorder ORDER BY refused DESC, reason, disorder
 """  # noqa: S608  texts of ours
 _TIMES = (

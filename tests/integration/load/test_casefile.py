@@ -54,7 +54,7 @@ def test_the_counts_of_a_case_are_those_of_its_time_and_device(bench: Any, owner
         ("bad_mac", 1234, at, at + 5),
         ("malformed_body", 3, at, at),
     ]
-    assert told.refusals[0].addresses == [who.address]
+    assert (told.refusals[0].addresses, told.refusals[0].from_addresses) == ([who.address], 1)
     assert sorted((one.software, one.outcome, one.messages) for one in told.sent) == [
         (RELEASE, "accepted", 2),
         (RELEASE, "held", 1),
@@ -77,3 +77,18 @@ def test_who_runs_a_version_is_told_by_what_came_in_the_last_day(bench: Any, own
     bench.load_all()
     found = devices_by_software(config_of(owner, tmp_path), "acme")
     assert (found[version], found.get("2026.45.0-mistyped")) == (2, None)
+
+
+def test_where_it_came_from_is_counted_exactly_and_without_ports(bench: Any, owner: Owner, tmp_path: Path) -> None:
+    """Each reconnect has a port of its own; of seventeen hosts eight are named, and that there are more."""
+    who = peer(bench.vehicle("nomad"))
+    hosts = [f"192.0.2.{number}" for number in range(16)] + ["2001:db8::7"]
+    for host in hosts:
+        for port in (40000, 40001):
+            sender = bench.spool.sender(msgspec.structs.replace(who, address=f"{host}:{port}"))
+            bench.spool.writer.rejection(sender, rejection("bad_mac", 1, RECEIVED_AT, RECEIVED_AT, []))
+    bench.spool.seal()
+    bench.load_all()
+    [told] = told_of(config_of(owner, tmp_path), "acme", who.device_id, RECEIVED_AT, RECEIVED_AT).refusals
+    assert (told.refused, told.from_addresses, len(told.addresses)) == (34, 17, 8)
+    assert set(told.addresses) < set(hosts)
