@@ -23,6 +23,7 @@ from fleetgate.cli.issuing import (
     read_request,
     told,
 )
+from fleetgate.cli.moment import moment
 from fleetgate.cli.progress import progress
 from fleetgate.cli.session import actor, session_of
 from fleetgate.control.archive import Archive
@@ -46,17 +47,6 @@ Device = Annotated[str, typer.Option(help="Device id.")]
 Reason = Annotated[str, typer.Option(help="Why; stands in the records.")]
 
 app = typer.Typer(help="Devices and their credentials.", no_args_is_help=True, rich_markup_mode=None)
-
-
-def _time(text: str) -> datetime:
-    """Says which zone is missing rather than guessing one."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a time such as 2026-12-01T08:00Z") from None
-    if moment.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} names no time zone: write 2026-12-01T08:00Z or 2026-12-01T09:00+01:00")
-    return moment
 
 
 @app.command()
@@ -149,7 +139,7 @@ def revoke(
     effective: Annotated[
         datetime | None,
         typer.Option(
-            parser=_time,
+            parser=moment,
             metavar="TIME",
             help="When: 2026-12-01T08:00Z. Past: since when it was not to be trusted; it ends now. By default now.",
         ),

@@ -6,19 +6,21 @@ Decides options; which decision is possible is decided by `control.quarantine`, 
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleetgate.cli import casefile
 from fleetgate.cli.console_output import AsJson, cell, print_json, print_records, say
+from fleetgate.cli.moment import moment
 from fleetgate.cli.session import Session, actor, session_of
 from fleetgate.control.cases import list_cases, show_case_file
-from fleetgate.control.quarantine import decide
-from fleetgate.control.releases import Release, releases_of
+from fleetgate.control.quarantine import decide, release_cases
+from fleetgate.control.releases import GIVES_BACK, Release, releases_of
 from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store
-from fleetgate.errors import FleetgateError
+from fleetgate.errors import ConfigError, FleetgateError
 
 if TYPE_CHECKING:
     from fleetgate.load.held import HeldEvents
@@ -37,17 +39,20 @@ _CASE = ("case_id", "tenant", "device_id", "vehicle_id", "state", "why", "score"
 def list_(
     context: typer.Context,
     tenant: Annotated[str | None, typer.Option(help="Only cases of this tenant.")] = None,
+    why: Annotated[str | None, typer.Option(metavar="SIGNAL", help="Only cases of this signal.")] = None,
     closed: Annotated[bool, typer.Option("--all", help="Closed cases too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the cases that wait for a decision."""
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
-        cases = list_cases(store, tenant, closed=closed)
+        cases = list_cases(store, tenant, why=why, closed=closed)
     if as_json:
         print_json(cases)
         return
     print_records(cases, _CASE, empty="no cases" if closed else "no open cases; --all shows closed ones")
+    if cases:
+        say(f"{len(cases)} cases" if len(cases) > 1 else "1 case")
 
 
 @app.command()
@@ -94,9 +99,26 @@ def evidence(
 
 
 @app.command()
-def release(context: typer.Context, tenant: Tenant, device: Device, classification: Finding, reason: Reason) -> None:
-    """Let a device out of quarantine, or lift its ban."""
-    _decide(context, tenant, device, Decision.RELEASE, classification, reason)
+def release(
+    context: typer.Context,
+    tenant: Tenant,
+    classification: Finding,
+    reason: Reason,
+    device: Annotated[str, typer.Option(help="Device id; or all whose open case is as said by --why:")] = "",
+    why: Annotated[str, typer.Option(metavar="SIGNAL", help="Its signal, as `list` shows it ...")] = "",
+    opened_after: Annotated[
+        datetime | None,
+        typer.Option(parser=moment, metavar="TIME", help="... and opened after this: 2026-12-01T08:00Z."),
+    ] = None,
+) -> None:
+    """Let a device out of quarantine, or lift its ban; or let all out that one mistake of ours has put there."""
+    match bool(device), bool(why), opened_after:
+        case True, False, None:
+            _decide(context, tenant, device, Decision.RELEASE, classification, reason)
+        case False, True, datetime():
+            _release_all(context, tenant, why, int(opened_after.timestamp() * 1000), classification, reason)
+        case _:
+            raise ConfigError("say who is released: --device, or --why and --opened-after")
 
 
 @app.command()
@@ -109,6 +131,18 @@ def ban(
 ) -> None:
     """Keep a device out, on live connections too."""
     _decide(context, tenant, device, Decision.BAN, classification, reason)
+
+
+def _release_all(
+    context: typer.Context, tenant: str, why: str, after_ms: int, classification: Classification, reason: str
+) -> None:
+    session = session_of(context)
+    with Store.open(session.config, session.clock, write=True) as store:
+        cases = [case for case in list_cases(store, tenant, why=why) if case.opened_at_ms > after_ms]
+        released = release_cases(store, cases, classification, actor(), reason)
+    say(f"{released} devices of {tenant} are released now, of {len(cases)} such cases; edges learn it within a second")
+    if released and classification in GIVES_BACK:
+        say("load copies what was held for them into events; `fleetgate quarantine show` says how much waits")
 
 
 def _decide(

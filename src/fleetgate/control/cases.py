@@ -25,6 +25,9 @@ LEAD_MS = 7 * 24 * 3600 * 1000
 """How long before a case was opened what led to it may lie: seven times the longest half-life of a score."""
 
 
+BAN = "ban"
+
+
 class CaseSummary(Struct, frozen=True):
     """A line of `quarantine list`. `state` is the device's now; `closed_at_ms` is None while nobody decided. A ban of a
     device that had no case is one without a number, which begins and ends with it."""
@@ -81,13 +84,18 @@ class CaseFile(Struct, frozen=True):
     transitions: list[TransitionDetail]
 
 
-def list_cases(store: Store, tenant: str | None = None, *, closed: bool = False) -> list[CaseSummary]:
-    """The open cases, with `closed` all of them and the bans without one, newest first."""
+def list_cases(
+    store: Store, tenant: str | None = None, *, why: str | None = None, closed: bool = False
+) -> list[CaseSummary]:
+    """The open cases, with `closed` all of them and the bans without one, newest first; only those of this tenant and
+    signal, where one is given."""
     conditions: list[ColumnElement[Any]] = [] if closed else [quarantine_cases.c.closed_at_ms.is_(None)]
     if tenant is not None:
         conditions.append(quarantine_cases.c.tenant == tenant)
+    if why is not None:
+        conditions.append(quarantine_cases.c.why == why)
     cases = _cases(store, *conditions)
-    if not closed:
+    if not closed or why not in (None, BAN):
         return cases
     return sorted([*cases, *_bans_without_case(store, tenant)], key=lambda case: case.opened_at_ms, reverse=True)
 
@@ -225,7 +233,7 @@ def _bans_without_case(store: Store, tenant: str | None) -> list[CaseSummary]:
             device_id=row.device_id,
             vehicle_id=row.vehicle_id,
             state=row.state,
-            why="ban",
+            why=BAN,
             score=0.0,
             policy_version="",
             opened_at_ms=row.at_ms,

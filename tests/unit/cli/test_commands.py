@@ -238,6 +238,16 @@ def test_ban_and_release_from_the_shell(gate: Shell) -> None:
     assert "wrong car" in gate.must("quarantine", "show", *CAR)
 
 
+def test_who_is_released_must_be_clear(gate: Shell) -> None:
+    """One device, or those of a signal since a time: never all of a tenant by leaving something out."""
+    release = ("quarantine", "release", "--tenant", "acme", "--classification", "false_positive", "--reason", "x")
+    since = ("--opened-after", "2026-11-29T18:00Z")
+    for which in ((), ("--why", "bad_mac"), since, ("--device", "car-tcu", "--why", "bad_mac", *since)):
+        assert gate.run(*release, *which) == 2
+        assert "--device, or --why and --opened-after" in gate.err
+    assert "0 devices of acme are released now, of 0 such cases" in gate.must(*release, "--why", "bad_mac", *since)
+
+
 def test_no_open_cases_is_a_sentence(gate: Shell) -> None:
     """An empty list is said, not left blank."""
     assert "no open cases" in gate.must("quarantine", "list")

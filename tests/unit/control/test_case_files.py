@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from fleetgate.control import quarantine
+from fleetgate.control.audit import list_audit
 from fleetgate.control.cases import LEAD_MS, found_harmless, list_cases, show_case_file
-from fleetgate.control.quarantine import Origin, apply_transition, decide
+from fleetgate.control.quarantine import Origin, apply_transition, decide, release_cases
 from fleetgate.control.states import Classification, Decision
 from fleetgate.load.records import transition_of
 from fleetgate.spool.format import TransitionRecord
@@ -17,8 +21,8 @@ DAY_MS = 24 * 3600 * 1000
 CAR = ("acme", "car-tcu")
 
 
-def moved(gate: Gate, after: str, number: int) -> None:
-    record = TransitionRecord(*CAR, "trusted", after, gate.clock.ms, "bad_mac", 120.0, "1")
+def moved(gate: Gate, after: str, number: int, device_id: str = CAR[1], why: str = "bad_mac") -> None:
+    record = TransitionRecord("acme", device_id, "trusted", after, gate.clock.ms, why, 120.0, "1")
     apply_transition(gate.store, Origin("ab" * 16, 1, number), transition_of(record))
 
 
@@ -105,3 +109,20 @@ def test_a_device_is_harmless_by_the_last_decision_about_it(car: Gate) -> None:
     car.clock.ms += 1000
     decided(car, Classification.CONFIRMED)
     assert found_harmless(car.store, 0, car.clock.ms + DAY_MS) == []
+
+
+def test_a_surge_is_released_in_one_go(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is in quarantine for that signal, each with a line in the audit; who was decided meanwhile is left."""
+    monkeypatch.setattr(quarantine, "BATCH", 2)
+    monkeypatch.setattr(quarantine, "PAUSE_S", 0)
+    names = [gate.enrol(vehicle=f"car-{number}").device_id for number in range(5)]
+    for number, name in enumerate(names):
+        moved(gate, "quarantined", number, name, "malformed_body" if number else "bad_mac")
+    cases = list_cases(gate.store, "acme", why="malformed_body")
+    assert [case.device_id for case in cases] == names[:0:-1]
+    decide(gate.store, "acme", names[1], Decision.BAN, Classification.CONFIRMED, "alice", "tampered")
+    assert release_cases(gate.store, cases, Classification.FALSE_POSITIVE, "bob", "the release") == 3
+    assert [case.device_id for case in list_cases(gate.store)] == names[:1]
+    audit = [entry.object for entry in list_audit(gate.store, "acme", None, 99) if entry.action == "release"]
+    assert sorted(audit) == [f"device/{name}" for name in names[2:]]
+    assert release_cases(gate.store, cases, Classification.FALSE_POSITIVE, "bob", "once more") == 0
