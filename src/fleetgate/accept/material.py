@@ -97,6 +97,7 @@ class Replacement:
             if later is not None:
                 material, sources = later
                 distrusts = not self.now.trusted() <= material.trusted()
+                before, after = (msgspec.structs.asdict(each.config) for each in (self.now, material))
                 self.now = material
                 self.replaced += 1
                 _log.info(
@@ -104,6 +105,7 @@ class Replacement:
                     kids=sorted(material.keyring.roots),
                     policy=material.config.policy.version,
                     all_connect_again=distrusts,
+                    sections=[name for name in after if after[name] != before[name]],
                 )
                 self.on_replaced(material, distrusts, sources)
 

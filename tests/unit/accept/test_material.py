@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 from cryptography import x509
+from structlog.testing import capture_logs
 
+from fleetgate.accept import material
 from fleetgate.accept.lists import Source
 from fleetgate.accept.material import Replacement
 from fleetgate.clock import SystemClock
@@ -79,6 +82,27 @@ def test_a_new_list_whose_server_is_away_does_not_hold_up_the_withdrawal_of_a_ro
     assert looked(files) == [2]
     assert files._changed() is None
     assert files.refused == "its server is away"
+
+
+def test_the_log_names_the_sections_that_are_others_now(
+    config: Config, keyring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever changed a limit sees that it is in force, and that nothing else changed."""
+    monkeypatch.setattr(material, "LOOK_SECONDS", 0.01)
+    file = tmp_path / "fleetgate.toml"
+    file.write_text("")
+    files = Replacement(load(file), file)
+
+    async def change() -> None:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                files.on_replaced = lambda material, distrusts, sources: nursery.cancel_scope.cancel()
+                nursery.start_soon(files.run)
+                file.write_text('[limits.tenant]\nmessages = "5/s"\n')
+
+    with capture_logs() as logged:
+        trio.run(change)
+    assert [(line["event"], line["sections"]) for line in logged] == [("files_replaced", ["limits"])]
 
 
 def test_another_gates_keyring_does_not_come_in_by_itself_either(config: Config, keyring: Path) -> None:
