@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fleetgate.accept.surge import CALM_MS, MIN_COHORT, MIN_DEVICES, Key, Window, limit_at_opening, limit_of
+from fleetgate.accept.surge import CALM_MS, MIN_COHORT, MIN_DEVICES, Key, Window, alert_key, limit_at_opening, limit_of
 from fleetgate.control.cohorts import Cohort, Mode, cohort_of
 from fleetgate.scoring import total
 from fleetgate.spool.format import AlertRecord
@@ -223,12 +223,12 @@ class Breaker:
         size, there = self._size(cohort), trouble.entering.count(now)
         trouble.open(phase, now, limit_of(size) if phase is Phase.HELD else trouble.limit)
         signals = [signal for signal, _ in trouble.led.most_common() if signal in trouble.common()]
-        detail: dict[str, str | float] = {"vehicles": max(there, trouble.most), "size": size}
+        detail: dict[str, str | int | float] = {"vehicles": max(there, trouble.most), "size": size}
         if phase is Phase.HELD:
             detail["entered"] = there - len(trouble.held)  # before it was held: they stay where they are
         detail |= {f"signal_{place}": signal for place, signal in enumerate(signals, 1)}
         trouble.record = AlertRecord(
-            f"{phase} {self._edge_id} {cohort.tenant} {cohort}",
+            alert_key(self._edge_id, cohort.tenant, phase.value, str(cohort)),
             "open",
             now,
             phase.value,
@@ -240,7 +240,11 @@ class Breaker:
 
     def _close(self, trouble: _Trouble, now: int, why: str) -> None:
         assert trouble.record is not None, "it was opened"
-        detail: dict[str, str | float] = {"ended_by": why, "vehicles": trouble.most, "still_above": len(trouble.held)}
+        detail: dict[str, str | int | float] = {
+            "ended_by": why,
+            "vehicles": trouble.most,
+            "still_above": len(trouble.held),
+        }
         at = max(now, trouble.opened_at + 1)
         self.on_alert(msgspec.structs.replace(trouble.record, state="closed", at=at, detail=detail))
 

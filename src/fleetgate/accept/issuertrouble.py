@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from fleetgate.accept.surge import CALM_MS, Key, Window, limit_at_opening, limit_of
+from fleetgate.accept.surge import CALM_MS, Key, Window, alert_key, limit_at_opening, limit_of
 from fleetgate.control.cohorts import Cohort, CohortKind
 from fleetgate.spool.format import AlertRecord
 
@@ -90,9 +90,9 @@ class IssuerTrouble:
         elif now - surge.busy_at >= CALM_MS:
             self._close(record, now)
 
-    def _raise(self, kind: str, issuer: str, now: int, detail: dict[str, str | float]) -> None:
-        key = f"{kind} {self._edge_id} {issuer}"
-        record = AlertRecord(key, "open", now, kind, "", str(_cohort(issuer)), detail)
+    def _raise(self, kind: str, issuer: str, now: int, detail: dict[str, str | int | float]) -> None:
+        cohort = str(_cohort(issuer))
+        record = AlertRecord(alert_key(self._edge_id, "", kind, cohort), "open", now, kind, "", cohort, detail)
         self._open[record.kind, record.cohort] = record
         self.on_alert(record)
 

@@ -27,6 +27,11 @@ def limit_of(size: int) -> float:
     return max(MIN_DEVICES, math.ceil(size * MIN_SHARE)) if size >= MIN_COHORT else math.inf
 
 
+def alert_key(edge_id: str, tenant: str, kind: str, cohort: str) -> str:
+    """Which of all alerts it is, as the watch writes its own: tenant and cohort may be empty, the signal always is."""
+    return f"edge {edge_id} | {tenant} | {kind} | {cohort} | "
+
+
 def limit_at_opening(record: AlertRecord) -> float:
     """What a surge was when this alert was opened, by the size that it tells of."""
     size = record.detail.get("size")

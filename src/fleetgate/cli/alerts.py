@@ -41,8 +41,7 @@ def alerts(
         [
             one.alert_id,
             *map(cell, (one.kind, one.tenant or "all", one.cohort or "all", one.signal or "-")),
-            f"{one.before:.4g}",
-            f"{one.after:.4g}",
+            *("-" if value is None else f"{value:.4g}" for value in (one.before, one.after)),
             str(one.vehicles),
             show("at_ms", one.opened_at_ms),
             *([show("at_ms", one.closed_at_ms)] if everything else []),

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from fleetgate.accept.known import ISSUER_DIGITS
 from fleetgate.accept.tls import trust_bundle
-from fleetgate.cli.console_output import AsJson, cell, print_json, print_records, say
+from fleetgate.cli.console_output import AsJson, cell, print_json, print_records, print_table, say, show
 from fleetgate.cli.session import actor, session_of
 from fleetgate.config import Config
 from fleetgate.control.breaker import Override, list_overrides, set_mode
@@ -30,7 +30,7 @@ Reason = Annotated[str, typer.Option(help="Why; stands in the audit.")]
 
 app = typer.Typer(help="Whole cohorts in trouble at once.", no_args_is_help=True, rich_markup_mode=None)
 
-_ALERT = ("kind", "tenant", "cohort", "opened_at_ms", "closed_at_ms", "detail")
+_ALERT = ("kind", "tenant", "whose", "vehicles", "size", "entered", "signals", "opened", "closed")
 _OVERRIDE = ("mode", "tenant", "kind", "name", "at_ms", "actor", "reason")
 
 
@@ -54,9 +54,22 @@ def list_(
     if as_json:
         print_json(report)
         return
-    print_records(report.alerts, _ALERT, empty="no cohort is in trouble" if not closed else "no cohort ever was")
+    empty = "no cohort is in trouble" if not closed else "no cohort ever was"
+    print_table(_ALERT, map(_row, report.alerts), empty=empty)
     say("")
     print_records(report.overrides, _OVERRIDE, empty="nobody has said anything: the edges decide (auto)")
+
+
+def _row(alert: EdgeAlert) -> list[str]:
+    """`size` is that of the cohort when it opened; `entered` are those that were in quarantine before it was held."""
+    numbers = (alert.detail.get(name) for name in ("vehicles", "size", "entered"))
+    signals = [str(word) for name, word in alert.detail.items() if name.startswith("signal_")]
+    return [
+        *(alert.kind, alert.tenant or "all", alert.cohort or "all"),
+        *("-" if number is None else f"{float(number):.0f}" for number in numbers),
+        ", ".join(signals) or "-",
+        *(show("at_ms", at_ms) for at_ms in (alert.opened_at_ms, alert.closed_at_ms)),
+    ]
 
 
 @app.command()

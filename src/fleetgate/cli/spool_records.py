@@ -105,7 +105,7 @@ class AlertRow(Struct, frozen=True):
     kind: str
     tenant: str
     cohort: str
-    detail: dict[str, str | float]
+    detail: dict[str, str | int | float]
     device_id: None = None
 
 

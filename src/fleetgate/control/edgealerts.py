@@ -32,7 +32,7 @@ class EdgeAlert(Struct, frozen=True):
     cohort: str
     opened_at_ms: int
     closed_at_ms: int | None
-    detail: dict[str, str | float]
+    detail: dict[str, str | int | float]
 
 
 class Said(Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Said(Struct, frozen=True, kw_only=True):
     kind: str
     tenant: str
     cohort: str = ""
-    detail: Mapping[str, str | float] = {}
+    detail: Mapping[str, str | int | float] = {}
 
 
 def alert_id(key: str, opened_at_ms: int) -> str:

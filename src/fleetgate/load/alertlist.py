@@ -24,15 +24,15 @@ ORDER BY opened_at DESC, alert_id LIMIT {MOST}
 
 
 class Listed(Struct, frozen=True):
-    """`closed_at_ms` is None while the alert is open."""
+    """`closed_at_ms` is None while the alert is open, `before` and `after` where its kind compares nothing."""
 
     alert_id: str
     kind: str
     tenant: str
     cohort: str
     signal: str
-    before: float
-    after: float
+    before: float | None
+    after: float | None
     vehicles: int
     opened_at_ms: int
     closed_at_ms: int | None

@@ -7,6 +7,7 @@ changes nothing. Tells the metric, the log and every delivery. What is worth an 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ Deliver = Callable[[Mapping[str, Any]], None]
 
 
 class Alert(Struct, frozen=True, kw_only=True):
-    """`cohort` says whose vehicles in words, `signal` a path or reason; `before` and `after` are in the unit of `kind`.
+    """`cohort` says whose vehicles in words, `signal` a path or reason; `before` and `after` are in the unit of `kind`,
+    None where it compares nothing.
     The key says which of all possible alerts this is: two of one key are the same trouble."""
 
     key: str
@@ -40,10 +42,10 @@ class Alert(Struct, frozen=True, kw_only=True):
     opened_at_ms: int
     cohort: str = ""
     signal: str = ""
-    before: float = 0.0
-    after: float = 0.0
+    before: float | None = None
+    after: float | None = None
     vehicles: int = 0
-    detail: dict[str, str | float] = {}
+    detail: dict[str, str | int | float] = {}
     closed_at_ms: int | None = None
 
     @property
@@ -161,8 +163,6 @@ def _alert(line: bytes) -> Alert:
     """Raises MsgspecError, UnicodeDecodeError, KeyError."""
     row = msgspec.json.decode(line)
     row["detail"] = msgspec.json.decode(row["detail"])
-    for name in ("before", "after"):
-        row[name] = row[name] or 0.0  # ClickHouse writes what is not finite as null
     return msgspec.convert(row, Alert, strict=False)  # older servers quote integers
 
 
@@ -183,7 +183,7 @@ def _row(alert: Alert) -> pa.Table:
         {
             **{name: pa.array([text], type=pa.string()) for name, text in texts.items()},
             **{
-                name: pa.array([value], type=pa.float64())
+                name: pa.array([math.nan if value is None else value], type=pa.float64())  # read as null
                 for name, value in [("before", alert.before), ("after", alert.after)]
             },
             "vehicles": pa.array([alert.vehicles], type=pa.uint64()),

@@ -15,12 +15,12 @@ def raise_alerts(alerts: Alerts, segment: Segment) -> None:
     """Those of one segment, in their order. Raises ClickHouseAway."""
     for _, record in segment.alerts:
         if record.state == "open":
-            alerts.open(_alert_of(record))
+            alerts.open(alert_of(record))
         else:
             alerts.close(record.key, record.at)
 
 
-def _alert_of(record: AlertRecord) -> Alert:
+def alert_of(record: AlertRecord) -> Alert:
     detail = dict(record.detail)
     vehicles = detail.pop("vehicles", 0)
     return Alert(

@@ -119,7 +119,7 @@ class AlertRecord(Struct, array_like=True, frozen=True):
     kind: str
     tenant: str
     cohort: str
-    detail: dict[str, str | float]
+    detail: dict[str, str | int | float]
 
 
 class Footer(Struct, array_like=True, frozen=True):

@@ -39,6 +39,9 @@ def test_an_edges_alert_opens_and_closes_once(bench: Any) -> None:
         (state, "software 2026.45", "malformed_body", 20) for state in ("open", "closed")
     ]
     assert msgspec.json.decode(rows[0][4]) == {"size": 400, "entered": 19}
+    assert ".0" not in rows[0][4], "vehicles are whole"
+    told = Alerts(bench.clickhouse, Counts(CollectorRegistry()), SystemClock()).since(0)
+    assert {(one["before"], one["after"]) for one in told if one["key"] == key} == {(None, None)}, "it compares nothing"
     assert [record.state for record in bench.noted_alerts] == ["open", "closed"] * 2
 
 

@@ -119,7 +119,11 @@ class TestOpening:
         fleet.ask_all(range(LIMIT))
         (alert,) = fleet.alerts
         assert alert.detail == {"vehicles": 20, "size": 400, "entered": 19, "signal_1": "malformed_body"}
-        assert (alert.tenant, alert.at, alert.key) == ("acme", NOW, "breaker edge-1 acme software 2026.45")
+        assert (alert.tenant, alert.at, alert.key) == (
+            "acme",
+            NOW,
+            "edge edge-1 | acme | breaker | software 2026.45 | ",
+        )
 
     def test_a_forger_that_makes_it_a_surge_has_entered_too(self, fleet: Fleet) -> None:
         """It completes the count, and is not excused."""

@@ -64,3 +64,20 @@ def test_an_alert_of_an_edge_that_is_gone_is_closed_by_its_id(gate: Shell) -> No
     assert gate.json("breaker", "list")["alerts"] == []
     assert gate.run(*close) != 0
     assert "no edge has an open alert" in gate.err
+
+
+def test_the_alerts_are_listed_in_columns(gate: Shell) -> None:
+    """Whole numbers, and a dash for what an alert does not have."""
+    detail: dict[str, str | int | float] = {"vehicles": 20, "size": 400, "entered": 19, "signal_1": "malformed_body"}
+    held = Said(
+        key="a", state="open", at_ms=1_000, kind="breaker", tenant="acme", cohort="software 2026.45", detail=detail
+    )
+    ended = Said(key="b", state="open", at_ms=5_000, kind="issuer_expired", tenant="", cohort="issuer c0ffee")
+    with Store.open(load(None), SystemClock(), write=True) as store:
+        note_alert(store, "load", held)
+        note_alert(store, "load", ended)
+    rows = [line.split("  ") for line in gate.must("breaker", "list").splitlines()[1:3]]
+    assert [[word.strip() for word in row if word.strip()] for row in rows] == [
+        ["issuer_expired", "all", "issuer c0ffee", "-", "-", "-", "-", "1970-01-01 00:00:05Z", "-"],
+        ["breaker", "acme", "software 2026.45", "20", "400", "19", "malformed_body", "1970-01-01 00:00:01Z", "-"],
+    ]

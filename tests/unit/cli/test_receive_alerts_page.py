@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.unit.cli.test_how_to_pages import HOW_TO, Reader
 
+from fleetgate.accept.breaker import Breaker, Wish
+from fleetgate.control.cohorts import Cohort, CohortKind
 from fleetgate.load.alerts import Alert, event_of
+from fleetgate.load.edgealerts import alert_of
 from fleetgate.load.signature import signature
+from fleetgate.spool.format import AlertRecord
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Shell
@@ -53,6 +57,14 @@ def test_the_receiver_of_the_page_takes_what_is_signed_and_nothing_else() -> Non
 
 
 def test_the_alert_of_the_page_has_the_fields_of_one() -> None:
-    """In their order."""
-    [shown] = map(json.loads, blocks("json"))
-    assert list(shown) == list(event_of(Alert(key="k", kind="x", tenant="acme", opened_at_ms=1)))
+    """In their order; one of an edge is as load tells it."""
+    of_watch, of_edge = map(json.loads, blocks("json"))
+    assert list(of_watch) == list(event_of(Alert(key="k", kind="x", tenant="acme", opened_at_ms=1)))
+    told: list[AlertRecord] = []
+    breaker = Breaker("edge-1", 100.0)
+    breaker.on_alert = told.append
+    issuer = Cohort(CohortKind.ISSUER, "", of_edge["cohort"].removeprefix("issuer "))
+    breaker.sizes = {issuer: 400}
+    for number in range(20):
+        breaker.holds(Wish(("acme", str(number)), (issuer,), {"malformed_body": 100.0}, 2**53), of_edge["opened_at_ms"])
+    assert event_of(alert_of(told[0])) == of_edge

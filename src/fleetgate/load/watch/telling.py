@@ -16,7 +16,7 @@ from fleetgate.load.watch.kinds import Series
 def alert_of(opening: Opening, now_ms: int) -> Alert:
     series = opening.series
     cohort = series.cohort
-    detail: dict[str, str | float] = {
+    detail: dict[str, str | int | float] = {
         "since": datetime.fromtimestamp(opening.since_ms / 1000, UTC).isoformat(timespec="seconds"),
         "since_ms": opening.since_ms,
         "scatter": opening.scatter,
