@@ -10,7 +10,6 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any, TextIO, cast
 
 import msgspec
@@ -18,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from fleetgate.clock import utc
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -150,9 +151,8 @@ def label(name: str) -> str:
 
 
 def show(name: str, value: Any) -> str:
-    if value is not None and name.endswith(TIME_NAMES):
-        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return cell(value)
+    """A value as it stands in a table; a text under the name of a time (somebody altered it) is no time."""
+    return utc(value) if isinstance(value, int | float) and name.endswith(TIME_NAMES) else cell(value)
 
 
 def cell(value: Any) -> str:
