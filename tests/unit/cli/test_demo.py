@@ -116,7 +116,7 @@ def test_load_is_waited_for_as_long_as_it_goes_on(monkeypatch: pytest.MonkeyPatc
 
 def test_a_scenario_says_how_many_vehicles_it_needs() -> None:
     """As the simulator has it."""
-    assert scenario.find("unit-mixup", 60, None).least_vehicles == 160
+    assert scenario.find("unit-mixup", 60, None).least_vehicles == 600
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
