@@ -16,9 +16,12 @@ import msgspec
 
 from fleetgate.config import Config, settings
 from fleetgate.errors import ConfigError
+from fleetgate.rates import HOW
 
 ENVIRONMENT_PREFIX = "FLEETGATE_"
 _NOT_SETTINGS = {"FLEETGATE_TEST_CLOCK", "FLEETGATE_TEST_FAULT", "FLEETGATE_CONFIG"}
+_WRONG = re.compile(r"(?P<what>.*) - at `\$\.(?P<where>[^`]*)`", re.DOTALL)
+_LIMIT = re.compile(r"(?P<key>[a-z]+): (?P<what>.*)", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.(?P<table>[^`]*)`)?")
 
 
@@ -69,14 +72,23 @@ def _toml_value(text: str) -> Any:
 
 
 def _told(error: str) -> str:
-    """The error, of an unknown key in the file's own words."""
+    """The error in the file's own words: behind the whole name of its setting, as `config show` has it."""
     unknown = _UNKNOWN.fullmatch(error)
     if unknown is None:
-        return error
+        wrong = _WRONG.fullmatch(error)
+        return error if wrong is None else _wrong(wrong["where"], wrong["what"])
     name = ".".join(filter(None, (unknown["table"], unknown["key"])))
     known = [name for name, _, _ in settings()]
     tables = {name.rpartition(".")[0] for name in known} - {""}
     return f"there is no setting {name}{_meant(name, [*known, *tables])}"
+
+
+def _wrong(where: str, what: str) -> str:
+    """Of a limit the table is known where its text is wrong (`config.Sending`), the key where it is no text."""
+    if where.startswith("limits."):
+        limit = _LIMIT.fullmatch(what)
+        return f"{where}.{limit['key']}: {limit['what']}" if limit is not None else f"{where}: {what}: {HOW}"
+    return f"{where}: {what}"
 
 
 def _meant(name: str, known: Collection[str]) -> str:

@@ -35,6 +35,7 @@ def test_a_message_is_proved_by_the_commands(authority: Installation, tmp_path: 
         until(lambda: fleetgate(home.directory, *count).stdout.strip() not in ("", "0"), "a segment is loaded", 20)
         verified = fleetgate(home.directory, "verify", "segments")
         assert (verified.returncode, "no head of this spool is signed" in verified.stdout) == (0, True), verified
+        assert verified.stdout.endswith("intact: every row that was looked at is as it was loaded\n")
         assert (home.directory / "signer.sock").stat().st_mode & 0o777 == 0o600
     finally:
         process.send_signal(signal.SIGTERM)

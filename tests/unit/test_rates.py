@@ -37,9 +37,15 @@ def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
 
 
 def test_the_setting_is_named_where_its_limit_is_wrong() -> None:
-    """Level and quantity both."""
-    with pytest.raises(ConfigError, match=r"bytes: '1 MB/s' is no rate.* at `\$\.limits\.tenant`"):
-        load(None, {"FLEETGATE_LIMITS_TENANT_BYTES": "1 MB/s"})
+    """By its whole name, whatever is wrong with the value, with how one is written."""
+    for value, why in (
+        ("1 MB/s", "'1 MB/s' is no rate"),
+        ("100/s,", "'100/s,' has a comma with no rate behind or before it"),
+        ("5", "Expected `str`, got `int`"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            load(None, {"FLEETGATE_LIMITS_TENANT_BYTES": value})
+        assert f"limits.tenant.bytes: {why}: write COUNT/UNIT, as in 100/s" in str(refused.value)
 
 
 def test_a_limit_of_the_device_that_is_not_named_keeps_its_default() -> None:

@@ -20,7 +20,7 @@ from fleetsim.bundle import BundleError
 from fleetsim.cli_options import Https, LedgerFile, Mqtt, Seed, ServerName, State
 from fleetsim.cli_swarm import swarm
 from fleetsim.clock import Clock, virtual_clock
-from fleetsim.gate import Gate, RunError, address
+from fleetsim.gate import Gate, InputError, RunError, address
 from fleetsim.journal import JournalError
 from fleetsim.ledger import Ledger, LedgerError
 from fleetsim.plots import draw as plots_
@@ -179,7 +179,10 @@ def scenarios(
 ) -> None:
     """Print the scenarios: a name, and what happens."""
     if as_json:
-        listed = [{"name": s.name, "says": s.says} | s.pace._asdict() for s in catalogue.SCENARIOS.values()]
+        listed = [
+            {"name": s.name, "says": s.says, "least_vehicles": s.least_vehicles} | s.pace._asdict()
+            for s in catalogue.SCENARIOS.values()
+        ]
         typer.echo(json.dumps(listed, indent=2))
     else:
         for each in catalogue.SCENARIOS.values():
@@ -209,10 +212,10 @@ def score(
     decisions: Annotated[Path, typer.Argument(metavar="DECISIONS.json", help="What the gate decided in it.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the score here, too.")] = None,
 ) -> None:
-    """Compare what is true with what was decided; exit status 1 where the gate was wrong."""
+    """Compare what is true with what was decided; exit status 1 where the gate was wrong, 2 where a file is no good."""
     found = scores.score(ledger, scores.read_decisions(decisions))
     if json_file is not None:
-        json_file.write_bytes(scores.as_json(found))
+        scores.write(found, json_file)
     for line in scores.lines(found):
         typer.echo(line)
     if problems := found.problems():
@@ -246,9 +249,9 @@ def plots(
 
 
 def main() -> None:
-    """The entry point: an expected error is one line on stderr and exit status 1."""
+    """The entry point: an expected error is one line on stderr and exit status 1, or 2 for input that is no good."""
     try:
         app(prog_name="fleetsim")
     except _EXPECTED as error:
         typer.echo(f"fleetsim: {error}", err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, InputError) else 1)

@@ -7,6 +7,10 @@ class RunError(Exception):
     """A run that cannot start or did not go well; the text says what to do."""
 
 
+class InputError(RunError):
+    """What a command was given cannot be used: no verdict on anything."""
+
+
 @dataclass(frozen=True)
 class Gate:
     """Where the gate listens, and the name its certificate must have."""

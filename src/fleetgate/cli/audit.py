@@ -11,7 +11,7 @@ import typer
 
 from fleetgate.cli.console_output import AsJson, cell, label, print_json, say, say_wrapped, show
 from fleetgate.cli.session import actor, session_of
-from fleetgate.control.audit import AuditEntry, list_audit
+from fleetgate.control.audit import AuditEntry, Unreadable, list_rows
 from fleetgate.control.auditheads import begin_anew, chain_of
 from fleetgate.control.signing import SignerClient
 from fleetgate.control.store import Store
@@ -32,7 +32,7 @@ def audit(
         return
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
-        entries = list_audit(store, tenant, device, last)
+        entries = list_rows(store, tenant, device, last)
     if as_json:
         print_json(entries)
         return
@@ -61,8 +61,10 @@ def restored(
     say(f"fleetgate verify audit --restored {found[0]}")
 
 
-def _told(entry: AuditEntry) -> str:
+def _told(entry: AuditEntry | Unreadable) -> str:
     """A line of its own for each: details do not fit the columns of a table."""
+    if isinstance(entry, Unreadable):
+        return str(entry)
     what = f"{entry.tenant} {entry.object}".lstrip()
     head = f"{show('at_ms', entry.at_ms)}  {entry.action} {what} by {entry.actor}"
     facts = "; ".join(f"{label(name)} {_shown(name, value)}" for name, value in entry.detail.items())

@@ -97,6 +97,8 @@ def tell(found: Gathered) -> None:
     ):
         _title(title)
         print_records(records, names, empty=f"no {title}")
+    for row in file.unreadable:
+        say(str(row))
     if found.told is not None:
         _title("refused, exactly")
         kept = _count(found.samples or [])

@@ -10,6 +10,7 @@ import inspect
 import ssl
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -32,6 +33,7 @@ from fleetgate.control.pki import Authority
 from fleetgate.control.secretfile import read_secret
 from fleetgate.control.store import Store
 from fleetgate.errors import EXIT_CODES, ConfigError, FleetgateError
+from fleetgate.load.addresses import is_never_public
 from fleetgate.load.signature import webhook_secret
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
@@ -168,6 +170,8 @@ def _crls(config: Config) -> None:
 
 def _webhooks(config: Config) -> None:
     for entry in config.webhooks:
+        if not entry.allow_private and is_never_public(urlsplit(entry.url).hostname or ""):
+            raise ConfigError(f"{entry.shown().url} leads to no public address: allow_private = true would let it")
         webhook_secret(config.path(entry.secret_file))
 
 

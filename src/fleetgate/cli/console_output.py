@@ -10,7 +10,6 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any, TextIO, cast
 
 import msgspec
@@ -18,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from fleetgate.clock import utc
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -95,19 +96,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
 
     Without a terminal there is no width to fit: lines are as long as they need to be, for grep and cut.
     """
-    console = _console()
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     if table.row_count:
-        with console.capture() as shown:
-            console.print(table)
+        with out.capture() as shown:
+            out.print(table)
         lines = shown.get().rstrip("\n").split("\n")
         say("\n".join(line.rstrip() for line in lines))  # else each is filled up to the widest
     else:
-        console.print(empty, markup=False)
+        out.print(empty, markup=False)
 
 
 def print_fields(value: msgspec.Struct) -> None:
@@ -119,7 +120,7 @@ def print_fields(value: msgspec.Struct) -> None:
     for name, content in fields:
         if not isinstance(content, list):
             grid.add_row(Text(label(name), style="bold"), Text(show(name, content)))
-    _console().print(grid)
+    console().print(grid)
 
 
 def print_records(records: Sequence[msgspec.Struct], names: Sequence[str], *, empty: str) -> None:
@@ -136,7 +137,7 @@ def say(text: str) -> None:
 def say_wrapped(text: str, *, indent: str) -> None:
     """A sentence or two for a person, wrapped where there is a terminal."""
     if sys.stdout.isatty():
-        width = _console().width
+        width = console().width
         text = textwrap.fill(
             text, width - len(indent), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         ).replace("\n", "\n" + indent)
@@ -150,9 +151,8 @@ def label(name: str) -> str:
 
 
 def show(name: str, value: Any) -> str:
-    if value is not None and name.endswith(TIME_NAMES):
-        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return cell(value)
+    """A value as it stands in a table; a text under the name of a time (somebody altered it) is no time."""
+    return utc(value) if isinstance(value, int | float) and name.endswith(TIME_NAMES) else cell(value)
 
 
 def cell(value: Any) -> str:
@@ -165,5 +165,6 @@ def cell(value: Any) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _console() -> Console:
+def console() -> Console:
+    """For standard output; where that is no terminal, lines are as long as they need to be."""
     return Console() if sys.stdout.isatty() else Console(width=100_000, color_system=None, soft_wrap=True)

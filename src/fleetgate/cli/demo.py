@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fleetgate import log
-from fleetgate.errors import CheckFailed, ConfigError, FleetgateError, first_of
+from fleetgate.cli import console_output
+from fleetgate.errors import CheckFailed, ConfigError, first_of
 
 if TYPE_CHECKING:
     from fleetgate.demo.reconcile import Report
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from fleetgate.demo.stage import Plan
 
 VEHICLES = 60
+SECONDS = 30.0
+INTERVAL_SECONDS = 0.5
 
 
 def demo(
@@ -36,8 +40,10 @@ def demo(
     speed: Annotated[
         float | None, typer.Option(min=1, max=1000, help="Of a scenario: how many times as fast its clock runs.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long the fleet drives.")] = 30.0,
-    interval: Annotated[float, typer.Option(min=0.05, help="Seconds between two messages of a vehicle.")] = 0.5,
+    seconds: Annotated[float | None, typer.Option(min=1, max=3600, help="How long the fleet drives; 30.")] = None,
+    interval: Annotated[
+        float | None, typer.Option(min=0.05, help="Seconds between two messages of a vehicle; 0.5.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same fleet.")] = 1,
     kill_edge_at: Annotated[float | None, typer.Option(help="kill -9 the edge after so many seconds.")] = None,
     kill_load_at: Annotated[float | None, typer.Option(help="kill -9 load after so many seconds.")] = None,
@@ -48,35 +54,55 @@ def demo(
     from fleetgate.demo import scenario as scenarios
     from fleetgate.demo import stage
 
+    _only_of(
+        scenario, speed=speed, seconds=seconds, interval=interval, kill_edge_at=kill_edge_at, kill_load_at=kill_load_at
+    )
     found = scenarios.find(scenario, vehicles, speed) if scenario is not None else None
     if report is not None:
         _write(report, b"")  # nobody waits for a run whose report has no place
-    console = Console()
+    console = console_output.console()
     log.configure("demo", "error")  # what gate and fleet log stands in their own files
-    directory = keep if keep is not None else Path(tempfile.mkdtemp(prefix="fleetgate-demo-"))
-    plan = stage.Plan(seconds, seed, interval, kill_edge_at, kill_load_at)
-    with _kept_for_a_look(console, directory):
+    plan = stage.Plan(seconds or SECONDS, seed, interval or INTERVAL_SECONDS, kill_edge_at, kill_load_at)
+    with _place(console, keep) as directory:
         if found is not None:
             _scenario(console, found, seed, directory, report)
         else:
             _reconciled(console, vehicles or VEHICLES, plan, directory, report)
-    if keep is None:
-        shutil.rmtree(directory, ignore_errors=True)
-    else:
-        console.print(f"everything is in {directory}")
+
+
+def _only_of(scenario: str | None, *, speed: float | None, **of_a_drive: float | None) -> None:
+    """Raises ConfigError for an option that this run would not heed."""
+    if scenario is None and speed is not None:
+        raise ConfigError("--speed is for a scenario: name one with --scenario, or leave it out")
+    given = [f"--{name.replace('_', '-')}" for name, value in of_a_drive.items() if value is not None]
+    if scenario is not None and given:
+        raise ConfigError(f"{', '.join(given)}: a scenario goes as it is written, at --speed; leave out what is named")
 
 
 @contextmanager
-def _kept_for_a_look(console: Console, directory: Path) -> Iterator[None]:
-    """What a run that failed leaves is not removed."""
+def _place(console: Console, keep: Path | None) -> Iterator[Path]:
+    """The directory of the run. What a run that failed leaves is kept; of one that somebody ended, nothing is."""
+    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # trio has a way with that
+    directory = keep if keep is not None else Path(tempfile.mkdtemp(prefix="fleetgate-demo-"))
+    kept = keep is not None
     try:
-        yield
-    except BaseExceptionGroup as group:
-        console.print(f"kept for you to look at: {directory}")
-        raise first_of(group) from group
-    except FleetgateError:
-        console.print(f"kept for you to look at: {directory}")
+        yield directory
+    except BaseException as error:
+        group = error if isinstance(error, BaseExceptionGroup) else None
+        ended = isinstance(error, KeyboardInterrupt) or (group is not None and group.subgroup(KeyboardInterrupt))
+        kept = kept or not ended
+        if kept:
+            console.print(f"kept for you to look at: {directory}")
+        if group is not None:
+            raise (KeyboardInterrupt() if ended else first_of(group)) from group
         raise
+    else:
+        if kept:
+            console.print(f"everything is in {directory}")
+    finally:
+        if not kept:
+            shutil.rmtree(directory, ignore_errors=True)
+        signal.signal(signal.SIGTERM, former)
 
 
 def _scenario(console: Console, found: Scenario, seed: int, directory: Path, report: Path | None) -> None:
@@ -89,6 +115,12 @@ def _scenario(console: Console, found: Scenario, seed: int, directory: Path, rep
         f"{(found.before_s + found.trouble_s) / 3600:.1f} h in {found.seconds / 60:.1f} minutes",
         highlight=False,
     )
+    if found.vehicles < found.least_vehicles:
+        console.print(
+            f"fewer than {found.least_vehicles} vehicles: the part of the fleet that this befalls may be too small for "
+            "the alert that is due to come, or to come in time",
+            highlight=False,
+        )
     with console.status(f"enrolling {found.vehicles} vehicles"):
         config, config_file, fleet_file = prepare.prepare(directory.resolve(), found.vehicles, found.speed)
     trio.run(scenarios.run, config, config_file, fleet_file, found, seed, console)
@@ -138,28 +170,46 @@ def _kills(plan: Plan, report: Report) -> list[str]:
 
 
 def _tell(console: Console, report: Report) -> None:
-    table = Table(title="what was sent, and what became of it", title_justify="left", show_header=False, min_width=72)
-    table.add_column("", width=34)
-    table.add_column("", justify="right", width=12)
-    table.add_column("", width=22)
-    table.add_row("honest messages sent", str(report.sent.messages), f"{report.sent.events} events")
-    table.add_row("acknowledged", str(report.acked.messages), f"{report.acked.events} events")
-    table.add_row("their rows in ClickHouse", "", f"{report.stored['events']} events")
-    for name in ("lost", "duplicated", "cross_tenant", "false_rejections"):
-        count = getattr(report, name)
-        table.add_row(name.replace("_", " "), f"[{'red' if count else 'green'}]{count}[/]", "")
+    sent = _table("what was sent, and what became of it", "messages", "events")
+    sent.add_row("honest, sent", f"{report.sent.messages:,}", f"{report.sent.events:,}")
+    sent.add_row("acknowledged", f"{report.acked.messages:,}", f"{report.acked.events:,}")
+    sent.add_row("stored in ClickHouse", "", f"{report.stored['events']:,}")
+    for name, messages, events in (
+        ("lost", "", report.lost),
+        ("duplicated", "", report.duplicated),
+        ("under a wrong tenant", "", report.cross_tenant),
+        ("honest, and refused", report.false_rejections, ""),
+    ):
+        sent.add_row(name, _zero(messages), _zero(events))
+    attacks = _table("attacks", "hostile acts", "caught")
     for kind, attack in report.attacks.items():
         colour = "green" if attack.caught == attack.sent and attack.sent else "red"
-        within = ", within its rate" if kind == "flood" else ""
-        caught = f"caught{within}" if attack.sent else "sent nothing"
-        table.add_row(f"attack: {kind}", f"[{colour}]{attack.caught}/{attack.sent}[/]", caught)
-    right = report.quarantined["expected"] == report.quarantined["actual"]
-    actual, expected = len(report.quarantined["actual"]), len(report.quarantined["expected"])
-    table.add_row(
+        name = f"{kind} (caught: within its rate)" if kind == "flood" else kind
+        attacks.add_row(name, f"{attack.sent:,}", f"[{colour}]{attack.caught:,}[/]")
+    actual, expected = (set(report.quarantined[name]) for name in ("actual", "expected"))
+    attacks.add_row(
         "devices in quarantine",
-        f"[{'green' if right else 'red'}]{actual}[/]",
-        "as expected" if right else f"{expected} were expected",
+        f"{len(expected)} expected",
+        f"[{'green' if actual == expected else 'red'}]{len(actual)}[/]",
     )
-    for name, times in (("sent to acknowledged", report.ack_ms), ("received to queryable", report.queryable_ms)):
-        table.add_row(name, f"p50 {times.get('p50', 0):.0f} ms", f"p99 {times.get('p99', 0):.0f} ms")
-    console.print(table)
+    times = _table("how long it took", "half within", "99 % within")
+    for name, took in (
+        ("sent to acknowledged", report.ack_ms),
+        ("received to queryable", report.queryable_ms),
+    ):
+        times.add_row(name, f"{took.get('p50', 0):,.0f} ms", f"{took.get('p99', 0):,.0f} ms")
+    for table in (sent, attacks, times):
+        console.print(table)
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", min_width=72)
+    table.add_column("", width=34)
+    for heading in headings:
+        table.add_column(heading, justify="right", width=14)
+    return table
+
+
+def _zero(count: int | str) -> str:
+    """A count that is nothing, where all is well."""
+    return f"[{'red' if count else 'green'}]{count:,}[/]" if isinstance(count, int) else count

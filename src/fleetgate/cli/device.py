@@ -244,3 +244,5 @@ def show_(context: typer.Context, tenant: Tenant, device: Device, as_json: AsJso
     print_records(detail.bindings, ("vehicle_id", "from_ms", "to_ms"), empty="never in a vehicle")
     say("")
     print_records(detail.decisions, ("at_ms", "decision", "actor", "reason"), empty="no decisions")
+    for row in detail.unreadable:
+        say(str(row))

@@ -11,9 +11,10 @@ import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from fleetgate.cli import (
@@ -48,8 +49,21 @@ UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 NO_OUTPUT = 74  # EX_IOERR of it
 STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = range(3)
 
+
+class _Commands(TyperGroup):
+    """Tells a value that is none of those there are without the words of the library that compared it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
     name="fleetgate",
+    cls=_Commands,
     help="The gate a fleet's telemetry enters through.",
     no_args_is_help=True,
     add_completion=False,

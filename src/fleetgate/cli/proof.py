@@ -137,6 +137,10 @@ def _tell(report: Report, as_json: bool) -> None:
             say(cell(f"note: {note}"))
         counted = f"segments: {report.segments}, rows: {report.rows}, signed heads: {report.heads}"
         say(f"{counted}, segments behind the newest head: {report.unsigned}")
+        if not report.findings:
+            behind = ", but for the segments behind its newest head" if report.unsigned else ""
+            chain = f"; the chain is as it was signed{behind}" if report.heads else ""
+            say(f"what is stored is intact: every row that was looked at is as it was loaded{chain}")
     if report.findings:
         raise CheckFailed(f"what is stored is not what was loaded and signed (findings: {len(report.findings)})")
 

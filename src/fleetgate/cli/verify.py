@@ -45,6 +45,8 @@ def spool(context: typer.Context, as_json: AsJson = False) -> None:
         for line in [*report.trouble, *findings, *report.loaded, *report.notes]:
             say(cell(line))
         say(f"segments: {report.segments}, good records: {report.records}")
+        if report.good:
+            say("the spool is intact: every record is as it was written")
     if not report.good:
         wrong = len(report.findings) + len(report.trouble)
         then = f" (findings: {wrong}): `fleetgate spool repair` says what can be done"

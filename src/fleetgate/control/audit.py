@@ -1,8 +1,8 @@
 """What a person gets to see of the audit: who changed what in the records, and why.
 
 Only reads: each change writes its own entry, in its own transaction (`control.store`), at the end of a chain
-(`control.auditchain`). Decides which entries are
-decisions about a device: those of people, not those by which it was renewed or a machine changed its state.
+(`control.auditchain`). Decides which entries are decisions about a device: those of people, not those by which it was
+renewed or a machine changed its state; and that a row that somebody made unreadable is told as such, among the others.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row
 
+from fleetgate.control.auditchain import as_written, rows_query
 from fleetgate.control.schema import audit
 from fleetgate.control.store import LIFTS_NOTHING, Store
 
@@ -20,12 +21,23 @@ from fleetgate.control.store import LIFTS_NOTHING, Store
 class AuditEntry(Struct, frozen=True):
     """`object` is what was changed, such as device/car-7-tcu; of the gate's own things, `tenant` is empty."""
 
+    place: int
     at_ms: int
     actor: str
     action: str
     tenant: str
     object: str
     detail: dict[str, Any]
+
+
+class Unreadable(Struct, frozen=True):
+    """A row that is not as any writer of ours writes one: what it said is not known."""
+
+    place: int
+    problem: str = "it cannot be read: see `fleetgate verify audit`"
+
+    def __str__(self) -> str:
+        return f"row {self.place} of the audit: {self.problem}"
 
 
 class DecisionTaken(Struct, frozen=True):
@@ -37,40 +49,51 @@ class DecisionTaken(Struct, frozen=True):
     reason: str | None
 
 
+def rows_of(store: Store, *conditions: ColumnElement[bool], last: int | None = None) -> list[AuditEntry | Unreadable]:
+    """The rows, or the `last` of them, that fulfil all conditions; newest first."""
+    query = rows_query().where(*conditions).order_by(audit.c.place.desc()).limit(last)
+    return [_read(row) for row in store.rows(query)]
+
+
 def list_audit(store: Store, tenant: str | None, device_id: str | None, last: int) -> list[AuditEntry]:
-    """The `last` entries, newest first; of one tenant, of one device where that is wanted."""
-    query = select(audit)
+    """What can be read of the last rows."""
+    return [row for row in list_rows(store, tenant, device_id, last) if isinstance(row, AuditEntry)]
+
+
+def list_rows(store: Store, tenant: str | None, device_id: str | None, last: int) -> list[AuditEntry | Unreadable]:
+    """The `last` rows, newest first; of one tenant, of one device where that is wanted."""
+    conditions = []
     if tenant is not None:
-        query = query.where(audit.c.tenant == tenant)
+        conditions.append(audit.c.tenant == tenant)
     if device_id is not None:
-        query = query.where(_is_of(device_id))
-    return [
-        AuditEntry(row.at_ms, row.actor, row.action, row.tenant, row.object, _detail(row))
-        for row in store.rows(_newest_first(query).limit(last))
+        conditions.append(is_of(device_id))
+    return rows_of(store, *conditions, last=last)
+
+
+def decisions_about(store: Store, tenant: str, device_id: str) -> tuple[list[DecisionTaken], list[Unreadable]]:
+    """Newest first; and the rows that may be decisions, too."""
+    found = rows_of(store, audit.c.tenant == tenant, is_of(device_id), audit.c.action.not_in(LIFTS_NOTHING))
+    taken = [
+        DecisionTaken(entry.at_ms, entry.action, entry.actor, _reason(entry.detail))
+        for entry in found
+        if isinstance(entry, AuditEntry)
     ]
+    return taken, [row for row in found if isinstance(row, Unreadable)]
 
 
-def decisions_about(store: Store, tenant: str, device_id: str) -> list[DecisionTaken]:
-    """Newest first."""
-    query = select(audit).where(audit.c.tenant == tenant, _is_of(device_id), audit.c.action.not_in(LIFTS_NOTHING))
-    return [
-        DecisionTaken(row.at_ms, row.action, row.actor, _reason(_detail(row)))
-        for row in store.rows(_newest_first(query))
-    ]
-
-
-def _is_of(device_id: str) -> ColumnElement[bool]:
+def is_of(device_id: str) -> ColumnElement[bool]:
     return audit.c.object == f"device/{device_id}"
 
 
-def _newest_first(query: Select[Any]) -> Select[Any]:
-    return query.order_by(audit.c.place.desc())
-
-
-def _detail(row: Row[Any]) -> dict[str, Any]:
-    return msgspec.json.decode(row.detail, type=dict[str, Any])
+def _read(row: Row[Any]) -> AuditEntry | Unreadable:
+    try:
+        values = as_written(row)
+        return msgspec.convert(values | {"detail": msgspec.json.decode(values["detail"] or "")}, AuditEntry)
+    except (msgspec.MsgspecError, RecursionError):
+        return Unreadable(row.place)
 
 
 def _reason(detail: dict[str, Any]) -> str | None:
     """A decision on a case has a comment."""
-    return detail.get("reason") or detail.get("comment") or None
+    reason = detail.get("reason") or detail.get("comment")
+    return str(reason) if reason else None

@@ -64,17 +64,26 @@ def append(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     connection.execute(insert(audit), chained(place, link, rows))
 
 
-def links_query(after: int, limit: int) -> Select[Any]:
-    """The rows behind this place, for `audit_link`. Whatever was put into a column comes through: a text that is none
-    must not end a verification."""
+def rows_query() -> Select[Any]:
+    """Every row, for `as_written`. Whatever was put into a column comes through: a text that is none must not end a
+    verification, nor hide the other rows from whoever reads."""
     texts = (_if_type(audit.c[name], "text", cast(audit.c[name], LargeBinary), name) for name in (*COLUMNS[2:], "hash"))
     at_ms = _if_type(audit.c.at_ms, "integer", audit.c.at_ms, "at_ms")
-    return select(audit.c.place, at_ms, *texts).where(audit.c.place > after).order_by(audit.c.place).limit(limit)
+    return select(audit.c.place, at_ms, *texts)
+
+
+def links_query(after: int, limit: int) -> Select[Any]:
+    """The rows behind this place, for `audit_link`."""
+    return rows_query().where(audit.c.place > after).order_by(audit.c.place).limit(limit)
+
+
+def as_written(row: Row[Any]) -> dict[str, Any]:
+    """The values of a row by column; what no writer of ours has written counts as null, which no honest row has."""
+    return {str(name): _text(value) if isinstance(value, bytes) else value for name, value in row._mapping.items()}
 
 
 def audit_link(row: Row[Any]) -> AuditLink:
-    """What no writer of ours has written counts as null, which no honest row has."""
-    values = {name: _text(value) if isinstance(value, bytes) else value for name, value in row._mapping.items()}
+    values = as_written(row)
     return AuditLink(row.place, int(values["at_ms"] or 0), digest(values), str(values["hash"] or ""))
 
 

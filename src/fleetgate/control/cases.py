@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import ColumnElement, and_, func, select
 
+from fleetgate.control.audit import AuditEntry, Unreadable, is_of, rows_of
 from fleetgate.control.records import DeviceState
 from fleetgate.control.releases import decision_name
 from fleetgate.control.roster import device_is, unknown_device
@@ -71,7 +72,8 @@ class TransitionDetail(Struct, frozen=True):
 
 class CaseFile(Struct, frozen=True):
     """What the records tell of one device: all its cases and the decisions on them, newest first; and the transitions,
-    oldest first, of the time from `shown_from_ms` to `shown_to_ms` that its newest case is about, or its last week."""
+    oldest first, of the time from `shown_from_ms` to `shown_to_ms` that its newest case is about, or its last week.
+    `unreadable` are rows of the audit that may have been transitions of that time."""
 
     tenant: str
     device_id: str
@@ -82,6 +84,7 @@ class CaseFile(Struct, frozen=True):
     cases: list[CaseSummary]
     decisions: list[DecisionDetail]
     transitions: list[TransitionDetail]
+    unreadable: list[Unreadable]
 
 
 def list_cases(
@@ -110,6 +113,7 @@ def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> Ca
     rows = store.rows(taken.order_by(decisions.c.decision_id.desc()))
     banned = found[0].state == DeviceState.BANNED
     since_ms, until_ms = _time_of(cases, now_ms, now_ms if banned else rows[0].at_ms if rows else 0)
+    transitions, unreadable = _transitions(store, tenant, device_id, since_ms)
     return CaseFile(
         tenant=tenant,
         device_id=device_id,
@@ -130,9 +134,8 @@ def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> Ca
             )
             for row in rows
         ],
-        transitions=[
-            found for found in _transitions(store, tenant, device_id, since_ms) if since_ms <= found.at_ms <= until_ms
-        ],
+        transitions=[found for found in transitions if since_ms <= found.at_ms <= until_ms],
+        unreadable=unreadable,
     )
 
 
@@ -165,29 +168,29 @@ def _time_of(cases: list[CaseSummary], now_ms: int, decided_ms: int) -> tuple[in
     return since_ms, now_ms if newest.closed_at_ms is None else max(newest.closed_at_ms, decided_ms)
 
 
-def _transitions(store: Store, tenant: str, device_id: str, since_ms: int) -> list[TransitionDetail]:
-    """As the audit has them: each is written there when load hands it on, which is never before it happened."""
-    query = select(audit).where(
-        audit.c.tenant == tenant,
-        audit.c.object == f"device/{device_id}",
-        audit.c.action == TRANSITION,
-        audit.c.at_ms >= since_ms,
-    )
-    found = []
-    for row in store.rows(query.order_by(audit.c.place)):
-        told = msgspec.json.decode(row.detail, type=dict[str, Any])
-        found.append(
-            TransitionDetail(
-                at_ms=told.get("at_ms", row.at_ms),
-                before=told["before"],
-                after=told["after"],
-                why=told["why"],
-                score=told.get("score"),
-                policy_version=told.get("policy_version"),
-                outcome=told["outcome"],
-            )
-        )
-    return found
+def _transitions(
+    store: Store, tenant: str, device_id: str, since_ms: int
+) -> tuple[list[TransitionDetail], list[Unreadable]]:
+    """As the audit has them: each is written there when load hands it on, which is never before it happened. A time
+    that is no number is above every number for SQLite, so that a row with one is among them."""
+    about = (audit.c.tenant == tenant, is_of(device_id), audit.c.action == TRANSITION, audit.c.at_ms >= since_ms)
+    found: list[TransitionDetail] = []
+    unreadable: list[Unreadable] = []
+    for row in reversed(rows_of(store, *about)):
+        told = _transition(row) if isinstance(row, AuditEntry) else row
+        if isinstance(told, Unreadable):
+            unreadable.append(told)
+        else:
+            found.append(told)
+    return found, unreadable
+
+
+def _transition(row: AuditEntry) -> TransitionDetail | Unreadable:
+    told = {"at_ms": row.at_ms, "score": None, "policy_version": None} | row.detail
+    try:
+        return msgspec.convert(told, TransitionDetail)
+    except msgspec.ValidationError:
+        return Unreadable(row.place)
 
 
 def _cases(store: Store, *conditions: ColumnElement[Any]) -> list[CaseSummary]:

@@ -95,7 +95,12 @@ def answering() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
-        kind = type(getattr(error, "orig", None) or error).__name__
+        told = getattr(error, "orig", None) or error
+        kind = type(told).__name__
+        if getattr(told, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            raise ControlAway(
+                "the file that control.url names is no SQLite database: restore it from its backup"
+            ) from error
         raise ControlAway(
             f"the control database of control.url does not answer ({kind}): "
             "check that its file and directory are readable and writable, and that its disk is not full"

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Row, Table, and_, select
 
-from fleetgate.control.audit import DecisionTaken, decisions_about
+from fleetgate.control.audit import DecisionTaken, Unreadable, decisions_about
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus, status_at
 from fleetgate.control.schema import bindings, credentials, devices
 from fleetgate.control.store import Store
@@ -74,7 +74,8 @@ class BindingDetail(Struct, frozen=True):
 
 
 class DeviceDetail(Struct, frozen=True):
-    """What `device show` tells: the device with its whole history, newest first."""
+    """What `device show` tells: the device with its whole history, newest first; `unreadable` are rows of the audit
+    about it that may have been decisions."""
 
     tenant: str
     device_id: str
@@ -86,6 +87,7 @@ class DeviceDetail(Struct, frozen=True):
     credentials: list[CredentialDetail]
     bindings: list[BindingDetail]
     decisions: list[DecisionTaken]
+    unreadable: list[Unreadable]
 
     @property
     def kept_out_by(self) -> DecisionTaken | None:
@@ -188,6 +190,7 @@ def show_device(store: Store, tenant: str, device_id: str) -> DeviceDetail:
     )
     now_ms = store.clock.now_ms()
     held = [(row.status, row.revoked_from_ms, row.not_after_ms) for row in of_credentials]
+    taken, unreadable = decisions_about(store, tenant, device_id)
     return DeviceDetail(
         tenant=tenant,
         device_id=device_id,
@@ -198,7 +201,8 @@ def show_device(store: Store, tenant: str, device_id: str) -> DeviceDetail:
         enrolled_at_ms=found[0].enrolled_at_ms,
         credentials=_credential_details(of_credentials, now_ms),
         bindings=[BindingDetail(row.vehicle_id, row.from_ms, row.to_ms) for row in of_bindings],
-        decisions=decisions_about(store, tenant, device_id),
+        decisions=taken,
+        unreadable=unreadable,
     )
 
 

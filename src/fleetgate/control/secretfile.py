@@ -15,8 +15,11 @@ from fleetgate.errors import ConfigError, Conflict
 MAX_BYTES = 1024 * 1024  # a keyring of thousands of roots; anything larger is the wrong file
 
 
-def read_secret(path: Path) -> bytes:
-    """The content of a file that nobody but this process's user may read.
+CA_INIT = "`fleetgate ca init` makes it"
+
+
+def read_secret(path: Path, remedy: str = CA_INIT) -> bytes:
+    """The content of a file that nobody but this process's user may read; `remedy` is told where there is none.
 
     Raises ConfigError for a file that is absent, belongs to somebody else, is open to group or others, is no regular
     file, or is reached by a symbolic link that neither this user nor root made (who owns the link chooses the key).
@@ -30,7 +33,7 @@ def read_secret(path: Path) -> bytes:
             _check(path, os.fstat(descriptor))
             return file.read(MAX_BYTES)
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist: `fleetgate ca init` makes it") from None
+        raise ConfigError(f"{path} does not exist: {remedy}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 

@@ -44,14 +44,16 @@ class Opened(Struct, frozen=True):
 
 
 class Decisions(Struct, frozen=True):
-    """`disorder` is how many messages of each class the edge has counted since its start."""
+    """`disorder` is how many messages of each class the edge has counted since its start; not `complete` where the gate
+    had not loaded or looked at everything yet."""
 
     transitions: list[Moved]
     alerts: list[Opened]
     disorder: dict[str, int]
+    complete: bool
 
 
-def decisions(store: Store, clickhouse: ServerClickHouse, edge_listen: str) -> Decisions:
+def decisions(store: Store, clickhouse: ServerClickHouse, edge_listen: str, *, complete: bool) -> Decisions:
     """All of a gate, oldest first; `edge_listen` is where its edge shows its metrics."""
     moved = [
         Moved(entry.tenant, entry.object.removeprefix("device/"), detail["after"], detail["at_ms"], detail["why"])
@@ -65,4 +67,4 @@ def decisions(store: Store, clickhouse: ServerClickHouse, edge_listen: str) -> D
     counts = Rising()
     counts.take(scrape(edge_listen) or {})
     disorder = {name: int(count) for name, count in counts.by("fleetgate_disorder_total", "class").items()}
-    return Decisions(moved, opened, disorder)
+    return Decisions(moved, opened, disorder, complete)

@@ -95,6 +95,11 @@ class Figures:
     def watch_behind_s(self) -> float:
         return self._gauge("fleetgate_watch_behind_seconds")
 
+    @property
+    def rows_loaded(self) -> float:
+        """Into all tables, over all lives of load."""
+        return self._load.sum("fleetgate_load_rows_total")
+
     def _gauge(self, name: str, **labels: str) -> float:
         return self._gauges.get((name, tuple(sorted(labels.items()))), 0.0)
 
@@ -117,13 +122,14 @@ class Figures:
             "edge, load": f"{_state(self._edge_up)}, {_state(self._load_up)}",
             "connections": f"{self._gauge('fleetgate_connections', transport='mqtt'):.0f} MQTT, "
             f"{self._gauge('fleetgate_connections', transport='https'):.0f} HTTPS",
-            "answers": f"{edge.sum('fleetgate_acks_total'):.0f} ({self.acked_per_second:.0f}/s)",
-            "accepted, of all": f"{outcomes['accepted']:.0f} messages, {edge.sum('fleetgate_events_total'):.0f} events",
-            "duplicates, held": f"{outcomes['duplicate']:.0f}, {outcomes['held']:.0f}",
-            "rows in ClickHouse": f"{stored['events']:.0f} events, {stored['held_events']:.0f} held",
-            "spool": f"{self._gauge('fleetgate_spool_bytes') / 1024:.0f} KiB",
-            "refused": f"{sum(reasons.values()):.0f}",
-            **{f"  {name}": f"{count:.0f}" for name, count in sorted(reasons.items(), key=lambda item: -item[1])},
+            "answers": f"{edge.sum('fleetgate_acks_total'):,.0f} ({self.acked_per_second:.0f}/s)",
+            "accepted so far": f"{outcomes['accepted']:,.0f} messages with {edge.sum('fleetgate_events_total'):,.0f} "
+            "events",
+            "duplicates, held": f"{outcomes['duplicate']:,.0f}, {outcomes['held']:,.0f}",
+            "rows in ClickHouse": f"{stored['events']:,.0f} events, {stored['held_events']:,.0f} held",
+            "spool": f"{self._gauge('fleetgate_spool_bytes') / 1024:,.0f} KiB",
+            "refused": f"{sum(reasons.values()):,.0f}",
+            **{f"  {name}": f"{count:,.0f}" for name, count in sorted(reasons.items(), key=lambda item: -item[1])},
             "put into quarantine": f"{transitions['quarantined']:.0f} devices",
         }
 

@@ -28,19 +28,21 @@ from fleetgate.load.service import reader
 
 GRACE_SECONDS = 120.0  # beyond its own time: contexts of thousands of devices, and the last answers
 PATIENCE = 2.0  # a machine that has other things to do makes the fleet late; the score says so
-LOADED_SECONDS = 300.0
+NO_PROGRESS_SECONDS = 120.0
 WATCHED_SECONDS = 300.0
 UP_TO_DATE = 3.0  # looks, or seconds of the machine: nearer to the clock the watch never is
 LOOK_SECONDS = 10.0
 
 
 class Scenario(Struct, frozen=True):
-    """As `fleetsim scenarios` tells it; times are virtual, `speed` is how many times as fast they go by."""
+    """As `fleetsim scenarios` tells it; times are virtual, `speed` is how many times as fast they go by. With
+    fewer than `least_vehicles` an alert that is due may not come."""
 
     name: str
     says: str
     vehicles: int
     speed: float
+    least_vehicles: int
     before_s: float
     trouble_s: float
 
@@ -73,24 +75,26 @@ async def run(
             await drive(
                 directory, (*arguments, "--seed", str(seed)), PATIENCE * scenario.seconds + GRACE_SECONDS, screen
             )
-            await until_loaded(config, screen, LOADED_SECONDS)
-            await _until_watched(config, screen, UP_TO_DATE * max(LOOK_SECONDS, scenario.speed))
-        await trio.to_thread.run_sync(_write_decisions, config, directory / "decisions.json")
+            complete = await until_loaded(config, screen, NO_PROGRESS_SECONDS)
+            complete &= await _until_watched(screen, UP_TO_DATE * max(LOOK_SECONDS, scenario.speed))
+        await trio.to_thread.run_sync(_write_decisions, config, directory / "decisions.json", complete)
 
 
-async def _until_watched(config: Config, screen: Screen, behind_s: float) -> None:
+async def _until_watched(screen: Screen, behind_s: float) -> bool:
     """Waits until the watch has looked at what is loaded; what it has not seen then, it has not seen."""
     with trio.move_on_after(WATCHED_SECONDS):
         while screen.watch_behind_s > behind_s:
             await screen.refresh("waiting for the watch to have looked")
             await trio.sleep(LOOK_AGAIN_SECONDS)
+        return True
+    return False
 
 
-def _write_decisions(config: Config, path: Path) -> None:
+def _write_decisions(config: Config, path: Path, complete: bool) -> None:
     clickhouse = reader(config)
     try:
         with Store.open(config, SystemClock()) as store:
-            found = decisions(store, clickhouse, config.edge.admin_listen)
+            found = decisions(store, clickhouse, config.edge.admin_listen, complete=complete)
     finally:
         clickhouse.close()
     path.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")

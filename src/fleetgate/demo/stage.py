@@ -30,7 +30,7 @@ from fleetgate.supervise import Child, Machine
 
 START_SECONDS = 60.0
 FLEET_GRACE_SECONDS = 60.0
-LOADED_SECONDS = 60.0
+NO_PROGRESS_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 0.5
 
 
@@ -57,7 +57,10 @@ async def run(config: Config, config_file: Path, fleet_file: Path, plan: Plan, c
     async with running(config, config_file, console) as machine:
         with Screen(console, Figures(config)) as screen:
             killed_at_s = await _fleet(directory, fleet_file, plan, machine, screen)
-            await until_loaded(config, screen, LOADED_SECONDS)
+            if not await until_loaded(config, screen, NO_PROGRESS_SECONDS):
+                raise CheckFailed(
+                    f"load has not gone on for {NO_PROGRESS_SECONDS:.0f} s: see gate.log in the demo's directory"
+                )
         return await trio.to_thread.run_sync(_reckon, config, directory, killed_at_s)
 
 
@@ -124,7 +127,13 @@ async def drive(directory: Path, arguments: Sequence[str], seconds: float, scree
     if late:
         raise CheckFailed("the fleet did not end in time: see fleet.log in the demo's directory")
     if fleet.returncode:
-        raise CheckFailed(f"the fleet ended with status {fleet.returncode}: see fleet.log in the demo's directory")
+        raise CheckFailed(_last_words(directory) or f"the fleet ended with status {fleet.returncode}: see fleet.log")
+
+
+def _last_words(directory: Path) -> str:
+    """Why the fleet ended, where it says so: an error that it expected is its last line."""
+    lines = (directory / "fleet.log").read_text(errors="replace").splitlines()
+    return lines[-1].removeprefix("fleetsim: ") if lines and lines[-1].startswith("fleetsim: ") else ""
 
 
 async def _kill_at(seconds: float, child: Child, killed_at_s: dict[str, float]) -> None:
@@ -136,15 +145,19 @@ async def _kill_at(seconds: float, child: Child, killed_at_s: dict[str, float]) 
     killed_at_s[child.name] = round(trio.current_time() - started_s, 1)
 
 
-async def until_loaded(config: Config, screen: Screen, seconds: float) -> None:
-    """Waits until everything in the spool is in ClickHouse. Raises CheckFailed."""
+async def until_loaded(config: Config, screen: Screen, patience_s: float) -> bool:
+    """Waits until everything in the spool is in ClickHouse; False when nothing of it got there for so long."""
     directory = config.path(config.spool.directory)
-    with trio.move_on_after(seconds):
-        while not _loaded(directory):
-            await screen.refresh("waiting for ClickHouse to have it all")
-            await trio.sleep(LOOK_AGAIN_SECONDS)
-        return
-    raise CheckFailed(f"load did not catch up within {seconds:.0f} s: see gate.log in the demo's directory")
+    before, since_s = None, trio.current_time()
+    while not _loaded(directory):
+        await screen.refresh("waiting for ClickHouse to have it all")
+        progress = (read_cursor(directory), screen.rows_loaded)
+        if progress != before:
+            before, since_s = progress, trio.current_time()
+        elif trio.current_time() - since_s > patience_s:
+            return False
+        await trio.sleep(LOOK_AGAIN_SECONDS)
+    return True
 
 
 def _loaded(spool: Path) -> bool:
@@ -187,6 +200,11 @@ class Screen:
             self._live.stop()
 
     @property
+    def rows_loaded(self) -> float:
+        """As of the last refresh."""
+        return self._figures.rows_loaded
+
+    @property
     def watch_behind_s(self) -> float:
         """In seconds of the gate's clock, as of the last refresh."""
         return self._figures.watch_behind_s
@@ -198,6 +216,6 @@ class Screen:
             self._live.update(self._figures.table(what))
         elif self._looks % self._LINE_EVERY == 0:
             rows = self._figures.rows()
-            shown = ("time", "answers", "accepted, of all", "rows in ClickHouse", "refused", "put into quarantine")
+            shown = ("time", "answers", "accepted so far", "rows in ClickHouse", "refused", "put into quarantine")
             self._console.print("; ".join(f"{name} {rows[name]}" for name in shown), highlight=False)
         self._looks += 1

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
 from fleetgate.catalogue import catalogue
+from fleetgate.clock import utc
 from fleetgate.control.records import CredentialStatus, DeviceState, DeviceStatus
 from fleetgate.control.roster import DeviceDetail
 from fleetgate.doctor.capture import Capture
@@ -142,7 +142,7 @@ def _kept_out(case: Case, reason: Reason) -> str:
     detail = case.detail
     entry = detail.credentials[0] if detail is not None and detail.credentials else None
     if reason is Reason.REVOKED and entry is not None and entry.status == CredentialStatus.REVOKED:
-        since = f" since {_time(entry.ended_at_ms)}" if entry.ended_at_ms is not None else ""
+        since = f" since {utc(entry.ended_at_ms)}" if entry.ended_at_ms is not None else ""
         return f"certificate {_newest(case)} is revoked{since}" + (f": {clip(entry.reason)}" if entry.reason else "")
     standing = _standing(detail)
     if reason is not Reason.REVOKED and standing != DeviceStatus.ACTIVE:
@@ -155,7 +155,7 @@ def _by_whom(detail: DeviceDetail | None) -> str:
     taken = detail.kept_out_by if detail is not None else None
     if taken is None:
         return ""
-    return f" since {_time(taken.at_ms)}" + (f": {clip(taken.reason)}" if taken.reason else "")
+    return f" since {utc(taken.at_ms)}" + (f": {clip(taken.reason)}" if taken.reason else "")
 
 
 def _standing(detail: DeviceDetail | None) -> str:
@@ -190,7 +190,7 @@ def of_mac(case: Case, verdict: Verdict) -> str:
 
 
 def _ended(ms: int | None) -> str:
-    return _time(ms) if ms is not None else "at an unknown time"
+    return utc(ms) if ms is not None else "at an unknown time"
 
 
 def _who_signed(case: Case, envelope: Envelope) -> str:
@@ -212,7 +212,7 @@ def _status(case: Case, fingerprint: bytes) -> str:
     entry = next((entry for entry in entries if entry.fingerprint == fingerprint.hex()), None)
     if entry is None:
         return "not in the records"
-    return entry.status if entry.ended_at_ms is None else f"{entry.status} since {_time(entry.ended_at_ms)}"
+    return entry.status if entry.ended_at_ms is None else f"{entry.status} since {utc(entry.ended_at_ms)}"
 
 
 # 4. Freshness.
@@ -224,10 +224,10 @@ def of_freshness(case: Case, verdict: Verdict) -> str:
     sent_at, fence_ms = verdict.envelope.sent_at, case.recalled.fence_ms
     age_ms = case.now_ms - sent_at
     age = f"{_span(age_ms)} before it is judged" if age_ms >= 0 else f"{_span(-age_ms)} after it is judged"
-    told = f"sent_at is {_time(sent_at)}, {age}"
+    told = f"sent_at is {utc(sent_at)}, {age}"
     match verdict.reason:
         case Reason.TOO_OLD if sent_at < fence_ms:
-            return f"{told}, and before the fence of the spool at {_time(fence_ms)}"
+            return f"{told}, and before the fence of the spool at {utc(fence_ms)}"
         case Reason.TOO_OLD:
             return f"{told}: more than {_span(MAX_AGE_MS)}"
         case Reason.CLOCK_AHEAD:
@@ -286,13 +286,6 @@ def of_body(case: Case, verdict: Verdict) -> str:
 
 
 # How times are told.
-
-
-def _time(ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"{ms} ms"
 
 
 def _span(ms: int) -> str:

@@ -62,6 +62,14 @@ def is_public(address: str) -> bool:
     return not any(ip in network for network in _NOT_PUBLIC_4)
 
 
+def is_never_public(host: str) -> bool:
+    """Whether the host of a URL is known, before anybody is asked for its addresses, to have none that is public."""
+    try:
+        return not is_public(str(ip_address(host)))
+    except ValueError:
+        return host.rstrip(".").rpartition(".")[2] == "localhost"  # RFC 6761, 6.3
+
+
 def first_not_public(addresses: Sequence[str]) -> str | None:
     """One bad address spoils a name: whoever gives out both kinds hopes that the other is taken."""
     return next((address for address in addresses if not is_public(address)), None)

@@ -25,7 +25,7 @@ from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
 from fleetgate.control.secretfile import read_secret, write_secret
 from fleetgate.control.signing import SignerClient
-from fleetgate.errors import ClickHouseAway, ConfigError, SpoolError
+from fleetgate.errors import ClickHouseAway, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
 from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
@@ -67,13 +67,11 @@ def embedded_directory(config: Config) -> Path | None:
 
 def access_token(config: Config) -> str:
     """The token or password for ClickHouse over HTTP. Raises ConfigError when there is no usable file."""
-    path = config.path(config.clickhouse.token_file)
-    if not path.exists():
-        raise ConfigError(
-            f"clickhouse.token_file: {path} does not exist: `fleetgate load` makes it for an embedded ClickHouse at "
-            "its first start; for a server write its password there, mode 0600"
-        )
-    return read_secret(path).decode("ascii", "replace").strip()
+    remedy = (
+        "clickhouse.token_file names it. `fleetgate load` makes it for an embedded ClickHouse at its first start; for "
+        "a server write its password there, mode 0600"
+    )
+    return read_secret(config.path(config.clickhouse.token_file), remedy).decode("ascii", "replace").strip()
 
 
 def reader(config: Config) -> ServerClickHouse:

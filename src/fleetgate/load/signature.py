@@ -24,8 +24,8 @@ def signature(secret: bytes, at_s: int, body: bytes) -> str:
 
 def webhook_secret(path: Path) -> bytes:
     """The file's content without white space around it. Raises ConfigError."""
-    secret = read_secret(path).strip()
+    remedy = f"`openssl rand -hex 32 > {path}` and `chmod 600 {path}` make one"
+    secret = read_secret(path, remedy).strip()
     if len(secret) < MIN_SECRET_BYTES:
-        what = f"{path}: the secret of a webhook has at least {MIN_SECRET_BYTES} bytes"
-        raise ConfigError(f"{what}: `openssl rand -hex 32` makes one")
+        raise ConfigError(f"{path}: the secret of a webhook has at least {MIN_SECRET_BYTES} bytes: {remedy}")
     return secret

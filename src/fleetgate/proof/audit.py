@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct, field
 from sqlalchemy import LargeBinary, cast, select
 
+from fleetgate.clock import utc
 from fleetgate.control.auditchain import CHAINED, AuditLink, audit_link, links_query
 from fleetgate.control.auditheads import beginning, signed_heads
 from fleetgate.control.heads import NO_LINK, SignedAuditHead, check_signature
@@ -223,7 +224,7 @@ def _all_but_lost(heads: list[SignedAuditHead], known: _Restore, report: AuditRe
         newest = max(lost, key=lambda signed: signed.signed_at)
         report.notes.append(
             f"the records were restored at place {known.place}: lost is what was signed before, up to place "
-            f"{newest.head.place} at {newest.signed_at}"
+            f"{newest.head.place} at {utc(newest.signed_at)}"
         )
     return [signed for signed in heads if signed not in lost]
 
@@ -239,14 +240,14 @@ def _check_heads(heads: list[SignedAuditHead], walk: _Walk, report: AuditReport)
             good = place
             continue
         which = f"rows between {good + 1} and {place} were" if place > good + 1 else "the row was"
-        what = f"{which} written anew: another audit was signed for this place, at {signed.signed_at}"
+        what = f"{which} written anew: another audit was signed for this place, at {utc(signed.signed_at)}"
         report.find(Kind.ALTERED, place, what)
         break
     newest = heads[-1] if heads else None
     if newest is not None and newest.head.place > walk.end:
         what = (
-            f"the newest rows are cut off: place {newest.head.place} was signed at {newest.signed_at}, and the audit "
-            f"ends at place {walk.end}"
+            f"the newest rows are cut off: place {newest.head.place} was signed at {utc(newest.signed_at)}, and the "
+            f"audit ends at place {walk.end}"
         )
         report.find(Kind.CUT_OFF, newest.head.place, what)
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from fleetgate.clock import utc
 from fleetgate.control.heads import NO_LINK, SignedHead, next_link
 from fleetgate.control.releases import Release
 from fleetgate.errors import NotFound
@@ -152,15 +153,14 @@ def _check_signed(spool: str, chain: Sequence[ChainRow], heads: Sequence[SignedH
     for signed in heads:
         row = at.get(signed.head.place)
         if row is not None and row.head() != signed.head:
-            what = (
-                f"place {row.place} of the chain (segment {row.segment}) is not what was signed at {signed.signed_at}"
-            )
+            which = f"place {row.place} of the chain (segment {row.segment})"
+            what = f"{which} is not what was signed at {utc(signed.signed_at)}"
             report.find(Kind.ALTERED, spool, row.segment, what)
     newest = heads[-1] if heads else None
     if newest is not None and newest.head.place > end:
         what = (
             f"the newest rows of `segments` are cut off: place {newest.head.place} (segment {newest.head.segment}) was "
-            f"signed at {newest.signed_at}, and the chain ends at place {end}"
+            f"signed at {utc(newest.signed_at)}, and the chain ends at place {end}"
         )
         report.find(Kind.CUT_OFF, spool, newest.head.segment, what)
 

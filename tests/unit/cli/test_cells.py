@@ -62,7 +62,7 @@ def test_a_field_wider_than_the_terminal_is_folded_and_not_cut(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every digit of a fingerprint is there."""
-    monkeypatch.setattr(console_output, "_console", lambda: Console(width=40))
+    monkeypatch.setattr(console_output, "console", lambda: Console(width=40))
     print_fields(Long("0123456789abcdef" * 4))
     shown = capsys.readouterr().out.removeprefix("fingerprint")
     assert "".join(shown.split()) == "0123456789abcdef" * 4

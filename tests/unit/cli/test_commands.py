@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,11 @@ import pytest
 from cryptography import x509
 
 from fleetgate.cli import main as main_module
+from fleetgate.clock import SystemClock
+from fleetgate.configfile import load
 from fleetgate.control.auditkey import make_audit_key
+from fleetgate.control.quarantine import quarantine_for
+from fleetgate.control.store import Store
 from fleetgate.errors import EXIT_CODES
 
 if TYPE_CHECKING:
@@ -301,6 +306,46 @@ def test_a_mistyped_setting_is_named_with_the_one_that_is_meant(shell: Shell, li
     assert says in shell.err
 
 
+@pytest.mark.parametrize(
+    ("host", "well"),
+    [
+        ("127.0.0.1:18080", False),
+        ("[::1]", False),
+        ("localhost", False),
+        ("Hooks.LocalHost.:8443", False),
+        ("10.1.2.3", False),
+        ("8.8.8.8", True),
+        ("hooks.example", True),
+        ("localhost.example", True),
+    ],
+)
+def test_config_check_finds_a_webhook_that_can_reach_nobody(gate: Shell, host: str, well: bool) -> None:
+    """No delivery to it would be made without allow_private; of other names only their addresses tell."""
+    hook = f'[[webhooks]]\nurl = "https://{host}/x"\nsecret_file = "hook.secret"\n'
+    (gate.directory / "hook.secret").write_text("a" * 64)
+    (gate.directory / "hook.secret").chmod(0o600)
+    (gate.directory / "fleetgate.toml").write_text(hook)
+    assert (gate.run("config", "check") == 0) is well
+    assert ("leads to no public address: allow_private = true would let it" in gate.out) is not well
+    (gate.directory / "fleetgate.toml").write_text(f"{hook}allow_private = true\n")
+    gate.must("config", "check")
+
+
+def test_a_secret_that_a_webhook_lacks_is_made_by_its_own_commands(gate: Shell) -> None:
+    """No `ca init` makes it."""
+    (gate.directory / "fleetgate.toml").write_text('[[webhooks]]\nurl = "https://a.example/x"\nsecret_file = "nope"\n')
+    assert gate.run("config", "check") == 2
+    path = gate.directory / "nope"
+    assert f"{path} does not exist: `openssl rand -hex 32 > {path}` and `chmod 600 {path}` make one" in gate.out
+
+
+def test_a_value_that_is_none_of_those_there_are_is_told_in_plain_words(gate: Shell) -> None:
+    """With those there are."""
+    assert gate.run("quarantine", "release", *CAR, "--classification", "nonsense", "--reason", "x") == 2
+    assert "'nonsense' is not one of 'benign', 'false_positive', 'confirmed'" in gate.err
+    assert "Value error" not in gate.err
+
+
 def test_configuration_file_is_found_by_its_variable(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """FLEETGATE_CONFIG names the file when --config does not."""
     (shell.directory / "other.toml").write_text('[edge]\nid = "e7"\n')
@@ -319,6 +364,7 @@ def test_damaged_database_ends_with_control_away(gate: Shell) -> None:
     for path in gate.directory.glob("control.db*"):
         path.write_bytes(b"junk" * 4096)
     assert gate.run("device", "list") == 6
+    assert gate.err == "fleetgate: the file that control.url names is no SQLite database: restore it from its backup\n"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +373,7 @@ def test_damaged_database_ends_with_control_away(gate: Shell) -> None:
         ("pki/server.key", "chmod 600"),
         ("pki/trust.pem", "trust.pem"),
         ("keyring.json", "keyring.json"),
-        ("control.db", "control database"),
+        ("control.db", "no SQLite database"),
     ],
 )
 def test_config_check_names_each_broken_file(gate: Shell, damage: str, says: str) -> None:
@@ -463,3 +509,43 @@ def test_a_library_that_writes_the_answer_is_told_so_too(gate: Shell, monkeypatc
     monkeypatch.setattr(sys.stdout, "write", fails)
     assert gate.run("device", "list") == main_module.NO_OUTPUT
     assert gate.err == "fleetgate: cannot write the answer: Input/output error\n"
+
+
+def altered(gate: Shell, statement: str) -> None:
+    """As somebody who has the file, past the triggers."""
+    with closing(sqlite3.connect(gate.directory / "control.db")) as db, db:
+        for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f"DROP TRIGGER {trigger}")
+        db.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "detail = 'not json'",
+        "detail = '[]'",
+        "detail = '{}'",
+        "detail = CAST(x'ff' AS TEXT)",
+        "at_ms = 'abc'",
+        "at_ms = 9000000000000000000",
+        "actor = x'ff'",
+    ],
+)
+def test_a_row_of_the_audit_that_somebody_altered_hides_no_other(gate: Shell, change: str) -> None:
+    """It is told as such by whatever shows the audit, be it a decision about the device or a transition of it."""
+    gate.must("device", "suspend", *CAR, "--reason", "in the workshop")
+    with Store.open(load(None), SystemClock(), write=True) as store, store.write("test") as write:
+        quarantine_for(write, "acme", "car-tcu", "clone_sign", {"presented": "ab"}, "1")
+    for action in ("suspend", "transition"):
+        altered(gate, f"UPDATE audit SET {change} WHERE action = '{action}'")
+    everything, case_file = gate.must("audit"), gate.must("quarantine", "show", *CAR)
+    assert " enrol acme device/car-tcu by " in everything
+    assert "clone_sign" in case_file
+    shown = gate.must("device", "show", *CAR)
+    if not change.startswith(("detail = '{}'", "at_ms = 9")):  # those look like rows of ours, but for a transition
+        for told in (everything, shown):
+            assert "row 2 of the audit: it cannot be read: see `fleetgate verify audit`\n" in told
+        assert "row 3 of the audit: it cannot be read" in everything
+    if not change.startswith("at_ms = 9"):
+        assert "row 3 of the audit: it cannot be read: see `fleetgate verify audit`\n" in case_file
+        assert gate.json("quarantine", "show", *CAR)["unreadable"][0]["place"] == 3

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -165,6 +166,12 @@ def test_what_stands_behind_the_newest_head_can_be_changed_with_its_hash(ledger:
     ledger.tamper(f"UPDATE audit SET actor = 'mallory' WHERE place = {NOTED}", careful=True)
     report = ledger.verify()
     assert (report.findings, report.unsigned) == ([], NOTED - SIGNED)
+
+
+def test_a_finding_tells_a_time_as_a_person_reads_it(ledger: Ledger) -> None:
+    ledger.tamper("DELETE FROM audit WHERE place > 3")
+    [finding] = ledger.verify().findings
+    assert re.search(r"signed at \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ, and the audit ends at place 3", finding.what)
 
 
 @pytest.mark.parametrize("change", ["place = 5", f"link = '{'ab' * 32}'", "signed_at_ms = 7", f"chain = '{'ab' * 32}'"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fleetsim.gate import RunError
+from fleetsim.gate import InputError
 from fleetsim.scenarios.page import page, what_happens
 from fleetsim.scenarios.score import Decisions, OpenedAlert, Score, Transition, as_json, lines, read_scores, score
 from fleetsim.scenarios.truth import Truth
@@ -131,7 +135,11 @@ def test_an_alert_that_is_due_is_recognized_by_its_words(run: Run) -> None:
     """Cohort and signal have to be the ones in trouble; another alert meanwhile is a further one."""
     run.due()
     found = run.score(alerts=(alert(TROUBLE_MS + 9_000, cohort="software 2026.44.1"), alert(TROUBLE_MS + 33_000)))
-    assert (found.due[0].after_s, found.further_alerts, found.false_alerts) == (33.0, 1, [])
+    assert (found.due[0].after_s, found.false_alerts) == (33.0, [])
+    assert found.further_alerts == ["median acme software 2026.44.1 Vehicle.Speed (70 vehicles)"]
+    told = "  further alert while the trouble lasted: median acme software 2026.44.1 Vehicle.Speed (70 vehicles)"
+    assert told in lines(found)
+    assert not any("classified" in line for line in lines(found))
     assert found.problems() == []
 
 
@@ -193,5 +201,37 @@ def test_the_page_in_docs_has_the_scenarios_that_there_are() -> None:
 
 def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
     """Neither a missing one nor another database is a traceback."""
-    with pytest.raises(RunError, match="no ledger of a scenario"):
+    with pytest.raises(InputError, match=r"nothing\.db does not exist"):
         score(tmp_path / "nothing.db", Decisions([], []))
+    with closing(sqlite3.connect(tmp_path / "other.db")) as db, db:
+        db.execute("CREATE TABLE run (a)")
+    with pytest.raises(InputError, match="no ledger of a scenario"):
+        score(tmp_path / "other.db", Decisions([], []))
+
+
+def test_a_run_that_was_not_loaded_to_its_end_is_scored_and_marked(run: Run) -> None:
+    """It passes nothing."""
+    run.truth.save(run.path, [])
+    found = score(run.path, Decisions([], [], {}, complete=False))
+    assert found.problems() == ["the gate had not loaded or looked at everything: the score is incomplete"]
+    assert any("incomplete" in line for line in lines(found))
+
+
+def test_input_that_is_no_good_is_told_apart_from_a_gate_that_was_wrong(run: Run, tmp_path: Path) -> None:
+    """2 and a sentence: for a file that is not there, one that is neither, and two that were swapped; 1 for a gate."""
+    run.due()
+    run.truth.save(run.path, [])
+    decisions, other = tmp_path / "decisions.json", tmp_path / "other.json"
+    decisions.write_text('{"transitions": [], "alerts": []}')
+    other.write_text("[]")
+    for ledger, decided, status, says in (
+        (run.path, decisions, 1, "unit_mixup: no alert"),
+        (run.path, tmp_path / "absent.json", 2, "absent.json does not exist"),
+        (tmp_path / "absent.db", decisions, 2, "absent.db does not exist"),
+        (run.path, other, 2, "has no decisions"),
+        (decisions, run.path, 2, "the order is LEDGER DECISIONS.json"),
+    ):
+        command = [sys.executable, "-m", "fleetsim", "score", str(ledger), str(decided)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr.count("\n")) == (status, 1)
+        assert says in done.stderr

@@ -14,7 +14,7 @@ from tests.unit.fleetsim.gate_double import make_pki
 from fleetsim.bundle import Bundle, read_bundle
 from fleetsim.clock import Clock, virtual_clock
 from fleetsim.encode import Event
-from fleetsim.gate import Gate
+from fleetsim.gate import Gate, InputError
 from fleetsim.outbox import Draft
 from fleetsim.scenarios import catalogue, healthy, readings
 from fleetsim.scenarios.disorders import ALL
@@ -53,6 +53,16 @@ def test_every_scenario_says_what_is_true_of_it(bundles: list[Bundle], name: str
     assert all(fact.device_id in names and not fact.hostile for fact in world.truth.facts)
     assert bool(world.truth.alerts) == (name not in BEGINS_LATER | {"healthy-day", "disorders"})
     assert all(due.from_ms == world.trouble_ms for due in world.truth.alerts)
+
+
+@pytest.mark.parametrize("name", ["unit-mixup", "sensor-stuck", "clock-wave", "bad-release", "silent-region"])
+def test_a_fleet_too_small_for_the_alert_that_is_due_is_refused(bundles: list[Bundle], name: str) -> None:
+    """Where those that the trouble befalls are known; the scenario says how many vehicles are enough."""
+    scenario = catalogue.find(name)
+    says = f"{name} needs at least .* of 30 it befalls .*: take {scenario.least_vehicles} vehicles or more"
+    with pytest.raises(InputError, match=says):
+        catalogue.run(scenario, scenario.pace, NOWHERE, bundles[:30], Clock(START_MS), 1)
+    assert scenario.least_vehicles <= scenario.pace.vehicles
 
 
 def test_an_ordinary_day_has_two_percent_of_each_disorder_and_nobody_has_two(bundles: list[Bundle]) -> None:

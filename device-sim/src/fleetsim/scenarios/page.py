@@ -26,6 +26,10 @@ truth.db decisions.json` compares them:
 An alert that is due is recognized by its kind, cohort and signal. One of something that began before the trouble, or
 where none is due, is false. What begins when the run ends and everybody is switched off does not count.
 
+Where the gate had not loaded or looked at everything when it was asked, `decisions.json` says `"complete": false`; it
+is scored all the same, and fails as incomplete. `fleetsim score` ends with 1 where the gate was wrong, with 2 for a
+file that is no good.
+
 A run fails when a hostile device was not detected, an alert that is due did not come in time, one is false, or an
 honest device was treated worse than it deserves: in quarantine, or watched although nothing befell it that looks like
 an attack. Of `bad-release` as many may be as the gate cannot know better of: 19 of each tenant.
@@ -33,6 +37,8 @@ an attack. Of `bad-release` as many may be as the gate cannot know better of: 19
 ## What happens
 
 The speed is how many virtual seconds go by in one of the machine's; `--vehicles` and `--speed` change size and pace.
+With too few vehicles the part of the fleet that a trouble is about is too small to be compared: the demo says so, and
+the simulator refuses what cannot be.
 """
 
 

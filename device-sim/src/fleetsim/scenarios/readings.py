@@ -7,7 +7,7 @@ from functools import partial
 from fleetsim.encode import Event, Name
 from fleetsim.outbox import Draft
 from fleetsim.scenarios.device import Change
-from fleetsim.scenarios.scenario import WATCHED, Scenario, everybody_drives
+from fleetsim.scenarios.scenario import CELL_OF_JUMPS, COHORT, WATCHED, Scenario, everybody_drives
 from fleetsim.scenarios.world import World
 from fleetsim.signals import BY_NUMBER
 
@@ -94,12 +94,35 @@ def running(world: World, software: str) -> list[int]:
 
 
 def _truth(world: World, indices: Sequence[int], what: str) -> None:
+    world.affected = len(indices)
     for index in indices:
         world.truth.befalls(world.devices[index], what, world.trouble_ms)
 
 
+# A quarter of the fleet in all tenants together; and the region's vehicles are in up to four cells.
 SCENARIOS = (
-    Scenario("spoofed-gps", "every vehicle of a region reports one place, 60 km away", WATCHED, spoofed_gps),
-    Scenario("sensor-stuck", "one software's outside temperature sticks at -40", WATCHED, sensor_stuck),
-    Scenario("unit-mixup", "one software reports its speed in miles per hour", WATCHED, unit_mixup),
+    Scenario(
+        "spoofed-gps",
+        "every vehicle of a region reports one place, 60 km away",
+        WATCHED,
+        spoofed_gps,
+        least_affected=CELL_OF_JUMPS,
+        least_vehicles=80,
+    ),
+    Scenario(
+        "sensor-stuck",
+        "one software's outside temperature sticks at -40",
+        WATCHED,
+        sensor_stuck,
+        least_affected=COHORT,
+        least_vehicles=160,
+    ),
+    Scenario(
+        "unit-mixup",
+        "one software reports its speed in miles per hour",
+        WATCHED,
+        unit_mixup,
+        least_affected=COHORT,
+        least_vehicles=600,  # 300 are too few: such a change of speeds is small beside their scatter
+    ),
 )

@@ -3,7 +3,7 @@
 from fleetsim.encode import Event
 from fleetsim.outbox import Draft
 from fleetsim.scenarios.readings import OLDER_SOFTWARE, running
-from fleetsim.scenarios.scenario import WATCHED, Scenario, everybody_drives
+from fleetsim.scenarios.scenario import COHORT, WATCHED, Scenario, everybody_drives
 from fleetsim.scenarios.world import World
 
 NEW_SOFTWARE = "2026.48.0"
@@ -20,7 +20,9 @@ NO_KIND = "sampel"
 def bad_release(world: World) -> None:
     """Most units of the older software are updated; four of five messages of the new one cannot be read."""
     everybody_drives(world)
-    for index in world.pick(UPDATED_SHARE, running(world, OLDER_SOFTWARE)):
+    found = world.pick(UPDATED_SHARE, running(world, OLDER_SOFTWARE))
+    world.affected = len(found)
+    for index in found:
 
         def update(index: int = index) -> None:
             world.change([index], broken)
@@ -46,5 +48,7 @@ SCENARIOS = (
         "a fifth of the fleet is updated within half a minute to a release that sends four malformed messages of five",
         WATCHED._replace(trouble_s=900.0),
         bad_release,
+        least_affected=COHORT,
+        least_vehicles=400,  # in each of two tenants four fifths of a quarter are 40: 20 are too late
     ),
 )

@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from fleetsim.gate import RunError
+from fleetsim.gate import InputError, RunError
 from fleetsim.scenarios.truth import DueAlert, Fact
 
 _RANK = {"trusted": 0, "released": 0, "watched": 1, "quarantined": 2, "banned": 3}
 _QUARANTINED = _RANK["quarantined"]
-MOST_TOLD = 10  # false alerts in words; the JSON has all of them
+MOST_TOLD = 10  # alerts of a kind in words; the JSON has all of them
+_SQLITE = b"SQLite format 3\x00"
 UNDISTURBED = "undisturbed"  # the honest devices of which the truth has nothing to say
 
 
@@ -54,6 +55,8 @@ class Decisions(msgspec.Struct):
     alerts: list[OpenedAlert]
     disorder: dict[str, int] = {}
     """How many messages of each class there were that were not simply the next one."""
+    complete: bool = True
+    """Whether everything was loaded and looked at when this was written."""
 
 
 class Kind(msgspec.Struct):
@@ -93,10 +96,11 @@ class Score(msgspec.Struct):
     tolerated: int
     due: list[Due]
     false_alerts: list[str]
-    further_alerts: int
+    further_alerts: list[str]
     lag_s: float
     disorder: dict[str, int]
     missing_classes: list[str]
+    complete: bool = True
 
     @property
     def detection_rate(self) -> float | None:
@@ -127,6 +131,8 @@ class Score(msgspec.Struct):
                 found.append(f"{due.what}: alert after {due.after_s:.0f} s, due within {due.within_s:.0f} s")
         found += [f"false alert: {alert}" for alert in _first(self.false_alerts)]
         found += [f"no message was classified as {each}" for each in self.missing_classes]
+        if not self.complete:
+            found.append("the gate had not loaded or looked at everything: the score is incomplete")
         return found
 
 
@@ -138,14 +144,28 @@ class _Run(NamedTuple):
 
 
 def read_decisions(path: Path) -> Decisions:
-    """Raises RunError."""
+    """Raises InputError."""
+    content = _read(path)
+    if content.startswith(_SQLITE):
+        raise InputError(f"{path} is a ledger: the order is LEDGER DECISIONS.json")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Decisions)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RunError(f"{path}: {error}") from None
+        return msgspec.json.decode(content, type=Decisions)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} has no decisions: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _read_run(path: Path) -> _Run:
+    if not _read(path).startswith(_SQLITE):
+        raise InputError(f"{path} is no ledger of a scenario: the order is LEDGER DECISIONS.json")
     try:
         db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
@@ -156,7 +176,7 @@ def _read_run(path: Path) -> _Run:
         finally:
             db.close()
     except (sqlite3.Error, TypeError) as error:
-        raise RunError(f"{path} is no ledger of a scenario ({error})") from None
+        raise InputError(f"{path} is no ledger of a scenario ({error})") from None
 
 
 def read_scores(paths: Iterable[Path]) -> dict[str, Score]:
@@ -169,7 +189,7 @@ def read_scores(paths: Iterable[Path]) -> dict[str, Score]:
 
 
 def score(ledger: Path, decisions: Decisions) -> Score:
-    """Compares. Raises RunError for a ledger that is none."""
+    """Compares. Raises InputError for a ledger that is none."""
     run = _read_run(ledger)
     moves: defaultdict[tuple[str, str], list[Transition]] = defaultdict(list)
     for move in decisions.transitions:
@@ -182,7 +202,9 @@ def score(ledger: Path, decisions: Decisions) -> Score:
     trouble_ms = float(run.notes["trouble_ms"])
     matched = {id(alert): due for due in run.due for alert in decisions.alerts if _is(alert, due)}
     during = [alert for alert in decisions.alerts if alert.since_ms < float(run.notes["off_ms"])]
-    false = [a for a in during if id(a) not in matched and not (run.due and a.since_ms >= trouble_ms)]
+    others_open = [alert for alert in during if id(alert) not in matched]
+    further = [alert for alert in others_open if run.due and alert.since_ms >= trouble_ms]
+    false = [alert for alert in others_open if not (run.due and alert.since_ms >= trouble_ms)]
     return Score(
         scenario=run.notes["scenario"],
         vehicles=int(run.notes["vehicles"]),
@@ -196,10 +218,11 @@ def score(ledger: Path, decisions: Decisions) -> Score:
         tolerated=int(run.notes.get("tolerated", 0)),
         due=[_due(due, decisions.alerts) for due in run.due],
         false_alerts=[_words(alert) for alert in false],
-        further_alerts=len({id(alert) for alert in during} - set(matched)) - len(false),
+        further_alerts=[_words(alert) for alert in further],
         lag_s=float(run.notes["lag_s"]),
         disorder=decisions.disorder,
         missing_classes=[c for c in run.notes.get("classes", "").split() if not decisions.disorder.get(c)],
+        complete=decisions.complete,
     )
 
 
@@ -283,13 +306,22 @@ def lines(found: Score) -> list[str]:
         when = "did not come" if due.after_s is None else f"after {due.after_s:.0f} s: {due.alert}"
         told.append(f"  alert {due.what}, due within {due.within_s:.0f} s: {when}")
     told += [f"  false alert: {alert}" for alert in _first(found.false_alerts)]
-    if found.further_alerts:
-        told.append(f"  {found.further_alerts} further alerts while the trouble lasted")
-    if found.disorder:
-        told.append("  classified: " + ", ".join(f"{name} {count}" for name, count in found.disorder.items() if count))
+    told += [f"  further alert while the trouble lasted: {alert}" for alert in _first(found.further_alerts)]
+    if classified := [f"{name} {count}" for name, count in found.disorder.items() if count]:
+        told.append("  classified: " + ", ".join(classified))
+    if not found.complete:
+        told.append("  incomplete: the gate had not loaded or looked at everything when it was asked")
     if found.lag_s > 60:
         told.append(f"  the simulator was {found.lag_s:.0f} s behind its clock in the end: the machine is too slow")
     return told
+
+
+def write(found: Score, path: Path) -> None:
+    """Raises InputError."""
+    try:
+        path.write_bytes(as_json(found))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
 def as_json(found: Score) -> bytes:

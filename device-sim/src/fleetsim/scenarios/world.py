@@ -76,6 +76,7 @@ class World:
         self._ticket = count()
         self.devices = [self._device(bundle, _transport(i)) for i, bundle in enumerate(bundles)]
         self.config = [_CONFIGS[i // 2 % len(_CONFIGS)] for i in range(len(bundles))]
+        self.affected = len(bundles)  # of the vehicles, those that a fleet-wide trouble is about
         self.start_ms = clock.now_ms()
 
     def _device(self, bundle: Bundle, transport: str) -> Device:
