@@ -49,7 +49,7 @@ bench: setup
 	$(BIN)/python -m loadtest.bench.run $(ARGS)
 
 # Every scenario of the simulator, one after another (50 minutes), and the page of their figures; ONLY="clone slow-probe"
-# runs some, ARGS="--vehicles 100" smaller ones. A gate that was wrong is told, and in the page.
+# runs some, ARGS="--seed 7" another fleet. A gate that was wrong is told, and in the page.
 scenarios: setup
 	@mkdir -p scores
 	@for name in $(or $(ONLY),$$($(BIN)/fleetsim scenarios | cut -d' ' -f1)); do \

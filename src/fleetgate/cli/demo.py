@@ -82,7 +82,11 @@ def _only_of(scenario: str | None, *, speed: float | None, **of_a_drive: float |
 @contextmanager
 def _place(console: Console, keep: Path | None) -> Iterator[Path]:
     """The directory of the run. What a run that failed leaves is kept; of one that somebody ended, nothing is."""
-    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # trio has a way with that
+    # Trio has a way with SIGINT. A script's background job would ignore it, and with it what SIGTERM is turned into.
+    former = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)),
+    }
     directory = keep if keep is not None else Path(tempfile.mkdtemp(prefix="fleetgate-demo-"))
     kept = keep is not None
     try:
@@ -102,7 +106,8 @@ def _place(console: Console, keep: Path | None) -> Iterator[Path]:
     finally:
         if not kept:
             shutil.rmtree(directory, ignore_errors=True)
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _scenario(console: Console, found: Scenario, seed: int, directory: Path, report: Path | None) -> None:
