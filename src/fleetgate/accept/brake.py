@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import math
 
+from fleetgate.bucket import Bucket
 from fleetgate.config import Policy
 from fleetgate.judge.verdict import STEP_OF, Reason
+from fleetgate.rates import Rate
 
 LIMITED_AT_ONCE = 128
 """How often a device is told that it is above its limits before it waits: the Receive Maximum."""
 
-LIMITED_PER_SECOND = 1.0
-"""As often as the socket loop looks after who waits."""
+_LIMITED = Rate(LIMITED_AT_ONCE, LIMITED_AT_ONCE)  # once a second then, as the socket loop looks after who waits
 
 LONGEST_LIMITED_SECONDS = 10.0
 """A limit of so many a day may take hours to open: its device is told now and then that it is still not."""
@@ -34,13 +35,12 @@ BRAKING = frozenset(reason for reason, step in STEP_OF.items() if step in (1, 2,
 class Brake:
     """That of one device. It is not read from before `until_s` (monotonic seconds)."""
 
-    __slots__ = ("_at_s", "_left", "_limited_at_s", "_limited_left", "until_s")
+    __slots__ = ("_at_s", "_left", "_limited", "until_s")
 
     def __init__(self) -> None:
         self._left = math.inf  # what the policy grants at once
         self._at_s = 0.0
-        self._limited_left = float(LIMITED_AT_ONCE)
-        self._limited_at_s = 0.0
+        self._limited = Bucket(_LIMITED)
         self.until_s = -math.inf
 
     def refused(self, now_s: float, policy: Policy) -> None:
@@ -53,7 +53,6 @@ class Brake:
 
     def limited(self, now_s: float, wait_s: float) -> None:
         """Once more above the device's own limits, which let something pass again in `wait_s`."""
-        left = min(LIMITED_AT_ONCE, self._limited_left + (now_s - self._limited_at_s) * LIMITED_PER_SECOND) - 1
-        self._limited_at_s, self._limited_left = now_s, max(0.0, left)
-        if left < 1:
+        self._limited.take(1, now_s)
+        if self._limited.left < 1:
             self.until_s = max(self.until_s, now_s + min(wait_s, LONGEST_LIMITED_SECONDS))
