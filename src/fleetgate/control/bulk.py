@@ -26,12 +26,9 @@ from fleetgate.control.keyring import Keyring
 from fleetgate.control.newcomers import Newcomer, enrol_newcomers, make_newcomers, on_record
 from fleetgate.control.pki import Authority
 from fleetgate.control.records import CredentialStatus, DeviceRecord, DeviceStatus
-from fleetgate.control.store import Store, Write
+from fleetgate.control.store import PAUSE_SECONDS, Store, Write
 from fleetgate.errors import CheckFailed, ConfigError, Conflict, NotFound
 
-PAUSE_SECONDS = 0.15
-"""Between two transactions. SQLite knows no queue: who waits for it looks again each 100 ms, and back to back they
-would keep a revocation out for seconds."""
 _REFUSALS = (ConfigError, Conflict, NotFound, CheckFailed)
 
 

@@ -20,11 +20,10 @@ from fleetgate.control.records import DeviceState, DeviceStatus
 from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import decisions, devices, quarantine_cases, transitions_applied
 from fleetgate.control.states import BY_PERSON, Classification, Decision, Outcome, View, decided, step
-from fleetgate.control.store import TRANSITION, Store, Write
+from fleetgate.control.store import PAUSE_SECONDS, TRANSITION, Store, Write
 from fleetgate.errors import ConfigError, Conflict, NotFound
 
 BATCH: Final = 100  # releases in one transaction, which holds the database for some 0.2 s
-PAUSE_S: Final = 0.15  # between two: others have their turn, as beside `control.bulk`
 LOADER = "load"  # the actor in the audit of what the edge's transitions did
 
 
@@ -123,7 +122,7 @@ def decide(
     """
     _check(decision, classification, reason)
     with store.write(actor) as write:
-        return _decide(write, tenant, device_id, decision, classification, actor, reason)
+        return _decide(write, tenant, device_id, decision, classification, reason)
 
 
 def release_cases(
@@ -138,14 +137,14 @@ def release_cases(
     released = 0
     for start in range(0, len(cases), BATCH):
         if start:
-            time.sleep(PAUSE_S)
+            time.sleep(PAUSE_SECONDS)
         with store.write(actor) as write:
             for one in cases[start : start + BATCH]:
                 case = _open_case(write, one.tenant, one.device_id)
                 if case is None or (case.case_id, case.why) != (one.case_id, one.why):
                     continue
                 with suppress(Conflict):
-                    _decide(write, one.tenant, one.device_id, Decision.RELEASE, classification, actor, reason)
+                    _decide(write, one.tenant, one.device_id, Decision.RELEASE, classification, reason)
                     released += 1
     return released
 
@@ -164,7 +163,6 @@ def _decide(
     device_id: str,
     decision: Decision,
     classification: Classification,
-    actor: str,
     reason: str,
 ) -> DeviceState:
     device = write.row(select(devices).where(device_is(devices, tenant, device_id)))
@@ -184,7 +182,7 @@ def _decide(
             "at_ms": stands.at_ms,
             "decision": decision,
             "classification": classification,
-            "actor": actor,
+            "actor": write.actor,
             "comment": reason,
         },
     )

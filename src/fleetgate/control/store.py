@@ -71,6 +71,9 @@ REFUSES_NOBODY = frozenset({ENROLMENT, RENEWAL, SUSPICION})
 LIFTS_NOTHING = frozenset({RENEWAL, TRANSITION, SUSPICION})
 """Every other kind is a person's decision, which may do both."""
 BATCH_LIMIT = 500  # devices looked up in one query: keeps it near 5 ms and below every limit on bound values
+PAUSE_SECONDS = 0.15
+"""Between two transactions of somebody who has many. SQLite knows no queue: who waits for it looks again each 100 ms,
+and back to back they would keep a revocation out for seconds."""
 
 
 class Write:

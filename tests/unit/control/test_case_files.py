@@ -114,7 +114,7 @@ def test_a_device_is_harmless_by_the_last_decision_about_it(car: Gate) -> None:
 def test_a_surge_is_released_in_one_go(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is in quarantine for that signal, each with a line in the audit; who was decided meanwhile is left."""
     monkeypatch.setattr(quarantine, "BATCH", 2)
-    monkeypatch.setattr(quarantine, "PAUSE_S", 0)
+    monkeypatch.setattr(quarantine, "PAUSE_SECONDS", 0)
     names = [gate.enrol(vehicle=f"car-{number}").device_id for number in range(5)]
     for number, name in enumerate(names):
         moved(gate, "quarantined", number, name, "malformed_body" if number else "bad_mac")
