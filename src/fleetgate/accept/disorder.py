@@ -55,7 +55,7 @@ class Repeats:
     None where messages may come over several connections at once.
 
     Somebody on the way may hold back what a connection brings, while the device goes on over another one. So what came
-    first elsewhere is no replay here, and a number is old only when its message is."""
+    first elsewhere is no replay here; a number is old only when its message is, and over HTTPS never."""
 
     __slots__ = ("_began", "_count", "_last", "_taken")
 
@@ -74,12 +74,13 @@ class Repeats:
         """Of a message whose own tag stands in its slot; `late` where it was signed minutes before it came."""
         key = (epoch, seq)
         repeated = self._last is not None and key <= self._last
-        first_seen_here = self._began is not None and self._began < key <= self._taken
+        answered = self._began is not None and (
+            self._began < key <= self._taken or (late and _given_out_since(windows, epoch, seq) >= MAX_UNANSWERED)
+        )
         self._count += 1
         if not repeated:
             self._last = key
-        old = late and _given_out_since(windows, epoch, seq) >= MAX_UNANSWERED
-        if repeated or first_seen_here or old or self._count > MAX_UNANSWERED:
+        if repeated or answered or self._count > MAX_UNANSWERED:
             return Finding(Disorder.REPLAY, "replay")
         return Finding(Disorder.DUPLICATE)
 
@@ -100,10 +101,11 @@ def _given_out_since(windows: Windows, epoch: int, seq: int) -> int:
 class Timeline:
     """Which way a device's numbers go. `epoch_sent_at` is when the first message of its newest epoch was signed (Unix
     ms), 0 where nobody knows. `astray` while numbers have gone back: then `_epoch` and `_last` tell how far the older
-    timeline has come, `_both` that the newer one went on meanwhile, and `_older_spoke` which of them was seen last."""
+    timeline has come, `_used` the epoch and the highest number of it before new ones were given out behind a stop,
+    `_both` that the newer one went on meanwhile, and `_older_spoke` which of them was seen last."""
 
     __slots__ = (
-        "_both", "_connection", "_count", "_epoch", "_kind", "_last", "_older_spoke", "_stopped_ms", "astray",
+        "_both", "_connection", "_count", "_epoch", "_kind", "_last", "_older_spoke", "_stopped_ms", "_used", "astray",
         "epoch_sent_at",
     )  # fmt: skip
 
@@ -112,6 +114,7 @@ class Timeline:
         self.astray = self._both = self._older_spoke = False
         self._kind = Disorder.ROLLBACK
         self._epoch = self._last = self._stopped_ms = self._count = 0
+        self._used: tuple[int, int] | None = None
         self._connection: object = None
 
     def _begin(self, kind: Disorder) -> Finding:
@@ -119,6 +122,8 @@ class Timeline:
         self._both = False
         self._kind = kind
         self._stopped_ms = self._count = 0
+        self._epoch = -1
+        self._used = None
         self._connection = None
         return Finding(kind, kind.value)
 
@@ -138,30 +143,48 @@ class Timeline:
             return self._alternate(older=False, overlap=epoch != self._epoch)
         else:
             finding = self._alternate(older=True, overlap=epoch != current_epoch)
-        self._epoch, self._last = epoch, seq
+            if self._stopped_ms and seq > highest and (self._used is None or self._used[0] != epoch):
+                self._used = epoch, highest
+        self._come_to(epoch, seq)
         return finding
 
     def conflict(self, epoch: int, seq: int, now_ms: int, connection: object) -> Finding:
-        """Of a message under a number that another one has used. Its device is told to stop."""
+        """Of a message under a number that another one has used. Its device is told to stop; on another `connection` it
+        is told anew, as the answer may not have arrived."""
         over = self.astray and not self._both and self._stopped_ms and now_ms - self._stopped_ms > STOP_MS
         if not self.astray or over:
             finding = self._begin(Disorder.ROLLBACK if seq else Disorder.RESET)
-        elif self._both or self._went_on(now_ms, connection):
+        elif self._both or self._used_behind_the_stop(epoch, seq):
+            self._both = True
+            finding = Finding(Disorder.CLONE, "equivocation")
+        elif self._stopped_ms and connection is not self._connection:
+            self._stopped_ms = self._count = 0
+            finding = Finding(self._kind, self._kind.value)
+        elif self._went_on(now_ms):
             finding = Finding(Disorder.CLONE, "equivocation")
         else:
             finding = Finding(self._kind)
         if not self._stopped_ms:
             self._stopped_ms, self._connection = now_ms, connection
-        self._epoch, self._last, self._older_spoke = epoch, seq, True
+        self._older_spoke = True
+        self._come_to(epoch, seq)
         self._count += 1
         return finding
 
-    def _went_on(self, now_ms: int, connection: object) -> bool:
-        """Whether this was sent after the device was told to stop."""
+    def _come_to(self, epoch: int, seq: int) -> None:
+        """The older timeline has come so far; what it repeats does not take it back."""
+        self._last = max(self._last, seq) if epoch == self._epoch else seq
+        self._epoch = epoch
+
+    def _used_behind_the_stop(self, epoch: int, seq: int) -> bool:
+        """Whether the number was given out behind the stop, and now again: one process does not do that."""
+        return self._used is not None and epoch == self._used[0] and seq > self._used[1]
+
+    def _went_on(self, now_ms: int) -> bool:
+        """Whether this was sent after the device was told to stop on this connection."""
         if not self._stopped_ms:
             return False
-        late = now_ms - self._stopped_ms > IN_FLIGHT_MS or self._count >= MAX_UNANSWERED
-        return late or connection is not self._connection
+        return now_ms - self._stopped_ms > IN_FLIGHT_MS or self._count >= MAX_UNANSWERED
 
     def _alternate(self, *, older: bool, overlap: bool) -> Finding:
         """Scores each time that the other one speaks: once both have, they are two."""

@@ -60,6 +60,20 @@ def test_a_device_that_lost_its_counter_recovers_by_what_it_is_told(
     assert {(record.disorder, record.score) for record in rejected} == {("reset", 20.0)}
 
 
+def test_a_device_that_lost_its_counter_and_the_answers_too_is_not_suspected(shared_gate: Gate, car: Car) -> None:
+    """It asks with the same bytes again, and what it has made since, until it hears which epoch to go on above."""
+    lost = [car.sign(1, seq, body=OTHER_BODY) for seq in range(12)]
+    with HttpPeer(shared_gate, car) as before:
+        before.batch(*(car.sign(1, seq) for seq in range(9)))
+    for count in (3, 5):
+        with HttpPeer(shared_gate, car) as cut:
+            assert cut.batch(*lost[:count]).items[0]["reason"] == "equivocation"
+    with HttpPeer(shared_gate, car) as heard:
+        assert {item.get("current_epoch") for item in heard.batch(*lost[:9]).items} == {1}
+        assert told_item(heard.ask(car.sign(2, 0, body=OTHER_BODY))) == ("accepted", None)
+    assert not held(shared_gate, car)
+
+
 def test_two_processes_of_one_device_end_in_quarantine(shared_gate: Gate, car: Car) -> None:
     """Each in its own epoch, by turns, as only a copied credential makes it; no number is used twice."""
     began = now_ms() - HOUR_MS

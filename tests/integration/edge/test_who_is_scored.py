@@ -234,11 +234,14 @@ def test_connections_that_somebody_cuts_score_nobody(new_gate: NewGate) -> None:
     assert not gate.moved(car)
 
 
-def test_a_request_that_comes_late_is_no_replay(shared_gate: Gate, way: Way, car: Car) -> None:
-    """Held back while its device repeated it over another connection, had its answers and went on for 600 messages."""
+@pytest.mark.parametrize("age_ms", [0, 600_000])
+def test_a_request_that_comes_late_is_no_replay(shared_gate: Gate, way: Way, car: Car, age_ms: int) -> None:
+    """Held back while its device repeated it over another connection, had its answers and went on for 600 messages, of
+    this moment or of a backlog."""
+    signed = now_ms() - age_ms
     with HttpPeer(way, car) as held, HttpPeer(shared_gate, car) as client:
         held.batch(car.sign(1, 0))
-        raws = [car.sign(1, seq) for seq in range(1, 41)]
+        raws = [car.sign(1, seq, sent_at=signed) for seq in range(1, 41)]
         way.stretches[0].hold()
         with HttpsWire(way, car) as wire:
             until(lambda: len(way.stretches) == 2, "it is connected")
@@ -247,7 +250,7 @@ def test_a_request_that_comes_late_is_no_replay(shared_gate: Gate, way: Way, car
             until(lambda: way.stretches[1].held, "it is held back")
             assert {item["status"] for item in client.batch(*raws).items} == {"accepted"}
             for start in (41, 341):
-                client.batch(*(car.sign(1, seq) for seq in range(start, start + 300)))
+                client.batch(*(car.sign(1, seq, sent_at=signed) for seq in range(start, start + 300)))
             way.stretches[1].let_go()
             assert wire.sock.recv(15) == b"HTTP/1.1 202 \r\n"
     assert not shared_gate.moved(car)
