@@ -374,19 +374,32 @@ def test_shapes_are_compared_by_shares() -> None:
     assert within_quartiles(usual, stuck)[0] == 0
 
 
+def test_who_makes_up_cohorts_fills_no_place_of_other_tenants(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may have as many as are free still."""
+    monkeypatch.setattr(judging, "MOST_SERIES", 20)
+    evil, good = (Series("refused", Cohort(tenant), "bad_mac") for tenant in ("evil", "globex"))
+    fed.look(*(one(0.01, Cohort("evil", f"made up {number}")) for number in range(30)), one(0.01, good.cohort))
+    assert good in fed.judge._places
+    assert evil not in fed.judge._places
+    fed.changes.forget()
+    fed.many(LOOKS, one(0.01, good.cohort))
+    assert fed.many(PERSISTS, one(0.5, good.cohort)) == [("Opening", good.cohort)]
+
+
 def test_cohorts_that_are_gone_make_room_for_others(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has vehicles enough may make up cohorts without end: the watch is full for an hour, and not for good.
     What is remembered of the others is not touched."""
-    monkeypatch.setattr(judging, "MOST_SERIES", 6)
+    monkeypatch.setattr(judging, "MOST_SERIES", 12)
+    late = Cohort("acme", "late")
     made_up = [one(0.01, Cohort("acme", f"made up {number}")) for number in range(5)]
     fed.look(one(0.01), *made_up)
-    fed.many(LOOKS, one(0.01), one(0.01, OTHER))
-    assert Series("refused", OTHER, "bad_mac") not in fed.judge._places
+    fed.many(LOOKS, one(0.01), one(0.01, late))
+    assert Series("refused", late, "bad_mac") not in fed.judge._places
     fed.changes.forget()
     fed.look(one(0.01))
     assert list(fed.judge._places) == [Series("refused", ACME, "bad_mac")]
-    fed.many(LEAST_LOOKS + RENEW_LOOKS, one(0.01), one(0.01, OTHER))
-    assert fed.many(PERSISTS, one(0.5), one(0.5, OTHER)) == [("Opening", ACME), ("Opening", OTHER)]
+    fed.many(LEAST_LOOKS + RENEW_LOOKS, one(0.01), one(0.01, late))
+    assert fed.many(PERSISTS, one(0.01), one(0.5, late)) == [("Opening", late)]
 
 
 def test_shapes_that_nobody_asks_for_are_forgotten() -> None:

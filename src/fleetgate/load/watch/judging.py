@@ -7,6 +7,7 @@ of it is an alert is decided by changes.py. Pure: one look's measures in, arrays
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Set
 from typing import NamedTuple
 
@@ -26,7 +27,8 @@ YOUNG = 2.0
 twice as much."""
 
 MOST_SERIES = 100_000
-"""180 MB. Beyond it no new series is watched; the first configurations and signals are."""
+"""180 MB. A tenant may have as many of them as are free still, so that nobody fills the watch for others; what comes
+beyond is not watched, the first configurations and signals are."""
 
 _NEARLY_ALL = YOUNG * KINDS["signal_presence"].effect
 
@@ -54,6 +56,7 @@ class Judge:
     def __init__(self) -> None:
         self._usual = Usual()
         self._places: dict[Series, int] = {}
+        self._of: Counter[str] = Counter()  # tenants
         self._looks: dict[Cohort, int] = {}
         self._days: Mapping[Named, tuple[float, float]] = {}
         self._seen: Set[tuple[str, str]] = frozenset()
@@ -72,11 +75,12 @@ class Judge:
 
     def forget(self, but: Collection[Series]) -> None:
         """Series of which nothing is remembered any more, but for some: new ones take their places. Who makes up
-        cohorts fills the watch for an hour, and not for good. Call it seldom."""
+        cohorts fills the watch of his tenant for an hour, and not for good. Call it seldom."""
         known = self._usual.known()
         kept = [(series, place) for series, place in self._places.items() if known[place] or series in but]
         self._usual.keep(np.array([place for _, place in kept], np.int64))
         self._places = {series: place for place, (series, _) in enumerate(kept)}
+        self._of = Counter(series.cohort.tenant for series in self._places)
         cohorts = {series.cohort for series in self._places}
         self._looks = {cohort: looks for cohort, looks in self._looks.items() if cohort in cohorts}
 
@@ -133,8 +137,9 @@ class Judge:
     def _place(self, series: Series) -> int:
         place = self._places.get(series)
         if place is None:
-            if len(self._places) >= MOST_SERIES:
+            if self._of[series.cohort.tenant] >= MOST_SERIES - len(self._places):
                 return -1
+            self._of[series.cohort.tenant] += 1
             zeros = self._looks.get(series.cohort, 0) if KINDS[series.kind].absent_is_zero else 0
             place = self._places[series] = self._usual.place(zeros)
         return place
