@@ -73,6 +73,7 @@ class Checkpointing:
             fault.point("checkpoint.saved")
             await trio.sleep(over_s * DEVICES_AT_ONCE / len(changed))
         if changed or position != self._spool.checkpoint.segment():
+            self._intake.commit()  # an alert that was opened or closed meanwhile is in the spool first
             alerts = [*self._breaker.now_open(), *self._issuer_trouble.now_open()]
             await trio.to_thread.run_sync(self._advance, position, alerts)
             fault.point("checkpoint.advanced")
