@@ -182,6 +182,7 @@ class Doorkeeper:
     def answer(self, session: Session) -> None:
         caller = self.gate.caller()
         if caller.known.session is not None:
+            caller.known.session.taken_over_ms = self.gate.clock.ms
             caller.known.session.end(DisconnectReasonCode.SESSION_TAKEN_OVER, "the device connected again")
         caller.known.session = session
         session.welcome(caller, self.gate.clock.ms)

@@ -157,7 +157,7 @@ class SocketLoop:
             session.feed(data, now_ms, now_s)
             self.connections.touched[connection.fd] = connection
         elif data and connection.under_tls and time.monotonic() - connection.since_s > ON_ITS_WAY_SECONDS:
-            session.feed_behind_the_end(data, now_ms)
+            session.feed_behind_the_end(data, now_ms, now_s)
 
     def _may_send(self, connection: Connection, session: Session, now_s: float) -> bool:
         """Whether none of the limits that it shares is used up; else it joins the line of that account, and is not read

@@ -19,7 +19,7 @@ from fleetgate.accept import packets
 from fleetgate.accept.answers import ACCEPTED_PUBACK, connack_code, duplicate_puback, refusing_puback
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.known import Caller
-from fleetgate.accept.limits import cost
+from fleetgate.accept.limits import Account, cost
 from fleetgate.accept.packets import ProtocolError
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.judge import Outcome, Reason
@@ -136,8 +136,9 @@ class Session:
         """Whether the client has been silent for one and a half keep-alives."""
         return now_s - self.last_packet_s > self.keep_alive_s * KEEP_ALIVE_FACTOR
 
-    def feed_behind_the_end(self, data: bytes, now_ms: int) -> None:
-        """Takes what came though another session has taken over: once it tells of another client.
+    def feed_behind_the_end(self, data: bytes, now_ms: int, now_s: float) -> None:
+        """Takes what came though another session has taken over: once it tells of another client. It takes from what
+        the device may send, as before the end, and when nothing is left of that, nobody looks.
 
         When it came tells nothing, for anybody on the way can hold it back. When it was signed does: behind the
         takeover, and behind all that the newer session has brought, lest one clock that is ahead looks like two.
@@ -145,7 +146,7 @@ class Session:
         newer = self.caller.known.session if self.caller is not None else None
         if self.caller is None or newer is None or not self.taken_over_ms or not newer.newest_sent_at:
             return
-        if _newest_sent_at(data) > max(self.taken_over_ms, newer.newest_sent_at):
+        if _newest_sent_at(data, self.caller.known.account, now_s) > max(self.taken_over_ms, newer.newest_sent_at):
             self.taken_over_ms = 0
             self._intake.scores.overlapped(self.caller.known, now_ms)
 
@@ -323,13 +324,15 @@ class Session:
         self.end(error.code, str(error))
 
 
-def _newest_sent_at(data: bytes) -> int:
+def _newest_sent_at(data: bytes, account: Account, now_s: float) -> int:
     """When the newest of the messages in `data` was signed (Unix ms), by the word of whoever ends TLS there; 0 where
-    there is none. What is no packet, or not whole, ends it."""
+    there is none. What is no packet, not whole, or more than `account` has left ends it."""
     newest = position = 0
     with suppress(ProtocolError, Reject):
         while (packet := packets.next_packet(data, position)) is not None:
             first, start, position = packet
+            if account.take(cost(position - start), position - start, now_s):
+                break
             if first >> 4 == packets.PUBLISH:
                 payload = packets.open_publish(data, first & 15, start, position)[3]
                 newest = max(newest, open_envelope(payload, json_allowed=False).sent_at)
