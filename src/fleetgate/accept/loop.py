@@ -137,7 +137,8 @@ class SocketLoop:
             self._turns.watch(connection, shown)
         else:
             address, keep_alive_s = connection.address, self._settings.keep_alive_seconds
-            session = Session(*shown, address, self._intake, self._door, keep_alive_s, now_s)
+            handshake_s = connection.since_s, time.monotonic()
+            session = Session(*shown, address, self._intake, self._door, keep_alive_s, now_s, handshake_s)
             self.connections.begin(connection, session)
 
     def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:

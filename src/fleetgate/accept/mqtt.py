@@ -62,14 +62,15 @@ class Session:
     (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
     what ended it, in Unix ms; 0 for any other end. `taken_over_ms` is when another session of the device took over
     (Unix ms), while it would be remarkable if more came; else 0. `newest_sent_at` is when the newest message of it was
-    signed, by its own word. While it is `slowed`, by its device's brake or by a limit that is shared with others,
-    packets wait in the buffer until `feed` is called again.
+    signed, by its own word. `handshake_s` is when its connection came and when its handshake was done, in the machine's
+    monotonic seconds. While it is `slowed`, by its device's brake or by a limit that is shared with others, packets
+    wait in the buffer until `feed` is called again.
     """
 
     __slots__ = (
         "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
-        "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "identity", "keep_alive_s",
-        "last_packet_s", "newest_sent_at", "out", "phase", "slowed", "taken_over_ms",
+        "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "handshake_s", "identity",
+        "keep_alive_s", "last_packet_s", "newest_sent_at", "out", "phase", "slowed", "taken_over_ms",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,7 @@ class Session:
         doorkeeper: Doorkeeper,
         max_keep_alive_s: int,
         now_s: float,
+        handshake_s: tuple[float, float],
     ) -> None:
         self.identity = identity
         self._profile_error = profile_error
@@ -103,6 +105,7 @@ class Session:
         self.decided_ms = 0
         self.taken_over_ms = 0
         self.newest_sent_at = 0
+        self.handshake_s = handshake_s
 
     def feed(self, data: bytes, now_ms: int, now_s: float) -> None:
         """Takes what the socket gave, and charges it to those with whom its device shares limits. Never raises for
@@ -135,6 +138,17 @@ class Session:
     def overdue(self, now_s: float) -> bool:
         """Whether the client has been silent for one and a half keep-alives."""
         return now_s - self.last_packet_s > self.keep_alive_s * KEEP_ALIVE_FACTOR
+
+    def give_way(self, newer: Session, now_ms: int) -> None:
+        """Ends, as another session of the device takes over.
+
+        That more comes is remarkable only where the newer connection came once this one's handshake was done. One that
+        came before may be an earlier attempt of the same client, let go late by somebody on the way. What a client says
+        can be held back; but it speaks only behind a handshake, which the gate must have begun by then.
+        """
+        if self.phase is Phase.LIVE and newer.handshake_s[0] > self.handshake_s[1]:
+            self.taken_over_ms = now_ms
+        self.end(Code.SESSION_TAKEN_OVER, "the device connected again")
 
     def feed_behind_the_end(self, data: bytes, now_ms: int, now_s: float) -> None:
         """Takes what came though another session has taken over: once it tells of another client. It takes from what

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.gates import Gate, feed, publish, score_of
 from tests.units import sign
-from tests.wires import PINGREQ
+from tests.wires import PINGREQ, connect
 
 from fleetgate.accept.mqtt import Session
 from fleetgate.config import DeviceLimit, Limits
@@ -36,6 +36,18 @@ def test_two_clients_by_turns_are_seen(gate: Gate) -> None:
     again = gate.live()
     feed(again, gate.clock, later(gate, 102))
     assert goes_on(gate, clone, later(gate, 1)) == pytest.approx(2 * WEIGHT, abs=0.1)
+
+
+@pytest.mark.parametrize("heard", [0, 1, 2], ids=["nothing", "the first message", "both"])
+def test_an_attempt_to_connect_that_was_held_back_is_no_other_client(gate: Gate, heard: int) -> None:
+    """The client gave it up and repeats its messages over a second connection; whatever of that is let through before
+    the first one takes over, and however far the client then goes on."""
+    messages = [later(gate, 0), later(gate, 1)]
+    first, second = gate.session(), gate.live()
+    feed(second, gate.clock, b"".join(messages[:heard]))
+    feed(first, gate.clock, connect() + b"".join(messages))
+    assert gate.known().session is first
+    assert goes_on(gate, second, b"".join(messages[heard:]) + later(gate, 2)) == 0.0
 
 
 @pytest.mark.parametrize(("pings", "scored"), [(3, WEIGHT), (4, 0.0)], ids=["something left", "nothing left"])
