@@ -7,6 +7,7 @@ answers from them as the socket loop does. A kill is leaving the spool as it is 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 
 import mqtt5
 import msgspec
-from mqtt5 import DisconnectReasonCode
 from prometheus_client.registry import CollectorRegistry
 
 from fleetgate.accept.breaker import Breaker
@@ -40,6 +40,7 @@ from tests.units import DEVICE_ID, KEY_DIGEST, NOW, POLICY, ROOTS, TENANT, TOPIC
 FINGERPRINT = hashlib.sha256(KEY_DIGEST).digest()
 NEVER = 2**53
 IDENTITY = CertificateIdentity(TENANT, DEVICE_ID, FINGERPRINT, KEY_DIGEST, NEVER)
+_ticks = itertools.count()
 
 
 def credential(
@@ -156,8 +157,9 @@ class Gate:
         profile_error: str = "",
         door: Doorkeeper | None = None,
     ) -> Session:
-        keeper = door or Doorkeeper(self)
-        return Session(identity, profile_error, "[::1]:1", self.intake, keeper, 300, self.clock.monotonic())
+        """Its connection comes, and is through with its handshake, behind all that were made before."""
+        keeper, now_s, handshake_s = door or Doorkeeper(self), self.clock.monotonic(), (next(_ticks), next(_ticks))
+        return Session(identity, profile_error, "[::1]:1", self.intake, keeper, 300, now_s, handshake_s)
 
     def live(self, **connect: Any) -> Session:
         """A session that has its CONNACK."""
@@ -182,7 +184,7 @@ class Doorkeeper:
     def answer(self, session: Session) -> None:
         caller = self.gate.caller()
         if caller.known.session is not None:
-            caller.known.session.end(DisconnectReasonCode.SESSION_TAKEN_OVER, "the device connected again")
+            caller.known.session.give_way(session, self.gate.clock.ms)
         caller.known.session = session
         session.welcome(caller, self.gate.clock.ms)
 

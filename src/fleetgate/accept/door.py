@@ -93,8 +93,7 @@ class Door:
         if wait_s > LONGEST_PAUSE_SECONDS:
             return session.refuse_for_quota()
         if known.session is not None:
-            known.session.taken_over_ms = now_ms if known.session.phase is Phase.LIVE else 0
-            known.session.end(Code.SESSION_TAKEN_OVER, "the device connected again")
+            known.session.give_way(session, now_ms)
             self.on_answer(known.session)
         known.session = session
         self._counts.connections["mqtt"] += 1

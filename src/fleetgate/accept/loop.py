@@ -137,7 +137,8 @@ class SocketLoop:
             self._turns.watch(connection, shown)
         else:
             address, keep_alive_s = connection.address, self._settings.keep_alive_seconds
-            session = Session(*shown, address, self._intake, self._door, keep_alive_s, now_s)
+            handshake_s = connection.since_s, time.monotonic()
+            session = Session(*shown, address, self._intake, self._door, keep_alive_s, now_s, handshake_s)
             self.connections.begin(connection, session)
 
     def _read(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
@@ -157,7 +158,7 @@ class SocketLoop:
             session.feed(data, now_ms, now_s)
             self.connections.touched[connection.fd] = connection
         elif data and connection.under_tls and time.monotonic() - connection.since_s > ON_ITS_WAY_SECONDS:
-            session.feed_behind_the_end(data, now_ms)
+            session.feed_behind_the_end(data, now_ms, now_s)
 
     def _may_send(self, connection: Connection, session: Session, now_s: float) -> bool:
         """Whether none of the limits that it shares is used up; else it joins the line of that account, and is not read

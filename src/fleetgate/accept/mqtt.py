@@ -19,7 +19,7 @@ from fleetgate.accept import packets
 from fleetgate.accept.answers import ACCEPTED_PUBACK, connack_code, duplicate_puback, refusing_puback
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.known import Caller
-from fleetgate.accept.limits import cost
+from fleetgate.accept.limits import Account, cost
 from fleetgate.accept.packets import ProtocolError
 from fleetgate.control.profile import CertificateIdentity
 from fleetgate.judge import Outcome, Reason
@@ -62,14 +62,15 @@ class Session:
     (`profile_error` says why). `last_packet_s` and `keep_alive_s` are seconds. `decided_ms` is when a person decided
     what ended it, in Unix ms; 0 for any other end. `taken_over_ms` is when another session of the device took over
     (Unix ms), while it would be remarkable if more came; else 0. `newest_sent_at` is when the newest message of it was
-    signed, by its own word. While it is `slowed`, by its device's brake or by a limit that is shared with others,
-    packets wait in the buffer until `feed` is called again.
+    signed, by its own word. `handshake_s` is when its connection came and when its handshake was done, in the machine's
+    monotonic seconds. While it is `slowed`, by its device's brake or by a limit that is shared with others, packets
+    wait in the buffer until `feed` is called again.
     """
 
     __slots__ = (
         "_buffer", "_client_id", "_doorkeeper", "_intake", "_max_keep_alive_s", "_problem_info", "_profile_error",
-        "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "identity", "keep_alive_s",
-        "last_packet_s", "newest_sent_at", "out", "phase", "slowed", "taken_over_ms",
+        "acks", "address", "caller", "decided_ms", "ended_because", "farewell", "handshake_s", "identity",
+        "keep_alive_s", "last_packet_s", "newest_sent_at", "out", "phase", "slowed", "taken_over_ms",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,7 @@ class Session:
         doorkeeper: Doorkeeper,
         max_keep_alive_s: int,
         now_s: float,
+        handshake_s: tuple[float, float],
     ) -> None:
         self.identity = identity
         self._profile_error = profile_error
@@ -103,6 +105,7 @@ class Session:
         self.decided_ms = 0
         self.taken_over_ms = 0
         self.newest_sent_at = 0
+        self.handshake_s = handshake_s
 
     def feed(self, data: bytes, now_ms: int, now_s: float) -> None:
         """Takes what the socket gave, and charges it to those with whom its device shares limits. Never raises for
@@ -136,8 +139,20 @@ class Session:
         """Whether the client has been silent for one and a half keep-alives."""
         return now_s - self.last_packet_s > self.keep_alive_s * KEEP_ALIVE_FACTOR
 
-    def feed_behind_the_end(self, data: bytes, now_ms: int) -> None:
-        """Takes what came though another session has taken over: once it tells of another client.
+    def give_way(self, newer: Session, now_ms: int) -> None:
+        """Ends, as another session of the device takes over.
+
+        That more comes is remarkable only where the newer connection came once this one's handshake was done. One that
+        came before may be an earlier attempt of the same client, let go late by somebody on the way. What a client says
+        can be held back; but it speaks only behind a handshake, which the gate must have begun by then.
+        """
+        if self.phase is Phase.LIVE and newer.handshake_s[0] > self.handshake_s[1]:
+            self.taken_over_ms = now_ms
+        self.end(Code.SESSION_TAKEN_OVER, "the device connected again")
+
+    def feed_behind_the_end(self, data: bytes, now_ms: int, now_s: float) -> None:
+        """Takes what came though another session has taken over: once it tells of another client. It takes from what
+        the device may send, as before the end, and when nothing is left of that, nobody looks.
 
         When it came tells nothing, for anybody on the way can hold it back. When it was signed does: behind the
         takeover, and behind all that the newer session has brought, lest one clock that is ahead looks like two.
@@ -145,7 +160,7 @@ class Session:
         newer = self.caller.known.session if self.caller is not None else None
         if self.caller is None or newer is None or not self.taken_over_ms or not newer.newest_sent_at:
             return
-        if _newest_sent_at(data) > max(self.taken_over_ms, newer.newest_sent_at):
+        if _newest_sent_at(data, self.caller.known.account, now_s) > max(self.taken_over_ms, newer.newest_sent_at):
             self.taken_over_ms = 0
             self._intake.scores.overlapped(self.caller.known, now_ms)
 
@@ -323,13 +338,15 @@ class Session:
         self.end(error.code, str(error))
 
 
-def _newest_sent_at(data: bytes) -> int:
+def _newest_sent_at(data: bytes, account: Account, now_s: float) -> int:
     """When the newest of the messages in `data` was signed (Unix ms), by the word of whoever ends TLS there; 0 where
-    there is none. What is no packet, or not whole, ends it."""
+    there is none. What is no packet, not whole, or more than `account` has left ends it."""
     newest = position = 0
     with suppress(ProtocolError, Reject):
         while (packet := packets.next_packet(data, position)) is not None:
             first, start, position = packet
+            if account.take(cost(position - start), position - start, now_s):
+                break
             if first >> 4 == packets.PUBLISH:
                 payload = packets.open_publish(data, first & 15, start, position)[3]
                 newest = max(newest, open_envelope(payload, json_allowed=False).sent_at)

@@ -20,6 +20,7 @@ from tests.gate import Car, Gate, NewGate, now_ms, until
 from tests.http_peer import HttpPeer, HttpsWire
 from tests.mqtt_peer import Ended, MqttPeer, publish_bytes, told
 from tests.way import Way
+from tests.wires import connect
 
 from fleetgate.control.suspicions import Suspicion, note_suspicions
 
@@ -201,6 +202,20 @@ def test_bytes_of_a_former_session_that_come_late_score_nobody(
             assert told(again.ask(raw)) == (0, None)
             time.sleep(0.7)
             way.stretches[-1].let_go()
+            time.sleep(0.1)
+    assert not shared_gate.moved(car)
+
+
+def test_an_attempt_to_connect_that_comes_late_scores_nobody(shared_gate: Gate, car: Car) -> None:
+    """Its handshake was done, then it was held back on the way with its first message. The car gave it up and connected
+    again; the first attempt is let go, and the car goes on, as nobody lets it know that it was taken over."""
+    for turn in range(3):
+        raw = car.sign(1, 2 * turn)
+        with MqttPeer(shared_gate, car) as first, MqttPeer(shared_gate, car).hello() as second:
+            assert told(second.ask(raw)) == (0, None)
+            first.send(connect(client_id=car.device_id.encode()) + publish_bytes(car.topic, raw, 1))
+            time.sleep(0.7)
+            second.publish(car.sign(1, 2 * turn + 1))
             time.sleep(0.1)
     assert not shared_gate.moved(car)
 
