@@ -9,7 +9,7 @@ and for whom, is decided by `accept`; what follows from a score, by `accept.stan
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple
 
@@ -84,6 +84,16 @@ def total(parts: Mapping[str, float], quarantined_score: float) -> float:
 
 def _sum_of(names: Set[str], parts: Mapping[str, float]) -> float:
     return sum(score for name, score in parts.items() if name in names)
+
+
+def listed(signals: Iterable[str]) -> str:
+    """What several signals are called together: the `why` of a transition and of a case, the leading one first."""
+    return ", ".join(signals)
+
+
+def listed_in(why: str) -> list[str]:
+    """The signals that are named there."""
+    return why.split(", ")
 
 
 def laid_over(said: Mapping[str, Signal]) -> dict[str, Signal]:

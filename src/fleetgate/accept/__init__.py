@@ -18,6 +18,6 @@ May it send now  limits says who shares which, limitlog which is used up, strang
                  clock is right.
 The road         intake judges, appends and commits; rejections is what it refused, answers what the device is told.
 How it stands    disorder says which way its numbers go, standing what its score calls for, scorekeeper scores and
-                 moves it. What is the mistake of many is not held against each: surge, census, breaker.
-                 issuertrouble tells whose CA is in trouble, witness writes down what was refused.
+                 moves it, causes says what for. What is the mistake of many is not held against each: surge, census,
+                 breaker. issuertrouble tells whose CA is in trouble, witness writes down what was refused.
 """

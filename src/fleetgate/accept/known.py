@@ -43,7 +43,7 @@ class KnownDevice:
     None where it never did. `dirty` says that it changed since it was last taken for the checkpoint. `decided_ms` is
     when the last change of its records took effect that was learnt while it was in memory (Unix ms), 0 for none.
     `told_at` is the time of the newest step that was recorded since it came into memory, for load to tell control of; 0
-    for none.
+    for none. `told_causes` are the signals that were recorded as what that step was for, where it led into quarantine.
 
     Monotonic seconds: `ahead_at` is when it last was ahead of the gate's clock, `idle_since` when it last went,
     `looked_at` when its record was last looked up for a credential that it does not have.
@@ -70,6 +70,7 @@ class KnownDevice:
         "standing",
         "timeline",
         "told_at",
+        "told_causes",
     )
 
     def __init__(self, record: DeviceRecord, standing: Standing, account: Account) -> None:
@@ -83,6 +84,7 @@ class KnownDevice:
         self.brake = Brake()
         self.decided_ms = 0
         self.told_at = 0
+        self.told_causes: list[str] = []
         self.denials: Denials = {}
         self.denied: Reason | None = None
         self.software = ""

@@ -1,9 +1,10 @@
 """How devices are scored, and moved from one state to another.
 
 Adds what is known of a device to its standing, asks the breaker before it goes into quarantine, and records each move
-as a `transition` of the spool, once more where control does not show it. Decides when that is done; what a score calls
-for is decided by `standing`, which cohort is held by `breaker`, which state may follow which by `control.states`. Which
-event is a signal is decided by whoever sees it: `intake`, the listeners, load.
+as a `transition` of the spool, once more where control does not show it, or where more is known of what it was for.
+Decides when that is done; what a score calls for is decided by `standing`, what a quarantine is for by `causes`, which
+cohort is held by `breaker`, which state may follow which by `control.states`. Which event is a signal is decided by
+whoever sees it: `intake`, the listeners, load.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from fleetgate import log
 from fleetgate.accept.breaker import Breaker, Wish
+from fleetgate.accept.causes import causes
 from fleetgate.accept.census import cohorts_of, in_memory
 from fleetgate.accept.counts import Counts
 from fleetgate.accept.fleet import Fleet
@@ -21,6 +23,7 @@ from fleetgate.config import Policy as Settings
 from fleetgate.control.records import DeviceState
 from fleetgate.control.states import View, moved
 from fleetgate.control.suspicions import Suspicion
+from fleetgate.scoring import listed
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 from fleetgate.spool.writer import Writer
 
@@ -64,8 +67,12 @@ class Scorekeeper:
         state = standing.due(now, settings)
         if state is DeviceState.QUARANTINED and self._breaker.holds(self._wish(known, now), now):
             state = None if standing.state is DeviceState.WATCHED else DeviceState.WATCHED
-        if state is not None:
+        if state is DeviceState.QUARANTINED:
+            self._quarantine(known, now)
+        elif state is not None:
             self.move(known, state, now, signal)
+        elif standing.state is DeviceState.QUARANTINED:
+            self._tell_more(known, now)
 
     def suspect(self, known: KnownDevice, suspicion: Suspicion) -> None:
         """Scores what load found out about a device. It may have been long ago: load was behind, or control away."""
@@ -108,15 +115,28 @@ class Scorekeeper:
         standing = known.standing
         if standing.state not in _TOLD or known.record.state is standing.state or known.told_at >= standing.state_at:
             return
-        known.told_at = standing.state_at
         now = self._clock.now_ms()
+        self._record_again(known, self._causes(known, now), now)
+
+    def _tell_more(self, known: KnownDevice, now: int) -> None:
+        """Records the step into quarantine once more when the device turns out to be there for a signal that was not
+        told: its case is to name it before a person forgives the others. Each signal once, whatever a device sends."""
+        told = known.told_causes if known.told_at == known.standing.state_at else []
+        more = [signal for signal in self._causes(known, now) if signal not in told]
+        if more:
+            self._record_again(known, told + more, now)
+
+    def _record_again(self, known: KnownDevice, signals: list[str], now: int) -> None:
+        """With its own time: it is the same step, and what a person has decided since stands over it."""
+        standing = known.standing
+        known.told_at, known.told_causes = standing.state_at, signals
         self._writer.transition(
             TransitionRecord(
                 *known.key,
                 known.record.state.value,
                 standing.state.value,
                 standing.state_at,
-                "recorded again, as control does not show it",
+                listed(signals) or "recorded again as control does not show it",
                 standing.score(now, self.settings),
                 self.settings.version,
                 standing.state_at,
@@ -125,10 +145,17 @@ class Scorekeeper:
         _log.warning("device_state_told_again", tenant=known.key[0], device_id=known.key[1], state=standing.state)
         self.on_record()
 
+    def _causes(self, known: KnownDevice, now: int) -> list[str]:
+        return causes(known.standing.scores(now, self.settings.signals), self.settings)
+
+    def _quarantine(self, known: KnownDevice, now: int) -> None:
+        signals = self._causes(known, now)
+        self.move(known, DeviceState.QUARANTINED, now, listed(signals))
+        known.told_causes = signals
+
     def _reconsider(self, known: KnownDevice, now: int) -> None:
-        """What it goes into quarantine for is what most of its score comes from, not that nothing holds it any more."""
-        if self._is_due(known, now) and not self._breaker.holds(wish := self._wish(known, now), now):
-            self.move(known, DeviceState.QUARANTINED, now, max(wish.scores, key=wish.scores.__getitem__))
+        if self._is_due(known, now) and not self._breaker.holds(self._wish(known, now), now):
+            self._quarantine(known, now)
 
     def _is_due(self, known: KnownDevice, now: int) -> bool:
         """Whether it is watched although its score says quarantine."""
@@ -169,7 +196,7 @@ class Scorekeeper:
             now,
         )
         self._writer.transition(record)
-        known.told_at = standing.state_at
+        known.told_at, known.told_causes = standing.state_at, []
         self._fleet.settle(known)
         self._fleet.touch(known)
         self._counts.transitions[state] += 1

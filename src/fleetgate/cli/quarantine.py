@@ -21,6 +21,7 @@ from fleetgate.control.releases import GIVES_BACK, Release, releases_of
 from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, FleetgateError
+from fleetgate.scoring import listed_in
 
 if TYPE_CHECKING:
     from fleetgate.load.held import HeldEvents
@@ -39,7 +40,7 @@ _CASE = ("case_id", "tenant", "device_id", "vehicle_id", "state", "why", "score"
 def list_(
     context: typer.Context,
     tenant: Annotated[str | None, typer.Option(help="Only cases of this tenant.")] = None,
-    why: Annotated[str | None, typer.Option(metavar="SIGNAL", help="Only cases of this signal.")] = None,
+    why: Annotated[str | None, typer.Option(metavar="SIGNAL", help="Only cases of this signal alone.")] = None,
     closed: Annotated[bool, typer.Option("--all", help="Closed cases too.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -105,13 +106,16 @@ def release(
     classification: Finding,
     reason: Reason,
     device: Annotated[str, typer.Option(help="Device id; or all whose open case is as said by --why:")] = "",
-    why: Annotated[str, typer.Option(metavar="SIGNAL", help="Its signal, as `list` shows it ...")] = "",
+    why: Annotated[
+        str, typer.Option(metavar="SIGNAL", help="The signal that `list` shows, and no other beside it ...")
+    ] = "",
     opened_after: Annotated[
         datetime | None,
         typer.Option(parser=moment, metavar="TIME", help="... and opened after this: 2026-12-01T08:00Z."),
     ] = None,
 ) -> None:
-    """Let a device out of quarantine, or lift its ban; or let all out that one mistake of ours has put there."""
+    """Let a device out of quarantine, or lift its ban; or let all out that one mistake of ours has put there, and
+    nothing else that the records have heard of so far."""
     match bool(device), bool(why), opened_after:
         case True, False, None:
             _decide(context, tenant, device, Decision.RELEASE, classification, reason)
@@ -138,9 +142,12 @@ def _release_all(
 ) -> None:
     session = session_of(context)
     with Store.open(session.config, session.clock, write=True) as store:
-        cases = [case for case in list_cases(store, tenant, why=why) if case.opened_at_ms > after_ms]
+        recent = [case for case in list_cases(store, tenant) if case.opened_at_ms > after_ms]
+        cases = [case for case in recent if case.why == why]
         released = release_cases(store, cases, classification, actor(), reason)
     say(f"{released} devices of {tenant} are released now, of {len(cases)} such cases; edges learn it within a second")
+    if more := sum(case.why != why and why in listed_in(case.why) for case in recent):
+        say(f"{more} cases name {cell(why)} and another signal: their devices stay, look at each")
     if released and classification in GIVES_BACK:
         say("load copies what was held for them into events; `fleetgate quarantine show` says how much waits")
 

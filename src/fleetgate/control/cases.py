@@ -30,8 +30,9 @@ BAN = "ban"
 
 
 class CaseSummary(Struct, frozen=True):
-    """A line of `quarantine list`. `state` is the device's now; `closed_at_ms` is None while nobody decided. A ban of a
-    device that had no case is one without a number, which begins and ends with it."""
+    """A line of `quarantine list`. `state` is the device's now; `why` names the signals that keep it there, listed as
+    `scoring` does; `closed_at_ms` is None while nobody decided. A ban of a device that had no case is one without a
+    number, which begins and ends with it."""
 
     case_id: int | None
     tenant: str
@@ -90,8 +91,8 @@ class CaseFile(Struct, frozen=True):
 def list_cases(
     store: Store, tenant: str | None = None, *, why: str | None = None, closed: bool = False
 ) -> list[CaseSummary]:
-    """The open cases, with `closed` all of them and the bans without one, newest first; only those of this tenant and
-    signal, where one is given."""
+    """The open cases, with `closed` all of them and the bans without one, newest first; only those of this tenant, and
+    those whose `why` is this and nothing besides, where one is given."""
     conditions: list[ColumnElement[Any]] = [] if closed else [quarantine_cases.c.closed_at_ms.is_(None)]
     if tenant is not None:
         conditions.append(quarantine_cases.c.tenant == tenant)

@@ -22,6 +22,7 @@ from fleetgate.control.schema import decisions, devices, quarantine_cases, trans
 from fleetgate.control.states import BY_PERSON, Classification, Decision, Outcome, View, decided, step
 from fleetgate.control.store import PAUSE_SECONDS, TRANSITION, Store, Write
 from fleetgate.errors import ConfigError, Conflict, NotFound
+from fleetgate.scoring import listed, listed_in
 
 BATCH: Final = 100  # releases in one transaction, which holds the database for some 0.2 s
 LOADER = "load"  # the actor in the audit of what the edge's transitions did
@@ -70,6 +71,8 @@ def apply_transition(store: Store, origin: Origin, one: Transition) -> Outcome:
             _note_in_case(write, one)
         elif one.after == DeviceState.QUARANTINED and outcome in (Outcome.CONFIRMED, Outcome.OVERTAKEN):
             _note_holding(write, one)
+            if outcome is Outcome.CONFIRMED:
+                _note_more(write, one)
         told = ("before", "after", "why", "score", "at_ms", "policy_version")
         detail = {name: getattr(one, name) for name in told} | origin._asdict()
         write.record(TRANSITION, one.tenant, one.device_id, detail | {"outcome": outcome})
@@ -129,7 +132,7 @@ def release_cases(
     store: Store, cases: Sequence[CaseSummary], classification: Classification, actor: str, reason: str
 ) -> int:
     """Releases the devices of these cases as `decide` does, each with its line in the audit; of how many. A case that
-    is not as it was when it was listed is left: somebody decided it meanwhile, or something else was seen.
+    is not as it was when it was listed is left: somebody decided it meanwhile, or another signal came to it.
 
     A killed run has released some, and the next one releases the rest. Raises ConfigError as `decide` does.
     """
@@ -259,6 +262,19 @@ def _note_holding(write: Write, one: Transition) -> None:
         assert newest is not None  # it was written in this transaction
         about = update(decisions).where(decisions.c.decision_id == decision.decision_id)
         write.execute(about.values(case_id=newest.case_id))
+
+
+def _note_more(write: Write, one: Transition) -> None:
+    """Another edge put the device there too, or the same one has found out more since: its case names the signals of
+    both, for whoever forgives one is to know of the others."""
+    case = _open_case(write, one.tenant, one.device_id)
+    if case is None:
+        return
+    named = listed_in(case.why)
+    more = [signal for signal in listed_in(one.why) if signal not in named]
+    if more:
+        seen = _seen(one) | {"updated_at_ms": write.now_ms, "why": listed(named + more)}
+        write.execute(update(quarantine_cases).where(quarantine_cases.c.case_id == case.case_id).values(seen))
 
 
 def _note_in_case(write: Write, one: Transition) -> None:

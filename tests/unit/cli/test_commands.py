@@ -253,6 +253,17 @@ def test_who_is_released_must_be_clear(gate: Shell) -> None:
     assert "0 devices of acme are released now, of 0 such cases" in gate.must(*release, "--why", "bad_mac", *since)
 
 
+def test_whoever_is_there_for_more_stays_and_is_counted(gate: Shell) -> None:
+    """A bulk release says how many cases name its signal beside another: nobody believes that all are out."""
+    with Store.open(load(None), SystemClock(), write=True) as store, store.write("test") as write:
+        quarantine_for(write, "acme", "car-tcu", "malformed_body, bad_mac", {}, "1")
+    release = ("quarantine", "release", "--tenant", "acme", "--classification", "false_positive", "--reason", "x")
+    said = gate.must(*release, "--why", "bad_mac", "--opened-after", "2020-01-01T00:00Z")
+    assert "0 devices of acme are released now, of 0 such cases" in said
+    assert "1 cases name bad_mac and another signal: their devices stay, look at each" in said
+    assert gate.json("quarantine", "show", *CAR)["state"] == "quarantined"
+
+
 def test_no_open_cases_is_a_sentence(gate: Shell) -> None:
     """An empty list is said, not left blank."""
     assert "no open cases" in gate.must("quarantine", "list")

@@ -10,7 +10,7 @@ from fleetgate.control import quarantine
 from fleetgate.control.audit import list_audit
 from fleetgate.control.cases import LEAD_MS, found_harmless, list_cases, show_case_file
 from fleetgate.control.quarantine import Origin, apply_transition, decide, release_cases
-from fleetgate.control.states import Classification, Decision
+from fleetgate.control.states import Classification, Decision, Outcome
 from fleetgate.load.records import transition_of
 from fleetgate.spool.format import TransitionRecord
 
@@ -21,9 +21,11 @@ DAY_MS = 24 * 3600 * 1000
 CAR = ("acme", "car-tcu")
 
 
-def moved(gate: Gate, after: str, number: int, device_id: str = CAR[1], why: str = "bad_mac") -> None:
-    record = TransitionRecord("acme", device_id, "trusted", after, gate.clock.ms, why, 120.0, "1")
-    apply_transition(gate.store, Origin("ab" * 16, 1, number), transition_of(record))
+def moved(
+    gate: Gate, after: str, number: int, device_id: str = CAR[1], why: str = "bad_mac", at_ms: int | None = None
+) -> Outcome:
+    record = TransitionRecord("acme", device_id, "trusted", after, at_ms or gate.clock.ms, why, 120.0, "1")
+    return apply_transition(gate.store, Origin("ab" * 16, 1, number), transition_of(record))
 
 
 def decided(gate: Gate, finding: Classification, decision: Decision = Decision.RELEASE) -> None:
@@ -126,3 +128,39 @@ def test_a_surge_is_released_in_one_go(gate: Gate, monkeypatch: pytest.MonkeyPat
     audit = [entry.object for entry in list_audit(gate.store, "acme", None, 99) if entry.action == "release"]
     assert sorted(audit) == [f"device/{name}" for name in names[2:]]
     assert release_cases(gate.store, cases, Classification.FALSE_POSITIVE, "bob", "once more") == 0
+
+
+def test_a_case_names_what_turns_up_after_it_was_opened(car: Gate) -> None:
+    """Told by the same edge or another; each signal once, and the time that the case is about stays."""
+    moved(car, "quarantined", 1, why="malformed_body")
+    opened_ms = car.clock.ms
+    car.clock.ms += 1000
+    for number, why in enumerate(("malformed_body", "malformed_body, equivocation", "bad_mac, equivocation"), 2):
+        assert moved(car, "quarantined", number, why=why, at_ms=opened_ms) is Outcome.CONFIRMED
+    [case] = list_cases(car.store)
+    assert (case.why, case.opened_at_ms) == ("malformed_body, equivocation, bad_mac", opened_ms)
+    assert case.updated_at_ms == car.clock.ms
+
+
+def test_a_clone_is_not_released_with_the_fleet(gate: Gate) -> None:
+    """Whoever is there for another signal too is not listed; one that shows it meanwhile is left."""
+    names = [gate.enrol(vehicle=f"car-{number}").device_id for number in range(3)]
+    for number, name in enumerate(names):
+        moved(gate, "quarantined", number, name, "malformed_body")
+    moved(gate, "quarantined", 3, names[0], "malformed_body, equivocation")
+    cases = list_cases(gate.store, "acme", why="malformed_body")
+    assert [case.device_id for case in cases] == names[:0:-1]
+    moved(gate, "quarantined", 4, names[1], "malformed_body, bad_mac")
+    assert release_cases(gate.store, cases, Classification.FALSE_POSITIVE, "bob", "the release") == 1
+    assert [case.device_id for case in list_cases(gate.store)] == names[1::-1]
+
+
+def test_a_decision_stands_over_what_is_told_late_of_the_quarantine_that_it_ended(car: Gate) -> None:
+    """The edge had not heard of it: the record has the time of its step."""
+    moved(car, "quarantined", 1, why="malformed_body")
+    opened_ms = car.clock.ms
+    car.clock.ms += 1000
+    decided(car, Classification.FALSE_POSITIVE)
+    car.clock.ms += 1000
+    assert moved(car, "quarantined", 2, why="malformed_body, equivocation", at_ms=opened_ms) is Outcome.OVERTAKEN
+    assert list_cases(car.store) == []
