@@ -21,7 +21,7 @@ from fleetgate import configfile
 from fleetgate.clock import SystemClock
 from fleetgate.control.schema import transitions_applied
 from fleetgate.control.store import Store
-from fleetgate.load.service import reader
+from fleetgate.load.endpoint import reader
 from fleetgate.spool.cursor import read_cursor
 
 SOURCE = Path(__file__).parents[3] / "src"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from tests.unit.cli.conftest import Shell
@@ -27,15 +26,20 @@ def test_a_mistyped_command_is_told_the_one_that_is_meant(shell: Shell) -> None:
     assert "Did you mean 'device'?" in shell.err
 
 
-def test_a_command_imports_no_other(tmp_path: Path) -> None:
-    tell = "import sys; from fleetgate.cli.main import main\ntry: main()\nfinally: print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", tell, "edge", "--help"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+def imported(statement: str, *arguments: str) -> set[str]:
+    """The modules that a process has after it, however it ended."""
+    tell = f"import sys\ntry: {statement}\nfinally: print(*sys.modules)"
+    command = [sys.executable, "-c", tell, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stdout.split())
+
+
+def test_a_command_imports_no_other() -> None:
     commands = {f"fleetgate.cli.{place.partition(':')[0]}" for place in PLACES.values()}
-    assert commands & set(done.stdout.split()) == {"fleetgate.cli.edge"}
+    found = imported("from fleetgate.cli.main import main; main()", "edge", "--help")
+    assert commands & found == {"fleetgate.cli.edge"}
+
+
+def test_who_only_asks_clickhouse_imports_nothing_that_loads() -> None:
+    found = imported("import fleetgate.load.ask")
+    assert {"fleetgate.load.service", "fleetgate.load.loader", "sqlalchemy", "pandas"} & found == set()
