@@ -29,7 +29,7 @@ from fleetgate.control.roster import list_devices
 from fleetgate.control.store import Store
 from fleetgate.errors import FleetgateError
 from fleetgate.load.clickhouse import ClickHouse, Refused
-from fleetgate.load.service import reader
+from fleetgate.load.endpoint import reader
 
 SETTLE_SECONDS = 30.0
 """Load is waited for while rows of the run come, and so much longer: three times its longest pause between tries."""

@@ -22,7 +22,7 @@ import pytest
 from fleetgate import configfile
 from fleetgate.demo.prepare import free_ports
 from fleetgate.load.clickhouse import ClickHouse, ServerClickHouse
-from fleetgate.load.service import reader
+from fleetgate.load.endpoint import reader
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
 from tests.faults import chain

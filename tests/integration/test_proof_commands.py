@@ -13,6 +13,7 @@ from tests.gate import Installation, clean_environment, fleetgate, until
 from tests.http_peer import MSGPACK
 
 from fleetgate.demo.figures import is_ready
+from fleetgate.spool.cursor import read_cursor
 
 
 def test_a_message_is_proved_by_the_commands(authority: Installation, tmp_path: Path) -> None:
@@ -31,8 +32,8 @@ def test_a_message_is_proved_by_the_commands(authority: Installation, tmp_path: 
             url, content=car.sign(1, 0), headers={"content-type": MSGPACK}, verify=car.context(), trust_env=False
         )
         assert answer.status_code == 202
-        count = ("db", "query", "SELECT count() FROM segments", "--format", "TSV")
-        until(lambda: fleetgate(home.directory, *count).stdout.strip() not in ("", "0"), "a segment is loaded", 20)
+        until(lambda: read_cursor(home.config.path(home.config.spool.directory)), "a segment is loaded", 20)
+        assert home.command("db", "query", "SELECT count() FROM segments", "--format", "TSV").strip() != "0"
         verified = fleetgate(home.directory, "verify", "segments")
         assert (verified.returncode, "no head of this spool is signed" in verified.stdout) == (0, True), verified
         assert verified.stdout.endswith("intact: every row that was looked at is as it was loaded\n")

@@ -1,1 +1,1 @@
-"""What a person types: one module for each group of commands, registered in `main`."""
+"""What a person types: one module for each group of commands, named in `register`."""

@@ -1,7 +1,7 @@
-"""The command `fleetgate`: global options, the register of commands, and how an error reaches a person.
+"""The command `fleetgate`: global options, and how an error reaches a person.
 
 Decides that an error is one line on standard error and an exit code (docs/reference/exit-codes.md), never a traceback.
-What a command does is decided by its module.
+Which commands there are stands in `cli.register`; what a command does is decided by its module.
 """
 
 from __future__ import annotations
@@ -17,31 +17,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from fleetgate.cli import (
-    alerts,
-    audit,
-    breaker,
-    ca,
-    config,
-    db,
-    demo,
-    device,
-    doctor,
-    edge,
-    gaps,
-    judge,
-    keyring,
-    load,
-    proof,
-    quarantine,
-    schema,
-    signer,
-    spool,
-    up,
-    vehicle,
-    verify,
-)
 from fleetgate.cli.console_output import OutputLost, answering
+from fleetgate.cli.register import Register
 from fleetgate.cli.session import Session, session_of
 from fleetgate.errors import FleetgateError
 
@@ -51,7 +28,12 @@ STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = range(3)
 
 
 class _Commands(TyperGroup):
-    """Tells a value that is none of those there are without the words of the library that compared it."""
+    """Those of the register. Tells a value that is none of those there are without the words of the library that
+    compared it."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands: Any = Register()  # nobody adds one to it
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -70,31 +52,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-# The register: a module with a group of commands has an `app`, one with a single command is a function.
-app.add_typer(ca.app, name="ca")
-app.add_typer(device.app, name="device")
-app.add_typer(vehicle.app, name="vehicle")
-app.add_typer(keyring.app, name="keyring")
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(breaker.app, name="breaker")
-app.add_typer(audit.app, name="audit")
-app.add_typer(config.app, name="config")
-app.add_typer(db.app, name="db")
-app.add_typer(spool.app, name="spool")
-app.add_typer(verify.app, name="verify")
-app.add_typer(proof.app, name="heads")
-app.command()(up.up)
-app.command()(edge.edge)
-app.command()(load.load)
-app.command()(signer.signer)
-app.command()(proof.prove)
-app.command()(demo.demo)
-app.command()(gaps.gaps)
-app.add_typer(alerts.app, name="alerts")
-app.command()(schema.schema)
-app.command()(doctor.doctor)
-app.command()(judge.judge)
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,7 +24,7 @@ from fleetgate.demo.decisions import decisions
 from fleetgate.demo.figures import Figures
 from fleetgate.demo.stage import LOOK_AGAIN_SECONDS, Screen, drive, running, until_loaded
 from fleetgate.errors import CheckFailed, ConfigError
-from fleetgate.load.service import reader
+from fleetgate.load.endpoint import reader
 
 GRACE_SECONDS = 120.0  # beyond its own time: contexts of thousands of devices, and the last answers
 PATIENCE = 2.0  # a machine that has other things to do makes the fleet late; the score says so

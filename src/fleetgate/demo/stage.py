@@ -23,7 +23,7 @@ from fleetgate.demo.examples import examples
 from fleetgate.demo.figures import Figures, is_ready
 from fleetgate.demo.reconcile import Ledger, Report, reconcile
 from fleetgate.errors import CheckFailed
-from fleetgate.load.service import reader
+from fleetgate.load.endpoint import reader
 from fleetgate.spool.cursor import read_cursor
 from fleetgate.spool.reader import segment_paths
 from fleetgate.supervise import Child, Machine

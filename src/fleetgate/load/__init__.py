@@ -40,7 +40,7 @@ lag.py           how far it is behind
 progress.py      how far it has come, told to control
 counts.py        its figures for Prometheus
 memory.py        what was freed goes back to the system
-clickhouse.py    the one client, embedded or of a server
+clickhouse.py    the one client, embedded or of a server; endpoint.py: which of them the configuration names
 migrations.py    schemas/clickhouse/*.sql, applied in order
 owner.py         the HTTP interface of an embedded ClickHouse: statement.py, answer.py
 ask.py           a person's way to ClickHouse; casefile.py: what it has of a device under suspicion;

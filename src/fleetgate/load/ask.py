@@ -15,8 +15,8 @@ from fleetgate.config import Config
 from fleetgate.errors import CheckFailed, ClickHouseAway, ConfigError, NotFound
 from fleetgate.load.answer import Failed, answer
 from fleetgate.load.clickhouse import Answered, ClickHouse, EmbeddedClickHouse, Parameters, Refused, failure
+from fleetgate.load.endpoint import embedded_directory, reader
 from fleetgate.load.migrations import migrate
-from fleetgate.load.service import embedded_directory, reader
 
 
 def bring_up_to_date(config: Config, offline: bool) -> list[str]:

@@ -23,14 +23,15 @@ from fleetgate.admin import AdminServer
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import Clock, Entropy
 from fleetgate.config import Config
-from fleetgate.control.secretfile import read_secret, write_secret
+from fleetgate.control.secretfile import write_secret
 from fleetgate.control.signing import SignerClient
 from fleetgate.errors import ClickHouseAway, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
-from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
+from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse
 from fleetgate.load.closings import Closings
 from fleetgate.load.counts import Counts
+from fleetgate.load.endpoint import access_token, embedded_directory, reader
 from fleetgate.load.handover import Handover
 from fleetgate.load.heads import Heads
 from fleetgate.load.inserts import Inserts
@@ -52,33 +53,10 @@ from fleetgate.sdnotify import ServiceManager
 from fleetgate.spool.home import take_lock
 from fleetgate.spool.identity import read_identity
 
-EMBEDDED = "chdb://"
 WAIT_SECONDS = 0.5
 TOKEN_BYTES = 24
 LAST_SECONDS = 12.0
 """From SIGTERM to the end, whatever ClickHouse does; `fleetgate up` kills a child after 20."""
-
-
-def embedded_directory(config: Config) -> Path | None:
-    """Where the embedded ClickHouse lives; None when `clickhouse.url` names a server."""
-    url = config.clickhouse.url
-    return config.path(url.removeprefix(EMBEDDED)) if url.startswith(EMBEDDED) else None
-
-
-def access_token(config: Config) -> str:
-    """The token or password for ClickHouse over HTTP. Raises ConfigError when there is no usable file."""
-    remedy = (
-        "clickhouse.token_file names it. `fleetgate load` makes it for an embedded ClickHouse at its first start; for "
-        "a server write its password there, mode 0600"
-    )
-    return read_secret(config.path(config.clickhouse.token_file), remedy).decode("ascii", "replace").strip()
-
-
-def reader(config: Config) -> ServerClickHouse:
-    """A client over HTTP, with the rights that the token gives: of a server, or of the embedded one's owner."""
-    settings = config.clickhouse
-    url = settings.url if embedded_directory(config) is None else f"http://{settings.listen}"
-    return ServerClickHouse(url, settings.database, settings.user, access_token(config))
 
 
 def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:

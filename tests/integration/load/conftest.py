@@ -1,5 +1,6 @@
 """One embedded ClickHouse for all of these tests (it starts slowly, and a process can own only one directory), with its
-HTTP interface. Each test has a spool, and so rows, of its own. With CLICKHOUSE_URL set, a real server is used instead.
+HTTP interface. Each test has a spool, and so rows, of its own; those of a file are gone before the next one: with
+every part that lies there, a mutation takes longer. With CLICKHOUSE_URL set, a real server is used instead.
 """
 
 from __future__ import annotations
@@ -81,6 +82,20 @@ def clickhouse(request: pytest.FixtureRequest) -> Iterator[ClickHouse]:
     server.close()
 
 
+TABLES = (
+    *("events", "held_events", "raw_messages", "rejections", "received_ranges", "pulses", "segments", "segment_heads"),
+    *("signal_minute", "fleet_minute"),
+)
+
+
+@pytest.fixture(scope="module")
+def tables(engine: EmbeddedClickHouse) -> Iterator[None]:
+    """Those of the rows that a file's tests load, emptied at its end."""
+    yield
+    for table in TABLES:
+        engine.command(f"TRUNCATE TABLE {table}")
+
+
 class Bench:
     """A spool, a loader on it, and what it handed to control."""
 
@@ -144,5 +159,5 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, request: pytest.FixtureRequest, clickhouse: ClickHouse) -> Bench:
+def bench(tmp_path: Path, request: pytest.FixtureRequest, clickhouse: ClickHouse, tables: None) -> Bench:
     return Bench(tmp_path, request.node.nodeid, clickhouse)

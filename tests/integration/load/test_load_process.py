@@ -21,7 +21,7 @@ from fleetgate import configfile
 from fleetgate.clock import SystemClock
 from fleetgate.control.schema import transitions_applied
 from fleetgate.control.store import Store
-from fleetgate.load.service import reader
+from fleetgate.load.endpoint import reader
 from fleetgate.spool.cursor import read_cursor
 
 SOURCE = Path(__file__).parents[3] / "src"
@@ -53,9 +53,10 @@ class Gate:
         return process
 
     def segments(self, count: int) -> None:
+        """Seals so many of a hundred events each."""
         for _ in range(count):
-            for _ in range(20):
-                self.spool.message(rows_body(*(sample(-index, s1=50.0) for index in range(50, 0, -1))))
+            for _ in range(10):
+                self.spool.message(rows_body(*(sample(-index, s1=50.0) for index in range(10, 0, -1))))
             self.spool.seal()
 
     def cursor(self) -> int:
@@ -100,23 +101,24 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 def test_killed_again_and_again_everything_is_there_once(gate: Gate) -> None:
     """kill -9 in the middle of loading, three times: at the end each event and each reading is counted once."""
-    gate.segments(40)
-    for target in (3, 12, 25):
+    gate.segments(20)
+    for target in (3, 8, 14):
         process = gate.start()
         gate.wait_for(lambda target=target: gate.cursor() >= target)  # type: ignore[misc]
         process.kill()
         process.wait()
+        assert gate.cursor() < 20
     gate.start()
-    gate.wait_for(lambda: gate.cursor() == 40)
+    gate.wait_for(lambda: gate.cursor() == 20)
     assert gate.ask("SELECT (SELECT count() FROM events), (SELECT sum(readings) FROM signal_minute)") == [
-        [40_000, 40_000]
+        [2_000, 2_000]
     ]
-    assert gate.ask("SELECT count(), uniqExact(segment) FROM segments") == [[40, 40]]
+    assert gate.ask("SELECT count(), uniqExact(segment) FROM segments") == [[20, 20]]
 
 
 def test_sigterm_ends_it_cleanly(gate: Gate) -> None:
     """SIGTERM finishes the segment in hand: the process exits with 0, and the cursor stands on what is loaded."""
-    gate.segments(30)
+    gate.segments(15)
     process = gate.start()
     gate.wait_for(lambda: gate.cursor() >= 2)
     process.send_signal(signal.SIGTERM)
@@ -124,9 +126,9 @@ def test_sigterm_ends_it_cleanly(gate: Gate) -> None:
     stopped_at = gate.cursor()
     gate.start()
     gate.wait_for(gate.ready)
-    gate.wait_for(lambda: gate.cursor() == 30)
-    assert stopped_at < 30
-    assert gate.ask("SELECT count() FROM events") == [[30_000]]
+    gate.wait_for(lambda: gate.cursor() == 15)
+    assert stopped_at < 15
+    assert gate.ask("SELECT count() FROM events") == [[1_500]]
 
 
 def test_it_waits_for_the_directorys_owner(gate: Gate) -> None:
