@@ -4,6 +4,7 @@ Load sees values and the edge does not; only the edge scores, so that a device h
 the device's own edge with its poll of `changes`: one change for all that was noted at once, which names no device,
 refuses nobody and lifts nothing. It is no decision, so the audit has no line of it. Each is noted once, whatever load
 repeats after a crash, and forgotten after a day: a score has faded by then, and the evidence is kept elsewhere.
+What a person's decision forgives at the edge, load learns here: else it would take for told what no longer counts.
 
 What is suspicious is decided by load; what a suspicion weighs, by the edge's policy.
 """
@@ -15,9 +16,9 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, func, insert, select
 
-from fleetgate.control.schema import suspicions
+from fleetgate.control.schema import decisions, suspicions
 from fleetgate.control.store import SUSPICION, Store
 from fleetgate.scoring import FROM_LOAD
 
@@ -94,6 +95,14 @@ def suspicions_of(store: Store, revisions: Sequence[int], edge_id: str) -> list[
     concern = suspicions.c.revision.in_(revisions), suspicions.c.edge_id == edge_id
     found = store.rows(select(suspicions).where(*concern).order_by(suspicions.c.suspicion_id))
     return [_suspicion(row) for row in found]
+
+
+def decided_since(store: Store, at_ms: int) -> dict[tuple[str, str], int]:
+    """When a person last decided on each device (tenant, device id), of those with a decision since `at_ms` (Unix ms).
+    What was told of a device up to then its edge has forgiven. Raises ControlAway."""
+    columns = decisions.c.tenant, decisions.c.device_id
+    last = select(*columns, func.max(decisions.c.at_ms).label("at_ms")).where(decisions.c.at_ms >= at_ms)
+    return {(row.tenant, row.device_id): row.at_ms for row in store.rows(last.group_by(*columns))}
 
 
 def _suspicion(row: Row[Any]) -> Suspicion:

@@ -103,6 +103,12 @@ class Alerts:
             return True
         return False
 
+    def newest_ms(self, key: str) -> int:
+        """When its newest word was said: only what is later is news. 0 where there is none. Raises Refused too."""
+        with self._lock:
+            known = self._known().get(key)
+            return 0 if known is None else known.newest_ms
+
     def read_again(self) -> None:
         """From the table, where another load may have written meanwhile."""
         with self._lock:

@@ -17,7 +17,7 @@ from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.signing import SignerClient
 from fleetgate.control.spools import begin_spool, note_loaded
 from fleetgate.control.store import Store
-from fleetgate.control.suspicions import Suspicion, note_suspicions
+from fleetgate.control.suspicions import Suspicion, decided_since, note_suspicions
 from fleetgate.control.watchturns import Turn, take_part
 from fleetgate.spool.format import AlertRecord, TransitionRecord
 
@@ -64,6 +64,9 @@ class Records:
 
     def suspect(self, spool: str, segment: int, found: Sequence[Suspicion]) -> None:
         note_suspicions(self.opened(), spool, segment, found)
+
+    def decided_since(self, at_ms: int) -> dict[tuple[str, str], int]:
+        return decided_since(self.opened(), at_ms)
 
     def take_part(self, spool: str, until_ms: int | None, dead: Mapping[str, int]) -> list[Turn]:
         return take_part(self.opened(), spool, until_ms, dead)

@@ -102,7 +102,8 @@ def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
         heads = Heads(settings.spool, signer, clickhouse, inserts.chain, counts)
         opened.enter_context(rounds("heads", heads.round))
         releases = Releases(clickhouse, records.releases_since, records.releases_of, counts, clock)
-        handover = Handover(transitions, alerts, Suspects(records.suspect, config.policy.signals), progress, releases)
+        suspects = Suspects(records.suspect, records.decided_since, config.policy.signals)
+        handover = Handover(transitions, alerts, suspects, progress, releases)
         patience = Patience(config.load.retry_seconds, transitions.hand_on_waiting, counts, entropy, stop, manager)
         loader = Loader(settings, inserts, catalogue(), handover, patience, counts, clock, stop)
         state.loader = loader

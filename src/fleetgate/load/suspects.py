@@ -2,14 +2,15 @@
 
 Decides what is suspicious of one device, by its pulses of this segment and where it was before; an episode of it is
 told to control at most once in ten seconds for each device and signal, and not while those that were told are as much
-of a score as their signal can make: then once in a tenth of its half-life. What an episode weighs is decided by the
-edge's policy. A bad sensor and a spoofed receiver are suspicious too: what many vehicles show at once is the watch's to
-tell.
+of a score as their signal can make: then once in a tenth of its half-life. What a person has decided on since counts
+for nothing, here as at the edge. What an episode weighs is decided by the edge's policy. A bad sensor and a spoofed
+receiver are suspicious too: what many vehicles show at once is the watch's to tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fleetgate import log
-from fleetgate.control.suspicions import NOTED_AT_ONCE, Suspicion
+from fleetgate.control.suspicions import KEPT_MS, NOTED_AT_ONCE, Suspicion
 from fleetgate.errors import ControlAway
 from fleetgate.load.columns import SegmentRows
 from fleetgate.load.travel import LATITUDE, LONGITUDE, jumps, metres
@@ -41,13 +42,19 @@ Note = Callable[[str, int, Sequence[Suspicion]], object]
 
 Device = tuple[str, str]
 
+DecidedSince = Callable[[int], Mapping[Device, int]]
+"""When a person last decided on each device (Unix ms), of those with a decision since then. Raises ControlAway."""
+
 
 class Suspects:
     """Used by one thread."""
 
-    def __init__(self, note: Note, signals: Mapping[str, Signal]) -> None:
+    def __init__(self, note: Note, decided_since: DecidedSince, signals: Mapping[str, Signal]) -> None:
         """`signals` as the policy has them."""
         self._note = note
+        self._decided_since = decided_since
+        self._decided: Mapping[Device, int] = {}
+        self._asked_ms = 0  # for decisions, by the time of receipt
         self._signals = signals
         self._told: dict[tuple[Device, str], tuple[float, int]] = {}  # the score that was told, and when (Unix ms)
         self._tracks = Tracks()
@@ -95,6 +102,11 @@ class Suspects:
         score, told_ms = self._told.get((device, signal), (0.0, 0))
         if abs(at_ms - told_ms) < EVERY_MS:
             return False
+        decided_ms = self._decisions(at_ms).get(device, 0)
+        if at_ms <= decided_ms:
+            return False
+        if told_ms <= decided_ms:
+            score = 0.0
         what = self._signals[signal]
         left = score * 0.5 ** (max(0, at_ms - told_ms) / 1000 / what.half_life_seconds)
         if not what.weight or left >= ENOUGH_SHARE * what.at_most:
@@ -103,6 +115,14 @@ class Suspects:
             self._told.clear()
         self._told[device, signal] = (min(left + what.weight, what.at_most), at_ms)
         return True
+
+    def _decisions(self, at_ms: int) -> Mapping[Device, int]:
+        """Those of the day before, as of a moment ago, or of when control was last there."""
+        if abs(at_ms - self._asked_ms) >= EVERY_MS:
+            self._asked_ms = at_ms
+            with suppress(ControlAway):
+                self._decided = self._decided_since(at_ms - KEPT_MS)
+        return self._decided
 
 
 class Tracks:

@@ -121,7 +121,8 @@ class Bench:
         progress = self.progress = Progress(self.begin, lambda *told: self.noted.append(told))
         clock = SystemClock()
         releases = Releases(clickhouse or self.clickhouse, self.since, self.of, counts, clock)
-        handover = Handover(transitions, alerts, Suspects(lambda *_: None, Policy().signals), progress, releases)
+        suspects = Suspects(lambda *_: None, lambda _: {}, Policy().signals)
+        handover = Handover(transitions, alerts, suspects, progress, releases)
         self.patience = Patience(0.05, transitions.hand_on_waiting, counts, os.urandom, stop, ServiceManager({}))
         self.loader = Loader(settings, self.inserts, catalogue(), handover, self.patience, counts, clock, stop)
         return self.loader

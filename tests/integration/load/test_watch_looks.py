@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -112,12 +114,13 @@ def alone() -> Turns:
 class Watched:
     """A watch as a new process has it."""
 
-    def __init__(self, engine: Any, turns: Turns | None = None) -> None:
+    def __init__(self, engine: Any, turns: Turns | None = None, writing: Any = None) -> None:
+        writing = writing or engine
         counts = Counts(CollectorRegistry())
         self.told: list[dict[str, Any]] = []
         self.looked = 0
-        self.alerts = Alerts(engine, counts, SystemClock(), [lambda event: self.told.append(dict(event))])
-        self.watcher = Watcher(engine, engine, self.alerts, catalogue(), counts, SystemClock(), turns or alone())
+        self.alerts = Alerts(writing, counts, SystemClock(), [lambda event: self.told.append(dict(event))])
+        self.watcher = Watcher(engine, writing, self.alerts, catalogue(), counts, SystemClock(), turns or alone())
 
     def until(self, look: int) -> list[tuple[str, str, str, str]]:
         before = len(self.told)
@@ -190,6 +193,45 @@ class Faltering:
             return getattr(self._clickhouse, name)(*args)
 
         return asked
+
+
+class Lossy:
+    """A ClickHouse whose answer to each alert's first try is lost, and whose clock goes on meanwhile."""
+
+    def __init__(self, clickhouse: Any) -> None:
+        self._clickhouse = clickhouse
+        self.tried = dict[str, int]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clickhouse, name)
+
+    def insert(self, name: str, rows: pa.Table, token: str) -> None:
+        self._clickhouse.insert(name, rows, token)
+        if name != "alerts":
+            return
+        [key] = rows.column("key").to_pylist()
+        self.tried[key] = self.tried.get(key, 0) + 1
+        if self.tried[key] == 1:
+            time.sleep(0.002)
+            raise ClickHouseAway("the connection broke before the answer came")
+
+
+def test_an_alert_of_which_the_answer_was_lost_is_the_same_at_the_next_try(engine: Any, tenant: str) -> None:
+    """Else it would be two: one that was told, and one that nobody closes."""
+    engine.command("TRUNCATE TABLE alerts")
+    lossy = Lossy(engine)
+    watched = Watched(engine, writing=lossy)
+    for look in range(1, END + 1):
+        with suppress(ClickHouseAway):
+            watched.watcher.look_until(START_MS + look * LOOK_MS)
+        while watched.watcher.untold:
+            with suppress(ClickHouseAway):
+                watched.watcher.tell()
+    assert lossy.tried
+    assert set(lossy.tried.values()) == {2}
+    sql = "SELECT DISTINCT alert_id FROM alerts WHERE tenant = {tenant:String}"
+    there = {alert_id for [alert_id] in engine.rows(sql, {"tenant": tenant})}
+    assert there == {event["alert_id"] for event in watched.told}
 
 
 def test_the_turn_goes_to_another_load_with_what_is_open(engine: Any, tenant: str) -> None:

@@ -8,8 +8,17 @@ import msgspec
 import pytest
 
 from fleetgate.control.audit import list_audit
+from fleetgate.control.quarantine import decide
+from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import SUSPICION
-from fleetgate.control.suspicions import KEPT_MS, NOTED_AT_ONCE, Suspicion, note_suspicions, suspicions_of
+from fleetgate.control.suspicions import (
+    KEPT_MS,
+    NOTED_AT_ONCE,
+    Suspicion,
+    decided_since,
+    note_suspicions,
+    suspicions_of,
+)
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate
@@ -62,6 +71,22 @@ def test_suspicions_are_forgotten_after_a_day(gate: Gate) -> None:
     gate.clock.ms += KEPT_MS + 1
     note_suspicions(gate.store, SPOOL, 2, [suspicion("bus-tcu")])
     assert [one.device_id for one in told(gate)] == ["bus-tcu"]
+
+
+def test_load_reads_when_a_person_decided_last(gate: Gate) -> None:
+    """Of each device with a decision since then the newest."""
+    for vehicle in ("car", "bus"):
+        gate.enrol(vehicle)
+    gate.clock.ms += 5_000
+    for vehicle in ("car", "bus"):
+        decide(gate.store, "acme", f"{vehicle}-tcu", Decision.BAN, Classification.CONFIRMED, "alice", "a clone")
+    first_ms = gate.clock.ms
+    gate.clock.ms += 5_000
+    decide(gate.store, "acme", "bus-tcu", Decision.RELEASE, Classification.BENIGN, "alice", "it was ours")
+    last = {("acme", "car-tcu"): first_ms, ("acme", "bus-tcu"): first_ms + 5_000}
+    assert decided_since(gate.store, first_ms) == last
+    assert decided_since(gate.store, first_ms + 1) == {("acme", "bus-tcu"): first_ms + 5_000}
+    assert decided_since(gate.store, first_ms + 5_001) == {}
 
 
 @pytest.mark.parametrize("found", [[suspicion(signal="bad_mac")], [suspicion()] * (NOTED_AT_ONCE + 1)])

@@ -13,6 +13,7 @@ from fleetgate.accept.standing import Standing
 from fleetgate.catalogue import catalogue
 from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
+from fleetgate.control.states import View
 from fleetgate.control.suspicions import Suspicion
 from fleetgate.errors import ControlAway
 from fleetgate.load.columns import segment_rows
@@ -30,12 +31,18 @@ class Bench:
         self.spool = SpoolOnDisk(directory)
         self.told: list[tuple[int, Suspicion]] = []
         self.away = False
-        self.suspects = Suspects(self.note, Policy().signals)
+        self.decided: dict[tuple[str, str], int] = {}
+        self.suspects = Suspects(self.note, self.decided_since, Policy().signals)
 
     def note(self, _spool: str, segment: int, found: Sequence[Suspicion]) -> None:
         if self.away:
             raise ControlAway("control does not answer")
         self.told += [(segment, one) for one in found]
+
+    def decided_since(self, at_ms: int) -> dict[tuple[str, str], int]:
+        if self.away:
+            raise ControlAway("control does not answer")
+        return {device: decided_ms for device, decided_ms in self.decided.items() if decided_ms >= at_ms}
 
     def look(self) -> list[tuple[str, str]]:
         """(device, signal) of what the next segment shows."""
@@ -94,6 +101,32 @@ def test_what_was_told_and_is_as_much_as_its_signal_can_make_is_not_told_again(b
     now_ms = RECEIVED_AT + hours * 3_600_000
     assert len(bench.told) <= 3 + hours * 3600 / (signal.half_life_seconds / 10)
     assert standing.score(now_ms, Policy()) > 0.93 * signal.at_most
+
+
+def test_who_goes_on_after_a_person_forgave_it_is_watched_again_within_a_minute(bench: Bench) -> None:
+    """The edge begins at nothing then, so what was told before is not what its score has. Of what came in before the
+    decision, and is loaded behind it, nothing is told."""
+    standing, policy, told = Standing(DeviceState.TRUSTED, 0), Policy(), 0
+    wrong = [sample(-i * 1000, s1=9999.0, s13=200.0) for i in range(6)]
+
+    def lie(second: int) -> bool:
+        nonlocal told
+        at_ms = RECEIVED_AT + second * 1000
+        bench.spool.message(rows_body(*wrong), received_at=at_ms)
+        bench.look()
+        for _, one in bench.told[told:]:
+            standing.add(one.signal, one.count, one.at_ms, policy.signals)
+        told = len(bench.told)
+        return standing.score(at_ms, policy) >= policy.watched_score
+
+    assert [lie(second) for second in range(0, 1800, 10)][-1]
+    decided_ms = RECEIVED_AT + 1_835_000
+    bench.decided = {("acme", "veh-0001-tcu"): decided_ms}
+    standing.adopt(View(DeviceState.RELEASED, decided_ms, decided_ms))
+    before = len(bench.told)
+    assert not any(lie(second) for second in range(1800, 1840, 10))
+    assert len(bench.told) == before
+    assert [lie(second) for second in range(1840, 1910, 10)][-1]
 
 
 def test_many_implausible_readings_are_suspicious_and_a_few_are_not(bench: Bench) -> None:

@@ -14,10 +14,11 @@ from fleetgate.clock import SystemClock
 from fleetgate.control.watchturns import Turn
 from fleetgate.errors import ClickHouseAway
 from fleetgate.load import steady
+from fleetgate.load.alerts import Alerts
 from fleetgate.load.counts import Counts
 from fleetgate.load.steady import rounds
 from fleetgate.load.watch import watcher
-from fleetgate.load.watch.changes import Closing
+from fleetgate.load.watch.changes import Closing, Opening
 from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.kinds import Series
 from fleetgate.load.watch.turn import Turns
@@ -38,6 +39,9 @@ class Told:
 
     def __init__(self) -> None:
         self.away, self.closed = True, list[str]()
+
+    def newest_ms(self, _key: str) -> int:
+        return 0
 
     def close(self, key: str, at_ms: int) -> None:
         if self.away:
@@ -113,10 +117,35 @@ def test_what_cannot_be_told_is_told_later_and_once() -> None:
     alerts: Any = Told()
     one = Watcher(unused, unused, alerts, catalogue(), Counts(CollectorRegistry()), SystemClock(), alone())
     series = [Series("silent", Cohort("acme", version), "") for version in ("1", "2")]
-    one.untold.extend(map(Closing, series))
+    one.untold.extend((Closing(each), 1) for each in series)
     with pytest.raises(ClickHouseAway):
         one.tell()
     alerts.away = False
     one.tell()
     one.tell()
     assert alerts.closed == [each.key for each in series]
+
+
+class Taking:
+    """A ClickHouse that has no alerts, and takes all."""
+
+    def raw(self, *_: object) -> bytes:
+        return b""
+
+    def insert(self, *_: object) -> None:
+        pass
+
+
+def test_a_clock_that_is_set_back_loses_neither_an_end_nor_the_next_beginning() -> None:
+    """What the watch says of an alert comes after what was said of it before, whatever the clock shows by then."""
+    clickhouse: Any = Taking()
+    told = list[str]()
+    counts, clock = Counts(CollectorRegistry()), Standing()
+    alerts = Alerts(clickhouse, counts, clock, [lambda event: told.append(str(event["event"]))])
+    one = Watcher(clickhouse, clickhouse, alerts, catalogue(), counts, clock, alone())
+    series = Series("silent", Cohort("acme"), "")
+    opening = Opening(series, 0.0, 0.9, 0.01, 40, clock.at_ms)
+    for change, minutes in ((opening, 0), (Closing(series), -58), (opening, -30), (Closing(series), -20)):
+        one.untold.append((change, clock.at_ms + minutes * 60_000))
+        one.tell()
+    assert told == ["alert.opened", "alert.closed"] * 2

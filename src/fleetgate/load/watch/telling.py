@@ -13,7 +13,7 @@ from fleetgate.load.watch.cohorts import Cohort
 from fleetgate.load.watch.kinds import Series
 
 
-def alert_of(opening: Opening, now_ms: int) -> Alert:
+def alert_of(opening: Opening, opened_at_ms: int) -> Alert:
     series = opening.series
     cohort = series.cohort
     detail: dict[str, str | int | float] = {
@@ -36,7 +36,7 @@ def alert_of(opening: Opening, now_ms: int) -> Alert:
         before=opening.before,
         after=opening.after,
         vehicles=opening.vehicles,
-        opened_at_ms=now_ms,
+        opened_at_ms=opened_at_ms,
         detail=detail,
     )
 

@@ -69,7 +69,8 @@ WHERE hour >= fromUnixTimestamp({since:Int64}) AND hour < fromUnixTimestamp({unt
 
 class Watcher:
     """A thread of its own while entered. `reading` is a client of its own: a look does not wait for an insert.
-    `untold` is what has changed and nobody was told yet."""
+    `untold` is what has changed and nobody was told yet, and when that was noticed (Unix ms): each try says the same
+    time, as with another one an opening would be another alert."""
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class Watcher:
         self._fleet = Fleet()
         self._judge = Judge()
         self._changes = Changes(self._judge)
-        self.untold: deque[Opening | Closing] = deque()
+        self.untold: deque[tuple[Opening | Closing, int]] = deque()
         self._shapes = Shapes(len(LEVELS))
         self._hour: int | None = None
         self._began_ms: int | None = None
@@ -194,7 +195,9 @@ class Watcher:
         self._began_ms = self._began_ms or at_ms
         span = Span(at_ms, window, at_ms - self._began_ms)
         found = measures(self._fleet, signals, refusals, self._paths, self._shapes, span)
-        self.untold += self._changes.look(found, at_ms, self._fleet.known_in, mute=mute)
+        changed_ms = self._clock.now_ms()
+        changes = self._changes.look(found, at_ms, self._fleet.known_in, mute=mute)
+        self.untold += [(change, changed_ms) for change in changes]
         self._learn(signals, at_ms)
         self._at_ms = self._seen_ms = at_ms
         self._counts.looks.inc()
@@ -213,11 +216,13 @@ class Watcher:
     def tell(self) -> None:
         """Behind the look, which is over: what cannot be told now is told with the next."""
         while self.untold:
-            told = self.untold[0]
-            if isinstance(told, Closing):
-                self._alerts.close(told.series.key, self._clock.now_ms())
+            change, at_ms = self.untold[0]
+            key = change.series.key
+            at_ms = max(at_ms, self._alerts.newest_ms(key) + 1)  # the clock may have been set back since
+            if isinstance(change, Closing):
+                self._alerts.close(key, at_ms)
             else:
-                self._alerts.open(alert_of(told, self._clock.now_ms()))
+                self._alerts.open(alert_of(change, at_ms))
             self.untold.popleft()
 
     def _new_hour(self, at_ms: int, mute: bool) -> None:
