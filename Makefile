@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+unexport PYTHONDONTWRITEBYTECODE  # where a shell has it, each of the hundreds of processes would compile the package anew
 STAMP := $(VENV)/.made
 
 .PHONY: setup demo scenarios test check bench soak outage loadtest shapes faults lock vectors clean
