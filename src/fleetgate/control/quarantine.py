@@ -22,7 +22,7 @@ from fleetgate.control.schema import decisions, devices, quarantine_cases, trans
 from fleetgate.control.states import BY_PERSON, Classification, Decision, Outcome, View, decided, step
 from fleetgate.control.store import PAUSE_SECONDS, TRANSITION, Store, Write
 from fleetgate.errors import ConfigError, Conflict, NotFound
-from fleetgate.scoring import listed, listed_in
+from fleetgate.scoring import SIGNALS, listed, listed_in
 
 BATCH: Final = 100  # releases in one transaction, which holds the database for some 0.2 s
 LOADER = "load"  # the actor in the audit of what the edge's transitions did
@@ -271,7 +271,8 @@ def _note_more(write: Write, one: Transition) -> None:
     if case is None:
         return
     named = listed_in(case.why)
-    more = [signal for signal in listed_in(one.why) if signal not in named]
+    # What is told again may say that in words, where no signal is left.
+    more = [signal for signal in listed_in(one.why) if signal in SIGNALS and signal not in named]
     if more:
         seen = _seen(one) | {"updated_at_ms": write.now_ms, "why": listed(named + more)}
         write.execute(update(quarantine_cases).where(quarantine_cases.c.case_id == case.case_id).values(seen))

@@ -130,6 +130,15 @@ def test_a_surge_is_released_in_one_go(gate: Gate, monkeypatch: pytest.MonkeyPat
     assert release_cases(gate.store, cases, Classification.FALSE_POSITIVE, "bob", "once more") == 0
 
 
+def test_a_step_that_is_told_again_without_a_signal_names_none(car: Gate) -> None:
+    """Its score has faded meanwhile: the case stays about what led to it."""
+    opened_ms = car.clock.ms
+    moved(car, "quarantined", 1, why="malformed_body")
+    again = "recorded again as control does not show it"
+    assert moved(car, "quarantined", 2, why=again, at_ms=opened_ms) is Outcome.CONFIRMED
+    assert [case.why for case in list_cases(car.store)] == ["malformed_body"]
+
+
 def test_a_case_names_what_turns_up_after_it_was_opened(car: Gate) -> None:
     """Told by the same edge or another; each signal once, and the time that the case is about stays."""
     moved(car, "quarantined", 1, why="malformed_body")
