@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from fleetgate.catalogue import catalogue
-from fleetgate.load.clickhouse import EmbeddedClickHouse
+from fleetgate.load.embedded import EmbeddedClickHouse
 from fleetgate.load.migrations import migrate
 from fleetgate.load.owner import Owner
 

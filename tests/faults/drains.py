@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from fleetgate.load.service import LAST_SECONDS
+from fleetgate.load.ending import LAST_SECONDS
 from fleetgate.spool.reader import segment_paths
 from tests.faults.outages import behaving, hanging, struck
 from tests.faults.processes import Running, restart

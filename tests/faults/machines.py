@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fleetgate.control.signing import REQUEST_SECONDS
 from fleetgate.demo.figures import is_ready
-from fleetgate.load.service import LAST_SECONDS
+from fleetgate.load.ending import LAST_SECONDS
 from tests.faults.drains import drained
 from tests.faults.processes import Process, restart
 from tests.faults.registry import fault

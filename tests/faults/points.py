@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from fleetgate.control.signing import REQUEST_SECONDS
 from fleetgate.fault import EDGE_POINTS, LOAD_POINTS, SIGNER_POINTS, VARIABLE
-from fleetgate.load.service import LAST_SECONDS
+from fleetgate.load.ending import LAST_SECONDS
 from tests.faults import releases
 from tests.faults.drains import drained
 from tests.faults.processes import REACHED_SECONDS, Running, ended_by_kill, restart

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from fleetgate.load.clickhouse import EmbeddedClickHouse
+from fleetgate.load.embedded import EmbeddedClickHouse
 from fleetgate.load.owner import Owner
 
 

@@ -1,6 +1,6 @@
 """Load: sealed segments of the spool become rows in ClickHouse, each exactly once.
 
-service.py       the process: who is opened in which order, and how it ends
+service.py       the process: who is opened in which order; ending.py: how it ends
 records.py       the records of control, opened when there is something to say
 loader.py        the loop: segment -> control -> columns -> inserts -> cursor
 patience.py      what cannot be done now is tried until it can
@@ -40,7 +40,7 @@ lag.py           how far it is behind
 progress.py      how far it has come, told to control
 counts.py        its figures for Prometheus
 memory.py        what was freed goes back to the system
-clickhouse.py    the one client, embedded or of a server; endpoint.py: which of them the configuration names
+clickhouse.py    the one client, of a server; embedded.py: of chdb; endpoint.py: which of them the configuration names
 migrations.py    schemas/clickhouse/*.sql, applied in order
 owner.py         the HTTP interface of an embedded ClickHouse: statement.py, answer.py
 ask.py           a person's way to ClickHouse; casefile.py: what it has of a device under suspicion;

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fleetgate.load import statement
-from fleetgate.load.clickhouse import EmbeddedClickHouse, insert_data
+from fleetgate.load.embedded import EmbeddedClickHouse, insert_data
 
 READER_SETTINGS = {
     "max_execution_time": "60",

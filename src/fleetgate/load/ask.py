@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleetgate.catalogue import catalogue
 from fleetgate.config import Config
 from fleetgate.errors import CheckFailed, ClickHouseAway, ConfigError, NotFound
-from fleetgate.load.answer import Failed, answer
-from fleetgate.load.clickhouse import Answered, ClickHouse, EmbeddedClickHouse, Parameters, Refused, failure
+from fleetgate.load.clickhouse import Answered, Parameters, Refused, ServerClickHouse, failure
 from fleetgate.load.endpoint import embedded_directory, reader
 from fleetgate.load.migrations import migrate
+
+if TYPE_CHECKING:  # chdb takes 0.3 s and 200 MB: who asks over HTTP does without
+    from fleetgate.load.embedded import EmbeddedClickHouse
 
 
 def bring_up_to_date(config: Config, offline: bool) -> list[str]:
@@ -34,13 +37,15 @@ def ask(config: Config, sql: str, output_format: str, offline: bool, parameters:
     where there are no tables to ask."""
     statement = sql.strip().rstrip(";")
     with opened(config, offline) as clickhouse:
-        if isinstance(clickhouse, EmbeddedClickHouse):
-            return _answer_to_a_reader(clickhouse, statement, output_format, parameters or {})
-        return clickhouse.raw(statement, output_format, parameters)
+        if isinstance(clickhouse, ServerClickHouse):
+            return clickhouse.raw(statement, output_format, parameters)
+        return _answer_to_a_reader(clickhouse, statement, output_format, parameters or {})
 
 
 def _answer_to_a_reader(engine: EmbeddedClickHouse, sql: str, output_format: str, parameters: Parameters) -> bytes:
     """Ours is the writer's handle, which would run whatever it is given: the statement takes the way of HTTP."""
+    from fleetgate.load.answer import Failed, answer
+
     told = {"database": engine.database, **{f"param_{name}": str(value) for name, value in parameters.items()}}
     try:
         return answer(engine, f"{sql}\nFORMAT {output_format}".encode(), told, writer=False).body
@@ -49,7 +54,7 @@ def _answer_to_a_reader(engine: EmbeddedClickHouse, sql: str, output_format: str
 
 
 @contextmanager
-def opened(config: Config, offline: bool) -> Iterator[ClickHouse]:
+def opened(config: Config, offline: bool) -> Iterator[EmbeddedClickHouse | ServerClickHouse]:
     """To read from. Raises NotFound, before anything is made, where an embedded one has no tables yet; else as below.
 
     Offline it is a handle that can write: what a person typed goes through `ask`.
@@ -70,11 +75,13 @@ def _has_tables(directory: Path, database: str) -> bool:
 
 
 @contextmanager
-def _opened(config: Config, offline: bool) -> Iterator[ClickHouse]:
+def _opened(config: Config, offline: bool) -> Iterator[EmbeddedClickHouse | ServerClickHouse]:
     """Raises CheckFailed with ClickHouse's own words, ClickHouseAway, ConfigError."""
     directory = embedded_directory(config)
-    clickhouse: ClickHouse
+    clickhouse: EmbeddedClickHouse | ServerClickHouse
     if offline and directory is not None:
+        from fleetgate.load.embedded import EmbeddedClickHouse
+
         clickhouse = EmbeddedClickHouse(directory, config.clickhouse.database)
     else:
         clickhouse = reader(config)

@@ -1,4 +1,4 @@
-"""The one client of ClickHouse: an embedded one that this process owns, or a server by URL, behind one protocol.
+"""The one client of ClickHouse, and its way to a server by URL; the way to an embedded one is in embedded.py.
 
 Decides how a statement travels and what a failure means: `ClickHouseAway` (the same again later) or `Refused` (this
 data, never). What is inserted, and when it is tried again, is the loader's business.
@@ -7,15 +7,12 @@ data, never). What is inserted, and when it is tried again, is the loader's busi
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import chdb
 import clickhouse_connect
 import msgspec
 import pyarrow as pa
@@ -23,8 +20,6 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
 from fleetgate.errors import ClickHouseAway, ConfigError
-from fleetgate.load.memory import release
-from fleetgate.lock import Taken, hold
 
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # what it would say, our errors say
 
@@ -43,8 +38,6 @@ def insert_settings(token: str) -> str:
     settings = ", ".join(f"{name} = {value}" for name, value in INSERT_SETTINGS.items())
     return f"{settings}, insert_deduplication_token = '{token}'"
 
-
-CONFIGURATION = Path(__file__).with_name("chdb.xml")
 
 CONTENT_CODES = frozenset(
     {
@@ -114,73 +107,6 @@ def failure(message: str) -> ClickHouseAway | Refused:
     return ClickHouseAway(f"ClickHouse does not answer: {text or 'no reason given'}")
 
 
-class EmbeddedClickHouse:
-    """chdb on a directory that this process owns. One handle writes, under one lock; readers open their own.
-
-    Not through clickhouse-connect's chdb client, which writes each block to a temporary file on disk first.
-    """
-
-    def __init__(self, directory: Path, database: str) -> None:
-        """Raises ClickHouseAway while another process owns the directory, ConfigError where it cannot be used."""
-        self.directory = directory
-        self.database = database
-        self._lock = threading.Lock()
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            owned_elsewhere = _owned_elsewhere(directory)
-        except OSError as error:
-            raise ConfigError(
-                f"clickhouse.url: cannot use {error.filename}: {error.strerror}; {directory} and all in it must belong "
-                "to the user that load runs as"
-            ) from None
-        if owned_elsewhere:
-            raise ClickHouseAway(f"another process owns {directory}: stop it, or reach it over HTTP")
-        try:
-            self._handle = chdb.connect(f"{directory.resolve()}?config-file={CONFIGURATION}")
-        except RuntimeError as error:
-            raise failure(str(error)) from None
-        self.command(f"CREATE DATABASE IF NOT EXISTS {database}")
-        self.command(f"USE {database}")
-
-    def handle(self) -> Any:
-        """A handle of its own (0.3 ms), with its own settings; the caller closes it."""
-        return chdb.connect(str(self.directory.resolve()))
-
-    def command(self, sql: str, parameters: Parameters | None = None) -> None:
-        self._query(sql, parameters or {})
-
-    def rows(self, sql: str, parameters: Parameters | None = None) -> list[list[Any]]:
-        return decode_rows(self.raw(sql, "JSONCompactEachRow", parameters))
-
-    def raw(self, sql: str, output_format: str, parameters: Parameters | None = None) -> bytes:
-        return self._query(f"{sql}\nFORMAT {output_format}", parameters or {})
-
-    def insert(self, table: str, rows: pa.Table, token: str) -> None:
-        clause = f" SETTINGS {insert_settings(token)}"
-        release(self._purge)
-        with self._lock:
-            try:
-                insert_data(self._handle, f"INSERT INTO {table} ({_columns(rows)})", clause, "ArrowStream", rows)
-            except (RuntimeError, chdb.ChdbError) as error:
-                raise failure(str(error)) from None
-        release(self._purge)
-
-    def _purge(self) -> None:
-        self.command("SYSTEM JEMALLOC PURGE")
-
-    def close(self) -> None:
-        with self._lock:
-            self._handle.close()
-
-    def _query(self, sql: str, parameters: Parameters) -> bytes:
-        with self._lock:
-            try:
-                result = self._handle.query(sql, "TabSeparated", params={k: str(v) for k, v in parameters.items()})
-            except (RuntimeError, chdb.ChdbError) as error:  # which of the two differs by version
-                raise failure(str(error)) from None
-            return bytes(result.bytes() or b"")
-
-
 class ServerClickHouse:
     """A ClickHouse server over HTTP, or the owner of an embedded one. Connects when first used."""
 
@@ -216,7 +142,7 @@ class ServerClickHouse:
     def insert(self, table: str, rows: pa.Table, token: str) -> None:
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
         sink = pa.BufferOutputStream()
-        _write_arrow(sink, rows)
+        write_arrow(sink, rows)
         data = bytes(memoryview(sink.getvalue()))
         self._call("raw_insert", table, rows.column_names, data, settings=settings, fmt="ArrowStream")
 
@@ -241,41 +167,7 @@ class ServerClickHouse:
         return client
 
 
-def insert_data(handle: Any, target: str, settings: str, input_format: str, data: bytes | pa.Table) -> int:
-    """Inserts `data` through a chdb handle and returns the rows read; `target` is INSERT INTO …, `settings` a clause.
-
-    The data stands in memory under a file's name. chdb's own streaming insert (`send_insert`, chdb 4.4) cannot be used:
-    it reports success for rows that were refused, and an insert inside the statement's text is cut at 1 MiB.
-    """
-    descriptor = os.memfd_create("insert", os.MFD_CLOEXEC)
-    with open(descriptor, "wb") as file:
-        if isinstance(data, bytes):
-            file.write(data)
-        else:
-            _write_arrow(file, data)  # straight into it: a segment's rows are up to 60 MB
-        file.flush()
-        infile = f"FROM INFILE '/proc/self/fd/{descriptor}'"
-        result = handle.query(f"{target} {infile}{settings} FORMAT {input_format}", "TabSeparated")
-    return int(result.rows_read())
-
-
-def _owned_elsewhere(directory: Path) -> bool:
-    """Asks ClickHouse's own lock. Trying to open chdb instead would work too, but prints a stack trace each time.
-    Raises OSError."""
-    try:
-        os.close(hold(directory / "status", os.O_RDWR))
-    except FileNotFoundError:
-        return False
-    except Taken:
-        return True
-    return False
-
-
-def _columns(rows: pa.Table) -> str:
-    return ", ".join(rows.column_names)
-
-
-def _write_arrow(sink: Any, rows: pa.Table) -> None:
+def write_arrow(sink: Any, rows: pa.Table) -> None:
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
 

@@ -26,7 +26,7 @@ import lz4.frame  # type: ignore[import-untyped]
 from fleetgate.config import host_and_port
 from fleetgate.errors import ConfigError
 from fleetgate.load.answer import Answer, Failed, answer
-from fleetgate.load.clickhouse import EmbeddedClickHouse
+from fleetgate.load.embedded import EmbeddedClickHouse
 
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 MAX_CONNECTIONS = 32

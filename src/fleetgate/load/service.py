@@ -1,15 +1,13 @@
-"""The load process: who is opened in which order, and how it ends.
+"""The load process: who is opened in which order.
 
 An embedded ClickHouse is opened, brought up to date and served over HTTP before the first segment is read; of a server
 only the client is needed. Ready, as the service manager is told, is load when it loads, or waits for somebody else:
-what it does before may take long. Holds no MAC key and no device key. Ends on SIGTERM with the segment in hand
-finished, or given up after a few seconds.
+what it does before may take long. Holds no MAC key and no device key. How it ends is decided in ending.py.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,9 +26,10 @@ from fleetgate.control.signing import SignerClient
 from fleetgate.errors import ClickHouseAway, SpoolError
 from fleetgate.load.alerts import Alerts
 from fleetgate.load.auditheads import AuditHeads
-from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse
+from fleetgate.load.clickhouse import ClickHouse
 from fleetgate.load.closings import Closings
 from fleetgate.load.counts import Counts
+from fleetgate.load.ending import end_when_asked
 from fleetgate.load.endpoint import access_token, embedded_directory, reader
 from fleetgate.load.handover import Handover
 from fleetgate.load.heads import Heads
@@ -38,7 +37,6 @@ from fleetgate.load.inserts import Inserts
 from fleetgate.load.lag import LagCollector
 from fleetgate.load.loader import Loader, Settings
 from fleetgate.load.migrations import migrate, require
-from fleetgate.load.owner import Owner
 from fleetgate.load.patience import Patience
 from fleetgate.load.progress import TELL_SECONDS, Progress
 from fleetgate.load.records import Records
@@ -55,15 +53,12 @@ from fleetgate.spool.identity import read_identity
 
 WAIT_SECONDS = 0.5
 TOKEN_BYTES = 24
-LAST_SECONDS = 12.0
-"""From SIGTERM to the end, whatever ClickHouse does; `fleetgate up` kills a child after 20."""
 
 
 def serve(config: Config, clock: Clock, entropy: Entropy = os.urandom) -> None:
     """Loads until SIGTERM or SIGINT. Raises ConfigError, SpoolError, ClickHouseAway."""
     stop, manager = threading.Event(), ServiceManager()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _finish(stop, manager))
+    end_when_asked(stop, manager)
     registry = CollectorRegistry()
     counts = Counts(registry)
     registry.register(LagCollector(config.path(config.spool.directory), clock))
@@ -140,25 +135,6 @@ def _spool_of(spool: Path) -> str | None:
     return None if identity is None else identity.spool
 
 
-def _finish(stop: threading.Event, manager: ServiceManager) -> None:
-    """Lets the segment in hand be finished, for as long as that is worth waiting for.
-
-    An insert that hangs would hold the process for the client's two minutes. It is given up as a crash would: the next
-    start repeats the segment, which changes nothing if ClickHouse had it.
-    """
-    if not stop.is_set():
-        stop.set()
-        manager.stopping()
-        patience = threading.Timer(LAST_SECONDS, _give_up)
-        patience.daemon = True
-        patience.start()
-
-
-def _give_up() -> None:
-    log.get("load").warning("ended_in_a_segment", means="the next start repeats it")
-    os._exit(0)
-
-
 class _Opening:
     """Readiness before there is a loader, and then the loader's own."""
 
@@ -185,6 +161,10 @@ def _clickhouse(
         yield server if _patiently(stop, lambda: require(server), meanwhile) else None
         server.close()
         return
+    # chdb and what serves it: a load with a server does without.
+    from fleetgate.load.embedded import EmbeddedClickHouse
+    from fleetgate.load.owner import Owner
+
     token = _own_token(config, entropy)
     engines: list[EmbeddedClickHouse] = []
 

@@ -21,8 +21,9 @@ from fleetgate.config import Policy
 from fleetgate.control.releases import Release
 from fleetgate.errors import ControlAway
 from fleetgate.load.alerts import Alerts
-from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse, ServerClickHouse
+from fleetgate.load.clickhouse import ClickHouse, ServerClickHouse
 from fleetgate.load.counts import Counts
+from fleetgate.load.embedded import EmbeddedClickHouse
 from fleetgate.load.handover import Handover
 from fleetgate.load.inserts import Inserts
 from fleetgate.load.loader import Loader, Settings

@@ -14,7 +14,7 @@ from tests.integration.load.conftest import Bench
 from tests.integration.load.test_exactly_once import fill, killed_at, state
 
 from fleetgate.catalogue import catalogue
-from fleetgate.load.clickhouse import EmbeddedClickHouse
+from fleetgate.load.embedded import EmbeddedClickHouse
 from fleetgate.load.migrations import migrate
 
 

@@ -19,8 +19,9 @@ from tests.spools import rejection
 from tests.unit.cli.conftest import Shell
 
 from fleetgate.catalogue import catalogue
-from fleetgate.load.clickhouse import ClickHouse, EmbeddedClickHouse
+from fleetgate.load.clickhouse import ClickHouse
 from fleetgate.load.columns import Rows, segment_rows
+from fleetgate.load.embedded import EmbeddedClickHouse
 from fleetgate.load.migrations import migrations
 from fleetgate.load.owner import Owner
 from fleetgate.load.unknown import UnknownNames

@@ -35,8 +35,8 @@ USERS = ET.parse(DEPLOY / "clickhouse" / "users.d" / "fleetgate.xml").getroot().
 SERVER = """
 import sys
 from pathlib import Path
-from fleetgate.load import clickhouse
-clickhouse.CONFIGURATION = Path(sys.argv[3])
+from fleetgate.load import embedded
+embedded.CONFIGURATION = Path(sys.argv[3])
 from tests.faults.server import main
 main(Path(sys.argv[1]), sys.argv[2])
 """

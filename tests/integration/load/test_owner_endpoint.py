@@ -15,7 +15,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from fleetgate.errors import ConfigError
-from fleetgate.load.clickhouse import EmbeddedClickHouse
+from fleetgate.load.embedded import EmbeddedClickHouse
 from fleetgate.load.owner import MAX_REQUEST_BYTES, Owner
 
 DATABASE = "fleetgate_test"  # as in conftest

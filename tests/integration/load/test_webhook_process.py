@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from fleetgate.catalogue import catalogue
 from fleetgate.clock import SystemClock
 from fleetgate.load.alerts import Alert, Alerts
-from fleetgate.load.clickhouse import EmbeddedClickHouse
+from fleetgate.load.embedded import EmbeddedClickHouse
 from fleetgate.load.counts import Counts
 from fleetgate.load.migrations import migrate
 

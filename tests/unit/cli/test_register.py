@@ -42,4 +42,4 @@ def test_a_command_imports_no_other() -> None:
 
 def test_who_only_asks_clickhouse_imports_nothing_that_loads() -> None:
     found = imported("import fleetgate.load.ask")
-    assert {"fleetgate.load.service", "fleetgate.load.loader", "sqlalchemy", "pandas"} & found == set()
+    assert {"fleetgate.load.service", "fleetgate.load.loader", "chdb", "sqlalchemy", "pandas"} & found == set()

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fleetgate.errors import ClickHouseAway, ConfigError
-from fleetgate.load import clickhouse
-from fleetgate.load.clickhouse import Answered, EmbeddedClickHouse, Refused, ServerClickHouse, decode_rows, failure
+from fleetgate.load import embedded
+from fleetgate.load.clickhouse import Answered, Refused, ServerClickHouse, decode_rows, failure
+from fleetgate.load.embedded import EmbeddedClickHouse
 
 
 @pytest.mark.parametrize("code", [6, 27, 117, 469])
@@ -67,7 +68,7 @@ def test_a_directory_that_load_cannot_use_is_a_sentence(
     def refused(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(clickhouse, "hold", refused)
+    monkeypatch.setattr(embedded, "hold", refused)
     with pytest.raises(ConfigError, match=r"clickhouse\.url: .* must belong to the user"):
         EmbeddedClickHouse(tmp_path, "x")
 
