@@ -34,7 +34,7 @@ from fleetgate.load.columns import Rows, SegmentRows
 from fleetgate.load.counts import Counts
 from fleetgate.load.incarnation import incarnation
 from fleetgate.load.isolation import Refusal, insert_apart, without
-from fleetgate.load.missing import missing_rows
+from fleetgate.load.missing import missing_rows, rows_there
 from fleetgate.load.rollups import complete_rollups, wait_for_quiet
 from fleetgate.load.unknown import UnknownNames
 from fleetgate.spool.reader import Segment
@@ -113,24 +113,33 @@ class Inserts:
 
     def _complete(self, segment: Segment, part: Rows, token: str) -> list[Refusal]:
         """Inserts what is not there of rows that were tried before, whenever and under whatever token."""
-        missing = missing_rows(self._clickhouse, segment, part)
-        count = missing.rows.num_rows
-        if count == part.rows.num_rows:
+        count = part.rows.num_rows
+        if not rows_there(self._clickhouse, segment, part):  # as at the first start on a full spool
             refused = self._insert_part(segment, part, token)
+            left = count - rows_there(self._clickhouse, segment, part)
         else:
-            # Whoever inserted the others may not be done with the views, or with what seems to be missing.
-            wait_for_quiet(self._clickhouse)
-            left = part._replace(rows=missing.rows)
-            refused = self._insert_part(segment, left, f"{token}-{missing.name}") if count else []
-            if part.table == "events":
-                complete_rollups(self._clickhouse, segment.header.spool.hex(), segment.header.segment, part.day)
-        known = sum(refusal.rows for refusal in refused)
-        if count > known and missing_rows(self._clickhouse, segment, part).rows.num_rows > known:
+            refused = self._add(segment, part, token)
+            left = missing_rows(self._clickhouse, segment, part).rows.num_rows
+        if left > sum(refusal.rows for refusal in refused):
             raise Refused(
                 HIDDEN,
                 f"ClickHouse says that it has rows of {part.table} which are not there: restart it, then "
                 "`fleetgate spool retry`",
             )
+        return refused
+
+    def _add(self, segment: Segment, part: Rows, token: str) -> list[Refusal]:
+        """Inserts what is not there of rows some of which are."""
+        missing = missing_rows(self._clickhouse, segment, part)
+        count = missing.rows.num_rows
+        if count == part.rows.num_rows:  # what is there was made before a repair
+            return self._insert_part(segment, part, token)
+        # Whoever inserted the others may not be done with the views, or with what seems to be missing.
+        wait_for_quiet(self._clickhouse)
+        left = part._replace(rows=missing.rows)
+        refused = self._insert_part(segment, left, f"{token}-{missing.name}") if count else []
+        if part.table == "events":
+            complete_rollups(self._clickhouse, segment.header.spool.hex(), segment.header.segment, part.day)
         return refused
 
     def _insert_part(self, segment: Segment, part: Rows, token: str) -> list[Refusal]:

@@ -2,7 +2,7 @@
 
 A place is never given twice within a segment, and a repair moves no record: so this holds whatever was tried before,
 under whatever token. Only ranges of numbers grow with a repair: they are told apart by what they say. It reads the
-places of all rows that are there, and so is for segments that are tried again.
+places of all rows that are there, and so is for segments of which some are.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ def _missing_ranges(clickhouse: ClickHouse, segment: Segment, part: Rows) -> Mis
     new = [each not in known for each in ranges]
     missing = [each for each, is_new in zip(ranges, new, strict=True) if is_new]
     return Missing(part.rows.filter(pa.array(new, type=pa.bool_())), _name(repr(missing).encode()))
+
+
+def rows_there(clickhouse: ClickHouse, segment: Segment, part: Rows) -> int:
+    """How many rows of the segment, of this table and day, whatever they say. Raises ClickHouseAway."""
+    [[count]] = _there(clickhouse, segment, part, "count()")
+    return int(count)
 
 
 def _there(clickhouse: ClickHouse, segment: Segment, part: Rows, columns: str) -> list[list[Any]]:
