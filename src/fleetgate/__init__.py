@@ -31,7 +31,7 @@ Beside the road: `control` (tenants, devices, credentials, quarantine; who may d
 (which reads them), `rates` (how a limit is written), `bucket` (what is left of one), `scoring` (the table of signals),
 `clock`, `errors`, `log`, `admin`, `catalogue`, `supervise`, `leash` and `ending` (the processes of one machine),
 `sdnotify` (what systemd is told of them), `durable` (files that outlive a crash), `lock` (what one process has alone),
-`fault` (where tests end one).
+`converting` (values as structs, in whichever thread), `fault` (where tests end one).
 The formats are in `schemas/`, the reasons for choices in docs/adr.
 tests/unit/test_layering.py holds which room may import which.
 """

@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from fleetgate.converting import converter
 from fleetgate.errors import ConfigError
 from fleetgate.judge.body import Bodies
 
@@ -70,7 +71,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 def read_catalogue(text: bytes) -> Catalogue:
     """The catalogue in the text of a signals.toml. Raises ConfigError where it is not one."""
     try:
-        return Catalogue(msgspec.toml.decode(text, type=_File).signal)
+        return Catalogue(_file(msgspec.toml.decode(text)).signal)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"signals.toml: {error}") from None
 
@@ -79,3 +80,6 @@ def read_catalogue(text: bytes) -> Catalogue:
 def catalogue() -> Catalogue:
     """The catalogue that came with this package."""
     return read_catalogue(resources.files("fleetgate").joinpath("schemas/signals.toml").read_bytes())
+
+
+_file = converter(_File)

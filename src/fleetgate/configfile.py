@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fleetgate.config import Config, settings
+from fleetgate.converting import converter
 from fleetgate.errors import ConfigError
 from fleetgate.rates import HOW
 
@@ -43,7 +44,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
     base = path.resolve().parent if path is not None else Path.cwd()
     raw["home"] = str((base / str(raw.get("home", "."))).resolve())
     try:
-        return msgspec.convert(raw, Config)
+        return _config(raw)
     except msgspec.ValidationError as error:
         where = path or "the environment"
         raise ConfigError(f"{where}: {_told(str(error))}") from None
@@ -94,3 +95,6 @@ def _wrong(where: str, what: str) -> str:
 def _meant(name: str, known: Collection[str]) -> str:
     close = get_close_matches(name, known, n=1, cutoff=0.75)
     return f" (was {close[0]} meant?)" if close else ""
+
+
+_config = converter(Config)

@@ -35,10 +35,12 @@ class Border(NamedTuple):
 
 
 SHARED = frozenset({"clock", "fault", "errors", "config", "configfile", "rates", "bucket", "log", "catalogue", "admin",
-                    "ending", "durable", "lock", "scoring", "sdnotify"})  # fmt: skip
+                    "converting", "ending", "durable", "lock", "scoring", "sdnotify"})  # fmt: skip
 BORDERS = {
     "judge": Border(frozenset(), IMPURE | DATABASES),
-    "spool": Border(frozenset({"judge", "clock", "errors", "config", "fault", "durable", "lock"}), SOCKETS | DATABASES),
+    "spool": Border(
+        frozenset({"judge", "clock", "converting", "errors", "config", "fault", "durable", "lock"}), SOCKETS | DATABASES
+    ),
     "evidence": Border(
         frozenset({"bucket", "clock", "config", "durable", "errors", "log", "rates"}), SOCKETS | DATABASES
     ),

@@ -84,7 +84,7 @@ def read_bundle(directory: Path) -> Bundle:
     path = directory / "device.json"
     try:
         renewal.finish(directory)
-        device = msgspec.json.decode(path.read_bytes(), type=_DeviceFile)
+        device = _decode(path.read_bytes())
         key = base64.b64decode(device.mac_key, validate=True)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; is {directory} a device bundle?") from None
@@ -136,3 +136,6 @@ def trusting_context(ca: str, server_name: str) -> ssl.SSLContext:
     except (ssl.SSLError, ValueError) as error:
         raise BundleError(f"the CA certificate of a device cannot be used ({error})") from None
     return context
+
+
+_decode = msgspec.json.Decoder(_DeviceFile).decode

@@ -49,7 +49,7 @@ class _Keyring(msgspec.Struct):
 def read_roots(keyring: Path) -> dict[int, bytes]:
     """The root keys of the gate's keyring file by key id, retired ones too. Raises RunError, never with a key."""
     try:
-        entries = msgspec.json.decode(keyring.read_bytes(), type=_Keyring).roots
+        entries = _decode_keyring(keyring.read_bytes()).roots
         return {int(kid): base64.b64decode(entry.root, validate=True) for kid, entry in entries.items()}
     except OSError as error:
         raise RunError(f"{keyring}: {error.strerror}") from None
@@ -183,3 +183,6 @@ def _is_known(name: Name) -> bool:
 def _number_of(numbers: dict[tuple[str, str], int], tenant: str, name: str) -> int:
     """What stands for a name of this tenant: how many others came before it."""
     return numbers.setdefault((tenant, name), len(numbers))
+
+
+_decode_keyring = msgspec.json.Decoder(_Keyring).decode

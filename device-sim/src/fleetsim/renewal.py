@@ -84,7 +84,7 @@ class Renewal:
         """Makes the answer to `request` the device's bundle. Raises RenewalError, OSError; then it is as before."""
         key = self._key()
         try:
-            answer = msgspec.json.decode(content, type=_Answer)
+            answer = _decode_answer(content)
             leaf = _leaf(answer.certificate.encode())
             mac_key = jwe.decrypt_compact(answer.mac_key, self._opener(key), algorithms=_ALGORITHMS).plaintext
         except (msgspec.MsgspecError, ValueError, JoseError) as error:
@@ -171,3 +171,6 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode

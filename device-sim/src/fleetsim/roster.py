@@ -37,7 +37,7 @@ class FleetFile(msgspec.Struct, forbid_unknown_fields=True):
 def read_fleet(path: Path) -> FleetFile:
     """Read FLEET.json. Raises RunError that names file and field."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=FleetFile)
+        return _decode(path.read_bytes())
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}") from None
     except msgspec.MsgspecError as error:
@@ -70,3 +70,6 @@ def read_stage(
 def read_bundles(root: Path, names: Sequence[str]) -> list[Bundle]:
     """The bundles of a fleet file. Raises BundleError."""
     return [read_bundle(root / name) for name in names]
+
+
+_decode = msgspec.json.Decoder(FleetFile).decode

@@ -97,7 +97,7 @@ class DenialMemory:
         """The change of that revision; None at the beginning, and behind an edge that did not keep it."""
         rows = self._database.rows("SELECT change FROM newest")
         with self._believed():
-            return msgspec.json.decode(rows[0][0], type=Change) if rows else None
+            return _decode_change(rows[0][0]) if rows else None
 
     def of(self, tenant: str, device_id: str) -> Denials:
         rows = self._database.rows(
@@ -135,3 +135,6 @@ class DenialMemory:
 
     def close(self) -> None:
         self._database.close()
+
+
+_decode_change = msgspec.json.Decoder(Change).decode

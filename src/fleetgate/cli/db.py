@@ -48,10 +48,13 @@ def query(
     # Bytes that are no text (raw_messages.envelope) are shown as far as they are; --format gives them whole.
     lines = answer.decode(errors="replace").splitlines()
     # A statement that reads has a line of names at least; a user of a server may be let do more, which has no answer.
-    names, *rows = [msgspec.json.decode(line, type=list) for line in lines if line] or [[]]
+    names, *rows = [_decode_line(line) for line in lines if line] or [[]]
     print_table(names, [[exact(value) for value in row] for row in rows], empty="no rows")
 
 
 def exact(value: object) -> object:
     """A number as it is stored: a table of readings must not round them."""
     return repr(value) if isinstance(value, float) else value
+
+
+_decode_line = msgspec.json.Decoder(list).decode

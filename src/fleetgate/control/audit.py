@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Row
 from fleetgate.control.auditchain import as_written, rows_query
 from fleetgate.control.schema import audit
 from fleetgate.control.store import LIFTS_NOTHING, Store
+from fleetgate.converting import converter
 
 
 class AuditEntry(Struct, frozen=True):
@@ -88,7 +89,7 @@ def is_of(device_id: str) -> ColumnElement[bool]:
 def _read(row: Row[Any]) -> AuditEntry | Unreadable:
     try:
         values = as_written(row)
-        return msgspec.convert(values | {"detail": msgspec.json.decode(values["detail"] or "")}, AuditEntry)
+        return _entry(values | {"detail": msgspec.json.decode(values["detail"] or "")})
     except (msgspec.MsgspecError, RecursionError):
         return Unreadable(row.place)
 
@@ -97,3 +98,6 @@ def _reason(detail: dict[str, Any]) -> str | None:
     """A decision on a case has a comment."""
     reason = detail.get("reason") or detail.get("comment")
     return str(reason) if reason else None
+
+
+_entry = converter(AuditEntry)

@@ -46,7 +46,7 @@ class Beginning(Struct, frozen=True):
 def beginning(detail: bytes) -> Beginning:
     """Whatever stands there: a row that somebody wrote by hand is no error."""
     try:
-        return msgspec.json.decode(detail, type=Beginning)
+        return _decode_beginning(detail)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Beginning()
 
@@ -134,3 +134,6 @@ def _keep(store: Store, signed: SignedAuditHead) -> None:
                 "signature": signed.signature,
             },
         )
+
+
+_decode_beginning = msgspec.json.Decoder(Beginning).decode

@@ -20,6 +20,7 @@ from fleetgate.control.roster import device_is, unknown_device
 from fleetgate.control.schema import audit, bindings, decisions, devices, quarantine_cases
 from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import TRANSITION, Store
+from fleetgate.converting import converter
 from fleetgate.errors import NotFound
 
 LEAD_MS = 7 * 24 * 3600 * 1000
@@ -189,7 +190,7 @@ def _transitions(
 def _transition(row: AuditEntry) -> TransitionDetail | Unreadable:
     told = {"at_ms": row.at_ms, "score": None, "policy_version": None} | row.detail
     try:
-        return msgspec.convert(told, TransitionDetail)
+        return _transition_detail(told)
     except msgspec.ValidationError:
         return Unreadable(row.place)
 
@@ -246,3 +247,6 @@ def _bans_without_case(store: Store, tenant: str | None) -> list[CaseSummary]:
         )
         for row in store.rows(query if tenant is None else query.where(decisions.c.tenant == tenant))
     ]
+
+
+_transition_detail = converter(TransitionDetail)

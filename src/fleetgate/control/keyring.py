@@ -159,7 +159,7 @@ def read_roots(path: Path) -> dict[int, Root]:
     """
     content = read_secret(path)
     try:
-        entries = msgspec.json.decode(content, type=_File).roots
+        entries = _decode(content).roots
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ConfigError(f'{path} is not a keyring: it must hold {{"roots": {{"1": ...}}}}') from None
     for name, entry in entries.items():
@@ -168,3 +168,6 @@ def read_roots(path: Path) -> dict[int, Root]:
         if len(entry.root) != ROOT_BYTES:
             raise ConfigError(f"{path}: root key {name} must have {ROOT_BYTES} bytes")
     return {int(name): entry for name, entry in entries.items()}
+
+
+_decode = msgspec.json.Decoder(_File).decode

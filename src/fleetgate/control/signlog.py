@@ -206,9 +206,12 @@ class SignLog:
 def read_count(path: Path) -> Count:
     """Raises ConfigError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Count)
+        return _decode_count(path.read_bytes())
     except OSError as error:
         what = f"cannot read {path}: {error.strerror}"
     except (msgspec.MsgspecError, UnicodeDecodeError):
         what = f"{path} is not the count of a signer's log"
     raise ConfigError(f"{what}; restore it from its backup: without it a log that was cut is not noticed")
+
+
+_decode_count = msgspec.json.Decoder(Count).decode

@@ -55,7 +55,7 @@ class Scenario(Struct, frozen=True):
 def find(name: str, vehicles: int | None, speed: float | None) -> Scenario:
     """The scenario of that name, with another size or speed where one is given. Raises ConfigError."""
     told = subprocess.run([sys.executable, "-m", "fleetsim", "scenarios", "--json"], capture_output=True, check=True)
-    scenarios = {each.name: each for each in msgspec.json.decode(told.stdout, type=list[Scenario])}
+    scenarios = {each.name: each for each in _decode(told.stdout)}
     if name not in scenarios:
         raise ConfigError(f"--scenario: there is no {name!r}; there are {', '.join(scenarios)}")
     found = scenarios[name]
@@ -109,3 +109,6 @@ def scored(directory: Path) -> tuple[list[str], str, bytes]:
     if not score.exists():
         raise CheckFailed(f"the run cannot be scored: {done.stderr.strip()}")
     return done.stdout.splitlines(), done.stderr.strip().removeprefix("fleetsim: "), score.read_bytes()
+
+
+_decode = msgspec.json.Decoder(list[Scenario]).decode

@@ -81,13 +81,13 @@ def _no_envelope(raw: bytes, json_allowed: bool) -> str:
     head = raw[:1]
     decode: Callable[[bytes], object]
     if head == ARRAY_OF_EIGHT:
-        decode = msgspec.msgpack.Decoder(Envelope).decode
+        decode = _decode_msgpack
     elif head in (b"{", b"[", b" ", b"\t", b"\r", b"\n"):
         if not json_allowed:
             return "it is JSON: over MQTT an envelope is a MessagePack array of eight (first byte 0x98)"
         if raw.lstrip()[:1] == b"[":
             return "it is a JSON array, as a batch is: give one envelope of it"
-        decode = msgspec.json.Decoder(JsonEnvelope).decode
+        decode = _decode_json
     else:
         batch = "; an array of another length, as a batch is: give one envelope of it" if head[0] >> 4 == 9 else ""
         return f"its first byte is {head[0]:#04x}, that of an envelope 0x98 (MessagePack) or `{{` (JSON, HTTPS){batch}"
@@ -293,3 +293,7 @@ def _span(ms: int) -> str:
         if ms >= 2 * size or unit == "s":
             return f"{ms / size:.1f} {unit}" if ms % size and ms < 10 * size else f"{ms // size} {unit}"
     return f"{ms} ms"
+
+
+_decode_msgpack = msgspec.msgpack.Decoder(Envelope).decode
+_decode_json = msgspec.json.Decoder(JsonEnvelope).decode

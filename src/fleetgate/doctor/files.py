@@ -242,7 +242,7 @@ def _device(data: bytes) -> DeviceFile:
     if _LABEL.search(data):
         raise Unusable(Finding.FILES_SWAPPED, "it holds PEM, not the JSON of device.json")
     try:
-        device = msgspec.json.decode(data, type=DeviceFile)
+        device = _decode(data)
     except msgspec.ValidationError as error:
         raise Unusable(Finding.FILE_DAMAGED, f"a field is missing or of another kind ({error})") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -252,3 +252,6 @@ def _device(data: bytes) -> DeviceFile:
     if not 0 <= device.kid < 2**32 or len(device.mac_key) != 32:
         raise Unusable(Finding.FILE_DAMAGED, "kid must be a number of 32 bits and mac_key the base64 of 32 bytes")
     return device
+
+
+_decode = msgspec.json.Decoder(DeviceFile).decode

@@ -113,7 +113,7 @@ class _Problem(msgspec.Struct):
 
 def _detail(content: bytes) -> str:
     try:
-        return clip(msgspec.json.decode(content, type=_Problem).detail)
+        return clip(_decode(content).detail)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
 
@@ -139,3 +139,6 @@ def _date(text: str) -> int | None:
         return int(parsedate_to_datetime(text).timestamp() * 1000)
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+_decode = msgspec.json.Decoder(_Problem).decode

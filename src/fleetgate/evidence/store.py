@@ -228,7 +228,7 @@ def read_samples(directory: Path, tenant: str, device_id: str) -> list[Kept]:
             query = f"SELECT {_COLUMNS} FROM samples WHERE tenant = ? AND device_id = ? ORDER BY number"  # noqa: S608  a text of ours
             rows = db.execute(query, (tenant, device_id)).fetchall()
         return [
-            Kept(number, tenant, device, at_ms, msgspec.msgpack.decode(facts, type=Facts), size, sha256, raw)
+            Kept(number, tenant, device, at_ms, _decode_facts(facts), size, sha256, raw)
             for number, tenant, device, at_ms, facts, size, sha256, raw in rows
         ]
 
@@ -245,3 +245,6 @@ def _told(directory: Path) -> Iterator[None]:
         raise EvidenceError(f"{directory}: {error.strerror}{remedy}") from None
     except msgspec.MsgspecError as error:
         raise EvidenceError(f"{directory}: a sample is damaged ({error})") from None
+
+
+_decode_facts = msgspec.msgpack.Decoder(Facts).decode

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate.config import Config
+from fleetgate.converting import converter
 from fleetgate.load.alerts import REMEMBER_MS
 from fleetgate.load.ask import ask
 
@@ -46,5 +47,8 @@ def list_alerts(config: Config, now_ms: int, closed: bool, offline: bool) -> lis
     for line in ask(config, _LIST, "JSONEachRow", offline, asked).splitlines():
         row = msgspec.json.decode(line)
         row["detail"] = msgspec.json.decode(row["detail"])
-        found.append(msgspec.convert(row, Listed, strict=False))  # older servers quote integers
+        found.append(_listed(row))  # older servers quote integers
     return found
+
+
+_listed = converter(Listed, strict=False)

@@ -20,6 +20,7 @@ from msgspec import Struct
 from fleetgate import log
 from fleetgate.clock import Clock
 from fleetgate.control.edgealerts import alert_id
+from fleetgate.converting import converter
 from fleetgate.load.arrow import DAY_MS, MILLISECONDS
 from fleetgate.load.clickhouse import ClickHouse, Refused
 from fleetgate.load.counts import Counts
@@ -169,7 +170,7 @@ def _alert(line: bytes) -> Alert:
     """Raises MsgspecError, UnicodeDecodeError, KeyError."""
     row = msgspec.json.decode(line)
     row["detail"] = msgspec.json.decode(row["detail"])
-    return msgspec.convert(row, Alert, strict=False)  # older servers quote integers
+    return _convert(row)  # older servers quote integers
 
 
 def _row(alert: Alert) -> pa.Table:
@@ -196,3 +197,6 @@ def _row(alert: Alert) -> pa.Table:
             **{name: pa.array([at], type=MILLISECONDS) for name, at in times.items()},
         }
     )
+
+
+_convert = converter(Alert, strict=False)

@@ -7,6 +7,7 @@ time of a case is `control.cases`'.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -77,8 +78,13 @@ def told_of(config: Config, tenant: str, device_id: str, since_ms: int, until_ms
     """Of what was received in that time. Raises ClickHouseAway, CheckFailed, ConfigError without its token."""
     parameters: Parameters = {"tenant": tenant, "device": device_id, "since": since_ms, "until": until_ms}
 
-    def rows(sql: str, kind: type[T]) -> list[T]:
+    def rows(sql: str, decode: Callable[[bytes], T]) -> list[T]:
         lines = ask(config, sql, "JSONEachRow", False, parameters).splitlines()
-        return [msgspec.json.decode(line, type=kind, strict=False) for line in lines]  # older servers quote integers
+        return [decode(line) for line in lines]
 
-    return Told(rows(_REFUSALS, Refusals), sorted(rows(_SENT, Sent), key=lambda sent: sent.first_at_ms))
+    return Told(rows(_REFUSALS, _decode_refusals), sorted(rows(_SENT, _decode_sent), key=lambda sent: sent.first_at_ms))
+
+
+# strict=False: older servers quote integers
+_decode_refusals = msgspec.json.Decoder(Refusals, strict=False).decode
+_decode_sent = msgspec.json.Decoder(Sent, strict=False).decode

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from fleetgate import fault
 from fleetgate.control.heads import NO_LINK, Head, next_link
+from fleetgate.converting import converter
 from fleetgate.load.absent import SPANS
 from fleetgate.load.arrow import MILLISECONDS
 from fleetgate.load.chainmemory import ChainMemory
@@ -81,8 +82,7 @@ def chain_rows(clickhouse: ClickHouse, where: str, parameters: dict[str, str | i
     """The rows of `segments` that fit. Raises ClickHouseAway, Refused."""
     names = ChainRow.__struct_fields__
     found = clickhouse.rows(f"SELECT {COLUMNS} FROM segments WHERE {where} ORDER BY {order}", parameters)  # noqa: S608  columns of ours
-    # strict=False: a server may be set to put 64-bit numbers into quotes
-    return [msgspec.convert(dict(zip(names, row, strict=True)), ChainRow, strict=False) for row in found]
+    return [_chain_row(dict(zip(names, row, strict=True))) for row in found]
 
 
 def newest_row(clickhouse: ClickHouse, spool: str) -> ChainRow | None:
@@ -151,3 +151,6 @@ def _arrow(row: ChainRow, loaded_at: int) -> pa.Table:
             kind = pa.string() if isinstance(value, str) else pa.uint64()
         columns[name] = pa.array([value], type=kind)
     return pa.table({**columns, "loaded_at": pa.array([loaded_at], type=MILLISECONDS)})
+
+
+_chain_row = converter(ChainRow, strict=False)  # a server may be set to put 64-bit numbers into quotes

@@ -79,7 +79,7 @@ class ChainMemory:
     def _read(self) -> dict[str, End]:
         if self._ends is None:
             try:
-                self._ends = msgspec.json.decode(self._path.read_bytes(), type=dict[str, End])
+                self._ends = _decode(self._path.read_bytes())
             except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
                 self._ends = {}  # a damaged one says as much as none
             except OSError as error:
@@ -93,3 +93,6 @@ class ChainMemory:
         except OSError as error:
             raise SpoolError(f"cannot write {self._path}: {error.strerror}; mend the spool's disk") from None
         self._ends = ends
+
+
+_decode = msgspec.json.Decoder(dict[str, End]).decode

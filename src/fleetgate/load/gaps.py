@@ -5,6 +5,7 @@ Decides the question only; what a gap is, the view says (schemas/clickhouse/007_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -106,17 +107,19 @@ def find_gaps(config: Config, whose: Whose, since_ms: int, offline: bool) -> Rep
     devices = f"(tenant, device_id) IN (SELECT tenant, device_id FROM received_ranges WHERE {own}) AND {own}"  # noqa: S608  texts of ours
     wanted = f"FROM gaps WHERE {devices if whose.vehicle else own} AND {_LATELY}"
 
-    def rows(sql: str, kind: type[T]) -> list[T]:
+    def rows(sql: str, decode: Callable[[bytes], T]) -> list[T]:
         lines = ask(config, sql, "JSONEachRow", offline, parameters).splitlines()
-        return [msgspec.json.decode(line, type=kind, strict=False) for line in lines]  # older servers quote integers
+        return [decode(line) for line in lines]
 
-    [heard] = rows(f"{_HEARD} WHERE {own}", _Heard)
+    [heard] = rows(f"{_HEARD} WHERE {own}", _decode_heard)
     if not heard.ranges:
         raise NotFound(f"nothing was ever received from {whose}, or it is not loaded yet (`fleetgate spool ls`)")
-    sums = {one.state: one.sum for one in rows(f"SELECT state, sum(numbers) AS sum {wanted} GROUP BY state", _Sum)}
+    sums = {
+        one.state: one.sum for one in rows(f"SELECT state, sum(numbers) AS sum {wanted} GROUP BY state", _decode_sum)
+    }
     gaps = rows(
         f"SELECT {_COLUMNS} {wanted} ORDER BY tenant, device_id, epoch, first_seq LIMIT {MOST_GAPS}",
-        Gap,
+        _decode_gap,
     )
     return Report(
         gaps,
@@ -128,3 +131,9 @@ def find_gaps(config: Config, whose: Whose, since_ms: int, offline: bool) -> Rep
             heard_at_ms=heard.heard_at_ms,
         ),
     )
+
+
+# strict=False: older servers quote integers
+_decode_heard = msgspec.json.Decoder(_Heard, strict=False).decode
+_decode_gap = msgspec.json.Decoder(Gap, strict=False).decode
+_decode_sum = msgspec.json.Decoder(_Sum, strict=False).decode

@@ -52,7 +52,7 @@ class Skipped:
 
     def _read(self) -> Ranges:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Ranges)
+            return _decode(self._path.read_bytes())
         except FileNotFoundError:
             return []
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -65,3 +65,6 @@ class Skipped:
             replace_durably(self._path, msgspec.json.encode(ranges))
         except OSError as error:
             raise SpoolError(f"cannot write {self._path}: {error.strerror}; mend the spool's disk") from None
+
+
+_decode = msgspec.json.Decoder(Ranges).decode

@@ -25,6 +25,7 @@ from fleetgate.control.auditheads import beginning, signed_heads
 from fleetgate.control.heads import NO_LINK, SignedAuditHead, check_signature
 from fleetgate.control.schema import RESTORED, audit
 from fleetgate.control.store import Store
+from fleetgate.converting import converter
 from fleetgate.errors import CheckFailed, NotFound
 from fleetgate.proof.findings import Kind
 
@@ -95,7 +96,7 @@ def stored_heads(store: Store) -> tuple[list[SignedAuditHead], list[str]]:
     for chain, place, link, signed_at, key_id, signature in signed_heads(store):
         signed = {"head": {"chain": chain, "place": place, "link": link}, "signed_at": signed_at, "key_id": key_id}
         try:
-            heads.append(msgspec.convert(signed | {"signature": signature}, SignedAuditHead))
+            heads.append(_signed_head(signed | {"signature": signature}))
         except msgspec.ValidationError as error:
             bad.append(f"a row of audit_heads (place {place}) is no head: {error}")
     return heads, bad
@@ -282,3 +283,6 @@ def _note_former(store: Store, report: AuditReport) -> None:
     for row in store.rows(select(audit.c.place).where(audit.c.action == CHAINED)):
         if row.place > 1:
             report.notes.append(f"rows 1 to {row.place - 1} were written before there was a chain, and chained later")
+
+
+_signed_head = converter(SignedAuditHead)

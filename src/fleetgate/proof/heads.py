@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
 
 from fleetgate.control.heads import Head, SignedHead, check_signature
+from fleetgate.converting import converter
 from fleetgate.errors import CheckFailed, ConfigError
 from fleetgate.load.clickhouse import ClickHouse
 
@@ -53,7 +54,7 @@ def stored_heads(clickhouse: ClickHouse, spool: str = "") -> Stored:
         head = dict(zip(Head.__struct_fields__, row[:5], strict=True))
         signed = {"head": head, "signed_at": row[5], "key_id": row[6], "signature": row[7]}
         try:
-            found.heads.append(msgspec.convert(signed, SignedHead, strict=False))
+            found.heads.append(_signed_head(signed))
         except msgspec.ValidationError as error:
             found.bad.append(f"a row of segment_heads (spool {row[0]}, place {row[3]}) is no head: {error}")
     return found
@@ -64,7 +65,7 @@ def read_export(path: Path) -> list[SignedHead]:
     try:
         if path.stat().st_size > MAX_EXPORT_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_EXPORT_BYTES} bytes: it is no export of heads")
-        export = msgspec.json.decode(path.read_bytes(), type=Export)
+        export = _decode(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -99,3 +100,7 @@ def sort_out(
         else:
             good.append(signed)
     return good, bad
+
+
+_signed_head = converter(SignedHead, strict=False)
+_decode = msgspec.json.Decoder(Export).decode

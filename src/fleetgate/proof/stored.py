@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from fleetgate.control.heads import Hex16, Hex32
+from fleetgate.converting import converter
 from fleetgate.errors import CheckFailed
 from fleetgate.load.clickhouse import ClickHouse
 
@@ -67,7 +68,7 @@ def raw_messages(clickhouse: ClickHouse, name: Name) -> tuple[list[Raw], list[st
     for row in clickhouse.rows(_RAW, parameters_of(name)):
         try:
             raw = dict(zip(Raw.__struct_fields__, row, strict=True))
-            found.append(msgspec.convert(raw, Raw, strict=False))
+            found.append(_raw(raw))
         except msgspec.ValidationError as error:
             bad.append(f"a row of raw_messages is not what load writes: {error}")
     if bad and not found:
@@ -77,3 +78,6 @@ def raw_messages(clickhouse: ClickHouse, name: Name) -> tuple[list[Raw], list[st
 
 def parameters_of(name: Name) -> dict[str, str | int]:
     return {"tenant": name.tenant, "device": name.device_id, "epoch": name.epoch, "seq": name.seq}
+
+
+_raw = converter(Raw, strict=False)

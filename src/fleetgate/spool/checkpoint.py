@@ -17,6 +17,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from fleetgate.converting import converter
 from fleetgate.errors import SpoolError
 from fleetgate.judge.sequence import WINDOW
 from fleetgate.spool.database import Database
@@ -122,7 +123,7 @@ class Checkpoint:
             ).fetchall()
         try:  # SQLite takes anything, and has no checksums
             told = map(msgspec.json.decode, row[-2:])
-            return msgspec.convert((*key, *row[:-2], *told, windows), DeviceState)
+            return _device_state((*key, *row[:-2], *told, windows))
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
             raise SpoolError(
                 f"{self._path}: what it has of {tenant}/{device_id} is damaged ({error}): restore it, or see what "
@@ -217,6 +218,7 @@ class Checkpoint:
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_alert = msgspec.msgpack.Decoder(AlertRecord).decode
+_device_state = converter(DeviceState)
 
 _DEVICE_COLUMNS = DeviceState.__struct_fields__[:-1]  # by name: what was added to an older file stands at its end
 

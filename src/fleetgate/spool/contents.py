@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from fleetgate.converting import converter
 from fleetgate.errors import SpoolError
 from fleetgate.judge.verdict import Reason
 from fleetgate.spool.checkpoint import DeviceState, WindowState
@@ -44,26 +45,32 @@ class ChangeForm(Struct, frozen=True):
     at_ms: int
 
 
+_revision, _denial = converter(_Revision), converter(DenialRow)
+_device_state, _windows = converter(DeviceState), converter(WindowState)
+_decode_alert = msgspec.msgpack.Decoder(AlertRecord).decode
+_decode_change = msgspec.json.Decoder(ChangeForm).decode
+
+
 def _device(row: sqlite3.Row) -> None:
     """An earlier fleetgate knew no key ids and no software, and its scores were one number, which counts no more."""
     integers = dict.fromkeys(("kid", "kid_at", "decided_at", "epoch_sent_at", "seen_at"), 0)
     told: dict[str, Any] = integers | {"software": "", "issuer": ""} | dict(row)
     told["before_trouble"] = msgspec.json.decode(told.get("before_trouble", "null"))
     told["scores"] = msgspec.json.decode(told.get("scores", "[]"))
-    msgspec.convert([told.get(name, []) for name in DeviceState.__struct_fields__], DeviceState)
+    _device_state([told.get(name, []) for name in DeviceState.__struct_fields__])
 
 
 _FORMS: dict[str, dict[str, Callable[[sqlite3.Row], object]]] = {
     "checkpoint.db": {
-        "position": lambda row: msgspec.convert(row[1], _Revision),
+        "position": lambda row: _revision(row[1]),
         "devices": _device,
-        "alerts": lambda row: msgspec.msgpack.decode(row[1], type=AlertRecord),
-        "windows": lambda row: msgspec.convert(row[2:], WindowState),
+        "alerts": lambda row: _decode_alert(row[1]),
+        "windows": lambda row: _windows(row[2:]),
     },
     "denials.db": {
-        "seen": lambda row: msgspec.convert(row[1], _Revision),
-        "newest": lambda row: msgspec.json.decode(row[1], type=ChangeForm),
-        "denials": lambda row: msgspec.convert(tuple(row), DenialRow),
+        "seen": lambda row: _revision(row[1]),
+        "newest": lambda row: _decode_change(row[1]),
+        "denials": lambda row: _denial(tuple(row)),
     },
 }
 

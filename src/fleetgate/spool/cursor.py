@@ -43,7 +43,7 @@ def read_cursor(spool_directory: Path) -> Cursor | None:
     """None before the first segment was loaded. Raises SpoolError when the file is no cursor or cannot be read."""
     path = spool_directory / "cursor.json"
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
+        file = _decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -63,3 +63,6 @@ def write_cursor(spool_directory: Path, cursor: Cursor) -> None:
         replace_durably(path, msgspec.json.encode(file), lambda: fault.point("cursor.synced"))
     except OSError as error:
         raise SpoolError(f"cannot write {path}: {error.strerror}; mend the spool's disk") from None
+
+
+_decode = msgspec.json.Decoder(_File).decode

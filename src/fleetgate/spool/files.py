@@ -112,7 +112,7 @@ def find_segment(directory: Path, number: int) -> SegmentFile:
 def parked_for(path: Path) -> ParkedFor:
     """Why the segment at `path` in `parked/` is there."""
     try:
-        return msgspec.json.decode(path.with_suffix(".error.json").read_bytes(), type=ParkedFor)
+        return _decode(path.with_suffix(".error.json").read_bytes())
     except FileNotFoundError:
         return ParkedFor()
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -137,3 +137,6 @@ def checkpoint_position(directory: Path) -> int | None:
     except sqlite3.Error as error:
         raise SpoolError(f"cannot read {path}: {error}") from None
     return int(rows[0][0]) if rows else 0
+
+
+_decode = msgspec.json.Decoder(ParkedFor).decode

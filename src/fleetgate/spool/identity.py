@@ -55,7 +55,7 @@ def read_identity(directory: Path) -> Identity | None:
     path = directory / "identity"
     damaged = SpoolError(f"{path} is damaged: restore it, or `fleetgate spool repair`")
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
+        file = _decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -63,3 +63,6 @@ def read_identity(directory: Path) -> Identity | None:
     if file.crc32 not in (None, file.checksum()):
         raise damaged
     return Identity(file.spool, file.created_at, file.former, file.fence_ms)
+
+
+_decode = msgspec.json.Decoder(_File).decode

@@ -149,7 +149,7 @@ def read_decisions(path: Path) -> Decisions:
     if content.startswith(_SQLITE):
         raise InputError(f"{path} is a ledger: the order is LEDGER DECISIONS.json")
     try:
-        return msgspec.json.decode(content, type=Decisions)
+        return _decode_decisions(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} has no decisions: {error}") from None
 
@@ -182,7 +182,7 @@ def _read_run(path: Path) -> _Run:
 def read_scores(paths: Iterable[Path]) -> dict[str, Score]:
     """By scenario. Raises RunError."""
     try:
-        found = [msgspec.json.decode(path.read_bytes(), type=Score) for path in paths]
+        found = [_decode_score(path.read_bytes()) for path in paths]
     except (OSError, msgspec.MsgspecError) as error:
         raise RunError(f"no score: {error}") from None
     return {each.scenario: each for each in found}
@@ -327,3 +327,7 @@ def write(found: Score, path: Path) -> None:
 def as_json(found: Score) -> bytes:
     """For the page of all scenarios."""
     return json.dumps(msgspec.to_builtins(found), indent=2).encode() + b"\n"
+
+
+_decode_decisions = msgspec.json.Decoder(Decisions).decode
+_decode_score = msgspec.json.Decoder(Score).decode
