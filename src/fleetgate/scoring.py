@@ -3,8 +3,8 @@ can make. The `[policy]` section lays its own figures over it; why they are what
 docs/explanation/quarantine.md.
 
 A signal whose `at_most` lies below `policy.quarantined_score` puts no device into quarantine by itself. Those that
-others than the device can bring about do not together either, whatever the figures: `total`. When a signal is raised,
-and for whom, is decided by `accept`; what follows from a score, by `accept.standing`.
+befall an honest device, or that others can bring about, do not together either, whatever the figures: `total`. When a
+signal is raised, and for whom, is decided by `accept`; what follows from a score, by `accept.standing`.
 """
 
 from __future__ import annotations
@@ -67,19 +67,23 @@ FROM_LOAD: Final = frozenset({"implausible_data", "impossible_travel"})
 ON_THE_WAY: Final = frozenset({"overlapping_sessions", "protocol_abuse", "rate_excess"})
 """Those that come of when bytes arrive and how connections end, as well as of what the device did."""
 
+MISHAPS: Final = frozenset({"oversized", "reset", "rollback"})
+"""Those of faults that a device's own makers and workshops cause."""
+
 LOAD_SHARE: Final = 0.6
 """Of `policy.quarantined_score`, the most that the signals of load make together: a spoofed receiver, and one mishap
 on the way beside it, are not enough."""
 
 OTHERS_SHARE: Final = 0.9
-"""The same for them and those on the way: none of it needs the device's credential, so it is not enough."""
+"""The same for them, those on the way and mishaps: none of it needs somebody who has the device's credential, so it is
+not enough."""
 
 
 def total(parts: Mapping[str, float], quarantined_score: float) -> float:
     """The score that these parts make, by signal."""
     load = min(_sum_of(FROM_LOAD, parts), LOAD_SHARE * quarantined_score)
-    others = min(load + _sum_of(ON_THE_WAY, parts), OTHERS_SHARE * quarantined_score)
-    return others + _sum_of(parts.keys() - FROM_LOAD - ON_THE_WAY, parts)
+    others = min(load + _sum_of(ON_THE_WAY | MISHAPS, parts), OTHERS_SHARE * quarantined_score)
+    return others + _sum_of(parts.keys() - FROM_LOAD - ON_THE_WAY - MISHAPS, parts)
 
 
 def _sum_of(names: Set[str], parts: Mapping[str, float]) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from fleetgate.accept.disorder import Disorder
 from fleetgate.config import Policy
-from fleetgate.scoring import FROM_LOAD, LOAD_SHARE, ON_THE_WAY, OTHERS_SHARE, SIGNALS
+from fleetgate.scoring import FROM_LOAD, LOAD_SHARE, MISHAPS, ON_THE_WAY, OTHERS_SHARE, SIGNALS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "quarantine.md").read_text()
 SECONDS = {"min": 60, "h": 3600}
@@ -28,7 +28,7 @@ def test_the_page_has_what_signals_make_together() -> None:
     """Which they are, and their share of the score of quarantine."""
     load, others = re.findall(r"^\| (these and )?((?:`\w+`(?:, )?)+) \| (\d+) % \|", PAGE, re.MULTILINE)
     assert [float(share) / 100 for _, _, share in (load, others)] == [LOAD_SHARE, OTHERS_SHARE]
-    assert [set(re.findall(r"\w+", names)) for _, names, _ in (load, others)] == [FROM_LOAD, ON_THE_WAY]
+    assert [set(re.findall(r"\w+", names)) for _, names, _ in (load, others)] == [FROM_LOAD, ON_THE_WAY | MISHAPS]
 
 
 @pytest.mark.parametrize("disorder", Disorder)

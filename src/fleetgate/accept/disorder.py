@@ -43,6 +43,9 @@ OVERLAP_MS: Final = 120_000
 """A message of an older epoch that was signed so long after the newer one began is none that waited. Above what two
 starts of one clock that is set by the gate can differ."""
 
+OUTLIVED: Final = 3
+"""An epoch that goes on behind so many newer ones, one after the other, is that of another process than theirs."""
+
 IN_FLIGHT_MS: Final = 10_000
 """What is on its way when a device is told to stop arrives within this time: 128 messages over the slowest link."""
 
@@ -102,11 +105,13 @@ class Timeline:
     """Which way a device's numbers go. `epoch_sent_at` is when the first message of its newest epoch was signed (Unix
     ms), 0 where nobody knows. `astray` while numbers have gone back: then `_epoch` and `_last` tell how far the older
     timeline has come, `_used` the epoch and the highest number of it before new ones were given out behind a stop,
-    `_both` that the newer one went on meanwhile, and `_older_spoke` which of them was seen last."""
+    `_both` that the newer one went on meanwhile, and `_older_spoke` which of them was seen last. Since the newest epoch
+    began, `_waited` new messages of older ones came; `_elder` is the one of them that was signed meanwhile,
+    `_outlived` behind how many newer ones in turn, `_elder_spoke` whether behind the newest."""
 
     __slots__ = (
-        "_both", "_connection", "_count", "_epoch", "_kind", "_last", "_older_spoke", "_stopped_ms", "_used", "astray",
-        "epoch_sent_at",
+        "_both", "_connection", "_count", "_elder", "_elder_spoke", "_epoch", "_kind", "_last", "_older_spoke",
+        "_outlived", "_stopped_ms", "_used", "_waited", "astray", "epoch_sent_at",
     )  # fmt: skip
 
     def __init__(self, epoch_sent_at: int = 0) -> None:
@@ -116,6 +121,8 @@ class Timeline:
         self._epoch = self._last = self._stopped_ms = self._count = 0
         self._used: tuple[int, int] | None = None
         self._connection: object = None
+        self._waited = self._outlived = 0
+        self._elder, self._elder_spoke = -1, False
 
     def _begin(self, kind: Disorder) -> Finding:
         self.astray = self._older_spoke = True
@@ -132,10 +139,15 @@ class Timeline:
         number of the message's epoch. Asked of a message outside the current epoch, and of each while astray."""
         if epoch > current_epoch:
             self.epoch_sent_at, self.astray = sent_at, False  # a new process, whichever it is: it starts in order
-            return None
+            self._waited, self._elder_spoke = 0, False
+            return Finding(Disorder.CLONE, "epoch_overlap") if self._outlived >= OUTLIVED else None
+        if epoch < current_epoch and self.epoch_sent_at:
+            self._note_older(epoch, sent_at)
         finding: Finding | None = None
         if not self.astray:
-            if not self.epoch_sent_at or sent_at <= self.epoch_sent_at + OVERLAP_MS:
+            if (
+                sent_at <= self.epoch_sent_at + OVERLAP_MS and self._waited <= MAX_UNANSWERED
+            ) or not self.epoch_sent_at:
                 return None  # it waited since its epoch
             finding = self._begin(Disorder.ROLLBACK)
         elif epoch > self._epoch or (epoch == self._epoch and self._last < highest < seq):
@@ -159,6 +171,7 @@ class Timeline:
             finding = Finding(Disorder.CLONE, "equivocation")
         elif self._stopped_ms and connection is not self._connection:
             self._stopped_ms = self._count = 0
+            self._used = None  # another process may begin where that one did, and give out again what it gave out
             finding = Finding(self._kind, self._kind.value)
         elif self._went_on(now_ms):
             finding = Finding(Disorder.CLONE, "equivocation")
@@ -170,6 +183,16 @@ class Timeline:
         self._come_to(epoch, seq)
         self._count += 1
         return finding
+
+    def _note_older(self, epoch: int, sent_at: int) -> None:
+        """A new message of an epoch that should have ended."""
+        self._waited += 1
+        if sent_at <= self.epoch_sent_at:
+            return
+        if epoch != self._elder:
+            self._elder, self._outlived, self._elder_spoke = epoch, 0, False
+        if not self._elder_spoke:
+            self._outlived, self._elder_spoke = self._outlived + 1, True
 
     def _come_to(self, epoch: int, seq: int) -> None:
         """The older timeline has come so far; what it repeats does not take it back."""

@@ -151,11 +151,44 @@ class TestTimelines:
         assert line.conflict(5, 3, T0 + 31_000, OTHER) == Finding(CLONE, "equivocation")
 
     def test_a_number_given_out_behind_the_stop_and_once_more_is_a_clone(self, line: Timeline) -> None:
-        """The two count on from the same state: each number comes twice, on connections of its own."""
+        """The two count on from the same state: each number comes twice, on connections of its own. The first run of
+        the other one may be a second start; what it then gives out, the one gives out again."""
         assert line.conflict(5, 10, T0, ONE) == Finding(ROLLBACK, "rollback")
         assert line.go_on(5, 11, T0, 5, 10) == Finding(ROLLBACK)
         assert line.conflict(5, 9, T0, OTHER) == Finding(ROLLBACK, "rollback")
-        assert line.conflict(5, 11, T0, OTHER) == Finding(CLONE, "equivocation")
+        assert line.conflict(5, 11, T0, OTHER) == Finding(ROLLBACK)
+        assert line.go_on(5, 12, T0, 5, 11) == Finding(ROLLBACK)
+        assert line.conflict(5, 12, T0, ONE) == Finding(CLONE, "equivocation")
+
+    def test_a_device_that_starts_twice_from_nothing_before_an_answer_is_no_clone(self, line: Timeline) -> None:
+        """Its storage is dead, and it is switched off each time before it reads the stop: all of it again, and more."""
+        for where, came_to in ((ONE, 10), (OTHER, 20), (object(), 25)):
+            found = [line.conflict(5, seq, T0, where) for seq in range(came_to + 1)]
+            found += [line.go_on(5, seq, T0, 5, seq - 1) or AGAIN for seq in range(came_to + 1, came_to + 11)]
+            assert {each.signal for each in found} == {"reset", ""}
+
+    def test_an_epoch_that_goes_on_behind_three_newer_ones_is_another_devices(self, line: Timeline) -> None:
+        """A clone begins a new epoch every minute, and the original goes on in its own."""
+        found = []
+        for epoch in range(6, 11):
+            began = T0 + epoch * 60_000
+            found += [line.go_on(epoch, 0, began, epoch - 1, -1), line.go_on(4, epoch, began + 1, epoch, epoch - 1)]
+        overlap = Finding(CLONE, "epoch_overlap")
+        assert [each for each in found if each] == [overlap, overlap]
+
+    def test_a_device_that_starts_again_and_again_is_nothing(self, line: Timeline) -> None:
+        """Its clock is set back a little each time, and what waited comes behind the first message of each start."""
+        found = []
+        for epoch in range(6, 20):
+            began = T0 + epoch * 60_000
+            found += [line.go_on(epoch, 0, began, epoch - 1, -1), line.go_on(epoch - 1, 9, began + 1, epoch, 8)]
+        assert not any(found)
+
+    def test_more_of_an_older_epoch_than_can_wait_is_another_devices(self, line: Timeline) -> None:
+        """It dates what it sends before the newer epoch began."""
+        found = [line.go_on(4, seq, T0 - 1, 5, seq - 1) for seq in range(MAX_UNANSWERED + 1)]
+        assert found == [None] * MAX_UNANSWERED + [Finding(ROLLBACK, "rollback")]
+        assert line.go_on(5, 11, T0, 5, 10) == Finding(CLONE, "epoch_overlap")
 
     def test_a_backup_that_is_restored_twice_is_no_clone(self, line: Timeline) -> None:
         """Nobody told it to stop in between."""
@@ -210,7 +243,7 @@ class Ear:
 @st.composite
 def honest(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     """A life of an honest device, as (what, how many messages, how many times none of their answers arrives)."""
-    what = st.sampled_from(["send", "reboot", "lose"])
+    what = st.sampled_from(["send", "reboot", "lose", "flicker"])
     return draw(st.lists(st.tuples(what, st.sampled_from([3, 40, 60]), st.integers(0, 3)), max_size=25))
 
 
@@ -223,10 +256,11 @@ def test_no_honest_life_raises_a_grave_signal(life: list[tuple[str, int, int]], 
     """Whatever is lost, repeated, rebooted and forgotten: at most one `rollback` or `reset` for each loss, and for each
     connection on which the answer was lost as well."""
     ear, now, tag = Ear(), T0, 0
-    epoch, seq, expected = 0, 0, 0
+    epoch, seq, expected, flickered = 0, 0, 0, False
     for what, count, unheard in [("reboot", 3, 0), *life]:
-        now += 700_000  # a device that was told to stop comes back after ten minutes
-        if what == "lose":
+        # A device that was told to stop comes back after ten minutes; one that was switched off first, at any time.
+        now += 60_000 if flickered else 700_000
+        if what in ("lose", "flicker") or flickered:
             epoch, seq, expected = 1, 0, expected + 1 + unheard
         elif what == "reboot":
             epoch, seq, expected = epoch + 1, 0, expected + 1 + unheard
@@ -239,7 +273,8 @@ def test_no_honest_life_raises_a_grave_signal(life: list[tuple[str, int, int]], 
                 seq += 1
             now += 15_000
             answers = [ear.hear(raw, now, connection, repeats) for raw in waiting]
-        if not all(answers):  # the last ones arrived, and name the epoch above which it goes on
+        flickered = what == "flicker"  # it ends before it has read an answer, and its counter is lost
+        if not all(answers) and not flickered:  # the last ones arrived, and name the epoch above which it goes on
             epoch, seq = ear.current + 1, 0
     assert not GRAVE & set(ear.raised)
     assert len(ear.raised) <= expected

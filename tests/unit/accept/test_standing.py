@@ -10,7 +10,7 @@ from fleetgate.config import Policy
 from fleetgate.control.records import DeviceState
 from fleetgate.control.states import BY_MACHINE, View
 from fleetgate.judge import Reason
-from fleetgate.scoring import FROM_LOAD, ON_THE_WAY, SIGNALS, Signal, total
+from fleetgate.scoring import FROM_LOAD, MISHAPS, ON_THE_WAY, SIGNALS, Signal, total
 
 T, W, Q, R, B = (
     DeviceState.TRUSTED, DeviceState.WATCHED, DeviceState.QUARANTINED, DeviceState.RELEASED, DeviceState.BANNED,
@@ -124,7 +124,11 @@ def test_a_signal_quarantines_by_itself_only_where_the_table_lets_it(name: str) 
     assert (add(Standing(T, 0), name, 10_000, policy=policy) is Q) is may
 
 
-@pytest.mark.parametrize("names", [ON_THE_WAY, FROM_LOAD, ON_THE_WAY | FROM_LOAD], ids=["way", "load", "both"])
+@pytest.mark.parametrize(
+    "names",
+    [ON_THE_WAY, FROM_LOAD, MISHAPS, ON_THE_WAY | FROM_LOAD | MISHAPS],
+    ids=["way", "load", "mishaps", "all"],
+)
 @pytest.mark.parametrize("threshold", [100.0, 150.0])
 def test_what_needs_no_credential_watches_and_never_quarantines(names: frozenset[str], threshold: float) -> None:
     """All of it at once, by the share of the threshold. A hostile signal still adds to it."""
