@@ -35,4 +35,4 @@ class LimitLog:
             return
         told[limit] = now
         fields = ("issuer",) if level == "issuer" else ("tenant", "software")
-        _log.warning("limit_reached", level=level, quantity=quantity, **dict(zip(fields, name, strict=False)))
+        _log.warning("limit_reached", limit=level, quantity=quantity, **dict(zip(fields, name, strict=False)))

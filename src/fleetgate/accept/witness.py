@@ -11,7 +11,7 @@ from fleetgate.clock import Clock
 from fleetgate.evidence.keeper import Keeper
 from fleetgate.evidence.sample import Facts, Sample, Slot
 from fleetgate.evidence.sampling import Sampling
-from fleetgate.judge import Verdict
+from fleetgate.judge import Reason, Verdict
 from fleetgate.judge.envelope import Envelope
 from fleetgate.judge.identity import Credential
 from fleetgate.judge.sequence import WINDOW, tag_prefix
@@ -41,7 +41,8 @@ class Witness:
 
 def _facts(caller: Caller, what: str, disorder: str, verdict: Verdict, topic: bytes | None) -> Facts:
     envelope, credential = verdict.envelope, verdict.credential or caller.peer.credential
-    verified = verdict.credential is not None
+    looked = verdict.credential is not None or verdict.reason is Reason.BAD_MAC  # other refusals come before step 3
+    verified = verdict.credential is not None if looked else None
     return Facts(
         what=what,
         disorder=disorder,
@@ -63,9 +64,9 @@ def _facts(caller: Caller, what: str, disorder: str, verdict: Verdict, topic: by
     )
 
 
-def _slot(caller: Caller, envelope: Envelope, credential: Credential, *, verified: bool) -> Slot:
-    """Where the message stands in the windows; of one whose tag is not the device's own, where it claims to: a tag may
-    be copied from a message that was taken."""
+def _slot(caller: Caller, envelope: Envelope, credential: Credential, *, verified: bool | None) -> Slot:
+    """Where the message stands in the windows; of one that was not found to be the device's own, where it claims to: a
+    tag may be copied from a message that was taken."""
     epoch, window = caller.peer.device.epoch, credential.windows.by_epoch.get(envelope.epoch)
     if window is None:
         return Slot(epoch, None, "no window of its epoch")

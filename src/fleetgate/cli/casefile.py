@@ -15,7 +15,7 @@ from fleetgate.cli.console_output import cell, print_fields, print_records, prin
 from fleetgate.config import Config
 from fleetgate.control.cases import CaseFile
 from fleetgate.errors import CheckFailed, ClickHouseAway, ConfigError, FleetgateError, NotFound, SpoolError
-from fleetgate.evidence.sample import Kept, Slot
+from fleetgate.evidence.sample import Facts, Kept, Slot
 from fleetgate.evidence.store import EvidenceError, read_samples
 
 if TYPE_CHECKING:  # ClickHouse's libraries take half a second
@@ -129,14 +129,22 @@ def tell(found: Gathered) -> None:
         say(cell(sentence))
 
 
+_SIGNED_BY = {True: "device", False: "nobody", None: "not checked"}
+
+
+def _what(facts: Facts) -> str:
+    """Of a message for another device's topic, which."""
+    return f"{facts.what}: {facts.topic}" if facts.what == "identity_mismatch" and facts.topic else facts.what
+
+
 def tell_samples(samples: list[Kept]) -> None:
     rows = [
         (
             sample.number,
             show("at_ms", sample.at_ms),
-            sample.facts.what,
+            _what(sample.facts),
             sample.facts.disorder or "-",
-            "device" if sample.facts.verified else "nobody",
+            _SIGNED_BY[sample.facts.verified],
             sample.facts.key_id,
             sample.facts.epoch,
             sample.facts.seq,

@@ -27,9 +27,9 @@ class Slot(Struct, frozen=True, array_like=True):
 
 class Facts(Struct, frozen=True, array_like=True):
     """`what` is the judge's reason, or the signal that made it suspicious; `disorder` the class of disorder, where
-    there is one. `verified` says that the device's own key made the tag; then `fingerprint` is that of the certificate
-    which verified it, else of the one that the connection presented. Envelope fields are None where it could not be
-    read."""
+    there is one. `verified` says whether the device's own key made the tag, None where the gate had refused before it
+    looked; where it did, `fingerprint` is that of the certificate which verified it, else of the one that the
+    connection presented. Envelope fields are None where it could not be read."""
 
     what: str
     disorder: str
@@ -40,7 +40,7 @@ class Facts(Struct, frozen=True, array_like=True):
     transport: str
     topic: str
     fingerprint: bytes
-    verified: bool
+    verified: bool | None
     key_id: int | None
     epoch: int | None
     seq: int | None

@@ -50,7 +50,7 @@ def test_a_refused_message_is_kept_with_what_explains_it(
     ]
     assert [kept.raw for kept in (again, forged, garbage)] == sent
     assert [kept.sha256 for kept in (again, forged, garbage)] == [hashlib.sha256(raw).digest() for raw in sent]
-    assert [kept.facts.verified for kept in (again, forged, garbage, misdirected)] == [True, False, False, False]
+    assert [kept.facts.verified for kept in (again, forged, garbage, misdirected)] == [True, False, None, None]
     assert again.facts.slot == Slot(epoch, 0, "another message")
     assert forged.facts.slot == Slot(epoch, 0, "above the highest")
     assert (garbage.facts.slot, garbage.facts.epoch, garbage.facts.key_id) == (None, None, None)

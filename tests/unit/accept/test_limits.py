@@ -140,10 +140,10 @@ class TestWhatTheLogSays:
             for now in (0.0, 1.0, 2.0, 59.0, 62.0):
                 self.wait(limits, "2026.45.0", now)
         named = [
-            {"level": "tenant", "tenant": "acme"},
-            {"level": "software", "tenant": "acme", "software": "2026.45.0"},
-            {"level": "issuer", "issuer": "ca"},
-            {"level": "gate"},
+            {"limit": "tenant", "tenant": "acme"},
+            {"limit": "software", "tenant": "acme", "software": "2026.45.0"},
+            {"limit": "issuer", "issuer": "ca"},
+            {"limit": "gate"},
         ]
         said = {"event": "limit_reached", "quantity": "messages", "log_level": "warning"}
         assert [{**line, "room": ""} for line in logged] == 2 * [{**said, **whose, "room": ""} for whose in named]

@@ -29,3 +29,16 @@ def test_a_copied_tag_does_not_make_a_forgery_the_message_itself(tmp_path: Path)
     receive(sign(seq=0, body=BODY, sent_at=gate.clock.ms + 1))
     found = [(one.facts.verified, one.facts.slot and one.facts.slot.found) for one in samples]
     assert found == [(False, "the tag of the message that was taken"), (True, "another message")]
+
+
+def test_a_refusal_before_the_tag_is_looked_at_says_nothing_of_the_key(tmp_path: Path) -> None:
+    """For another device's topic, signed by this one: who reads "nobody" would look for a thief."""
+    gate, samples = Gate(tmp_path / "spool"), list[Sample]()
+    gate.intake.on_evidence = Witness(cast(Keeper, SimpleNamespace(offer=samples.append)), gate.clock).note
+    raws = sign(seq=0, sent_at=gate.clock.ms), sign(seq=1, key=bytes(32), sent_at=gate.clock.ms)
+    for raw, topic in zip(raws, (b"fleet/v1/acme/tcu-0002/telemetry", None), strict=True):
+        gate.intake.receive(gate.caller("tcu-0001"), raw, topic, gate.clock.ms)
+    assert [(one.facts.what, one.facts.verified) for one in samples] == [
+        ("identity_mismatch", None),
+        ("bad_mac", False),
+    ]
