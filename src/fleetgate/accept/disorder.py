@@ -145,10 +145,9 @@ class Timeline:
             self._note_older(epoch, sent_at)
         finding: Finding | None = None
         if not self.astray:
-            if (
-                sent_at <= self.epoch_sent_at + OVERLAP_MS and self._waited <= MAX_UNANSWERED
-            ) or not self.epoch_sent_at:
-                return None  # it waited since its epoch
+            waited = sent_at <= self.epoch_sent_at + OVERLAP_MS and self._waited <= MAX_UNANSWERED
+            if waited or not self.epoch_sent_at:
+                return None
             finding = self._begin(Disorder.ROLLBACK)
         elif epoch > self._epoch or (epoch == self._epoch and self._last < highest < seq):
             # The older timeline has not come that far: this is the other one.
