@@ -19,8 +19,8 @@ from fleetgate.control.heads import SignedAuditHead
 from fleetgate.control.signlog import LogCut, count_of, read_count, read_log
 from fleetgate.control.store import Store
 from fleetgate.errors import CheckFailed, ConfigError
-from fleetgate.proof.audit import Allowed, AuditReport, stored_heads, verify_audit
-from fleetgate.proof.findings import Kind
+from fleetgate.proof.audit import Allowed, stored_heads, verify_audit
+from fleetgate.proof.findings import AuditReport, Kind
 from fleetgate.spool.files import reaching, require_spool
 from fleetgate.spool.verify import Finding, verify
 

@@ -32,13 +32,15 @@ class AuditEntry(Struct, frozen=True):
 
 
 class Unreadable(Struct, frozen=True):
-    """A row that is not as any writer of ours writes one: what it said is not known."""
+    """A row that is not as any writer of ours writes one: what it said is not known. `place` is None where it has
+    no whole number as its place."""
 
-    place: int
+    place: int | None
     problem: str = "it cannot be read: see `fleetgate verify audit`"
 
     def __str__(self) -> str:
-        return f"row {self.place} of the audit: {self.problem}"
+        which = "a row of the audit without a place" if self.place is None else f"row {self.place} of the audit"
+        return f"{which}: {self.problem}"
 
 
 class DecisionTaken(Struct, frozen=True):

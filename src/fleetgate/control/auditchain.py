@@ -30,9 +30,10 @@ END = select(audit.c.place, audit.c.hash).order_by(audit.c.place.desc()).limit(1
 
 
 class AuditLink(Struct, frozen=True):
-    """A row as it stands in the database, reduced to what the chain needs."""
+    """A row as it stands in the database, reduced to what the chain needs. `place` is None where it has no whole number
+    as its place."""
 
-    place: int
+    place: int | None
     at_ms: int
     digest: bytes
     hash: str
@@ -66,10 +67,10 @@ def append(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def rows_query() -> Select[Any]:
     """Every row, for `as_written`. Whatever was put into a column comes through: a text that is none must not end a
-    verification, nor hide the other rows from whoever reads."""
+    verification, nor hide the other rows from whoever reads. Whoever shows rows and whoever verifies them read this."""
     texts = (_if_type(audit.c[name], "text", cast(audit.c[name], LargeBinary), name) for name in (*COLUMNS[2:], "hash"))
-    at_ms = _if_type(audit.c.at_ms, "integer", audit.c.at_ms, "at_ms")
-    return select(audit.c.place, at_ms, *texts)
+    numbers = (_if_type(audit.c[name], "integer", audit.c[name], name) for name in COLUMNS[:2])
+    return select(*numbers, *texts)
 
 
 def links_query(after: int, limit: int) -> Select[Any]:

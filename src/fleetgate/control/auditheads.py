@@ -94,10 +94,10 @@ def sign_audit(store: Store, signer: SignerClient, on_behind: Callable[[int], No
     heads = 0
     for start in range(0, len(rows), MAX_STEPS):
         some = rows[start : start + MAX_STEPS]
-        head = AuditHead(chain, some[-1].place, some[-1].hash)
+        head = AuditHead(chain, place + start + len(some), some[-1].hash)
         _keep(store, signer.sign_audit(head, [row.digest.hex() for row in some], before.former_chain))
         heads += 1
-        on_behind(max(0, end.place - some[-1].place))
+        on_behind(max(0, end.place - head.place))
     return heads
 
 
@@ -113,7 +113,7 @@ def _rows_behind(store: Store, place: int, link: str) -> list[AuditLink]:
         if row.place != place + 1 or not row.follows(link):
             why = f"the audit breaks behind place {place}"
             raise AuditChanged(f"{why}, so no head of it is signed: `fleetgate verify audit` says more")
-        place, link = row.place, row.hash
+        place, link = place + 1, row.hash
     return rows
 
 

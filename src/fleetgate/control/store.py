@@ -191,6 +191,13 @@ class Store:
         with answering(), self._engine.connect() as connection:
             return connection.execute(query).all()
 
+    def each(self, query: Select[Any], at_once: int) -> Iterator[Row[Any]]:
+        """What `rows` gives, with no more than `at_once` in memory. It is one look at the records: what is written
+        meanwhile is not among them, and nothing is left out between two parts."""
+        with answering(), self._engine.connect() as connection:
+            for rows in connection.execute(query).partitions(at_once):
+                yield from rows
+
     def has_table(self, table: Table) -> bool:
         """Whether these records have this table: they may be of a former fleetgate, and not written to since."""
         with answering():

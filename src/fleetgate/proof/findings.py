@@ -43,3 +43,24 @@ class Report(Struct):
 
     def find(self, kind: Kind, spool: str, segment: int | None, what: str, table: str | None = None) -> None:
         self.findings.append(Finding(kind, spool, segment, table, what))
+
+
+class AuditFinding(Struct, frozen=True):
+    """`what` is a sentence; `place` is None where it is about none."""
+
+    kind: Kind
+    place: int | None
+    what: str
+
+
+class AuditReport(Struct):
+    """`rows` were hashed; `heads` had a good signature; `unsigned` rows are behind the newest of them."""
+
+    rows: int = 0
+    heads: int = 0
+    unsigned: int = 0
+    findings: list[AuditFinding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def find(self, kind: Kind, place: int | None, what: str) -> None:
+        self.findings.append(AuditFinding(kind, place, what))

@@ -16,13 +16,15 @@ import pytest
 from tests.unit.control.desk import Desk, Running
 
 from fleetgate.control import auditheads
+from fleetgate.control.audit import Unreadable, list_rows
 from fleetgate.control.auditchain import COLUMNS, chained
 from fleetgate.control.auditheads import AuditChanged, begin_anew, chain_of, sign_audit
 from fleetgate.control.heads import NO_LINK, SignedAuditHead, read_public_key
 from fleetgate.control.signing import SignerRefused
 from fleetgate.control.signlog import read_log
 from fleetgate.errors import NotFound
-from fleetgate.proof.audit import Allowed, AuditReport, stored_heads, verify_audit
+from fleetgate.proof.audit import Allowed, stored_heads, verify_audit
+from fleetgate.proof.findings import AuditReport
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import Gate
@@ -139,6 +141,65 @@ def test_a_change_is_found_at_its_place(
     assert ledger.found() == findings
 
 
+ANEW = ("ALTER TABLE audit RENAME TO former", f"CREATE TABLE audit ({', '.join([*COLUMNS, 'hash'])})")
+"""A table without a key, whose columns take whatever is put into them; nothing stands in it yet."""
+BACK = "INSERT INTO audit SELECT * FROM former ORDER BY place"
+BESIDE = ADD.replace("FROM audit", "FROM former")
+
+NOWHERE = ("altered", None, "a row stands where the place is no whole number")
+ELSEWHERE = {
+    "one twice": ([BESIDE.format(4)], [("altered", 4, "2 rows stand at one place")]),
+    "at an end of what is read at once": ([BESIDE.format(2)], [("altered", 2, "2 rows stand at one place")]),
+    "several times": ([BESIDE.format(4), BESIDE.format(4)], [("altered", 4, "3 rows stand at one place")]),
+    "the last twice": ([BESIDE.format(NOTED)], [("altered", NOTED, "2 rows stand at one place")]),
+    "none": ([BESIDE.format("NULL")], [NOWHERE]),
+    "others": (
+        [BESIDE.format(place) for place in ("4.5", "'4'", "CAST(x'ff' AS TEXT)", "x'04'")],
+        [("altered", None, "4 rows stand where the place is no whole number")],
+    ),
+    "a fraction between two": (
+        [BESIDE.format("4.0"), BESIDE.format(4)],
+        [("altered", 4, "2 rows stand at one place"), NOWHERE],
+    ),
+    "of a restore": (
+        [BESIDE.format("NULL").replace("action, ", "'records_restored', ")],
+        [NOWHERE],
+    ),
+    "of a chained audit": (
+        [BESIDE.format("NULL").replace("action, ", "'chain_audit', ")],
+        [NOWHERE],
+    ),
+}
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(("statements", "findings"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_row_that_is_added_where_none_can_stand_is_found(
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    statements: list[str],
+    findings: list[tuple[str, int | None, str]],
+    first: bool,
+) -> None:
+    """Whoever makes the table anew puts a row beside another one, or at no place: each is told by what is wrong,
+    whether it stands before what was written or behind, and nothing of the others."""
+    monkeypatch.setattr("fleetgate.proof.auditwalk._AT_ONCE", 2)
+    ledger.tamper(*ANEW, *([*statements, BACK] if first else [BACK, *statements]))
+    report = ledger.verify()
+    told = [(finding.kind.value, finding.place, finding.what.split(":")[0]) for finding in report.findings]
+    assert (told, report.rows) == (findings, NOTED + len(statements))
+
+
+def test_whoever_reads_the_audit_sees_no_row_that_is_not_verified(ledger: Ledger) -> None:
+    """Each row that is shown was counted; what stands at no place is shown as one that nobody can read."""
+    ledger.tamper(*ANEW, BACK, *(BESIDE.format(place) for place in ("NULL", "'x'", "4.5", 4, 0)))
+    shown = list_rows(ledger.gate.store, None, None, last=100)
+    assert ledger.verify().rows == len(shown) == NOTED + 5
+    assert [str(row) for row in shown if isinstance(row, Unreadable)] == [
+        "a row of the audit without a place: it cannot be read: see `fleetgate verify audit`"
+    ] * 3
+
+
 CAREFUL = {
     "changed": (["UPDATE audit SET actor = 'mallory' WHERE place = 4"], [("altered", 6)]),
     "first changed": (["UPDATE audit SET actor = 'mallory' WHERE place = 1"], [("altered", 3)]),
@@ -199,7 +260,7 @@ def test_rows_that_stay_unsigned_are_a_finding(ledger: Ledger) -> None:
 
 def test_of_many_broken_rows_the_first_are_told(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A verification has an end, whatever was written."""
-    monkeypatch.setattr("fleetgate.proof.audit.MAX_FINDINGS", 2)
+    monkeypatch.setattr("fleetgate.proof.auditwalk.MAX_FINDINGS", 2)
     ledger.tamper("UPDATE audit SET actor = 'mallory'")
     assert ledger.found() == [("altered", 1), ("altered", 2), ("altered", None)]
 
