@@ -69,7 +69,7 @@ def apply_transition(store: Store, origin: Origin, one: Transition) -> Outcome:
         write.execute(insert(transitions_applied), values | {"applied_at_ms": write.now_ms, "outcome": outcome})
         if outcome is Outcome.APPLIED:
             _note_in_case(write, one)
-        elif one.after == DeviceState.QUARANTINED and outcome in (Outcome.CONFIRMED, Outcome.OVERTAKEN):
+        elif one.after == DeviceState.QUARANTINED and outcome is not Outcome.UNKNOWN_DEVICE:
             _note_holding(write, one)
             if outcome is Outcome.CONFIRMED:
                 _note_more(write, one)
@@ -240,28 +240,49 @@ def _case_of_ban(write: Write, tenant: str, device_id: str, state: str) -> int |
     """The case that the ban was about which a release lifts: what was held for it is given back or kept by that."""
     if state != DeviceState.BANNED:
         return None
-    newest = select(decisions.c.case_id).where(device_is(decisions, tenant, device_id))
-    row = write.row(newest.order_by(decisions.c.decision_id.desc()).limit(1))
-    return row.case_id if row is not None else None
+    taken = _decisions(write, tenant, device_id)
+    return taken[-1].case_id if taken else None
+
+
+def _decisions(write: Write, tenant: str, device_id: str) -> Sequence[Row[Any]]:
+    """What people decided about the device so far, in that order."""
+    return write.rows(
+        select(decisions).where(device_is(decisions, tenant, device_id)).order_by(decisions.c.decision_id)
+    )
 
 
 def _note_holding(write: Write, one: Transition) -> None:
-    """An edge held messages for a quarantine that another had begun already or a person has ended since: the case says
-    since when, as a release gives back what was held for it (`control.releases`)."""
+    """An edge held messages for a quarantine that another had begun already or a person has ended since, or behind a
+    ban that it had not heard of: the case says since when, as a release gives back what was held for it
+    (`control.releases`)."""
     cases, this = quarantine_cases, (one.tenant, one.device_id)
-    ended = select(decisions).where(device_is(decisions, *this), decisions.c.at_ms >= one.at_ms)
-    decision = write.row(ended.order_by(decisions.c.at_ms).limit(1))
+    ended = _ended_by(write, one)
     case = _open_case(write, *this)
-    case_id = decision.case_id if decision is not None else case.case_id if case is not None else None
+    known = ended or ([case] if case is not None else [])
+    case_id = next((row.case_id for row in known if row.case_id is not None), None)
     if case_id is not None:
         earlier = and_(cases.c.case_id == case_id, cases.c.opened_at_ms > one.received_at_ms)
         write.execute(update(cases).where(earlier).values(opened_at_ms=one.received_at_ms))
-    elif decision is not None:
-        write.execute(insert(cases), _new_case(one) | {"closed_at_ms": decision.at_ms})
+    elif ended:
+        closed_at_ms = max(ended[0].at_ms, one.received_at_ms)  # a ban may be earlier than what was held behind it
+        write.execute(insert(cases), _new_case(one) | {"closed_at_ms": closed_at_ms})
         newest = write.row(select(cases).where(device_is(cases, *this)).order_by(cases.c.case_id.desc()))
         assert newest is not None  # it was written in this transaction
-        about = update(decisions).where(decisions.c.decision_id == decision.decision_id)
+        about = update(decisions).where(decisions.c.decision_id.in_([decision.decision_id for decision in ended]))
         write.execute(about.values(case_id=newest.case_id))
+
+
+def _ended_by(write: Write, one: Transition) -> list[Row[Any]]:
+    """What a person decided first of all that ends this quarantine. A ban and the release that lifted it count as one,
+    in force until then: they are about the same case, in whatever order edges and people were heard."""
+    found: list[list[Row[Any]]] = []
+    for decision in _decisions(write, one.tenant, one.device_id):
+        if found and found[-1][-1].decision == Decision.BAN:
+            found[-1].append(decision)
+        else:
+            found.append([decision])
+    ends = (these for these in found if these[-1].decision == Decision.BAN or these[-1].at_ms >= one.at_ms)
+    return next(ends, [])
 
 
 def _note_more(write: Write, one: Transition) -> None:

@@ -125,6 +125,67 @@ def test_an_edge_that_held_before_it_learned_of_a_release_from_watch(car: Gate) 
     assert (case.opened_at_ms, case.closed_at_ms) == (held_since, held_since + 1_000)
 
 
+BEFORE_BAN, BEHIND_BAN = -100, 150
+"""The step of an edge that has not heard of a ban, by its clock against the time of the ban."""
+
+
+@pytest.mark.parametrize("heard_last", [False, True])
+@pytest.mark.parametrize("steps", [[BEFORE_BAN], [BEHIND_BAN], [BEFORE_BAN, BEHIND_BAN], [BEHIND_BAN, BEFORE_BAN]])
+def test_what_was_held_by_an_edge_that_had_not_heard_of_a_ban_comes_back_when_it_is_lifted(
+    car: Gate, steps: list[int], *, heard_last: bool
+) -> None:
+    """The ban had no case; what edges held gets one, of the ban and of the release that lifts it. Whether their steps
+    were before the ban or behind it, and whether control hears of them before the release or after; once."""
+    banned = later(car)
+    decision(car, Decision.BAN)
+
+    def hear() -> None:
+        for number, step in enumerate(steps):
+            transition(car, QUARANTINED, number, at_ms=banned + step)
+            transition(car, QUARANTINED, number, at_ms=banned + step)  # what a crash repeats
+        if not heard_last:
+            assert given_back(car) == []
+
+    def lift() -> None:
+        later(car)
+        decision(car, Decision.RELEASE, FALSE_POSITIVE)
+
+    for act in (lift, hear) if heard_last else (hear, lift):
+        act()
+    assert given_back(car) == [(banned + min(steps) - EARLIER_MS, NO_END_MS)]
+    [case] = show_case_file(car.store, "acme", "car-tcu", car.store.clock.now_ms()).cases
+    assert case.closed_at_ms is not None
+    assert case.opened_at_ms <= case.closed_at_ms
+
+
+def test_what_is_held_behind_a_ban_is_not_of_the_case_before(car: Gate) -> None:
+    """Which was released; nor is it of a quarantine after the ban was lifted. Each comes back by its own decision."""
+    first = later(car)
+    transition(car, QUARANTINED, 1)
+    decision(car, Decision.RELEASE, BENIGN)
+    held = later(car) + BEHIND_BAN
+    decision(car, Decision.BAN)
+    assert transition(car, QUARANTINED, 2, at_ms=held) is Outcome.NOT_POSSIBLE
+    assert given_back(car) == [(first - EARLIER_MS, held)]
+    later(car)
+    decision(car, Decision.RELEASE, FALSE_POSITIVE)
+    again = later(car)
+    assert transition(car, QUARANTINED, 3) is Outcome.APPLIED
+    assert given_back(car) == [(first - EARLIER_MS, held), (held, again)]
+
+
+def test_a_ban_that_was_right_keeps_what_was_held_behind_it(car: Gate) -> None:
+    """Lifted as confirmed: it stays evidence. A watch that an edge began behind it held nothing, and has no case."""
+    banned = later(car)
+    decision(car, Decision.BAN)
+    transition(car, WATCHED, 1, at_ms=banned + BEHIND_BAN)
+    assert show_case_file(car.store, "acme", "car-tcu", banned).cases == []
+    transition(car, QUARANTINED, 2, at_ms=banned + BEHIND_BAN)
+    later(car)
+    decision(car, Decision.RELEASE, CONFIRMED)
+    assert given_back(car) == []
+
+
 def test_a_clock_that_was_set_right_since_releases_nothing_that_nobody_decided_on(car: Gate) -> None:
     """The first case was opened an hour ahead; what is held for the second one waits, also when that hour has come."""
     now_ms = car.clock.ms
