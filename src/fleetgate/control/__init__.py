@@ -7,9 +7,9 @@ person's commands.
 
 A device's life    devices.py, retirement.py and vehicles.py say what may happen to a device, credentials.py what
                    becomes of its certificates, states.py which state may follow which, quarantine.py what is written
-                   of it; reason.py asks a person why. bundle.py hands a device its files. bulk.py enrols many at once,
-                   from the list of devicelist.py: newcomers.py those that nothing on record can forbid; their files
-                   go where directories.py or archive.py say.
+                   of it, casenotes.py what of that stands in a case; reason.py asks a person why. bundle.py hands a
+                   device its files. bulk.py enrols many at once, from the list of devicelist.py: newcomers.py those
+                   that nothing on record can forbid; their files go where directories.py or archive.py say.
 Cohorts            cohorts.py says what one is, breaker.py what people say of it; edgealerts.py has the alerts of edges.
 Looking            roster.py shows devices, cases.py the cases of quarantine, releases.py which held events a decision
                    gives back, audit.py who did what, and why; auditchain.py is the chain that its rows are,

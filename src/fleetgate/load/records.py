@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from fleetgate.clock import Clock
 from fleetgate.config import Config
 from fleetgate.control.auditheads import sign_audit
+from fleetgate.control.casenotes import Transition
 from fleetgate.control.edgealerts import Said, closings_since, note_alert
-from fleetgate.control.quarantine import LOADER, Origin, Transition, apply_transition
+from fleetgate.control.quarantine import LOADER, Origin, apply_transition
 from fleetgate.control.releases import Release, releases_of, releases_since
 from fleetgate.control.signing import SignerClient
 from fleetgate.control.spools import begin_spool, note_loaded

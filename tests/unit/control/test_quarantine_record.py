@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import update
 
+from fleetgate.control.casenotes import Transition
 from fleetgate.control.cases import list_cases, show_case_file
-from fleetgate.control.quarantine import Origin, Transition, apply_transition, decide
+from fleetgate.control.quarantine import Origin, apply_transition, decide
 from fleetgate.control.records import DeviceState, DeviceStatus
 from fleetgate.control.schema import devices
 from fleetgate.control.states import BY_MACHINE, Classification, Decision, Outcome
