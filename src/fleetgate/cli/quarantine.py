@@ -178,7 +178,7 @@ def _decide(
         told = f"load copies what was held for it into events, by decision {one.decision}"
         say(cell(f"{told}; `fleetgate quarantine show` says how much waits"))
     if not given_back:
-        say("what was held stays in held_events")
+        say("nothing that was held is copied into events by this decision")
 
 
 def _held_events(session: Session, tenant: str, device: str, releases: list[Release]) -> HeldEvents | str:

@@ -246,6 +246,16 @@ def test_ban_and_release_from_the_shell(gate: Shell) -> None:
     assert "wrong car" in gate.must("quarantine", "show", *CAR)
 
 
+def test_a_decision_says_only_of_itself_what_becomes_of_what_was_held(gate: Shell) -> None:
+    """A release before it may have given back everything, or there never was anything."""
+    with Store.open(load(None), SystemClock(), write=True) as store, store.write("test") as write:
+        quarantine_for(write, "acme", "car-tcu", "bad_mac", {}, "1")
+    released = gate.must("quarantine", "release", *CAR, "--classification", "benign", "--reason", "x")
+    assert "load copies what was held for it into events" in released
+    banned = gate.must("quarantine", "ban", *CAR, "--reason", "x").splitlines()
+    assert banned[1:] == ["nothing that was held is copied into events by this decision"]
+
+
 def test_who_is_released_must_be_clear(gate: Shell) -> None:
     """One device, or those of a signal since a time: never all of a tenant by leaving something out."""
     release = ("quarantine", "release", "--tenant", "acme", "--classification", "false_positive", "--reason", "x")
