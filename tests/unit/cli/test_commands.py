@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -254,6 +255,28 @@ def test_a_decision_says_only_of_itself_what_becomes_of_what_was_held(gate: Shel
     assert "load copies what was held for it into events" in released
     banned = gate.must("quarantine", "ban", *CAR, "--reason", "x").splitlines()
     assert banned[1:] == ["nothing that was held is copied into events by this decision"]
+
+
+def test_advice_names_no_option_that_the_command_lacks(gate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ClickHouse is away, --offline is told of by commands that have it, and of an embedded one."""
+    token = load(None).path(load(None).clickhouse.token_file)
+    token.parent.mkdir(parents=True, exist_ok=True)
+    token.write_text("x" * 32)
+    token.chmod(0o600)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("FLEETGATE_CLICKHOUSE_LISTEN", where)
+        for lacks in (("quarantine", "show", *CAR), ("breaker", "hold", *CAR[:2], "--software", "1", "--reason", "x")):
+            told = gate.must(*lacks)
+            assert f"ClickHouse does not answer at http://{where}" in told
+            assert "--offline" not in told
+        for has in (("gaps", "--device", "acme/car-tcu"), ("alerts",), ("db", "query", "SELECT 1")):
+            assert gate.run(*has) == 7, has
+            assert "--offline opens an embedded one that is stopped" in gate.err
+        monkeypatch.setenv("FLEETGATE_CLICKHOUSE_URL", f"http://{where}")
+        assert gate.run("alerts") == 7
+        assert "--offline" not in gate.err
 
 
 def test_who_is_released_must_be_clear(gate: Shell) -> None:
