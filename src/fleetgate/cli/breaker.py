@@ -23,9 +23,9 @@ from fleetgate.control.profile import key_digest_of
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, FleetgateError
 
-Tenant = Annotated[str, typer.Option(help="All devices of this tenant ...")]
-Software = Annotated[str, typer.Option(help="... or of them those that run this version.")]
-Issuer = Annotated[str, typer.Option(help="Or all devices under this CA, of every tenant, as `list` names it.")]
+Tenant = Annotated[str | None, typer.Option(help="All devices of this tenant ...")]
+Software = Annotated[str | None, typer.Option(help="... or of them those that run this version.")]
+Issuer = Annotated[str | None, typer.Option(help="Or all devices under this CA, of every tenant, as `list` names it.")]
 Reason = Annotated[str, typer.Option(help="Why; stands in the audit.")]
 
 app = typer.Typer(help="Whole cohorts in trouble at once.", no_args_is_help=True, rich_markup_mode=None)
@@ -74,7 +74,7 @@ def _row(alert: EdgeAlert) -> list[str]:
 
 @app.command()
 def hold(
-    context: typer.Context, reason: Reason, tenant: Tenant = "", software: Software = "", issuer: Issuer = ""
+    context: typer.Context, reason: Reason, tenant: Tenant = None, software: Software = None, issuer: Issuer = None
 ) -> None:
     """Watch devices of a cohort instead of putting them into quarantine, but for clones."""
     _say(context, Mode.HOLD, tenant, software, issuer, reason)
@@ -82,7 +82,7 @@ def hold(
 
 @app.command()
 def off(
-    context: typer.Context, reason: Reason, tenant: Tenant = "", software: Software = "", issuer: Issuer = ""
+    context: typer.Context, reason: Reason, tenant: Tenant = None, software: Software = None, issuer: Issuer = None
 ) -> None:
     """Let devices of a cohort go into quarantine, however many they are."""
     _say(context, Mode.OFF, tenant, software, issuer, reason)
@@ -90,23 +90,25 @@ def off(
 
 @app.command()
 def auto(
-    context: typer.Context, reason: Reason, tenant: Tenant = "", software: Software = "", issuer: Issuer = ""
+    context: typer.Context, reason: Reason, tenant: Tenant = None, software: Software = None, issuer: Issuer = None
 ) -> None:
     """Take back what was said of a cohort."""
     _say(context, Mode.AUTO, tenant, software, issuer, reason)
 
 
-def _say(context: typer.Context, mode: Mode, tenant: str, software: str, issuer: str, reason: str) -> None:
+def _say(
+    context: typer.Context, mode: Mode, tenant: str | None, software: str | None, issuer: str | None, reason: str
+) -> None:
     cohort = _cohort(tenant, software, issuer)
     session = session_of(context)
-    trusted = _trusted(session.config) if issuer else frozenset()
+    trusted = _trusted(session.config) if cohort.kind is CohortKind.ISSUER else frozenset()
     with Store.open(session.config, session.clock, write=True) as store:
         set_mode(store, cohort, mode, actor(), reason, trusted)
     who = str(cohort) or "all devices"
-    of_whom = f" of {tenant}" if tenant else ""
+    of_whom = f" of {cohort.tenant}" if cohort.tenant else ""
     say(f"{who}{of_whom}: {_MEANS[mode]}; edges learn it within a second")
-    if software and mode is not Mode.AUTO:
-        say(cell(_who_runs(session.config, tenant, software)))
+    if cohort.kind is CohortKind.SOFTWARE and mode is not Mode.AUTO:
+        say(cell(_who_runs(session.config, cohort.tenant, cohort.name)))
 
 
 def _trusted(config: Config) -> frozenset[str]:
@@ -137,14 +139,14 @@ _MEANS = {
 }
 
 
-def _cohort(tenant: str, software: str, issuer: str) -> Cohort:
-    """Raises ConfigError."""
-    match bool(tenant), bool(software), bool(issuer):
-        case True, False, False:
+def _cohort(tenant: str | None, software: str | None, issuer: str | None) -> Cohort:
+    """What is given and empty says no cohort: left out, it would widen the word. Raises ConfigError."""
+    match tenant, software, issuer:
+        case (str(), None, None) if tenant:
             return Cohort(CohortKind.TENANT, tenant, "")
-        case True, True, False:
+        case (str(), str(), None) if tenant and software:
             return Cohort(CohortKind.SOFTWARE, tenant, software)
-        case False, False, True:
+        case (None, None, str()) if issuer:
             return Cohort(CohortKind.ISSUER, "", issuer)
         case _:
-            raise ConfigError("say which cohort: --tenant, --tenant and --software, or --issuer")
+            raise ConfigError("say which cohort: --tenant, --tenant and --software, or --issuer; none of them empty")

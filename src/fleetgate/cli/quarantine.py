@@ -15,9 +15,10 @@ from fleetgate.cli import casefile
 from fleetgate.cli.console_output import AsJson, cell, print_json, print_records, say
 from fleetgate.cli.moment import moment
 from fleetgate.cli.session import Session, actor, session_of
-from fleetgate.control.cases import list_cases, show_case_file
+from fleetgate.control.cases import list_cases, require_known, show_case_file
 from fleetgate.control.quarantine import decide, release_cases
 from fleetgate.control.releases import GIVES_BACK, Release, releases_of
+from fleetgate.control.roster import require_device
 from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import Store
 from fleetgate.errors import ConfigError, FleetgateError
@@ -48,6 +49,8 @@ def list_(
     session = session_of(context)
     with Store.open(session.config, session.clock) as store:
         cases = list_cases(store, tenant, why=why, closed=closed)
+        if not cases:
+            require_known(store, tenant, why)
     if as_json:
         print_json(cases)
         return
@@ -88,6 +91,9 @@ def evidence(
     """List the samples that this edge kept of a device's refused messages; export them with --json or --raw."""
     session = session_of(context)
     samples = casefile.samples_of(session.config, tenant, device)
+    if not samples:
+        with Store.open(session.config, session.clock) as store:
+            require_device(store, tenant, device)
     if raw is not None:
         sample = casefile.sample_of(samples, raw)
         sys.stdout.buffer.write(sample.raw)
@@ -105,10 +111,10 @@ def release(
     tenant: Tenant,
     classification: Finding,
     reason: Reason,
-    device: Annotated[str, typer.Option(help="Device id; or all whose open case is as said by --why:")] = "",
+    device: Annotated[str | None, typer.Option(help="Device id; or all whose open case is as said by --why:")] = None,
     why: Annotated[
-        str, typer.Option(metavar="SIGNAL", help="The signal that `list` shows, and no other beside it ...")
-    ] = "",
+        str | None, typer.Option(metavar="SIGNAL", help="The signal that `list` shows, and no other beside it ...")
+    ] = None,
     opened_after: Annotated[
         datetime | None,
         typer.Option(parser=moment, metavar="TIME", help="... and opened after this: 2026-12-01T08:00Z."),
@@ -116,13 +122,13 @@ def release(
 ) -> None:
     """Let a device out of quarantine, or lift its ban; or let all out that one mistake of ours has put there, and
     nothing else that the records have heard of so far."""
-    match bool(device), bool(why), opened_after:
-        case True, False, None:
+    match device, why, opened_after:
+        case (str(), None, None) if device:
             _decide(context, tenant, device, Decision.RELEASE, classification, reason)
-        case False, True, datetime():
+        case (None, str(), datetime()) if why:
             _release_all(context, tenant, why, int(opened_after.timestamp() * 1000), classification, reason)
         case _:
-            raise ConfigError("say who is released: --device, or --why and --opened-after")
+            raise ConfigError("say who is released: --device, or --why and --opened-after; none of them empty")
 
 
 @app.command()
@@ -144,6 +150,8 @@ def _release_all(
     with Store.open(session.config, session.clock, write=True) as store:
         recent = [case for case in list_cases(store, tenant) if case.opened_at_ms > after_ms]
         cases = [case for case in recent if case.why == why]
+        if not cases:
+            require_known(store, tenant, why)
         released = release_cases(store, cases, classification, actor(), reason)
     say(f"{released} devices of {tenant} are released now, of {len(cases)} such cases; edges learn it within a second")
     if more := sum(case.why != why and why in listed_in(case.why) for case in recent):
@@ -170,7 +178,7 @@ def _decide(
         told = f"load copies what was held for it into events, by decision {one.decision}"
         say(cell(f"{told}; `fleetgate quarantine show` says how much waits"))
     if not given_back:
-        say("what was held stays in held_events")
+        say("nothing that was held is copied into events by this decision")
 
 
 def _held_events(session: Session, tenant: str, device: str, releases: list[Release]) -> HeldEvents | str:

@@ -15,6 +15,7 @@ from sqlalchemy import and_, delete, insert, select
 
 from fleetgate.control.cohorts import Cohort, CohortKind, Mode
 from fleetgate.control.reason import check_reason
+from fleetgate.control.roster import unknown_tenant
 from fleetgate.control.schema import breaker_overrides, edge_alerts, tenants
 from fleetgate.control.store import Store, Write
 from fleetgate.errors import ConfigError, NotFound
@@ -61,7 +62,7 @@ def _require(write: Write, cohort: Cohort, trusted: Collection[str]) -> None:
     tenant, name = cohort.tenant, cohort.name
     if cohort.kind is not CohortKind.ISSUER:
         if write.row(select(tenants).where(tenants.c.tenant == tenant)) is None:
-            raise NotFound(f"there is no tenant {tenant}: `fleetgate device list` shows whose devices there are")
+            raise NotFound(unknown_tenant(tenant))
     elif not _CA.fullmatch(name):
         raise ConfigError(f"{name!r} is no CA: it takes the first 16 hex digits of the SHA-256 of its public key info")
     elif name not in trusted:

@@ -1,8 +1,9 @@
 """What a person gets to see of quarantine: the cases, and one device's case file.
 
 Decides which time a case is about: from the end of the device's case before it, and at most a week before it was
-opened, until it is closed or the latest decision was made; of a banned device until now. Only reads; who may change
-what is decided by `control.quarantine`. The samples are `evidence`'s, the exact counts ClickHouse's (`load.casefile`).
+opened, until it is closed or the latest decision was made, of a banned device until now; and which names a question
+about cases may have. Only reads; who may change what is decided by `control.quarantine`. The samples are `evidence`'s,
+the exact counts ClickHouse's (`load.casefile`).
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from sqlalchemy import ColumnElement, and_, func, select
 from fleetgate.control.audit import AuditEntry, Unreadable, is_of, rows_of
 from fleetgate.control.records import DeviceState
 from fleetgate.control.releases import decision_name
-from fleetgate.control.roster import device_is, unknown_device
-from fleetgate.control.schema import audit, bindings, decisions, devices, quarantine_cases
+from fleetgate.control.roster import device_is, unknown_device, unknown_tenant
+from fleetgate.control.schema import audit, bindings, decisions, devices, quarantine_cases, tenants
 from fleetgate.control.states import Classification, Decision
 from fleetgate.control.store import TRANSITION, Store
 from fleetgate.converting import converter
-from fleetgate.errors import NotFound
+from fleetgate.errors import ConfigError, NotFound
+from fleetgate.scoring import SIGNALS, listed_in
 
 LEAD_MS = 7 * 24 * 3600 * 1000
 """How long before a case was opened what led to it may lie: seven times the longest half-life of a score."""
 
-
 BAN = "ban"
+CLONE_SIGN = "clone_sign"
+"""What a case may be for that is no signal of a score: a person's ban, and two keys from one certificate."""
 
 
 class CaseSummary(Struct, frozen=True):
@@ -103,6 +106,20 @@ def list_cases(
     if not closed or why not in (None, BAN):
         return cases
     return sorted([*cases, *_bans_without_case(store, tenant)], key=lambda case: case.opened_at_ms, reverse=True)
+
+
+def require_known(store: Store, tenant: str | None, why: str | None) -> None:
+    """For whoever was told of no case: after a mistyped name that would read as if all were well.
+
+    Raises NotFound for a tenant that never had a device, ConfigError where `why` names no signal and no case was ever
+    for it.
+    """
+    if tenant is not None and not store.rows(select(tenants).where(tenants.c.tenant == tenant)):
+        raise NotFound(unknown_tenant(tenant))
+    if why is None or {*listed_in(why)} <= {*SIGNALS, CLONE_SIGN, BAN}:
+        return
+    if not store.rows(select(quarantine_cases).where(quarantine_cases.c.why == why).limit(1)):
+        raise ConfigError(f"there is no signal {why or repr(why)}; the signals are {', '.join((*SIGNALS, CLONE_SIGN))}")
 
 
 def show_case_file(store: Store, tenant: str, device_id: str, now_ms: int) -> CaseFile:

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Row, select
 
+from fleetgate.control.cases import CLONE_SIGN
 from fleetgate.control.credentials import issue
 from fleetgate.control.csr import MAX_CSR_BYTES, CsrError, public_key_of
 from fleetgate.control.keyring import Keyring
@@ -30,7 +31,6 @@ from fleetgate.control.store import RENEWAL, Write
 from fleetgate.judge.keys import derive_mac_key
 
 ACTOR = "signer"
-CLONE_SIGN = "clone_sign"
 LATER_SECONDS = 3600
 """When a device in quarantine, or suspended, may ask again: a person decides about it meanwhile."""
 

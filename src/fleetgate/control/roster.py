@@ -236,5 +236,16 @@ def device_is(table: Table, tenant: str, device_id: str) -> ColumnElement[bool]:
     return and_(table.c.tenant == tenant, table.c.device_id == device_id)
 
 
+def require_device(store: Store, tenant: str, device_id: str) -> None:
+    """Raises NotFound for one that was never enrolled."""
+    if not store.rows(select(devices.c.device_id).where(device_is(devices, tenant, device_id))):
+        raise NotFound(unknown_device(tenant, device_id))
+
+
 def unknown_device(tenant: str, device_id: str) -> str:
-    return f"there is no device {device_id} of tenant {tenant}; `fleetgate device list` shows all"
+    device, of_whom = device_id or repr(device_id), tenant or repr(tenant)
+    return f"there is no device {device} of tenant {of_whom}; `fleetgate device list` shows all"
+
+
+def unknown_tenant(tenant: str) -> str:
+    return f"there is no tenant {tenant or repr(tenant)}: `fleetgate device list` shows whose devices there are"

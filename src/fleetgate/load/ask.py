@@ -1,7 +1,7 @@
 """A person's way to ClickHouse: over HTTP, or (offline) by opening the embedded one while load is stopped.
 
 Offline a person may ask what the owner of the embedded one would answer a reader over HTTP, and nothing else: asking
-changes nothing and makes nothing.
+changes nothing and makes nothing. `offline` is None where a command has no such option, which it is not told of then.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def bring_up_to_date(config: Config, offline: bool) -> list[str]:
         return migrate(clickhouse, catalogue(), config.load.raw_days)
 
 
-def ask(config: Config, sql: str, output_format: str, offline: bool, parameters: Parameters | None = None) -> bytes:
+def ask(
+    config: Config, sql: str, output_format: str, offline: bool | None, parameters: Parameters | None = None
+) -> bytes:
     """The answer to a statement that reads. Raises CheckFailed with ClickHouse's own words, ClickHouseAway, NotFound
     where there are no tables to ask."""
     statement = sql.strip().rstrip(";")
@@ -54,7 +56,7 @@ def _answer_to_a_reader(engine: EmbeddedClickHouse, sql: str, output_format: str
 
 
 @contextmanager
-def opened(config: Config, offline: bool) -> Iterator[EmbeddedClickHouse | ServerClickHouse]:
+def opened(config: Config, offline: bool | None) -> Iterator[EmbeddedClickHouse | ServerClickHouse]:
     """To read from. Raises NotFound, before anything is made, where an embedded one has no tables yet; else as below.
 
     Offline it is a handle that can write: what a person typed goes through `ask`.
@@ -75,7 +77,7 @@ def _has_tables(directory: Path, database: str) -> bool:
 
 
 @contextmanager
-def _opened(config: Config, offline: bool) -> Iterator[EmbeddedClickHouse | ServerClickHouse]:
+def _opened(config: Config, offline: bool | None) -> Iterator[EmbeddedClickHouse | ServerClickHouse]:
     """Raises CheckFailed with ClickHouse's own words, ClickHouseAway, ConfigError."""
     directory = embedded_directory(config)
     clickhouse: EmbeddedClickHouse | ServerClickHouse
@@ -91,9 +93,10 @@ def _opened(config: Config, offline: bool) -> Iterator[EmbeddedClickHouse | Serv
         raise CheckFailed(str(error)) from None
     except ClickHouseAway:
         where = config.clickhouse.url if directory is None else f"http://{config.clickhouse.listen}"
+        stopped = directory is not None and offline is not None
+        advice = " --offline opens an embedded one that is stopped" if stopped else ""
         raise ClickHouseAway(
-            f"ClickHouse does not answer at {where}: is `fleetgate load` (or `fleetgate up`) running? "
-            "--offline opens an embedded one that is stopped"
+            f"ClickHouse does not answer at {where}: is `fleetgate load` (or `fleetgate up`) running?{advice}"
         ) from None
     finally:
         clickhouse.close()

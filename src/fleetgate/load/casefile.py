@@ -79,7 +79,7 @@ def told_of(config: Config, tenant: str, device_id: str, since_ms: int, until_ms
     parameters: Parameters = {"tenant": tenant, "device": device_id, "since": since_ms, "until": until_ms}
 
     def rows(sql: str, decode: Callable[[bytes], T]) -> list[T]:
-        lines = ask(config, sql, "JSONEachRow", False, parameters).splitlines()
+        lines = ask(config, sql, "JSONEachRow", None, parameters).splitlines()
         return [decode(line) for line in lines]
 
     return Told(rows(_REFUSALS, _decode_refusals), sorted(rows(_SENT, _decode_sent), key=lambda sent: sent.first_at_ms))

@@ -33,7 +33,7 @@ class HeldEvents(Struct, frozen=True):
 
 def held_events(config: Config, tenant: str, device_id: str, releases: Sequence[Release]) -> HeldEvents:
     """As ClickHouse has it now. Raises ClickHouseAway, ConfigError, CheckFailed."""
-    with opened(config, offline=False) as clickhouse:
+    with opened(config, offline=None) as clickhouse:
         [[held]] = clickhouse.rows(
             "SELECT count() FROM held_now WHERE tenant = {tenant:String} AND device_id = {device:String}",
             {"tenant": tenant, "device": device_id},

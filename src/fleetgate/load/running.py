@@ -21,7 +21,7 @@ class _Running(Struct, frozen=True):
 
 def devices_by_software(config: Config, tenant: str) -> dict[str, int]:
     """Raises ClickHouseAway, CheckFailed, ConfigError without its token."""
-    lines = ask(config, _RUNNING, "JSONEachRow", False, {"tenant": tenant}).splitlines()
+    lines = ask(config, _RUNNING, "JSONEachRow", None, {"tenant": tenant}).splitlines()
     rows = [_decode(line) for line in lines]  # older servers quote integers
     return {row.software: row.devices for row in rows}
 

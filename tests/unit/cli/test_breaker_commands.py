@@ -42,6 +42,25 @@ def test_it_must_be_clear_which_cohort_is_meant(gate: Shell, which: tuple[str, .
     assert "--tenant and --software" in gate.err
 
 
+@pytest.mark.parametrize("word", ["hold", "off", "auto"])
+@pytest.mark.parametrize(
+    "which",
+    [
+        ("--tenant", "acme", "--software", ""),
+        ("--tenant", "acme", "--issuer", ""),
+        ("--tenant", "", "--issuer", "c0ffee"),
+        ("--tenant", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_option_widens_no_word(gate: Shell, word: str, which: tuple[str, ...]) -> None:
+    """A version that a script did not find is not all versions of the tenant."""
+    gate.must("breaker", "hold", "--tenant", "acme", "--reason", "said before")
+    assert gate.run("breaker", word, *which, "--reason", "x") == 2
+    assert "none of them empty" in gate.err
+    assert [said["reason"] for said in gate.json("breaker", "list")["overrides"]] == ["said before"]
+
+
 def test_a_mistyped_ca_is_refused_and_one_of_the_bundle_taken(gate: Shell) -> None:
     """As `openssl` names its key: whoever mistypes it would think that its devices are held."""
     ca = trust_bundle(load(None))[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from tests.unit.cli.conftest import Shell
 
 CAR = ("--tenant", "acme", "--device", "car-tcu")
+RELEASE_ALL = (
+    "release", "--classification", "false_positive", "--reason", "x", "--opened-after", "2026-11-29T18:00Z",
+)  # fmt: skip
 
 
 def test_fresh_gate_passes_its_own_check(shell: Shell) -> None:
@@ -243,11 +247,44 @@ def test_ban_and_release_from_the_shell(gate: Shell) -> None:
     assert "wrong car" in gate.must("quarantine", "show", *CAR)
 
 
+def test_a_decision_says_only_of_itself_what_becomes_of_what_was_held(gate: Shell) -> None:
+    """A release before it may have given back everything, or there never was anything."""
+    with Store.open(load(None), SystemClock(), write=True) as store, store.write("test") as write:
+        quarantine_for(write, "acme", "car-tcu", "bad_mac", {}, "1")
+    released = gate.must("quarantine", "release", *CAR, "--classification", "benign", "--reason", "x")
+    assert "load copies what was held for it into events" in released
+    banned = gate.must("quarantine", "ban", *CAR, "--reason", "x").splitlines()
+    assert banned[1:] == ["nothing that was held is copied into events by this decision"]
+
+
+def test_advice_names_no_option_that_the_command_lacks(gate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ClickHouse is away, --offline is told of by commands that have it, and of an embedded one."""
+    token = load(None).path(load(None).clickhouse.token_file)
+    token.parent.mkdir(parents=True, exist_ok=True)
+    token.write_text("x" * 32)
+    token.chmod(0o600)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("FLEETGATE_CLICKHOUSE_LISTEN", where)
+        for lacks in (("quarantine", "show", *CAR), ("breaker", "hold", *CAR[:2], "--software", "1", "--reason", "x")):
+            told = gate.must(*lacks)
+            assert f"ClickHouse does not answer at http://{where}" in told
+            assert "--offline" not in told
+        for has in (("gaps", "--device", "acme/car-tcu"), ("alerts",), ("db", "query", "SELECT 1")):
+            assert gate.run(*has) == 7, has
+            assert "--offline opens an embedded one that is stopped" in gate.err
+        monkeypatch.setenv("FLEETGATE_CLICKHOUSE_URL", f"http://{where}")
+        assert gate.run("alerts") == 7
+        assert "--offline" not in gate.err
+
+
 def test_who_is_released_must_be_clear(gate: Shell) -> None:
     """One device, or those of a signal since a time: never all of a tenant by leaving something out."""
     release = ("quarantine", "release", "--tenant", "acme", "--classification", "false_positive", "--reason", "x")
     since = ("--opened-after", "2026-11-29T18:00Z")
-    for which in ((), ("--why", "bad_mac"), since, ("--device", "car-tcu", "--why", "bad_mac", *since)):
+    signal, nobody = ("--why", "bad_mac"), ("--device", "")
+    for which in ((), signal, since, (*CAR[2:], *signal, *since), (*nobody, *signal, *since), (*CAR[2:], "--why", "")):
         assert gate.run(*release, *which) == 2
         assert "--device, or --why and --opened-after" in gate.err
     assert "0 devices of acme are released now, of 0 such cases" in gate.must(*release, "--why", "bad_mac", *since)
@@ -267,6 +304,45 @@ def test_whoever_is_there_for_more_stays_and_is_counted(gate: Shell) -> None:
 def test_no_open_cases_is_a_sentence(gate: Shell) -> None:
     """An empty list is said, not left blank."""
     assert "no open cases" in gate.must("quarantine", "list")
+
+
+@pytest.mark.parametrize(
+    ("question", "code", "says"),
+    [
+        (("list", "--tenant", "acm"), 3, "no tenant acm:"),
+        (("list", "--tenant", "", "--all", "--json"), 3, "no tenant '':"),
+        (("list", "--why", "bad-mac"), 2, "no signal bad-mac; the signals are malformed_envelope, "),
+        (("list", "--tenant", "acme", "--why", ""), 2, "no signal '';"),
+        ((*RELEASE_ALL, "--tenant", "acm", "--why", "bad_mac"), 3, "no tenant acm:"),
+        ((*RELEASE_ALL, "--tenant", "acme", "--why", "bad-mac"), 2, "no signal bad-mac;"),
+        (("evidence", "--tenant", "acme", "--device", "car-9"), 3, "no device car-9 of tenant acme;"),
+        (("evidence", "--tenant", "acm", "--device", "car-tcu", "--json"), 3, "no device car-tcu of tenant acm;"),
+        (("evidence", "--tenant", "acme", "--device", "", "--raw", "1"), 3, "no device '' of tenant acme;"),
+    ],
+)
+def test_a_mistyped_name_does_not_read_as_all_is_well(
+    gate: Shell, question: tuple[str, ...], code: int, says: str
+) -> None:
+    """Nothing is found of what there is not: it is named, and the exit status is no success."""
+    assert gate.run("quarantine", *question) == code
+    assert (gate.out, says in gate.err) == ("", True), gate.err
+
+
+def test_what_is_known_and_has_no_case_is_no_error(gate: Shell) -> None:
+    """Every signal, several together, what cases were for without one, and devices that are out for good."""
+    gate.must("device", "decommission", *CAR, "--reason", "scrapped")
+    for why in ("impossible_travel", "malformed_body, bad_mac", "clone_sign", "ban"):
+        assert "no open cases" in gate.must("quarantine", "list", "--tenant", "acme", "--why", why)
+    assert gate.must("quarantine", "evidence", *CAR) == "no samples\n"
+    assert gate.json("quarantine", "evidence", *CAR) == []
+
+
+def test_what_a_case_was_once_for_may_be_asked_for(gate: Shell) -> None:
+    """Also when it is no signal of this version, and its case is closed."""
+    with Store.open(load(None), SystemClock(), write=True) as store, store.write("test") as write:
+        quarantine_for(write, "acme", "car-tcu", "a word of another version", {}, "1")
+    gate.must("quarantine", "release", *CAR, "--classification", "benign", "--reason", "x")
+    assert "no open cases" in gate.must("quarantine", "list", "--why", "a word of another version")
 
 
 def test_markup_in_a_reason_is_printed_as_it_is(gate: Shell) -> None:
