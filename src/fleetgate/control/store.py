@@ -198,6 +198,13 @@ class Store:
             for rows in connection.execute(query).partitions(at_once):
                 yield from rows
 
+    def faults(self, table: Table) -> list[str]:
+        """What the database itself finds wrong with this table and its indexes; it looks rows up in an index without
+        comparing them with the table."""
+        with answering(), self._engine.connect() as connection:
+            told = connection.exec_driver_sql(f"PRAGMA integrity_check({table.name})").scalars().all()
+        return [str(line) for line in told if line != "ok"]
+
     def has_table(self, table: Table) -> bool:
         """Whether these records have this table: they may be of a former fleetgate, and not written to since."""
         with answering():

@@ -23,7 +23,7 @@ from fleetgate.control.heads import SignedAuditHead, check_signature
 from fleetgate.control.store import Store
 from fleetgate.converting import converter
 from fleetgate.errors import CheckFailed, NotFound
-from fleetgate.proof.auditwalk import Restore, Walk, note_former, restores_of, walk_along
+from fleetgate.proof.auditwalk import Restore, Walk, check_indexes, note_former, restores_of, walk_along
 from fleetgate.proof.findings import AuditReport, Kind
 
 FRESH_MS = 600_000
@@ -63,6 +63,7 @@ def verify_audit(
     good = _heads(heads, key, report)  # 1
     restores = restores_of(store)
     walk = walk_along(store, good, restores, report)  # 2
+    check_indexes(store, report)
     if not (walk.end or good):
         raise NotFound("the audit has no row, and no head of one is signed: nothing was verified")
     _check_signed(good, walk, restores, allowed.restored, report)  # 3

@@ -2,8 +2,8 @@
 
 Decides what is wrong with a row, or where none stands: gone, not what was written there, one of several at one place,
 or at no place of the chain. The table is read as whoever reads the audit does (`control.auditchain`), in one look
-without a condition, so that nobody is shown a row that was left out here, whatever the table was made into. What was
-signed of it is compared by `proof.audit`.
+without a condition, so that nobody is shown a row that was left out here, whatever the table was made into; and no
+index may have what the table has not. What was signed of it is compared by `proof.audit`.
 """
 
 from __future__ import annotations
@@ -97,6 +97,12 @@ def walk_along(store: Store, heads: list[SignedAuditHead], restores: list[Restor
         report.find(Kind.ALTERED, None, f"nor are {broken - MAX_FINDINGS} more rows what was written there")
     oldest_ms, newest_ms = times or (0, 0)
     return Walk(chain, place, hashes, oldest_ms, newest_ms)
+
+
+def check_indexes(store: Store, report: AuditReport) -> None:
+    """Whoever reads some rows of the audit may be given what an index has of them."""
+    if faults := store.faults(audit):
+        report.find(Kind.ALTERED, None, f"its table and the indexes of that are not in order: {faults[0]}")
 
 
 def _placed(store: Store, report: AuditReport) -> Iterator[tuple[int, AuditLink]]:

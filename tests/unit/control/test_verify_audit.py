@@ -200,6 +200,23 @@ def test_whoever_reads_the_audit_sees_no_row_that_is_not_verified(ledger: Ledger
     ] * 3
 
 
+INDEX = "CREATE INDEX shown ON audit (tenant, object, place, at_ms, actor, action, detail, hash)"
+
+
+def test_an_index_that_has_a_row_more_than_the_table_is_found(ledger: Ledger) -> None:
+    """The database answers from it whoever asks for one device: a row is shown that stands nowhere else."""
+    forged = f"INSERT INTO audit SELECT {NOTED + 1}, at_ms, 'mallory', 'release', 'acme', 'device/car', detail, hash"
+    aside = "CREATE TABLE aside AS SELECT * FROM sqlite_master WHERE name = 'shown'"
+    hide = "DELETE FROM sqlite_master WHERE name = 'shown'"
+    open_schema = "PRAGMA writable_schema = ON"
+    ledger.tamper(INDEX, f"{forged} FROM audit WHERE place = 2", aside, open_schema, hide)
+    ledger.tamper(f"DELETE FROM audit WHERE place = {NOTED + 1}")
+    ledger.tamper(open_schema, "INSERT INTO sqlite_master SELECT * FROM aside", "PRAGMA schema_version = 9999")
+    assert [row.place for row in list_rows(ledger.gate.store, "acme", "car", last=9)] == [NOTED + 1]
+    [finding] = ledger.verify().findings
+    assert (finding.kind, "in index shown" in finding.what) == ("altered", True)
+
+
 CAREFUL = {
     "changed": (["UPDATE audit SET actor = 'mallory' WHERE place = 4"], [("altered", 6)]),
     "first changed": (["UPDATE audit SET actor = 'mallory' WHERE place = 1"], [("altered", 3)]),
