@@ -13,9 +13,9 @@ Who is that      tls has the handshake, vetting says whom a certificate speaks f
                  door lets in whom registry finds, denials is what speaks against one; changes is what control has
                  decided since, contact whether it answers. known is a device in memory, fleet all of them. renew
                  carries its request for a next credential to the signer, which decides.
-May it send now  limits says who shares which, limitlog which is used up, strangers what those get whom nobody knows,
-                 brake how fast one may be refused. room says whether it can be stored, timekeeping whether our own
-                 clock is right.
+May it send now  limits says who shares which, limitlog which is used up, handshakes whom one is charged to,
+                 strangers what those get whom nobody knows, brake how fast one may be refused. room says whether it
+                 can be stored, timekeeping whether our own clock is right.
 The road         intake judges, appends and commits; rejections is what it refused, answers what the device is told.
 How it stands    disorder says which way its numbers go, standing what its score calls for, scorekeeper scores and
                  moves it, causes says what for. What is the mistake of many is not held against each: surge, census,

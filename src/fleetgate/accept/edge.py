@@ -29,6 +29,7 @@ from fleetgate.accept.denials import DenialMemory
 from fleetgate.accept.door import Door
 from fleetgate.accept.entrance import Entrance
 from fleetgate.accept.fleet import Fleet
+from fleetgate.accept.handshakes import Handshakes
 from fleetgate.accept.http import VehicleApp
 from fleetgate.accept.https import HttpsServer
 from fleetgate.accept.intake import Intake
@@ -147,6 +148,7 @@ class Edge:
         mqtt_socket = _listen("edge.mqtt_listen", self._config.edge.mqtt_listen)
         https_socket = _listen("edge.https_listen", self._config.edge.https_listen)
         door = Door(self.registry, self.vetting, self.fleet, self.room, self.intake, self._config, self._clock)
+        handshakes = Handshakes(self._limits, self.vetting, self.registry, self.fleet, self._clock)
         turns = Turns()
         entrance = Entrance(
             mqtt_socket,
@@ -155,6 +157,7 @@ class Edge:
             self.vetting,
             self._proxies,
             self._limits,
+            handshakes,
             self.counts,
             self._clock,
         )
@@ -192,6 +195,7 @@ class Edge:
             self.vetting,
             self._config.edge,
             self._limits,
+            handshakes,
             self.counts,
             self._clock,
         )

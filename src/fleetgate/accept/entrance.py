@@ -1,7 +1,8 @@
 """The way in over MQTT: from a listening socket to a connection of which is known whose certificate it has shown.
 
 Decides how many may begin, which limits they meet before they are anybody's, and that whoever held the loop up stays
-out. When a handshake takes its next step is decided by the loop; whether its device may come in, by the door.
+out. When a handshake takes its next step is decided by the loop; whom it is charged to, by `handshakes`; whether its
+device may come in, by the door.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, NamedTuple
 from fleetgate import log
 from fleetgate.accept.connection import Connection, GoneError
 from fleetgate.accept.counts import Counts
-from fleetgate.accept.known import issuer_of
+from fleetgate.accept.handshakes import Handshakes
 from fleetgate.accept.limits import Limits, Quantity
 from fleetgate.accept.proxies import Proxies
 from fleetgate.accept.stall import Stalls
@@ -50,6 +51,7 @@ class Entrance:
         vetting: Vetting,
         proxies: Proxies,
         limits: Limits,
+        handshakes: Handshakes,
         counts: Counts,
         clock: Clock,
     ) -> None:
@@ -58,6 +60,7 @@ class Entrance:
         self._vetting = vetting
         self._proxies = proxies
         self._limits = limits
+        self._handshakes = handshakes
         self._counts = counts
         self._clock = clock
         self._stranger_log = stranger_log(_log, clock)
@@ -136,14 +139,12 @@ class Entrance:
             self._stranger_log.warning("certificate_profile", address=connection.address, error=profile_error)
         if self.stalls.barred(who(identity, connection.address), now_s):
             return None
-        if identity is not None and not self._limits.admit_handshake(
-            identity.tenant, identity.device_id, issuer_of(identity), now_s
-        ):
+        if identity is not None and not self._handshakes.admits(identity):
             return None
         return Shown(identity, profile_error)
 
     def bar(self, connection: Connection, identity: CertificateIdentity | None, now_s: float) -> None:
-        """Keeps out for a while whoever held everybody up."""
+        """Keeps out for a while whoever held everybody up: the credential, for its device may have another by now."""
         culprit = who(identity, connection.address)
         self._counts.protocol_errors += 1
         self._stranger_log.warning("stalled", by=culprit, address=connection.address, means="kept out for ten minutes")

@@ -22,7 +22,7 @@ from fleetgate.accept.answers import TOLD_THE_EPOCH
 from fleetgate.accept.fleet import Fleet
 from fleetgate.accept.intake import Intake
 from fleetgate.accept.known import Caller
-from fleetgate.accept.limits import Account, Quantity, cost
+from fleetgate.accept.limits import MESSAGE_BYTES, Account, Quantity, cost
 from fleetgate.accept.link import Link, link_of
 from fleetgate.accept.problems import Problem, Receive, Scope, Send, answer_body, answer_start, send_problem
 from fleetgate.accept.registry import Registry
@@ -113,7 +113,9 @@ class VehicleApp:
                     own: Scope = {**scope, "state": {"link": link}}
                     await self._others(own, receive, send)
         except Problem as problem:
-            await send_problem(receive, send, problem, shared=link.through_proxy)
+            discarded = await send_problem(receive, send, problem, shared=link.through_proxy)
+            if link.caller is not None and problem.retry_after_s is None:  # who is to come again pays for it then
+                self._charge(link.caller, 0, discarded)
         except SpoolError as error:
             self._intake.fail(error)  # Hypercorn would keep it to itself, and the edge would go on
         finally:
@@ -134,7 +136,7 @@ class VehicleApp:
         form_of(scope, RENEWAL_TYPES)
         identity = _identity_of(link, self._clock.now_ms())
         await self._renewals.admit(identity, self._listed(identity))
-        csr = await read_body(scope, receive, MAX_CSR_BYTES)
+        csr = await read_body(scope, receive, MAX_CSR_BYTES, [])
         await self._renewals.admit(identity, self._listed(identity))  # a revocation may have come while the body did
         answer = await self._renewals.ask(identity, csr)
         content = msgspec.json.encode({"certificate": answer.certificate, "kid": answer.kid, "mac_key": answer.mac_key})
@@ -168,22 +170,27 @@ class VehicleApp:
         self._admit(link, caller, 0, 0)  # an empty bucket is told before the body is read and taken apart
         if isinstance(caller, Caller):
             self._shared(caller)
-        body = b""
+        body, parts = b"", list[bytes]()
         try:
-            body = await read_body(scope, receive, MAX_REQUEST_BYTES)
+            body = await read_body(scope, receive, MAX_REQUEST_BYTES, parts)
             items = items_of(body, form)
         except Problem as problem:
-            self._take(link, caller, cost(len(body)), len(body))
-            if isinstance(caller, Caller) and problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            messages = cost(len(body))  # of a body that was cut nothing was taken apart: one, and its bytes
+            if isinstance(caller, Reason):
+                self._take(link, caller, messages, 0)
+                raise
+            self._charge(caller, messages, sum(map(len, parts)))
+            if problem.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 self._intake.refuse_unseen(caller, Reason.OVERSIZED, self._clock.now_ms())
                 self._intake.wake()
             raise
         if isinstance(caller, Caller):
             caller = self._listed(_identity_of(link, self._clock.now_ms())) or caller  # the body took its time
         sizes = [len(item) for item in items]
+        messages = sum(map(cost, sizes)) + (len(body) - sum(sizes)) // MESSAGE_BYTES  # white space is read too
         # Others may have sent while the body came: asked before its own account is charged for what does not pass.
         senders = self._shared(caller) if isinstance(caller, Caller) else []
-        self._admit(link, caller, max(1, sum(map(cost, sizes))), sum(sizes), len(items))
+        self._admit(link, caller, max(1, messages), len(body), len(items))
         if isinstance(caller, Reason):
             self._intake.counts.refused_connections[caller] += 1
             return [_refused_unjudged(item, caller) for item in items]
@@ -221,6 +228,14 @@ class VehicleApp:
             self._intake.refuse_unseen(caller, Reason.RATE_LIMITED, self._clock.now_ms(), max(1, items))
             self._intake.wake()
         raise _too_fast(wait_s)
+
+    def _charge(self, caller: Caller, messages: int, size: int) -> None:
+        """Charges bytes that came and hold no message to its own account and to those it shares, as if they had: else
+        they would cost nobody anything. `messages` are what reading them cost."""
+        now_s = self._clock.monotonic()
+        caller.known.account.charge_sent(messages, size, 0, now_s)
+        for account in self._intake.senders(caller):
+            account.charge_sent(0, size, 0, now_s)
 
     def _shared(self, caller: Caller) -> list[Account]:
         """The accounts that what it sends is charged to besides its own. Raises Problem (429) while one is used up: no

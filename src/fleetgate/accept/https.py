@@ -21,8 +21,8 @@ from hypercorn.utils import wrap_app
 
 from fleetgate import log
 from fleetgate.accept.counts import Counts
+from fleetgate.accept.handshakes import Handshakes
 from fleetgate.accept.http import VehicleApp
-from fleetgate.accept.known import issuer_of
 from fleetgate.accept.limits import Limits, Quantity
 from fleetgate.accept.link import Hop, Link
 from fleetgate.accept.proxies import Proxies
@@ -34,7 +34,7 @@ from fleetgate.clock import Clock
 from fleetgate.config import Edge as EdgeSettings
 from fleetgate.control.profile import ProfileError
 
-MAX_CONNECTIONS_OF_A_DEVICE = 8
+MAX_CONNECTIONS_OF_A_CREDENTIAL = 8
 """A device has one batch in flight; the rest is room for connections that it has lost and we have not noticed yet."""
 
 LOOK_SECONDS = 0.25  # half a microsecond for each connection
@@ -98,6 +98,7 @@ class HttpsServer:
         vetting: Vetting,
         settings: EdgeSettings,
         limits: Limits,
+        handshakes: Handshakes,
         counts: Counts,
         clock: Clock,
     ) -> None:
@@ -111,12 +112,13 @@ class HttpsServer:
         self._vetting = vetting
         self._settings = settings
         self._limits = limits
+        self._handshakes = handshakes
         self._counts = counts
         self._clock = clock
         self._worker = WorkerContext(None)
         self._handshaking: dict[trio.CancelScope, bool] = {}  # whether it is with a proxy that ends TLS
         self._conversing: dict[trio.CancelScope, Link | Hop] = {}
-        self._of_device: dict[str, int] = {}
+        self._of_credential: dict[str, int] = {}
         self._stranger_log = stranger_log(_log, clock)
 
     async def run(self) -> None:
@@ -198,19 +200,17 @@ class HttpsServer:
     def _admits_handshake(self, link: Link | Hop) -> bool:
         """A proxy's is its own: it says nothing of vehicles."""
         identity = link.identity if isinstance(link, Link) else None
-        return identity is None or self._limits.admit_handshake(
-            identity.tenant, identity.device_id, issuer_of(identity), self._clock.monotonic()
-        )
+        return identity is None or self._handshakes.admits(identity)
 
     def _takes_one_more(self, link: Link | Hop) -> bool:
-        """Whether this device has fewer connections than it may: one alone must not take everybody's places. The
+        """Whether this credential has fewer connections than it may: one alone must not take everybody's places. The
         connections of a proxy that ends TLS are those of all its vehicles."""
-        return isinstance(link, Hop) or self._of_device.get(link.who, 0) < MAX_CONNECTIONS_OF_A_DEVICE
+        return isinstance(link, Hop) or self._of_credential.get(link.who, 0) < MAX_CONNECTIONS_OF_A_CREDENTIAL
 
     async def _converse(self, tls: trio.SSLStream[_Impatient], link: Link | Hop) -> None:
         """Hands the connection to Hypercorn; its requests carry `link` in `scope["state"]`, a dict of their own."""
         self._counts.connections["https"] += 1
-        self._of_device[link.who] = self._of_device.get(link.who, 0) + 1
+        self._of_credential[link.who] = self._of_credential.get(link.who, 0) + 1
         scope = trio.CancelScope()
         if isinstance(link, Hop):  # for as long as the proxy's own certificate is good
             scope.deadline = trio.current_time() + (link.until_ms - self._clock.now_ms()) / 1000
@@ -225,9 +225,9 @@ class HttpsServer:
             if isinstance(link, Link) and link.ending and (decided_ms := self._kept_out(link)):
                 self._counts.took_effect(self._clock.now_ms() - decided_ms)
             self._counts.connections["https"] -= 1
-            self._of_device[link.who] -= 1
-            if not self._of_device[link.who]:
-                del self._of_device[link.who]
+            self._of_credential[link.who] -= 1
+            if not self._of_credential[link.who]:
+                del self._of_credential[link.who]
 
     async def _look(self) -> None:
         """Ends the connections of devices that may not send any more, and those whose certificate has expired."""

@@ -249,6 +249,13 @@ class Limits:
         self.keep(tenant, device_id, account, now)
         return admitted
 
+    def return_handshake(self, tenant: str, device_id: str, issuer: str, now: float) -> None:
+        """Takes back what one was charged that turned out to be nobody's of them."""
+        account = self.device(tenant, device_id)
+        for each in (account, *self.shared(tenant, "", issuer, Quantity.HANDSHAKES)):
+            each.charge(Quantity.HANDSHAKES, -1, now)
+        self.keep(tenant, device_id, account, now)
+
     def admit_connection(self, account: Account, tenant: str, software: str, issuer: str, now: float) -> float:
         """0.0 when a device with this account may begin one more, else the seconds to wait."""
         shared = self.shared(tenant, software, issuer, Quantity.CONNECTIONS)

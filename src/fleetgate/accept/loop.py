@@ -189,7 +189,7 @@ class SocketLoop:
                 self._read(connection, session, now_ms, now_s)
 
     def _bar(self, connection: Connection, session: Session, now_ms: int, now_s: float) -> None:
-        """Ends a connection that held everybody up, and keeps its vehicle out for a while."""
+        """Ends a connection that held everybody up, and keeps its credential out for a while."""
         if session.caller is not None:
             self._intake.scores.abused(session.caller.known, now_ms)
         self._entrance.bar(connection, session.identity, now_s)

@@ -51,8 +51,9 @@ def answer_body(content: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 
-async def send_problem(receive: Receive, send: Send, problem: Problem, *, shared: bool = False) -> None:
-    """Sends the whole answer, discards what still comes of the request for at most 2 s, then ends the request.
+async def send_problem(receive: Receive, send: Send, problem: Problem, *, shared: bool = False) -> int:
+    """Sends the whole answer, discards what still comes of the request for at most 2 s, then ends the request. How many
+    bytes of its body that were.
 
     Whoever is forbidden loses the connection, unless it is `shared` with others.
     """
@@ -67,23 +68,27 @@ async def send_problem(receive: Receive, send: Send, problem: Problem, *, shared
         headers.append((b"retry-after", str(math.ceil(problem.retry_after_s)).encode()))
     if status in _ENDS_THE_CONNECTION or (status is HTTPStatus.FORBIDDEN and not shared):
         headers.append((b"connection", b"close"))
+    discarded: list[int] = []
     async with trio.open_nursery() as nursery:
         whole = trio.Event()
-        nursery.start_soon(_discard, receive, whole)
+        nursery.start_soon(_discard, receive, whole, discarded)
         await send(answer_start(status, "application/problem+json", content, headers))
         await send(answer_body(content, more=True))
         with trio.move_on_after(LINGER_SECONDS):
             await whole.wait()
         await send(answer_body(b""))
         nursery.cancel_scope.cancel()
+    return sum(discarded)
 
 
-async def _discard(receive: Receive, whole: trio.Event) -> None:
-    """Takes the request's messages until it is over; sets `whole` at its end or when the client has gone."""
+async def _discard(receive: Receive, whole: trio.Event, discarded: list[int]) -> None:
+    """Takes the request's messages until it is over, and notes their sizes; sets `whole` at its end or when the client
+    has gone."""
     while True:
         message = await receive()
         if message["type"] != "http.request":
             whole.set()
             return
+        discarded.append(len(message.get("body", b"")))
         if not message.get("more_body", False):
             whole.set()

@@ -47,14 +47,13 @@ def form_of(scope: Scope, types: tuple[str, ...]) -> str:
     return form
 
 
-async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
-    """The body, if it is announced and small enough. Raises Problem."""
+async def read_body(scope: Scope, receive: Receive, most_bytes: int, parts: list[bytes]) -> bytes:
+    """The body, if it is announced and small enough. Raises Problem; `parts` has what had come by then."""
     announced = next(value for name, value in scope["headers"] if name == b"content-length")
     if not announced.isdigit():
         raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
     if len(announced) > 10 or int(announced) > most_bytes:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most_bytes} bytes")
-    parts: list[bytes] = []
     size = 0
     with trio.move_on_after(BODY_SECONDS):
         while True:

@@ -19,12 +19,17 @@ STRANGER = Rate(100, 10.0)
 """Messages of a certificate that is refused: one batch to be told of at once, and then few. It is to stop."""
 
 MAX_STRANGERS = 1_000
+KEY_DIGITS = 32  # of 64: 128 bits, so that nobody makes himself a key that is counted with another's
 LOGS_PER_SECOND = 5  # of each listener's room
 
 
 def who(identity: CertificateIdentity | None, address: str) -> str:
-    """The device that the certificate names, or for want of one the address: whose connections are counted together."""
-    return f"{identity.tenant}/{identity.device_id}" if identity is not None else address.rpartition(":")[0]
+    """The credential that was shown, named after its device and its key, or for want of one the address: whose
+    connections are counted together. Not the device: who has stolen a credential of it is not to use up what the device
+    gets with its next."""
+    if identity is None:
+        return address.rpartition(":")[0]
+    return f"{identity.tenant}/{identity.device_id} {identity.key_digest.hex()[:KEY_DIGITS]}"
 
 
 def stranger_log(logger: Any, clock: Clock) -> log.Sparse:
@@ -33,9 +38,8 @@ def stranger_log(logger: Any, clock: Clock) -> log.Sparse:
 
 
 class Strangers:
-    """Buckets of whom the records of no device answer for: who is refused, by the device that the certificate names, or
-    who asks to renew, by the certificate. Only of the latest: whoever has more certificates than that gets as many more
-    answers."""
+    """Buckets of whom the records of no device answer for: who is refused, by the credential, or who asks to renew, by
+    the certificate. Only of the latest: whoever has more certificates than that gets as many more answers."""
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()

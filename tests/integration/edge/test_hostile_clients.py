@@ -117,6 +117,20 @@ def test_a_flood_of_key_updates_stalls_nobody(new_gate: NewGate) -> None:
         assert told(bystander.ask(other.sign(bystander.epoch, 1_000))) == (0, None)
 
 
+def test_who_stalls_the_loop_with_a_stolen_credential_keeps_its_car_in(new_gate: NewGate) -> None:
+    """The credential stays out, not the car that was enrolled anew."""
+    gate = new_gate()
+    stolen = gate.home.enrol("victim")
+    gate.home.revoke(stolen)
+    renewed = gate.home.enrol("victim")
+    with MqttPeer(gate, stolen) as thief:
+        key_updates(thief.sock, answered=False)
+    with pytest.raises((Ended, ConnectionError, ssl.SSLError)), MqttPeer(gate, stolen) as again:
+        again.greet()
+    with MqttPeer(gate, renewed).hello() as peer:
+        assert told(peer.ask(renewed.sign(peer.epoch, 0))) == (0, None)
+
+
 def test_key_updates_whose_answers_nobody_reads_end_their_connection(
     shared_gate: Gate, car: Car, bystander: MqttPeer
 ) -> None:

@@ -7,15 +7,17 @@ used up for longer than he can be left unread is sent away, and gets 429 over HT
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from mqtt5 import PubAckPacket
 from tests.gate import Gate, Installation, replace, running, until
-from tests.http_peer import HttpPeer
+from tests.http_peer import JSON, MSGPACK, HttpPeer, HttpsWire
 from tests.mqtt_peer import Ended, MqttPeer, publish_bytes, told
 from tests.units import pack
 
@@ -236,3 +238,61 @@ def test_who_floods_above_his_own_limit_takes_nothing_of_what_he_shares(
             hits = gate.metric('fleetgate_limit_hits_total{level="tenant",quantity="bytes"}')
         assert (answers, hits) == ([(0, None)] * 10, 0)
         until(lambda: flooding.refused() > 0, "the flood is on record")
+
+
+SMALL = {"device": {"bytes": "100000/h"}, "tenant": {"bytes": "150000/h"}}
+"""Less than one body of the following tests; more than a few messages."""
+
+
+@pytest.fixture
+def small_gate(authority: Installation, tmp_path: Path) -> Iterator[Gate]:
+    with running(authority, tmp_path, limits=SMALL) as gate:
+        yield gate
+
+
+def told_over_https(member: Member) -> tuple[int, str]:
+    """What a message gets now: the status, and the words of a refusal."""
+    with HttpPeer(member.gate, member.car) as peer:
+        answer = peer.post(member.message())
+    return answer.status, answer.items["detail"] if answer.status != 202 else ""
+
+
+TOO_FAST = (429, "this device sends too fast")
+SHARED = (429, "a limit that this device shares with others is used up")
+
+
+@pytest.mark.parametrize(("body", "form", "status"), [
+    (b"[" + b" " * 200_000 + b"]", JSON, 202),
+    (msgspec.msgpack.encode([b"x" * 400] * 501), MSGPACK, 413),
+    (bytes(2_000_000), MSGPACK, 413),
+    (bytes(200_000), "text/plain", 415),
+], ids=["padded", "too-many", "too-large", "another-type"])  # fmt: skip
+def test_each_byte_of_a_body_counts_whatever_it_holds(small_gate: Gate, body: bytes, form: str, status: int) -> None:
+    """For the device's own limit as for its tenant's: what cost only the others would let one device pause them all."""
+    sender, other = (Member(small_gate, "small", "2026.1") for _ in range(2))
+    with HttpPeer(small_gate, sender.car) as peer:
+        peer.ask(sender.message())
+        assert peer.post(body, form).status == status
+    until(lambda: told_over_https(sender) == TOO_FAST, "what came behind the answer is charged too")
+    assert told_over_https(other) == SHARED
+    assert other.refused() == 0
+
+
+def test_a_body_that_is_cut_counts_as_far_as_it_came_and_is_no_refusal(small_gate: Gate) -> None:
+    """A bad mobile network cuts bodies too: what came of it is charged, and nothing is held against the device."""
+    sender, other = (Member(small_gate, "cut", "2026.1") for _ in range(2))
+    with HttpsWire(small_gate, sender.car) as wire:
+        wire.sock.sendall(wire.request(bytes(1_000_000))[:300_000])
+        time.sleep(0.5)  # the gate reads it before it sees the end
+    until(lambda: told_over_https(other) == SHARED, "what came is charged")
+    assert [small_gate.refused(sender.car, reason) for reason in ("oversized", "rate_limited")] == [0, 0]
+    assert told_over_https(sender) == TOO_FAST
+
+
+def test_a_batch_costs_its_bytes_once(other_gate: Gate) -> None:
+    """As many as there are in its body: a device with one byte more than that sends another."""
+    [member] = group(other_gate, "device")
+    body = msgspec.msgpack.encode([member.message() for _ in range(100)])
+    with HttpPeer(other_gate, member.car) as peer:
+        limit(other_gate, "device", "bytes", f"{len(body) + 1}/day")
+        assert [peer.post(content).status for content in (body, member.message(), member.message())] == [202, 202, 429]

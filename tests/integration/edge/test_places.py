@@ -12,7 +12,7 @@ from tests.gate import NewGate, until
 from tests.http_peer import HttpPeer, told
 
 from fleetgate.accept import descriptors
-from fleetgate.accept.https import MAX_CONNECTIONS_OF_A_DEVICE
+from fleetgate.accept.https import MAX_CONNECTIONS_OF_A_CREDENTIAL
 from fleetgate.config import Edge
 
 OPEN = 'fleetgate_connections{transport="https"}'
@@ -38,7 +38,7 @@ def test_one_device_cannot_take_everybodys_https_places(new_gate: NewGate) -> No
         for _ in range(30):
             plain = socket.create_connection(("127.0.0.1", gate.https_port), timeout=10)
             held.append(context.wrap_socket(plain, server_hostname="localhost"))
-        until(lambda: gate.metric(OPEN) == MAX_CONNECTIONS_OF_A_DEVICE, "the device has its share", 10)
+        until(lambda: gate.metric(OPEN) == MAX_CONNECTIONS_OF_A_CREDENTIAL, "the device has its share", 10)
         with HttpPeer(gate, other) as peer:
             assert told(peer.ask(other.sign(1, 0))) == ("accepted", None)
     finally:

@@ -40,7 +40,7 @@ def loop() -> Iterator[SocketLoop]:
     room: Any = SimpleNamespace(open=True)
     turns, limits, clock = Turns(), Limits(Settings(), counts.limit_hits), SystemClock()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        entrance = Entrance(listener, turns, context, unused, unused, limits, counts, clock)
+        entrance = Entrance(listener, turns, context, unused, unused, limits, unused, counts, clock)
         yield SocketLoop(turns, entrance, Edge(), intake, door, room, limits, clock)
 
 
@@ -53,7 +53,7 @@ def test_both_doors_count_the_gates_connections_by_one_clock() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         listener.setblocking(False)
-        entrance = Entrance(listener, Turns(), context, unused, proxies, limits, counts, clock)  # type: ignore[arg-type]  # not got to
+        entrance = Entrance(listener, Turns(), context, unused, proxies, limits, unused, counts, clock)  # type: ignore[arg-type]  # not got to
         assert limits.admit_to_gate(Quantity.CONNECTIONS, clock.monotonic())
         [connection] = entrance.accept([], 9)
         connection.sock.close()
