@@ -287,8 +287,9 @@ def test_the_oracle_sees_each_wrong(quiet: Run, spoil: Callable[[Run], None]) ->
 
 
 def _without(one: Range, raw: Raw) -> Iterator[Range]:
-    """The range without this number, in two where it lies in the middle."""
-    if (one.tenant, one.device_id, one.epoch) != raw.key[:3] or not one.first <= raw.seq <= one.last:
+    """The range without this number, in two where it lies in the middle; a refusal of the same number stays."""
+    theirs = (one.tenant, one.device_id, one.epoch, one.outcome) == (*raw.key[:3], "accepted")
+    if not theirs or not one.first <= raw.seq <= one.last:
         yield one
         return
     for first, last in ((one.first, raw.seq - 1), (raw.seq + 1, one.last)):
