@@ -1,5 +1,5 @@
 """What msgspec knows of a type is built where a module is imported: two threads that ask for it at once can crash the
-process, one start of load in some hundred did."""
+process: 2 of 150 did in which four threads read the same file first and took turns as often as they can."""
 
 from __future__ import annotations
 
